@@ -1,0 +1,1 @@
+"""A person and the library: commands, progress, tables, the error boundary. Computes nothing."""

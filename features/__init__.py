@@ -1,0 +1,1 @@
+"""Images to HDF5: cards and networks, weights, data sets, extraction, the feature file."""

@@ -1,0 +1,1 @@
+"""HDF5 to knowledge: folds, probes, statistics, curves, the report."""
