@@ -8,5 +8,5 @@ class InputError(ValueError):
     """The input cannot be used: nothing was changed, and only the user can mend it (exit 3)."""
 
 
-class Stopped(RuntimeError):  # noqa: N818 - it is an outcome, not a fault
+class Stopped(RuntimeError):
     """The run ended part-way and everything done so far is kept: run it again to go on (exit 4)."""

@@ -1,0 +1,187 @@
+"""A backbone: a network with named layers in depth order, its preprocessing, weights and domain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+from features import weights as weights_files
+from features.card import Card, Input, find, nearest
+from features.errors import InputError
+from features.network import build, published_input
+from features.trace import Fired, Trace, trace
+
+# Modules that only pass their input on at test time; nobody asks for their output.
+_SILENT = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.AlphaDropout)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A named point in the network."""
+
+    name: str
+    module: str
+    shape: tuple[int, ...]
+    """Of one image's output before pooling: (channels, height, width) or (dim,)."""
+    depth: float
+    """Weight layers up to here over those of the whole network, 0 to 1."""
+
+    @property
+    def size(self) -> int:
+        """How many numbers one image gives before pooling."""
+        size = 1
+        for side in self.shape:
+            size *= side
+        return size
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A backbone without its weights: what a card alone tells."""
+
+    card: Card
+    input: Input
+    layers: tuple[Layer, ...]
+    parameters: int
+    traced: Trace
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network ready to be read."""
+
+    name: str
+    domain: str
+    architecture: Architecture
+    model: nn.Module
+    weights: weights_files.WeightsFile | None
+    """None: random weights, drawn from `seed`."""
+    seed: int
+    unused: tuple[str, ...] = ()
+    """Tensors in the weights file that the network has no use for."""
+
+    def layers(self, asked: tuple[str, ...] = ("all",)) -> tuple[Layer, ...]:
+        """The layers called `asked`, in depth order."""
+        return choose(self.architecture, asked)
+
+
+def describe(name: str) -> Architecture:
+    """The architecture of a backbone, from its card and without weights.
+
+    Raises:
+        InputError: There is no such card, or the network does not have its layers.
+    """
+    return architecture_of(find(name))
+
+
+def architecture_of(card: Card) -> Architecture:
+    """The layers, input and size of the network that `card` names, built without memory."""
+    try:
+        model = build(card, device="meta")
+        wanted = published_input(card)
+        traced = trace(model, wanted.size)
+    except (InputError, NotImplementedError, RuntimeError):
+        # Some networks compute with their weights while they are built or run: give them real ones.
+        model = build(card)
+        wanted = published_input(card)
+        traced = _traced(card, model, wanted)
+    parameters = sum(p.numel() for p in model.parameters())
+    return Architecture(card, wanted, _layers(card, model, traced), parameters, traced)
+
+
+def load(
+    name: str,
+    weights: str | None = None,
+    seed: int = 0,
+    announce: Callable[[str], None] = lambda _: None,
+) -> Backbone:
+    """Build a backbone and give it its weights.
+
+    Args:
+        name: A card in the package, a card file, `torchvision:NAME` or `timm:NAME`.
+        weights: A file; `random` for weights drawn from `seed`; None for the card's own.
+        seed: Of random weights.
+        announce: Is told of a download before it starts.
+
+    Raises:
+        InputError: The card, the network or the weights cannot be used.
+    """
+    card = find(name)
+    architecture = architecture_of(card)
+    if not architecture.parameters:
+        return Backbone(card.name, card.domain, architecture, build(card), None, seed)
+    if weights == "random":
+        # The seed is part of the name, so that several draws stand side by side in one study.
+        random_name = f"{card.name}@random" + (f"-{seed}" if seed else "")
+        model = build(card, seed=seed, random=True)
+        return Backbone(random_name, "none", architecture, model, None, seed)
+    file = weights_files.locate(card, weights, announce)
+    model = build(card)
+    tensors = weights_files.read(file.path)
+    unused = weights_files.load(model, tensors, card, architecture.traced, file.path)
+    full_name = card.name if file.published else f"{card.name}@{file.path.stem}"
+    return Backbone(full_name, card.domain, architecture, model, file, seed, tuple(unused))
+
+
+def choose(architecture: Architecture, asked: tuple[str, ...]) -> tuple[Layer, ...]:
+    """The layers called `asked` in depth order; `all` stands for every one.
+
+    Raises:
+        InputError: A name is not a layer of this backbone.
+    """
+    names = [layer.name for layer in architecture.layers]
+    for name in asked:
+        if name != "all" and name not in names:
+            raise InputError(
+                f"{architecture.card.name} has no layer {name}; {nearest(name, names)} "
+                f"`probe layers {architecture.card.name}` lists them."
+            )
+    return tuple(x for x in architecture.layers if "all" in asked or x.name in asked)
+
+
+def _traced(card: Card, model: nn.Module, wanted: Input) -> Trace:
+    try:
+        return trace(model, wanted.size)
+    except Exception as error:
+        raise InputError(
+            f"{card.line('size')}: {card.network} fails on an image of {wanted.size[0]} x "
+            f"{wanted.size[1]} ({type(error).__name__}: {str(error).splitlines()[0][:160]}); mend "
+            "size under [input], or the network."
+        ) from error
+
+
+def _layers(card: Card, model: nn.Module, traced: Trace) -> tuple[Layer, ...]:
+    if card.layers is None:
+        modules = dict(model.named_modules())
+        wanted = {
+            name.replace("/", "."): name
+            for name, fired in traced.fired.items()
+            if fired.leaf and not isinstance(modules[name], _SILENT)
+        }
+    else:
+        known = [name for name, _ in model.named_modules() if name]
+        for layer, module in card.layers.items():
+            if module not in known:
+                raise InputError(
+                    f"{card.line(layer)}: layer {layer} reads the module {module}, which "
+                    f"{card.network} does not have; {nearest(module, known)}"
+                )
+            if module not in traced.fired:
+                raise InputError(
+                    f"{card.line(layer)}: layer {layer} reads the module {module}, which never "
+                    f"runs; {nearest(module, traced.fired)}"
+                )
+        wanted = dict(card.layers)
+    layers = [_layer(name, traced.fired[module], traced) for name, module in wanted.items()]
+    order = {layer.name: traced.fired[layer.module].order for layer in layers}
+    return tuple(sorted(layers, key=lambda layer: order[layer.name]))
+
+
+def _layer(name: str, fired: Fired, traced: Trace) -> Layer:
+    depth = fired.weight_layers / max(traced.weight_layers, 1)
+    shape = fired.shape
+    while len(shape) > 1 and shape[-1] == 1:  # a map of 1 x 1 is a vector
+        shape = shape[:-1]
+    return Layer(name, fired.module, shape, depth)

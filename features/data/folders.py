@@ -1,0 +1,48 @@
+"""A folder of class folders: the first folder of an image's path is its label."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from features.errors import InputError
+from features.manifest import Manifest
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+
+def read_folders(folder: Path) -> Manifest:
+    """One row per image file under `folder`, in order of path; the task is called `label`.
+
+    Raises:
+        InputError: There is no image, or images lie beside class folders but in none.
+    """
+    paths = image_files(folder)
+    if not paths:
+        raise InputError(
+            f"{folder}: there are no image files in it; give a folder with one folder of images "
+            "per class."
+        )
+    labels = [path.split("/")[0] if "/" in path else "" for path in paths]
+    if not any(labels):
+        raise InputError(
+            f"{folder}: its {len(paths)} images lie in no class folder; sort them into one folder "
+            "per class, or write a CSV manifest with the columns path and label."
+        )
+    loose = tuple(
+        (p, "in no class folder") for p, label in zip(paths, labels, strict=True) if not label
+    )
+    kept = [(p, label) for p, label in zip(paths, labels, strict=True) if label]
+    columns = {"path": [p for p, _ in kept], "label": [label for _, label in kept]}
+    return Manifest(str(folder.resolve()), folder.resolve(), columns, left_out=loose)
+
+
+def image_files(folder: Path) -> list[str]:
+    """Image files below `folder` by their extension, as sorted paths relative to it."""
+    found = []
+    for where, folders, names in os.walk(folder):  # follows no symbolic link, so ends always
+        folders[:] = sorted(d for d in folders if not d.startswith("."))
+        for name in names:
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                found.append(os.path.relpath(Path(where) / name, folder))
+    return sorted(found)

@@ -1,0 +1,47 @@
+"""UTKFace: age, gender and race stand in the file's name, `AGE_GENDER_RACE_STAMP.jpg`.
+
+Zhang, Song, Qi, "Age progression/regression by conditional adversarial autoencoder", CVPR 2017.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from features.data.folders import image_files
+from features.errors import InputError
+from features.manifest import Manifest
+from features.tasks import Task
+
+AGES = ("0-2", "3-7", "8-13", "14-22", "23-34", "35-45", "46-57", "58+")
+_LOWEST = (0, 3, 8, 14, 23, 35, 46, 58)
+GENDERS = ("male", "female")
+
+
+def read_utkface(folder: Path) -> Manifest:
+    """Tasks `gender` and `age` (eight ordered groups); names that lack a field are left out.
+
+    Raises:
+        InputError: The folder does not exist or holds no file named as UTKFace names them.
+    """
+    if not folder.is_dir():
+        raise InputError(f"utkface:{folder}: there is no such folder; give UTKFace's image folder.")
+    columns: dict[str, list[str]] = {"path": [], "age": [], "gender": []}
+    left_out = []
+    for path in image_files(folder):
+        match = re.match(r"(\d{1,3})_([01])_([0-4])_\d+\D", Path(path).name)
+        if match is None:
+            left_out.append((path, "its name is not AGE_GENDER_RACE_STAMP"))
+            continue
+        age = int(match[1])
+        columns["path"].append(path)
+        columns["age"].append(AGES[sum(age >= low for low in _LOWEST) - 1])
+        columns["gender"].append(GENDERS[int(match[2])])
+    if not columns["path"]:
+        raise InputError(
+            f"utkface:{folder}: no file in it is named AGE_GENDER_RACE_STAMP.jpg; give UTKFace's "
+            "image folder."
+        )
+    tasks = {"age": Task("age", AGES, ordered=True), "gender": Task("gender", GENDERS)}
+    root = folder.resolve()
+    return Manifest(f"utkface:{root}", root, columns, tasks, tuple(left_out), closest="faces")

@@ -1,0 +1,72 @@
+"""Files that are either whole or not there, and a lock that says who else is at work."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from features.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; when the block ends well, it becomes `path` in one step."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    written = Path(name)
+    try:
+        yield written
+        with written.open("rb") as file:
+            os.fsync(file.fileno())
+        written.chmod(0o666 & ~_umask())
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` in one step; bytes of odd file names survive."""
+    with replacing(path) as written:
+        written.write_bytes(text.encode("utf-8", errors="surrogateescape"))
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path` for the block; it goes free by itself when the process dies.
+
+    Raises:
+        InputError: Another process holds it.
+    """
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{what}: another process is writing it; wait until it has finished."
+            ) from error
+        yield
+
+
+def file_name(name: str) -> str:
+    """`name` with every character that is unsafe in a file name replaced by `_`."""
+    return re.sub(r"[^A-Za-z0-9._@+-]", "_", name)
+
+
+def words(size: float) -> str:
+    """A number of bytes for people: `19.7 MB`."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

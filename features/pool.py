@@ -1,0 +1,109 @@
+"""Convolutional maps to rows: pooling keeps wide layers at a size that a probe can use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from features.backbone import Layer
+from features.errors import InputError
+
+LIMIT = 9_216
+"""The width that `auto` stays at or under: 256 x 6 x 6, AlexNet's pool5."""
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """One data set of a feature file: a layer under one pooling."""
+
+    key: str
+    """`LAYER`, or `LAYER:POOL` beside it."""
+    layer: Layer
+    pool: str
+    """`auto`, `avg`, `max`, `grid:K`; `none`: kept whole."""
+    grid: int | None
+    """The map is averaged to this many rows and columns; None: kept whole."""
+
+    @property
+    def dim(self) -> int:
+        """How many numbers one image gives."""
+        if self.grid is None:
+            return self.layer.size
+        return self.layer.shape[0] * self.grid * self.grid
+
+
+def plan(layers: Sequence[Layer], pools: Sequence[str]) -> list[Pooled]:
+    """Which data sets `pools` make of `layers`.
+
+    `auto` averages to the largest K x K with K at most the map's shorter side and K * K * channels
+    at most 9,216; a layer that fits already is kept whole. A pooling that gives the same numbers as
+    an earlier one of the same layer is left out: a layer without a map is one data set under any.
+
+    Raises:
+        InputError: A pooling is not `auto`, `none`, `avg`, `max` or `grid:K`.
+    """
+    found: list[Pooled] = []
+    for layer in layers:
+        made: set[tuple[int | None, bool]] = set()
+        for pool in pools:
+            one = pooled(layer, pool)
+            same = (one.grid, pool == "max" and one.grid is not None)
+            if same not in made:
+                made.add(same)
+                found.append(one)
+    keys = [one.key for one in found]
+    if len(set(keys)) < len(keys):
+        raise InputError(
+            "--pool: auto and none would both be stored under the layer's own name; ask for one."
+        )
+    return found
+
+
+def pooled(layer: Layer, pool: str) -> Pooled:
+    """One layer under one pooling; a layer without a map is kept whole under any."""
+    flat = len(layer.shape) != 3
+    name = layer.name if flat or pool in ("auto", "none") else f"{layer.name}:{pool}"
+    return Pooled(name, layer, "none" if flat else pool, _grid(layer, pool))
+
+
+def apply(x: Tensor, one: Pooled) -> Tensor:
+    """`(n, channels, h, w)` or `(n, dim)` to `(n, one.dim)`, a copy."""
+    if one.grid is None:
+        return x.flatten(1).clone()
+    if one.pool == "max":
+        return x.amax((2, 3))
+    if one.grid == 1:
+        return x.mean((2, 3))
+    return F.adaptive_avg_pool2d(x, one.grid).flatten(1)
+
+
+def fitting(layer: Layer, room: float) -> str:
+    """The pooling with the finest grid whose width is at most `room` numbers."""
+    if len(layer.shape) == 3:
+        for grid in range(min(layer.shape[1:]), 1, -1):
+            if layer.shape[0] * grid * grid <= room:
+                return f"grid:{grid}"
+    return "avg"
+
+
+def _grid(layer: Layer, pool: str) -> int | None:
+    if len(layer.shape) != 3:
+        return None
+    channels, height, width = layer.shape
+    if pool == "none" or (pool == "auto" and layer.size <= LIMIT):
+        return None
+    if pool in ("avg", "max"):
+        return 1
+    if pool == "auto":
+        side = min(height, width)
+        while side > 1 and side * side * channels > LIMIT:
+            side -= 1
+        return side
+    match = re.fullmatch(r"grid:(\d+)", pool)
+    if match is None or int(match[1]) < 1:
+        raise InputError(f"--pool {pool}: not a pooling; use auto, none, avg, max or grid:K.")
+    return min(int(match[1]), height, width)

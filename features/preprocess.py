@@ -1,0 +1,61 @@
+"""An image as its card wants it: resized and cropped as uint8, then normalised on the device."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from features.card import Input
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def to_pixels(image: Image.Image, wanted: Input) -> npt.NDArray[np.uint8]:
+    """Resize and centre-crop an RGB image to `(3, h, w)`, channels still in RGB.
+
+    The filter is Pillow's, which smooths when it shrinks ("antialiased"); the offset of the crop is
+    rounded as torchvision rounds it.
+    """
+    height, width = wanted.size
+    size = _resized(image.size, wanted)
+    if image.size != size:
+        image = image.resize(size, _FILTERS[wanted.interpolation])
+    left, top = round((image.width - width) / 2.0), round((image.height - height) / 2.0)
+    if (left, top) != (0, 0) or image.size != (width, height):
+        image = image.crop((left, top, left + width, top + height))
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def normalise(pixels: Tensor, wanted: Input) -> Tensor:
+    """`(n, 3, h, w)` uint8 in RGB to float32 in the card's channel order, scale, mean and std."""
+    x = pixels.to(torch.float32)
+    if wanted.channel_order != "rgb":
+        x = x[:, ["rgb".index(c) for c in wanted.channel_order]]
+    mean = torch.tensor(wanted.mean, device=x.device).view(1, 3, 1, 1)
+    std = torch.tensor(wanted.std, device=x.device).view(1, 3, 1, 1)
+    return (x * (wanted.scale / 255.0) - mean) / std
+
+
+def describe(wanted: Input) -> str:
+    """The preprocessing in words, as every feature file carries it."""
+    height, width = wanted.size
+    resize = wanted.resize if wanted.resize is not None else wanted.size
+    to = f"shorter side {resize}" if isinstance(resize, int) else f"{resize[0]} x {resize[1]}"
+    return (
+        f"EXIF orientation applied, RGB, resized to {to} ({wanted.interpolation}, antialiased), "
+        f"centre crop {height} x {width} (height x width), channels {wanted.channel_order.upper()}, "
+        f"pixels 0..{wanted.scale:g}, minus {list(wanted.mean)}, divided by {list(wanted.std)}"
+    )
+
+
+def _resized(size: tuple[int, int], wanted: Input) -> tuple[int, int]:
+    """Width and height after resizing, from `(width, height)`."""
+    resize = wanted.resize if wanted.resize is not None else wanted.size
+    if not isinstance(resize, int):
+        return resize[1], resize[0]
+    short, long = min(size), max(size)
+    longer = int(resize * long / short)
+    return (resize, longer) if size[0] <= size[1] else (longer, resize)

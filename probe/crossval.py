@@ -1,0 +1,170 @@
+"""One probe on one layer: C chosen inside the training folds, one refit, one score per test fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from joblib import Parallel, delayed
+from threadpoolctl import threadpool_limits
+
+from features.device import cores
+from probe import knn
+from probe.folds import Splits
+from probe.linear import Scored, fit_linear, log_loss
+from probe.scale import Floats
+
+LINEAR = ("logistic", "svm", "ridge")
+METHODS = (*LINEAR, "knn")
+GRID = tuple(float(g) for g in np.logspace(-2, 4, 5))
+"""Of C times the mean squared length of the training rows."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What defines a probe besides features, labels and folds."""
+
+    method: str
+    scale: str
+    grid: tuple[float, ...]
+    relative: bool
+    """The grid is of C times the mean squared length of the training rows, not of C itself."""
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """One test fold: what was chosen on its training rows."""
+
+    fold: int
+    value: float
+    """The C, alpha or k chosen."""
+    at_edge: bool
+    """It is the first or last of its grid."""
+    selection: float
+    """Inner score of the choice, larger is better: minus log loss (logistic) or accuracy."""
+    n_train: int
+    n_test: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The cross-validated scores of one probe on one layer."""
+
+    scores: npt.NDArray[np.float32]
+    """`(n, K)`, rows as images.csv; NaN where not tested."""
+    folds: tuple[FoldResult, ...]
+
+
+def cross_validate(
+    x: Floats, y: npt.NDArray[np.int64], classes: int, splits: Splits, settings: Settings
+) -> Outcome:
+    """Choose C, alpha or k by cross-validation inside each training set, then test it once.
+
+    An inner training set that leaves out parts i and j serves both orders: j validates for the fold
+    of i, and i for the fold of j.
+
+    Args:
+        x: Features, `(n, dim)`; rows that take no part are not looked at.
+        y: Class numbers, `(n,)`.
+        classes: K.
+        splits: Folds and parts.
+        settings: The probe.
+    """
+    score = (
+        _knn_scorer(x, y, classes, splits)
+        if settings.method == "knn"
+        else _linear_scorer(x, y, classes, splits, settings)
+    )
+    inner_sets = sorted(
+        {left_out for fold in splits.folds for _, left_out in splits.inner(fold)}, key=sorted
+    )
+    inner = dict(zip(inner_sets, _each(score, [(s, None) for s in inner_sets]), strict=True))
+    chosen: list[tuple[int, float, int]] = []
+    for fold in splits.folds:
+        losses = []
+        for part, left_out in splits.inner(fold):
+            here = splits.part[splits.held_out_rows(left_out)] == part
+            truth = y[splits.held_out_rows(left_out)][here]
+            losses.append((len(truth), [_worth(s, here, truth, settings) for s in inner[left_out]]))
+        points = min(len(worth) for _, worth in losses)
+        total = sum(n for n, _ in losses)
+        mean = [sum(n * worth[p] for n, worth in losses) / total for p in range(points)]
+        best = int(np.argmax(mean))  # the first of equals: the strongest penalty, the smallest k
+        chosen.append((best, mean[best], points))
+    tests = [
+        (splits.tested(fold), [best])
+        for fold, (best, _, _) in zip(splits.folds, chosen, strict=True)
+    ]
+    scores = np.full((len(y), classes), np.nan, dtype=np.float32)
+    results = []
+    for fold, (best, selection, points), (left_out, _), made in zip(
+        splits.folds, chosen, tests, _each(score, tests), strict=True
+    ):
+        rows = splits.held_out_rows(left_out)
+        scores[rows] = made[0].scores
+        results.append(
+            FoldResult(
+                fold,
+                made[0].value,
+                points > 1 and best in (0, points - 1),
+                selection,
+                len(splits.training_rows(left_out)),
+                len(rows),
+                made[0].converged,
+            )
+        )
+    return Outcome(scores, tuple(results))
+
+
+Scorer = Callable[[frozenset[int], Sequence[int] | None], list[Scored]]
+
+
+def _linear_scorer(
+    x: Floats, y: npt.NDArray[np.int64], classes: int, splits: Splits, settings: Settings
+) -> Scorer:
+    def score(left_out: frozenset[int], points: Sequence[int] | None) -> list[Scored]:
+        train, other = splits.training_rows(left_out), splits.held_out_rows(left_out)
+        return fit_linear(
+            settings.method,
+            x[train],
+            y[train],
+            x[other],
+            classes,
+            settings.grid,
+            scale=settings.scale,
+            relative=settings.relative,
+            points=points,
+        )
+
+    return score
+
+
+def _knn_scorer(x: Floats, y: npt.NDArray[np.int64], classes: int, splits: Splits) -> Scorer:
+    found = knn.neighbours(x, splits.part, knn.GRID[-1])
+
+    def score(left_out: frozenset[int], points: Sequence[int] | None) -> list[Scored]:
+        n_train = len(splits.training_rows(left_out))
+        made = knn.vote(found, left_out, splits.held_out_rows(left_out), y, classes, n_train)
+        return made if points is None else [made[p] for p in points]
+
+    return score
+
+
+def _each(
+    score: Scorer, sets: Sequence[tuple[frozenset[int], Sequence[int] | None]]
+) -> list[list[Scored]]:
+    """`score` on every training set, side by side on the cores, one thread each."""
+    with threadpool_limits(1):
+        made = Parallel(n_jobs=cores(), prefer="threads")(delayed(score)(*one) for one in sets)
+    return list(made)
+
+
+def _worth(
+    scored: Scored, here: npt.NDArray[np.bool_], truth: npt.NDArray[np.int64], settings: Settings
+) -> float:
+    if settings.method == "logistic":
+        return -log_loss(scored.scores[here], truth)
+    return float((scored.scores[here].argmax(1) == truth).mean())

@@ -1,0 +1,313 @@
+"""Probes on every extracted layer of a study, cross-validated, into results.csv and predictions.h5."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from features.card import nearest
+from features.errors import InputError
+from features.featurefile import DONE, FeatureFile
+from features.files import locked
+from features.study import Study, open_study
+from features.tasks import Task, choose
+from probe import knn, predictions, results
+from probe.crossval import GRID, LINEAR, METHODS, Outcome, Settings, cross_validate
+from probe.folds import Splits, make_splits
+from probe.metrics import measure
+from probe.protocol import protocol
+from probe.results import BEST, Row
+from probe.scale import SCALES
+
+DEFAULT_PROBES = ("logistic", "svm")
+_COMMIT_SECONDS = 20.0
+_NOTHING = -np.inf
+
+
+@dataclass(frozen=True)
+class Job:
+    """One probe on one layer for one task."""
+
+    task: Task
+    backbone: str
+    key: str
+    method: str
+
+
+@dataclass
+class Fitted:
+    """What a run has done."""
+
+    study: Study
+    fitted: int = 0
+    """Layers fitted in this run, counting each probe and task."""
+    kept: int = 0
+    """Those that were there already under the same protocol."""
+    seconds: float = 0.0
+    rows: list[Row] = field(default_factory=list)
+    """All rows of the study's results.csv."""
+    notes: list[str] = field(default_factory=list)
+
+
+def fit(
+    study: Path | str,
+    *,
+    backbones: Sequence[str] = (),
+    layers: Sequence[str] = (),
+    tasks: Sequence[str] = (),
+    probes: Sequence[str] = DEFAULT_PROBES,
+    folds: int | None = None,
+    c: Sequence[float] | None = None,
+    scale: str = "standard",
+    seed: int = 0,
+    redo: bool = False,
+    progress: Callable[[int, int, Job | None], None] = lambda _done, _all, _job: None,
+) -> Fitted:
+    """Fit probes on extracted layers and score every image once, in the fold that tests it.
+
+    Rows that are there under the same protocol are kept. Work is committed every twenty seconds, so
+    that an interrupted run goes on where it was.
+
+    Args:
+        study: The study's folder.
+        backbones: Names; all that are extracted by default.
+        layers: Names; all by default.
+        tasks: Names, or `NAME:ordered`; all by default.
+        probes: Of `logistic`, `svm`, `ridge` and `knn`.
+        folds: How many to make where the data set has none of its own; five by default.
+        c: Values of C as scikit-learn means it; by default five over a range that suits the layer.
+        scale: `standard`, `l2` or `none`; knn always uses lengths of one.
+        seed: Of the folds that are made.
+        redo: Fit again what is there.
+        progress: Is called with layers done, layers in all, and the one that is next.
+
+    Raises:
+        InputError: There is nothing to fit, or something given cannot be used.
+    """
+    opened = open_study(study)
+    for probe in probes:
+        if probe not in METHODS:
+            raise InputError(f"--probe {probe}: not a probe; {nearest(probe, METHODS)}")
+    if scale not in SCALES:
+        raise InputError(f"--scale {scale}: not a scaling; {nearest(scale, SCALES)}")
+    if c is not None and (not c or min(c) <= 0):
+        raise InputError("--C: give positive numbers, such as 0.01,0.1,1.")
+    chosen_tasks = [choose(opened.tasks, opened.columns, t) for t in tasks or opened.tasks]
+    chosen_backbones = _backbones(opened, backbones)
+    started = time.perf_counter()
+    with locked(opened.folder / ".results.lock", str(opened.folder / "results.csv")):
+        run = _Run(opened, scale, None if c is None else tuple(sorted(c)), folds, seed)
+        jobs = _jobs(run, chosen_backbones, layers, chosen_tasks, probes)
+        done = Fitted(opened)
+        _fit_all(run, jobs, redo, progress, done)
+    done.seconds = time.perf_counter() - started
+    return done
+
+
+@dataclass
+class _Run:
+    study: Study
+    scale: str
+    c: tuple[float, ...] | None
+    folds: int | None
+    seed: int
+    splits: dict[tuple[str, bytes], Splits] = field(default_factory=dict)
+
+    def settings(self, method: str) -> Settings:
+        if method == "knn":
+            return Settings("knn", "l2", tuple(float(k) for k in knn.GRID), relative=False)
+        return Settings(method, self.scale, self.c or GRID, relative=self.c is None)
+
+    def splits_of(self, task: Task, file: FeatureFile) -> Splits:
+        readable = file.status == DONE
+        key = (task.name, readable.tobytes())
+        if key not in self.splits:
+            self.splits[key] = make_splits(self.study, task, readable, self.folds, self.seed)
+        return self.splits[key]
+
+
+def _backbones(study: Study, asked: Sequence[str]) -> list[str]:
+    there = study.backbones()
+    if not there:
+        unfinished = list((study.folder / "features").glob("*.partial"))
+        how = (
+            "run `probe extract` again to finish it" if unfinished else "run `probe extract` first"
+        )
+        raise InputError(f"{study.folder}: no features are extracted yet; {how}.")
+    for name in asked:
+        if name not in there:
+            raise InputError(f"--backbone {name}: not extracted here; {nearest(name, there)}")
+    return [name for name in there if not asked or name in asked]
+
+
+def _jobs(
+    run: _Run, backbones: list[str], layers: Sequence[str], tasks: list[Task], probes: Sequence[str]
+) -> list[Job]:
+    jobs = []
+    known = set()
+    for backbone in backbones:
+        with run.study.features(backbone) as file:
+            names = {key: file.about(key)["layer"] for key in file.keys}
+            known |= set(names.values())
+            for task in tasks:
+                run.splits_of(task, file)  # so that bad folds stop a run before its first fit
+        for key, layer in names.items():
+            if not layers or layer in layers:
+                jobs += [Job(t, backbone, key, p) for t in tasks for p in probes]
+    for layer in layers:
+        if layer not in known:
+            raise InputError(
+                f"--layer {layer}: not extracted here; {nearest(layer, sorted(known))}"
+            )
+    return jobs
+
+
+def _fit_all(
+    run: _Run,
+    jobs: list[Job],
+    redo: bool,
+    progress: Callable[[int, int, Job | None], None],
+    done: Fitted,
+) -> None:
+    table = run.study.folder / "results.csv"
+    store = run.study.folder / "predictions.h5"
+    rows = results.read(table)
+    there: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row in rows:
+        there[row.task, row.backbone, row.features_key, row.method].add(row.protocol)
+    made: dict[predictions.Key, predictions.Prediction] = {}
+    new: list[Row] = []
+    committed = time.perf_counter()
+
+    def commit() -> None:
+        nonlocal rows, committed
+        if made:
+            predictions.add(store, made)
+            rows = results.replace(rows, new)
+            results.write(table, rows)
+            made.clear()
+            new.clear()
+        committed = time.perf_counter()
+
+    try:
+        for number, job in enumerate(jobs):
+            progress(number, len(jobs), job)
+            with run.study.features(job.backbone) as file:
+                splits = run.splits_of(job.task, file)
+                settings = run.settings(job.method)
+                mark = protocol(run.study, job.task, splits, settings, run.seed)
+                key = (job.task.name, job.backbone, job.key, job.method)
+                if not redo and there[key] == {mark}:
+                    done.kept += 1
+                    continue
+                found, outcome = _fit_one(run, job, file, splits, settings, mark)
+            made[key] = predictions.Prediction(outcome.scores, splits.fold.astype(np.int8))
+            new += found
+            done.fitted += 1
+            done.notes += _notes(job, outcome)
+            if time.perf_counter() - committed > _COMMIT_SECONDS:
+                commit()
+        progress(len(jobs), len(jobs), None)
+    finally:
+        commit()
+    groups = {(j.task.name, j.backbone, j.method): j.task for j in jobs}
+    for (_, backbone, method), task in groups.items():
+        prediction, found = _best(rows, store, task, backbone, method)
+        made[task.name, backbone, BEST, method] = prediction
+        new += found
+    commit()
+    done.rows = rows
+
+
+def _fit_one(
+    run: _Run, job: Job, file: FeatureFile, splits: Splits, settings: Settings, mark: str
+) -> tuple[list[Row], Outcome]:
+    y = run.study.labels(job.task.name)
+    x = file.read(job.key)
+    used = splits.part >= 0
+    if not np.isfinite(x[used]).all():
+        row = int(np.flatnonzero(used & ~np.isfinite(x).all(1))[0])
+        raise InputError(
+            f"{file.path}: layer {job.key} has NaN or infinite features in row {row} "
+            f"({run.study.paths[row]}); extract or import it again."
+        )
+    outcome = cross_validate(x, y, len(job.task.classes), splits, settings)
+    about = file.about(job.key)
+    weights = file.attributes.get("weights", "{}")
+    rows = []
+    for fold in outcome.folds:
+        tested = np.flatnonzero(splits.fold == fold.fold)
+        metrics = measure(outcome.scores[tested], y[tested], job.task.ordered)
+        rows.append(
+            Row(
+                backbone=job.backbone,
+                domain=file.domain,
+                layer=about["layer"],
+                pool=about["pool"],
+                depth=about["depth"],
+                method=job.method,
+                task=job.task.name,
+                fold=fold.fold,
+                accuracy=metrics["accuracy"],
+                balanced_accuracy=metrics["balanced_accuracy"],
+                macro_f1=metrics["macro_f1"],
+                one_off=metrics.get("one_off"),
+                mae=metrics.get("mae"),
+                n_test=fold.n_test,
+                n_train=fold.n_train,
+                dim=about["dim"],
+                scale=settings.scale,
+                solver=knn.engine() if job.method == "knn" else "sklearn",
+                C=fold.value,
+                at_edge=int(fold.at_edge),
+                selection=fold.selection,
+                chosen="",
+                seed=run.seed,
+                views="center",
+                repeat=0,
+                shots="",
+                draw="",
+                crops=1,
+                converged=int(fold.converged),
+                protocol=mark,
+            )
+        )
+    assert isinstance(weights, str)
+    return rows, outcome
+
+
+def _best(
+    rows: list[Row], store: Path, task: Task, backbone: str, method: str
+) -> tuple[predictions.Prediction, list[Row]]:
+    """The `best` rows: in each fold the layer and pooling with the best inner score."""
+    mine = [r for r in rows if (r.task, r.backbone, r.method) == (task.name, backbone, method)]
+    mine = [r for r in mine if r.layer != BEST]
+    newest = mine[-1].protocol
+    mine = [r for r in mine if r.protocol == newest]
+    winners = []
+    for fold in sorted({row.fold for row in mine}):
+        candidates = [row for row in mine if row.fold == fold]
+        winners.append(max(candidates, key=lambda row: row.selection))
+    keys = [(task.name, backbone, row.features_key, method) for row in winners]
+    stored = predictions.read_all(store, list(dict.fromkeys(keys)))
+    fold_of = stored[keys[0]].fold
+    scores = np.full_like(stored[keys[0]].scores, np.nan)
+    for row, key in zip(winners, keys, strict=True):
+        tested = fold_of == row.fold
+        scores[tested] = stored[key].scores[tested]
+    best = [replace(r, layer=BEST, pool="", depth=None, chosen=r.features_key) for r in winners]
+    return predictions.Prediction(scores, fold_of), best
+
+
+def _notes(job: Job, outcome: Outcome) -> list[str]:
+    name = f"{job.task.name}: {job.backbone}/{job.key}/{job.method}"
+    failed = sum(not fold.converged for fold in outcome.folds)
+    return [f"{name}: {failed} folds did not converge"] if failed else []
+
+
+__all__ = ["DEFAULT_PROBES", "LINEAR", "Fitted", "Job", "fit"]

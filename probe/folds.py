@@ -1,0 +1,183 @@
+"""Splits: which rows are tested together, and which parts the inner cross-validation leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import StratifiedGroupKFold
+
+from features.errors import InputError
+from features.study import Study
+from features.tasks import Task
+
+Ints = npt.NDArray[np.int64]
+_INNER_PARTS = 3  # of the training rows, where only one other fold is left
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The cross-validation of one task.
+
+    Rows are grouped into parts; a fold is one part, or several where there are only two folds. Every
+    training set is a union of whole parts, so it is named by the parts that it leaves out.
+    """
+
+    part: Ints
+    """The part of every row of images.csv, `(n,)`; -1 for rows that take no part."""
+    fold_of_part: Ints
+    """The test fold that each part belongs to."""
+
+    @property
+    def fold(self) -> Ints:
+        """The test fold of every row, `(n,)`; -1 where it is not tested."""
+        return np.where(self.part < 0, -1, self.fold_of_part[self.part])
+
+    @property
+    def folds(self) -> range:
+        """The numbers of the folds."""
+        return range(int(self.fold_of_part.max()) + 1)
+
+    def tested(self, fold: int) -> frozenset[int]:
+        """The parts that make up a fold: what its training set leaves out."""
+        return frozenset(np.flatnonzero(self.fold_of_part == fold).tolist())
+
+    def inner(self, fold: int) -> Iterator[tuple[int, frozenset[int]]]:
+        """For every part outside `fold`: the part, and what is left out while it validates."""
+        for part in np.flatnonzero(self.fold_of_part != fold).tolist():
+            yield part, self.tested(fold) | {part}
+
+    def training_rows(self, left_out: frozenset[int]) -> Ints:
+        """The rows of all parts but those left out."""
+        return np.flatnonzero((self.part >= 0) & ~np.isin(self.part, sorted(left_out)))
+
+    def held_out_rows(self, left_out: frozenset[int]) -> Ints:
+        """The rows of the parts left out."""
+        return np.flatnonzero(np.isin(self.part, sorted(left_out)))
+
+
+def make_splits(
+    study: Study, task: Task, readable: npt.NDArray[np.bool_], folds: int | None, seed: int
+) -> Splits:
+    """The data set's own folds where it has them, else stratified folds grouped by subject.
+
+    Args:
+        study: The study.
+        task: The task, whose classes are spread evenly over the folds.
+        readable: Rows with features, `(n,)`.
+        folds: How many to make; None: the data set's own, or five.
+        seed: Of the folds that are made.
+
+    Raises:
+        InputError: There are fewer subjects than folds, a class is missing from a training set, or
+            the data set's own folds share a subject.
+    """
+    y = study.labels(task.name)
+    rows = np.flatnonzero((y >= 0) & readable & study.used)
+    if not len(rows):
+        raise InputError(
+            f"task {task.name}: no image with a label has features; extract some first."
+        )
+    own = study.columns.get("fold")
+    if own is not None and any(own):
+        fold = _own_folds(study, rows, own, folds)
+    else:
+        fold = _made_folds(study, task, rows, 5 if folds is None else folds, seed)
+    count = int(fold.max()) + 1
+    part = np.full(len(study), -1, dtype=np.int64)
+    if count > 2:
+        part[rows] = fold
+        splits = Splits(part, np.arange(count))
+    else:
+        for one in range(count):
+            here = rows[fold == one]
+            inner = _made_folds(study, task, here, _INNER_PARTS, seed)
+            part[here] = one * _INNER_PARTS + inner
+        splits = Splits(part, np.repeat(np.arange(count), _INNER_PARTS))
+    _check_classes(splits, task, y)
+    return splits
+
+
+def _own_folds(study: Study, rows: Ints, own: list[str], folds: int | None) -> Ints:
+    names = sorted({own[row] for row in rows})
+    if "" in names:
+        raise InputError(
+            f"{study.folder / 'images.csv'}: some rows have a fold and some have none; fill in the "
+            "column fold, or leave it out."
+        )
+    if len(names) < 2:
+        raise InputError(
+            f"{study.folder / 'images.csv'}: all rows are in fold {names[0]}; a cross-validation "
+            "needs two folds or more."
+        )
+    if folds is not None and folds != len(names):
+        raise InputError(
+            f"--folds {folds}: this data set comes with {len(names)} folds of its own; leave "
+            "--folds out."
+        )
+    fold = np.array([names.index(own[row]) for row in rows], dtype=np.int64)
+    subjects = study.subjects[rows]
+    pairs = np.unique(np.stack([subjects, fold]), axis=1)
+    subject, in_folds = np.unique(pairs[0], return_counts=True)
+    if (in_folds > 1).any():
+        first = int(subject[in_folds > 1][0])
+        name = study.columns["subject"][int(rows[subjects == first][0])]
+        raise InputError(
+            f"{study.folder / 'images.csv'}: {int((in_folds > 1).sum())} subjects are in several "
+            f"folds (first: {name}); a subject must be in one, or the results are inflated."
+        )
+    return fold
+
+
+def _made_folds(study: Study, task: Task, rows: Ints, folds: int, seed: int) -> Ints:
+    if folds < 2:
+        raise InputError(f"--folds {folds}: a cross-validation needs two folds or more.")
+    subjects = study.subjects[rows]
+    count = len(np.unique(subjects))
+    if count < folds:
+        raise InputError(
+            f"task {task.name}: {count} subjects are fewer than {folds} folds; use --folds {count} "
+            "or fewer, or add data."
+            if count > 1
+            else f"task {task.name}: all images are of one subject, so none can be held out; add data."
+        )
+    y = study.labels(task.name)[rows]
+    fold = np.zeros(len(rows), dtype=np.int64)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    # scikit-learn refuses classes with fewer images than folds in a warning; classes are checked here
+    try:
+        for number, (_, test) in enumerate(splitter.split(rows, y, subjects)):
+            fold[test] = number
+    except ValueError:
+        fold = _spread(subjects, folds, seed)
+    if len(np.unique(fold)) < folds:  # the splitter may leave a fold empty on tiny data
+        fold = _spread(subjects, folds, seed)
+    return fold
+
+
+def _spread(subjects: Ints, folds: int, seed: int) -> Ints:
+    """Subjects dealt out to folds in random order."""
+    names = np.random.default_rng(seed).permutation(np.unique(subjects))
+    fold_of = {int(name): i % folds for i, name in enumerate(names)}
+    return np.array([fold_of[int(s)] for s in subjects], dtype=np.int64)
+
+
+def _check_classes(splits: Splits, task: Task, y: Ints) -> None:
+    present = np.unique(y[splits.part >= 0])
+    if len(present) < 2:
+        only = task.classes[int(present[0])]
+        raise InputError(
+            f"task {task.name}: all images with features are of the class {only!r}; a task needs at "
+            "least two classes."
+        )
+    for fold in splits.folds:
+        seen = np.unique(y[splits.training_rows(splits.tested(fold))])
+        missing = np.setdiff1d(present, seen)
+        if len(missing):
+            name = task.classes[int(missing[0])]
+            raise InputError(
+                f"task {task.name}: all images of the class {name!r} are in fold {fold}, so nothing "
+                "can be learnt about it there; merge the class with another or empty its labels."
+            )

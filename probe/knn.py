@@ -1,0 +1,107 @@
+"""The nearest-neighbour probe: cosine similarity, votes weighted as in DINO's protocol.
+
+The k training rows nearest by cosine vote with exp(similarity / 0.07) (Caron et al. 2021, arXiv
+2104.14294, after Wu et al. 2018). One search serves every k and every training set: each part of the
+data is searched once for the neighbours of all rows, and a training set's neighbours are merged from
+those of its parts.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from probe.linear import Scored
+from probe.scale import Floats
+
+GRID = (1, 5, 10, 20, 50, 100, 200)
+TEMPERATURE = 0.07
+
+Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+
+@cache
+def engine() -> str:
+    """`faiss` where it is installed, else `torch`; both give the same neighbours."""
+    try:
+        import faiss  # noqa: F401
+    except ImportError:
+        return "torch"
+    return "faiss"
+
+
+def neighbours(
+    x: Floats, part: npt.NDArray[np.int64], k: int, search: str | None = None
+) -> dict[int, Found]:
+    """For each part, the similarity and the row of its k rows nearest to every row.
+
+    Args:
+        x: Features, `(n, dim)`.
+        part: The part of each row, `(n,)`; rows with -1 are in none.
+        k: Neighbours to find in each part, or as many as it has.
+        search: `faiss` or `torch`; what `engine()` says by default.
+
+    Returns:
+        By part: similarities `(n, k)`, descending, and rows `(n, k)`.
+    """
+    unit = np.ascontiguousarray(x, dtype=np.float32)
+    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    find = _faiss if (search or engine()) == "faiss" else _torch
+    found = {}
+    for one in np.unique(part[part >= 0]).tolist():
+        rows = np.flatnonzero(part == one)
+        similarity, place = find(unit[rows], unit, min(k, len(rows)))
+        found[one] = (similarity, rows[place])
+    return found
+
+
+def vote(
+    found: dict[int, Found],
+    left_out: frozenset[int],
+    rows: npt.NDArray[np.int64],
+    y: npt.NDArray[np.int64],
+    classes: int,
+    n_train: int,
+) -> list[Scored]:
+    """Class scores of `rows` from a training set of all parts but `left_out`, for every k.
+
+    A k larger than the training set is left out of the grid; scores are shares of the votes.
+    """
+    parts = [p for p in found if p not in left_out]
+    similarity = np.concatenate([found[p][0][rows] for p in parts], axis=1)
+    place = np.concatenate([found[p][1][rows] for p in parts], axis=1)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, : GRID[-1]]
+    similarity = np.take_along_axis(similarity, order, axis=1)
+    label = y[np.take_along_axis(place, order, axis=1)]
+    # The nearest has weight 1, so that nothing overflows; shares are the same.
+    weight = np.exp((similarity - similarity[:, :1]) / TEMPERATURE)
+    result = []
+    for k in [k for k in GRID if k <= n_train] or [1]:
+        votes = np.stack(
+            [(weight[:, :k] * (label[:, :k] == c)).sum(1) for c in range(classes)], axis=1
+        )
+        result.append(Scored((votes / votes.sum(1, keepdims=True)).astype(np.float32), float(k)))
+    return result
+
+
+def _faiss(base: Any, queries: Any, k: int) -> Found:
+    import faiss
+
+    index = faiss.IndexFlatIP(base.shape[1])
+    index.add(base)
+    similarity, place = index.search(queries, k)
+    return similarity, place
+
+
+def _torch(base: Any, queries: Any, k: int) -> Found:
+    import torch
+
+    pieces = []
+    to = torch.from_numpy(base).T
+    for block in torch.from_numpy(queries).split(4096):
+        pieces.append((block @ to).topk(k, dim=1))
+    similarity = torch.cat([piece.values for piece in pieces]).numpy()
+    return similarity, torch.cat([piece.indices for piece in pieces]).numpy()

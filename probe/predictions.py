@@ -1,0 +1,78 @@
+"""predictions.h5: the class scores behind every row of results.csv.
+
+`/TASK/BACKBONE/LAYER/METHOD/` holds `scores`, `(n, K)` float32, and `fold`, `(n,)` int8; rows are
+those of images.csv, fold -1 and scores NaN where a row was not tested. A `/` in a name is written
+`.`. LAYER is `LAYER:POOL` for a further pooling, or `best`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import InputError
+from features.files import replacing
+
+Key = tuple[str, str, str, str]
+"""Task, backbone, layer, method."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Scores of every image, and the fold it was tested in."""
+
+    scores: npt.NDArray[np.float32]
+    fold: npt.NDArray[np.int8]
+
+
+def read(file: Path, key: Key) -> Prediction:
+    """The prediction stored under `key`.
+
+    Raises:
+        InputError: The file is missing or damaged, or has no such prediction.
+    """
+    return read_all(file, [key])[key]
+
+
+def read_all(file: Path, keys: list[Key]) -> dict[Key, Prediction]:
+    """Several predictions in one opening of the file.
+
+    Raises:
+        InputError: As `read`.
+    """
+    try:
+        with h5py.File(file, "r") as opened:
+            return {
+                key: Prediction(opened[_path(key)]["scores"][:], opened[_path(key)]["fold"][:])
+                for key in keys
+            }
+    except (OSError, KeyError) as error:
+        raise InputError(
+            f"{file}: missing or damaged, so results.csv cannot be told apart into images; "
+            "`probe fit --redo` makes both again."
+        ) from error
+
+
+def add(file: Path, new: Mapping[Key, Prediction]) -> None:
+    """Put predictions into the file, in one step: a reader sees all of them or none."""
+    with replacing(file) as making:
+        if file.is_file():
+            shutil.copyfile(file, making)
+        else:
+            making.unlink()
+        with h5py.File(making, "a") as opened:
+            for key, prediction in new.items():
+                if _path(key) in opened:
+                    del opened[_path(key)]
+                group = opened.create_group(_path(key))
+                group["scores"], group["fold"] = prediction.scores, prediction.fold
+
+
+def _path(key: Key) -> str:
+    return "/".join(part.replace("/", ".") for part in key)
