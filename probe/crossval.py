@@ -7,19 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
+import torch
 
-from features.device import cores
 from probe import knn
 from probe.folds import Splits
 from probe.linear import Scored, fit_linear, log_loss
-from probe.scale import Floats
 
 LINEAR = ("logistic", "svm", "ridge")
 METHODS = (*LINEAR, "knn")
-GRID = tuple(float(g) for g in np.logspace(-2, 4, 5))
+GRID = tuple(float(g) for g in np.logspace(-2, 4, 13))
 """Of C times the mean squared length of the training rows."""
+
+Features = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -31,6 +30,7 @@ class Settings:
     grid: tuple[float, ...]
     relative: bool
     """The grid is of C times the mean squared length of the training rows, not of C itself."""
+    solver: str
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Outcome:
 
 
 def cross_validate(
-    x: Floats, y: npt.NDArray[np.int64], classes: int, splits: Splits, settings: Settings
+    x: Features, y: npt.NDArray[np.int64], classes: int, splits: Splits, settings: Settings
 ) -> Outcome:
     """Choose C, alpha or k by cross-validation inside each training set, then test it once.
 
@@ -81,7 +81,7 @@ def cross_validate(
     inner_sets = sorted(
         {left_out for fold in splits.folds for _, left_out in splits.inner(fold)}, key=sorted
     )
-    inner = dict(zip(inner_sets, _each(score, [(s, None) for s in inner_sets]), strict=True))
+    inner = {left_out: score(left_out, None) for left_out in inner_sets}
     chosen: list[tuple[int, float, int]] = []
     for fold in splits.folds:
         losses = []
@@ -94,26 +94,22 @@ def cross_validate(
         mean = [sum(n * worth[p] for n, worth in losses) / total for p in range(points)]
         best = int(np.argmax(mean))  # the first of equals: the strongest penalty, the smallest k
         chosen.append((best, mean[best], points))
-    tests = [
-        (splits.tested(fold), [best])
-        for fold, (best, _, _) in zip(splits.folds, chosen, strict=True)
-    ]
     scores = np.full((len(y), classes), np.nan, dtype=np.float32)
     results = []
-    for fold, (best, selection, points), (left_out, _), made in zip(
-        splits.folds, chosen, tests, _each(score, tests), strict=True
-    ):
+    for fold, (best, selection, points) in zip(splits.folds, chosen, strict=True):
+        left_out = splits.tested(fold)
+        made = score(left_out, [best])[0]
         rows = splits.held_out_rows(left_out)
-        scores[rows] = made[0].scores
+        scores[rows] = made.scores
         results.append(
             FoldResult(
                 fold,
-                made[0].value,
+                made.value,
                 points > 1 and best in (0, points - 1),
                 selection,
                 len(splits.training_rows(left_out)),
                 len(rows),
-                made[0].converged,
+                made.converged,
             )
         )
     return Outcome(scores, tuple(results))
@@ -123,26 +119,28 @@ Scorer = Callable[[frozenset[int], Sequence[int] | None], list[Scored]]
 
 
 def _linear_scorer(
-    x: Floats, y: npt.NDArray[np.int64], classes: int, splits: Splits, settings: Settings
+    x: Features, y: npt.NDArray[np.int64], classes: int, splits: Splits, settings: Settings
 ) -> Scorer:
+    features = torch.from_numpy(x)
+
     def score(left_out: frozenset[int], points: Sequence[int] | None) -> list[Scored]:
         train, other = splits.training_rows(left_out), splits.held_out_rows(left_out)
         return fit_linear(
             settings.method,
-            x[train],
+            features[train],
             y[train],
-            x[other],
+            features[other],
             classes,
-            settings.grid,
+            settings.grid if points is None else [settings.grid[p] for p in points],
             scale=settings.scale,
             relative=settings.relative,
-            points=points,
+            solver=settings.solver,
         )
 
     return score
 
 
-def _knn_scorer(x: Floats, y: npt.NDArray[np.int64], classes: int, splits: Splits) -> Scorer:
+def _knn_scorer(x: Features, y: npt.NDArray[np.int64], classes: int, splits: Splits) -> Scorer:
     found = knn.neighbours(x, splits.part, knn.GRID[-1])
 
     def score(left_out: frozenset[int], points: Sequence[int] | None) -> list[Scored]:
@@ -151,15 +149,6 @@ def _knn_scorer(x: Floats, y: npt.NDArray[np.int64], classes: int, splits: Split
         return made if points is None else [made[p] for p in points]
 
     return score
-
-
-def _each(
-    score: Scorer, sets: Sequence[tuple[frozenset[int], Sequence[int] | None]]
-) -> list[list[Scored]]:
-    """`score` on every training set, side by side on the cores, one thread each."""
-    with threadpool_limits(1):
-        made = Parallel(n_jobs=cores(), prefer="threads")(delayed(score)(*one) for one in sets)
-    return list(made)
 
 
 def _worth(

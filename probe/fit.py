@@ -19,6 +19,7 @@ from features.tasks import Task, choose
 from probe import knn, predictions, results
 from probe.crossval import GRID, LINEAR, METHODS, Outcome, Settings, cross_validate
 from probe.folds import Splits, make_splits
+from probe.linear import SOLVERS
 from probe.metrics import measure
 from probe.protocol import protocol
 from probe.results import BEST, Row
@@ -64,6 +65,7 @@ def fit(
     folds: int | None = None,
     c: Sequence[float] | None = None,
     scale: str = "standard",
+    solver: str = "grid",
     seed: int = 0,
     redo: bool = False,
     progress: Callable[[int, int, Job | None], None] = lambda _done, _all, _job: None,
@@ -80,8 +82,10 @@ def fit(
         tasks: Names, or `NAME:ordered`; all by default.
         probes: Of `logistic`, `svm`, `ridge` and `knn`.
         folds: How many to make where the data set has none of its own; five by default.
-        c: Values of C as scikit-learn means it; by default five over a range that suits the layer.
+        c: Values of C as scikit-learn means it; by default thirteen over a range that suits the
+            layer.
         scale: `standard`, `l2` or `none`; knn always uses lengths of one.
+        solver: `grid`, this project's own, or `sklearn`, for logistic, svm and ridge.
         seed: Of the folds that are made.
         redo: Fit again what is there.
         progress: Is called with layers done, layers in all, and the one that is next.
@@ -95,13 +99,15 @@ def fit(
             raise InputError(f"--probe {probe}: not a probe; {nearest(probe, METHODS)}")
     if scale not in SCALES:
         raise InputError(f"--scale {scale}: not a scaling; {nearest(scale, SCALES)}")
+    if solver not in SOLVERS:
+        raise InputError(f"--solver {solver}: not a solver; {nearest(solver, SOLVERS)}")
     if c is not None and (not c or min(c) <= 0):
         raise InputError("--C: give positive numbers, such as 0.01,0.1,1.")
     chosen_tasks = [choose(opened.tasks, opened.columns, t) for t in tasks or opened.tasks]
     chosen_backbones = _backbones(opened, backbones)
     started = time.perf_counter()
     with locked(opened.folder / ".results.lock", str(opened.folder / "results.csv")):
-        run = _Run(opened, scale, None if c is None else tuple(sorted(c)), folds, seed)
+        run = _Run(opened, scale, None if c is None else tuple(sorted(c)), solver, folds, seed)
         jobs = _jobs(run, chosen_backbones, layers, chosen_tasks, probes)
         done = Fitted(opened)
         _fit_all(run, jobs, redo, progress, done)
@@ -114,14 +120,15 @@ class _Run:
     study: Study
     scale: str
     c: tuple[float, ...] | None
+    solver: str
     folds: int | None
     seed: int
     splits: dict[tuple[str, bytes], Splits] = field(default_factory=dict)
 
     def settings(self, method: str) -> Settings:
         if method == "knn":
-            return Settings("knn", "l2", tuple(float(k) for k in knn.GRID), relative=False)
-        return Settings(method, self.scale, self.c or GRID, relative=self.c is None)
+            return Settings("knn", "l2", tuple(map(float, knn.GRID)), False, knn.engine())
+        return Settings(method, self.scale, self.c or GRID, self.c is None, self.solver)
 
     def splits_of(self, task: Task, file: FeatureFile) -> Splits:
         readable = file.status == DONE
@@ -238,7 +245,6 @@ def _fit_one(
         )
     outcome = cross_validate(x, y, len(job.task.classes), splits, settings)
     about = file.about(job.key)
-    weights = file.attributes.get("weights", "{}")
     rows = []
     for fold in outcome.folds:
         tested = np.flatnonzero(splits.fold == fold.fold)
@@ -262,7 +268,7 @@ def _fit_one(
                 n_train=fold.n_train,
                 dim=about["dim"],
                 scale=settings.scale,
-                solver=knn.engine() if job.method == "knn" else "sklearn",
+                solver=settings.solver,
                 C=fold.value,
                 at_edge=int(fold.at_edge),
                 selection=fold.selection,
@@ -277,7 +283,6 @@ def _fit_one(
                 protocol=mark,
             )
         )
-    assert isinstance(weights, str)
     return rows, outcome
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from probe.linear import Scored
-from probe.scale import Floats
 
 GRID = (1, 5, 10, 20, 50, 100, 200)
 TEMPERATURE = 0.07
@@ -34,7 +33,7 @@ def engine() -> str:
 
 
 def neighbours(
-    x: Floats, part: npt.NDArray[np.int64], k: int, search: str | None = None
+    x: npt.NDArray[np.float32], part: npt.NDArray[np.int64], k: int, search: str | None = None
 ) -> dict[int, Found]:
     """For each part, the similarity and the row of its k rows nearest to every row.
 
@@ -101,7 +100,8 @@ def _torch(base: Any, queries: Any, k: int) -> Found:
 
     pieces = []
     to = torch.from_numpy(base).T
-    for block in torch.from_numpy(queries).split(4096):
+    for start in range(0, len(queries), 4096):
+        block = torch.from_numpy(queries[start : start + 4096])
         pieces.append((block @ to).topk(k, dim=1))
     similarity = torch.cat([piece.values for piece in pieces]).numpy()
     return similarity, torch.cat([piece.indices for piece in pieces]).numpy()

@@ -1,12 +1,14 @@
-"""The linear probes, by scikit-learn: `logistic`, `svm` and `ridge`.
+"""The linear probes: `logistic`, `svm` and `ridge`, on one training set over a grid of C.
 
-With labels y, features x and K classes they minimise
+With features x, labels y and K classes they minimise
 
-    logistic   C sum_i -log softmax(W x_i + b)[y_i] + |W|^2 / 2            (two classes: binary)
-    svm        C sum_i max(0, 1 - t_ik (w_k x_i + b_k))^2 + (|w_k|^2 + b_k^2) / 2    for each class k
-    ridge      sum_i (t_ik - w_k x_i - b_k)^2 + alpha |w_k|^2, alpha = 1 / C          for each class k
+    logistic   C sum_i -log softmax(W x_i + b)[y_i] + |W|^2 / 2            (two classes: one column)
+    svm        C sum_i max(0, 1 - t_ik (w_k x_i + b_k))^2 + (|w_k|^2 + b_k^2) / 2    for each k
+    ridge      sum_i (t_ik - w_k x_i - b_k)^2 + alpha |w_k|^2, alpha = 1 / C         for each k
 
-with t_ik = 1 where y_i = k and -1 elsewhere.
+with t_ik = 1 where y_i = k and -1 elsewhere: scikit-learn's LogisticRegression, LinearSVC and
+RidgeClassifier, with their meaning of C. `--solver grid` is this project's own (probe/solver.py),
+`--solver sklearn` is scikit-learn.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.svm import LinearSVC
+import torch
+from torch import Tensor
 
-from probe.rowspace import rotate
-from probe.scale import Floats, scaled
+from probe.axes import Axes, principal_axes
+from probe.scale import scaled
+from probe.solver import logistic_loss, softmax_loss, solve, squared_hinge_loss
 
+SOLVERS = ("grid", "sklearn")
 _MAX_ITER = 2_000
 
 
@@ -41,53 +44,46 @@ class Scored:
 
 def fit_linear(
     method: str,
-    train: Floats,
+    train: Tensor,
     y: npt.NDArray[np.int64],
-    other: Floats,
+    other: Tensor,
     classes: int,
     grid: Sequence[float],
     *,
     scale: str,
     relative: bool,
-    points: Sequence[int] | None = None,
+    solver: str = "grid",
 ) -> list[Scored]:
-    """Fit at grid points and score other rows.
+    """Fit every point of a grid and score other rows.
 
     Args:
         method: `logistic`, `svm` or `ridge`.
-        train: `(n, dim)`.
+        train: `(n, dim)` float32.
         y: Class numbers, `(n,)`.
-        other: Rows to score, `(m, dim)`.
+        other: Rows to score, `(m, dim)` float32.
         classes: K.
         grid: Values of C.
         scale: `standard`, `l2` or `none`.
         relative: The grid is of C times the mean squared length of the scaled training rows.
-        points: Which grid points to fit; all by default.
+        solver: `grid` or `sklearn`.
+
+    Returns:
+        The scores of `other` at every point of the grid, in its order. A class that `y` lacks has
+        score minus infinity.
     """
     x, z = scaled(train, other, scale)
-    unit = float(np.mean(np.einsum("ij,ij->i", x, x))) if relative else 1.0
-    x, z = rotate(x, z)
-    seen = np.unique(y)
+    unit = float(x.square().sum(1, dtype=torch.float64).mean()) if relative else 1.0
+    cs = [point / (unit or 1.0) for point in grid]
+    seen, codes = np.unique(y, return_inverse=True)
+    if method != "svm":  # a free bias makes up for the mean
+        mean = x.mean(0)
+        x, z = x - mean, z - mean
+    axes = principal_axes(x, z)
+    fit = _with_sklearn if solver == "sklearn" else _with_grid
     found = []
-    for point in range(len(grid)) if points is None else points:
-        c = grid[point] / (unit or 1.0)
-        model = _model(method, c)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", ConvergenceWarning)
-            converged = True
-            try:
-                model.fit(x, y)
-            except ConvergenceWarning:
-                warnings.simplefilter("ignore", ConvergenceWarning)
-                converged = False
-                model.fit(x, y)
-        raw = np.asarray(model.decision_function(z))
-        if raw.ndim == 1:  # two classes: one margin, for the second
-            half = raw / 2 if method == "logistic" else raw
-            raw = np.stack([-half, half], axis=1)
-        scores = np.full((len(z), classes), -np.inf, dtype=np.float32)
-        scores[:, seen] = raw
+    for c, (margins, converged) in zip(cs, fit(method, axes, codes, len(seen), cs), strict=True):
+        scores = np.full((len(other), classes), -np.inf, dtype=np.float32)
+        scores[:, seen] = margins
         found.append(Scored(scores, 1 / c if method == "ridge" else c, converged))
     return found
 
@@ -100,7 +96,69 @@ def log_loss(scores: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> float
     return float(-np.log(np.maximum(p, 1e-15)).mean())
 
 
-def _model(method: str, c: float) -> Any:
+def _with_grid(
+    method: str, axes: Axes, y: npt.NDArray[np.int64], classes: int, cs: list[float]
+) -> list[tuple[npt.NDArray[np.float32], bool]]:
+    """Margins `(m, classes)` of the other rows for every C, and whether the solver converged."""
+    c = torch.tensor(cs, dtype=torch.float64)
+    labels = torch.from_numpy(y)
+    signs = 2 * torch.nn.functional.one_hot(labels, classes).to(torch.float32) - 1  # (n, K)
+    ones = torch.ones(len(axes.other), 1)
+    if method == "ridge":
+        return [(_ridge(axes, signs, 1 / one), True) for one in cs]
+    if method == "svm":  # problem q is class q % K at C number q // K
+        made = solve(
+            axes,
+            lambda q: squared_hinge_loss(signs[:, q % classes]),
+            c.repeat_interleave(classes),
+            1,
+            penalise_bias=True,
+        )
+        gaps = made.gap.reshape(len(cs), classes).amax(1)
+        weights = made.weights.reshape(-1, len(cs), classes)
+    elif classes == 2:
+        made = solve(axes, lambda q: logistic_loss(signs[:, 1]), c, 1, penalise_bias=False)
+        gaps, weights = made.gap, torch.cat([-made.weights / 2, made.weights / 2], 2)
+    else:
+        made = solve(axes, lambda q: softmax_loss(labels, classes), c, classes, penalise_bias=False)
+        gaps, weights = made.gap, made.weights
+    other = torch.cat([axes.other, ones], 1)
+    return [((other @ weights[:, i]).numpy(), bool(gaps[i] <= 1e-4)) for i in range(len(cs))]
+
+
+def _ridge(axes: Axes, signs: Tensor, alpha: float) -> npt.NDArray[np.float32]:
+    """In principal axes the normal equations are diagonal: w = z't / (s^2 + alpha)."""
+    mean = signs.mean(0)
+    weights = (axes.train.T @ (signs - mean)).double() / (axes.squares[:, None] + alpha)
+    return (axes.other @ weights.float() + mean).numpy()
+
+
+def _with_sklearn(
+    method: str, axes: Axes, y: npt.NDArray[np.int64], classes: int, cs: list[float]
+) -> list[tuple[npt.NDArray[np.float32], bool]]:
+    from sklearn.exceptions import ConvergenceWarning
+
+    train, other = axes.train.double().numpy(), axes.other.double().numpy()
+    found = []
+    for c in cs:
+        model = sklearn_model(method, c)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            model.fit(train, y)
+        converged = not any(issubclass(w.category, ConvergenceWarning) for w in said)
+        margins = np.asarray(model.decision_function(other))
+        if margins.ndim == 1:  # two classes: one margin, for the second
+            half = margins / 2 if method == "logistic" else margins
+            margins = np.stack([-half, half], axis=1)
+        found.append((margins.astype(np.float32), converged))
+    return found
+
+
+def sklearn_model(method: str, c: float) -> Any:
+    """scikit-learn's estimator of the same objective."""
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier
+    from sklearn.svm import LinearSVC
+
     if method == "logistic":
         return LogisticRegression(C=c, max_iter=_MAX_ITER)
     if method == "svm":

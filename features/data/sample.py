@@ -14,7 +14,7 @@ from features.tasks import Task
 
 def read_sample() -> Manifest:
     """The drawn faces, drawn now if they are not in the cache folder yet."""
-    from features.sample.dataset import AGES, write_sample
+    from features.sample.dataset import TASKS, write_sample
 
     folder = home() / "sample-1"
     if not (folder / "sample.csv").is_file():
@@ -29,5 +29,5 @@ def read_sample() -> Manifest:
         finally:
             shutil.rmtree(made, ignore_errors=True)
     table = read_table(folder / "sample.csv")
-    tasks = {"age": Task("age", AGES, ordered=True)}
+    tasks = {name: Task(name, tuple(t.classes), t.ordered) for name, t in TASKS.items()}
     return Manifest("sample", folder, table.columns, tasks, closest="faces", synthetic=True)
