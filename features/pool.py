@@ -40,21 +40,16 @@ def plan(layers: Sequence[Layer], pools: Sequence[str]) -> list[Pooled]:
     """Which data sets `pools` make of `layers`.
 
     `auto` averages to the largest K x K with K at most the map's shorter side and K * K * channels
-    at most 9,216; a layer that fits already is kept whole. A pooling that gives the same numbers as
-    an earlier one of the same layer is left out: a layer without a map is one data set under any.
+    at most 9,216; a layer that fits already is kept whole. A layer without a map is one data set
+    under any pooling.
 
     Raises:
         InputError: A pooling is not `auto`, `none`, `avg`, `max` or `grid:K`.
     """
     found: list[Pooled] = []
     for layer in layers:
-        made: set[tuple[int | None, bool]] = set()
-        for pool in pools:
-            one = pooled(layer, pool)
-            same = (one.grid, pool == "max" and one.grid is not None)
-            if same not in made:
-                made.add(same)
-                found.append(one)
+        flat = len(layer.shape) != 3
+        found += [pooled(layer, pool) for pool in (pools[:1] if flat else pools)]
     keys = [one.key for one in found]
     if len(set(keys)) < len(keys):
         raise InputError(

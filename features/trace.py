@@ -118,11 +118,11 @@ def _record(
     return hook
 
 
-class _Depths(TorchDispatchMode):
+class _Depths(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Carries the number of weight layers along every tensor that depends on the image."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.longest = 0
         self._depth: dict[int, int] = {}
         self._alive: list[Tensor] = []  # so that no id is used twice

@@ -42,12 +42,12 @@ def locate(
     """
     entries = entries_of(card)
     if given is not None:
-        path = Path(given)
-        if not path.is_file():
+        file = Path(given)
+        if not file.is_file():
             raise InputError(
                 f"{given}: there is no such weights file; give a path, or --weights random."
             )
-        return _identify(path, entries)
+        return _identify(file, entries)
     for entry in entries:
         path = local_path(card, entry)
         if path is not None and path.is_file():

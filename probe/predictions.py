@@ -76,3 +76,15 @@ def add(file: Path, new: Mapping[Key, Prediction]) -> None:
 
 def _path(key: Key) -> str:
     return "/".join(part.replace("/", ".") for part in key)
+
+
+def discard(file: Path, backbone: str) -> None:
+    """Delete every prediction of one backbone, in one step."""
+    if not file.is_file():
+        return
+    name = backbone.replace("/", ".")
+    with replacing(file) as making, h5py.File(file, "r") as old, h5py.File(making, "w") as new:
+        for task in old:
+            for other in old[task]:
+                if other != name:
+                    old.copy(f"{task}/{other}", new.require_group(task), name=other)

@@ -1,0 +1,70 @@
+"""What a study holds on disk, and taking a backbone out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.card import nearest
+from features.errors import InputError
+from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
+from features.files import locked
+from features.study import Study
+
+
+@dataclass(frozen=True)
+class Held:
+    """One backbone's features."""
+
+    backbone: str
+    domain: str
+    layers: tuple[str, ...]
+    done: int
+    unreadable: int
+    pending: int
+    bytes: int
+    finished: bool
+    """False: an interrupted run; `probe extract` goes on with it."""
+
+
+def held(study: Study) -> list[Held]:
+    """Every backbone of the study, finished or not."""
+    found = []
+    for path in sorted((study.folder / "features").glob("*.h5*")):
+        if path.suffix not in (".h5", ".partial"):
+            continue
+        with FeatureFile(path) as file:
+            status = file.status
+            found.append(
+                Held(
+                    file.backbone,
+                    file.domain,
+                    tuple(file.keys),
+                    int((status == DONE).sum()),
+                    int((status == UNREADABLE).sum()),
+                    int((status == PENDING).sum()),
+                    path.stat().st_size,
+                    path.suffix == ".h5",
+                )
+            )
+    return found
+
+
+def remove_features(study: Study, backbone: str) -> list[Path]:
+    """Delete the feature files of one backbone, finished or not; returns what was deleted.
+
+    Raises:
+        InputError: There are none, or another process is writing them.
+    """
+    path = study.feature_path(backbone)
+    there = [p for p in (path, path.with_name(path.name + ".partial")) if p.is_file()]
+    if not there:
+        raise InputError(
+            f"{backbone}: no features of it in {study.folder}; {nearest(backbone, study.backbones())}"
+        )
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock, str(path)):
+        for one in there:
+            one.unlink()
+        lock.unlink()
+    return there

@@ -1,0 +1,28 @@
+"""Taking a backbone out of a study: its features, its rows and its predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from features.files import locked
+from features.status import remove_features
+from features.study import open_study
+from probe import predictions, results
+
+
+def remove(study: Path | str, backbone: str) -> int:
+    """Delete everything about `backbone`; returns how many rows of results.csv went with it.
+
+    Raises:
+        InputError: The study has no features of it.
+    """
+    opened = open_study(study)
+    remove_features(opened, backbone)
+    table = opened.folder / "results.csv"
+    with locked(opened.folder / ".results.lock", str(table)):
+        rows = results.read(table)
+        kept = [row for row in rows if row.backbone != backbone]
+        if len(kept) < len(rows):
+            results.write(table, kept)
+            predictions.discard(opened.folder / "predictions.h5", backbone)
+    return len(rows) - len(kept)
