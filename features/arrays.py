@@ -117,7 +117,7 @@ def _read(file: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _text(array: Any) -> npt.NDArray[Any]:
-    if getattr(array, "dtype", None) == object:
+    if getattr(getattr(array, "dtype", None), "kind", "") == "O":
         return np.array([x.decode() if isinstance(x, bytes) else str(x) for x in array])
     return np.asarray(array)
 

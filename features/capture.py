@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -62,10 +62,8 @@ def capture(
         left.update(last)
         seen.clear()
         with torch.inference_mode():
-            try:
+            with suppress(_Done):
                 model(batch)
-            except _Done:
-                pass
         return {layer.name: seen[layer.name] for layer in layers}
 
     try:

@@ -26,6 +26,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -339,6 +340,6 @@ def _runs(rows: npt.NDArray[Any]) -> Iterator[tuple[slice, slice]]:
         return
     cuts = np.flatnonzero(np.diff(rows) != 1) + 1
     edges = [0, *cuts.tolist(), len(rows)]
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in pairwise(edges):
         first = int(rows[start])
         yield slice(start, end), slice(first, first + end - start)

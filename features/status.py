@@ -33,7 +33,13 @@ def held(study: Study) -> list[Held]:
     for path in sorted((study.folder / "features").glob("*.h5*")):
         if path.suffix not in (".h5", ".partial"):
             continue
-        with FeatureFile(path) as file:
+        try:
+            opened = FeatureFile(path)
+        except InputError:  # another process is writing it
+            name = path.name.removesuffix(".partial").removesuffix(".h5")
+            found.append(Held(name, "", (), 0, 0, 0, path.stat().st_size, finished=False))
+            continue
+        with opened as file:
             status = file.status
             found.append(
                 Held(
