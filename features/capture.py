@@ -61,9 +61,8 @@ def capture(
     def run(batch: Tensor) -> dict[str, Tensor]:
         left.update(last)
         seen.clear()
-        with torch.inference_mode():
-            with suppress(_Done):
-                model(batch)
+        with torch.inference_mode(), suppress(_Done):
+            model(batch)
         return {layer.name: seen[layer.name] for layer in layers}
 
     try:

@@ -74,3 +74,12 @@ def remove_features(study: Study, backbone: str) -> list[Path]:
             one.unlink()
         lock.unlink()
     return there
+
+
+def unreadable(study: Study) -> dict[str, str]:
+    """The reason by path of every row that some finished feature file could not read."""
+    found: dict[str, str] = {}
+    for name in study.backbones():
+        with study.features(name) as file:
+            found |= {study.paths[row]: reason for row, reason in file.reasons().items()}
+    return found

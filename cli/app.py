@@ -1,0 +1,112 @@
+"""The program `probe`: its commands, and the boundary where errors become one line and an exit code.
+
+Exit codes: 0 done; 1 a bug; 2 the command line is wrong; 3 the input cannot be used; 4 stopped
+part-way, run again to go on; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cli import backbones, demo, doctor, extract, fit, study
+from features.errors import InputError, Stopped
+
+
+class ErrorBoundary(TyperGroup):
+    """Turns what a user can cause into one sentence on stderr; every other exception is a bug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        signal.signal(signal.SIGTERM, _stop)
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            _end(str(error), 3)
+        except Stopped as error:
+            _end(str(error), 4)
+        except KeyboardInterrupt:
+            _end("interrupted; what was done is kept, run the same command again to go on.", 130)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
+            raise typer.Exit(0) from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                _end("the disk is full; make room and run the same command again to go on.", 4)
+            if error.errno in (errno.EACCES, errno.EROFS):
+                _end(f"{error.filename}: cannot be written ({error.strerror}); choose another.", 3)
+            raise
+
+
+def _end(message: str, code: int) -> None:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code)
+
+
+def _stop(_number: int, _frame: object) -> None:
+    raise Stopped("stopped by SIGTERM; what was done is kept, run the same command again to go on.")
+
+
+app = typer.Typer(
+    cls=ErrorBoundary,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"probe {version('transfer-probe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """How far do a pretrained network's features transfer to your task, layer by layer?
+
+    Example: probe demo
+    """
+
+
+app.command("demo")(demo.demo)
+app.command("backbones")(backbones.backbones)
+app.command("layers")(backbones.layers)
+app.command("extract")(extract.extract)
+app.command("import")(extract.import_)
+app.command("fit")(fit.fit)
+app.command("report")(fit.report)
+app.command("status")(study.status)
+app.command("remove")(study.remove)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Start the program, or say which other package stands in its way."""
+    import features
+    import probe
+
+    here = Path(__file__).parent.parent
+    for package in (features, probe):
+        found = Path(str(package.__file__)).parent.parent
+        if found != here:
+            typer.echo(
+                f"error: the package {package.__name__!r} comes from {found}, not from {here}: another "
+                "one of that name stands in its way; run from another folder or uninstall it.",
+                err=True,
+            )
+            raise SystemExit(3)
+    app()

@@ -1,0 +1,85 @@
+"""`probe backbones` and `probe layers`: what there is to extract."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import options, show
+
+
+def backbones(json: options.Json = False) -> None:
+    """List the backbones that ship: domain, layers, input, parameters, licence, weights.
+
+    torchvision:NAME, timm:NAME and card files (./mine.toml) work too.
+
+    Example: probe backbones
+    """
+    from features.backbone import architecture_of
+    from features.card import shipped
+    from features.weights import here
+
+    rows = []
+    for card in shipped().values():
+        found = architecture_of(card)
+        rows.append(
+            {
+                "backbone": card.name,
+                "domain": card.domain,
+                "layers": len(found.layers),
+                "input": f"{found.input.size[0]}x{found.input.size[1]}",
+                "parameters": found.parameters,
+                "licence": card.licence or "",
+                "weights": not found.parameters or here(card),
+            }
+        )
+    if json:
+        show.put_json(rows)
+        return
+    show.put_table(
+        ["backbone", "domain", "layers", "input", "parameters", "weights", "licence"],
+        [
+            [
+                str(row["backbone"]),
+                str(row["domain"]),
+                str(row["layers"]),
+                str(row["input"]),
+                f"{row['parameters']:,}",
+                "here" if row["weights"] else "not here",
+                str(row["licence"]) or "-",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def layers(
+    backbone: Annotated[
+        str, typer.Argument(help="A name, card file, torchvision:NAME, timm:NAME.")
+    ],
+    json: options.Json = False,
+) -> None:
+    """List a backbone's layers in depth order: name, module, shape, size, depth.
+
+    Example: probe layers vggface
+    """
+    from features.backbone import describe
+
+    found = describe(backbone)
+    if json:
+        show.put_json([{**vars(layer), "size": layer.size} for layer in found.layers])
+        return
+    show.put_table(
+        ["layer", "module", "shape", "size", "depth"],
+        [
+            [
+                layer.name,
+                layer.module,
+                "x".join(map(str, layer.shape)),
+                f"{layer.size:,}",
+                f"{layer.depth:.2f}",
+            ]
+            for layer in found.layers
+        ],
+    )

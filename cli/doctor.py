@@ -1,0 +1,25 @@
+"""`probe doctor`: what this machine has and what is wrong with the install."""
+
+from __future__ import annotations
+
+import typer
+
+from cli import options, show
+
+
+def doctor(json: options.Json = False) -> None:
+    """Show what this machine has (GPU, faiss, timm), and what is wrong with the install.
+
+    Ends with 3 if something is wrong.
+
+    Example: probe doctor
+    """
+    from probe.health import examine
+
+    found = examine()
+    if json:
+        show.put_json(found)
+    else:
+        show.put_table(["what", "found", ""], [[f.what, f.found, f.advice] for f in found])
+    if any(f.wrong for f in found):
+        raise typer.Exit(3)

@@ -1,0 +1,156 @@
+"""`probe extract` and `probe import`: features into a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import options, show
+
+if TYPE_CHECKING:
+    from features.extract import Extraction, Plan
+
+_LISTED = 5
+
+
+def extract(
+    backbone: Annotated[
+        list[str],
+        typer.Option(
+            "--backbone", "-b", help="A name, card file, torchvision:NAME, timm:NAME; repeatable."
+        ),
+    ],
+    layer: Annotated[
+        list[str], typer.Option("--layer", "-l", help="A layer's name, or all; repeatable.")
+    ] = ["all"],  # noqa: B006
+    data: options.Data = None,
+    study: options.Study = options.STUDY,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weights",
+            metavar="FILE|random",
+            help="Weights other than the card's own; NAME=FILE with several backbones.",
+        ),
+    ] = None,
+    pool: Annotated[
+        list[str],
+        typer.Option("--pool", help="auto, none, avg, max or grid:K for maps; repeatable."),
+    ] = ["auto", "avg"],  # noqa: B006
+    dtype: Annotated[str, typer.Option(help="Storage: float32 or float16.")] = "float32",
+    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads that decode.", show_default="one per core")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many rows, spread over folds and classes.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image.")] = False,
+    device: options.Device = "auto",
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Write features of the named layers into the study, all in one forward pass.
+
+    Run again, it goes on where it was interrupted, and adds layers and rows that are new.
+
+    Example: probe extract --backbone vggface --layer fc6 --weights random --data sample
+    """
+    from features.errors import InputError
+    from features.extract import extract as run
+
+    if not (study / "study.toml").is_file() and data is None:
+        show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
+    given = _weights_of(backbone, weights or [])
+    known = {name.partition("=")[0] for name in weights or [] if "=" in name}
+    if len(backbone) > 1 and known - set(backbone):
+        raise InputError(
+            f"--weights {min(known - set(backbone))}=...: not one of the backbones given."
+        )
+    results = []
+    for name in backbone:
+        with show.Progress(f"extracting {name}", "images") as progress:
+            result = run(
+                study,
+                name,
+                data=data,
+                layers=layer,
+                weights=given.get(name),
+                pool=pool,
+                dtype=dtype,
+                batch_size=batch_size,
+                workers=workers,
+                limit=limit,
+                strict=strict,
+                device=device,
+                seed=seed,
+                announce=show.say,
+                said=_plan,
+                progress=progress,
+            )
+        _summary(result)
+        results.append(result)
+    if json:
+        show.put_json(results)
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FEATURES", help="An .npz or .h5 file.")],
+    name: Annotated[str, typer.Option("--name", help="What to call the backbone.")],
+    layer: Annotated[str, typer.Option("--layer", help="What to call the layer.")],
+    domain: Annotated[str, typer.Option(help="What the backbone was pretrained on.")] = "none",
+    depth: Annotated[float, typer.Option(help="Where the layer lies, 0 (input) to 1.")] = 1.0,
+    study: options.Study = options.STUDY,
+) -> None:
+    """Bring features made elsewhere into the study, to be fitted and reported like its own.
+
+    The file holds an array (images, dim), in the study's order of rows. Where there is no study yet,
+    its arrays of length images begin one: label columns, and path, subject and fold.
+
+    Example: probe import clip.npz --name clip --layer penultimate
+    """
+    from features.arrays import import_features
+
+    found = import_features(study, file, name=name, layer=layer, domain=domain, depth=depth)
+    show.say(f"{name}/{layer}: {len(found)} rows imported into {study}")
+
+
+def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str]:
+    """Which backbone gets which weights; a value without NAME= goes to all."""
+    found: dict[str, str] = {}
+    for value in weights:
+        name, equals, file = value.partition("=")
+        if equals and name in backbones:
+            found[name] = file
+        else:
+            found.update(dict.fromkeys(backbones, value))
+    return found
+
+
+def _plan(plan: Plan) -> None:
+    from features.files import words
+
+    licence = f", licence of the weights: {plan.licence}" if plan.licence else ""
+    show.say(
+        f"{plan.backbone}: {plan.rows} rows, {len(plan.layers)} arrays, {words(plan.bytes)} into "
+        f"{plan.file}, about {show.clock(plan.seconds)}{licence}"
+    )
+
+
+def _summary(result: Extraction) -> None:
+    for note in result.notes:
+        show.say(f"note: {note}")
+    for what, files in (("left out", result.left_out), ("unreadable", result.unreadable)):
+        for number, (path, reason) in enumerate(files.items()):
+            if number == _LISTED:
+                show.say(f"{what}: {len(files) - _LISTED} more; `probe status` lists them")
+                break
+            show.say(f"{what}: {path}: {reason}")
+    speed = f" at {result.computed / result.seconds:.0f} images/s" if result.computed else ""
+    pending = f", {result.pending} rows pending" if result.pending else ""
+    show.say(
+        f"{result.backbone}: {result.computed} images in {show.clock(result.seconds)}{speed}, "
+        f"{len(result.layers)} arrays, {len(result.unreadable)} unreadable{pending}"
+    )

@@ -1,0 +1,117 @@
+"""`probe fit` and `probe report`: probes, curves, the report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import options, show
+
+if TYPE_CHECKING:
+    from probe.fitting import Job
+
+_NOTES = 3
+
+
+def fit(
+    study: options.Study = options.STUDY,
+    backbone: Annotated[
+        list[str] | None, typer.Option("--backbone", "-b", help="Repeatable.", show_default="all")
+    ] = None,
+    layer: Annotated[
+        list[str] | None, typer.Option("--layer", "-l", help="Repeatable.", show_default="all")
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", help="NAME or NAME:ordered; repeatable.", show_default="all"),
+    ] = None,
+    probe: Annotated[
+        list[str], typer.Option("--probe", "-p", help="logistic, svm, ridge or knn; repeatable.")
+    ] = ["logistic", "svm"],  # noqa: B006
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Folds to make where the data have none.", show_default="their own, or 5"
+        ),
+    ] = None,
+    c: Annotated[
+        str | None,
+        typer.Option(
+            "--C",
+            help="Values of C, comma-separated, as scikit-learn means it.",
+            show_default="13, fitted to the layer",
+        ),
+    ] = None,
+    scale: Annotated[str, typer.Option(help="standard, l2 or none.")] = "standard",
+    solver: Annotated[str, typer.Option(help="grid, or sklearn to check it.")] = "grid",
+    seed: options.Seed = 0,
+    redo: Annotated[bool, typer.Option("--redo", help="Fit again what is there.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Fit probes on every extracted layer, cross-validated by subject, C chosen inside.
+
+    Example: probe fit --probe logistic --probe knn
+    """
+    from features.errors import InputError
+    from probe.curves import curves
+    from probe.fitting import fit as run
+
+    try:
+        values = None if c is None else [float(value) for value in c.split(",")]
+    except ValueError as error:
+        raise InputError(f"--C {c}: not numbers; write them as 0.01,0.1,1.") from error
+    with show.Progress("fitting", "layers") as progress:
+
+        def step(done: int, total: int, job: Job | None) -> None:
+            progress(
+                done, total, f"{job.task.name} {job.backbone}/{job.key} {job.method}" if job else ""
+            )
+
+        done = run(
+            study,
+            backbones=backbone or (),
+            layers=layer or (),
+            tasks=task or (),
+            probes=probe,
+            folds=folds,
+            c=values,
+            scale=scale,
+            solver=solver,
+            seed=seed,
+            redo=redo,
+            progress=step,
+        )
+    for note in done.notes[:_NOTES]:
+        show.say(f"note: {note}")
+    if len(done.notes) > _NOTES:
+        show.say(f"note: {len(done.notes) - _NOTES} more like these")
+    kept = f", {done.kept} were there already" if done.kept else ""
+    show.say(f"{done.fitted} fitted in {show.clock(done.seconds)}{kept}: {study / 'results.csv'}")
+    if json:
+        show.put_json({"fitted": done.fitted, "kept": done.kept, "rows": done.rows})
+        return
+    if done.study.synthetic:
+        show.say("SYNTHETIC: these images are drawn")
+    show.put_bars(curves(done.study))
+
+
+def report(study: options.Study = options.STUDY, json: options.Json = False) -> None:
+    """Draw the transferability curves: a page, figures (SVG, PNG, PDF) and tables.
+
+    Example: probe report
+    """
+    from probe.reporting import report as run
+    from probe.words import findings
+
+    made = run(study)
+    if json:
+        show.put_json({"index": made.index, "table": made.table, "tasks": made.tasks})
+        return
+    for task in made.tasks:
+        typer.echo(f"{task.task}:")
+        for sentence in findings(task):
+            typer.echo(f"  {sentence}")
+    if made.study.synthetic:
+        typer.echo("SYNTHETIC: these images are drawn.")
+    show.say(f"the report is {made.index}")

@@ -1,0 +1,149 @@
+"""What a person sees: tables, progress, bars. Data go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import typer
+
+if TYPE_CHECKING:
+    from probe.curves import TaskCurves
+
+_LINE_SECONDS = 20.0
+_BAR = 30
+
+
+def say(text: str) -> None:
+    """One line for people."""
+    typer.echo(text, err=True)
+
+
+def put_json(value: object) -> None:
+    """One JSON object on stdout."""
+    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+
+
+def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table on stdout: aligned for a terminal, tab-separated for a pipe."""
+    if not sys.stdout.isatty():
+        for row in (header, *rows):
+            typer.echo("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def put_bars(found: Sequence[TaskCurves]) -> None:
+    """Accuracy over depth as bars, task by task, with the mark of chance."""
+    for task in found:
+        typer.echo("")
+        typer.echo(
+            f"{task.task}: {task.n} images, {len(task.classes)} classes, chance "
+            f"{task.chance:.1%}, majority class {task.majority:.1%} ( | marks it)"
+        )
+        for panel in task.panels:
+            pool = "" if panel.pool == "none" else f", pooling {panel.pool}"
+            typer.echo(f"  {panel.method}{pool}")
+            for curve in panel.curves:
+                typer.echo(f"    {curve.backbone} ({curve.domain})")
+                wide = max(len(p.layer) for p in curve.points)
+                for point in curve.points:
+                    bar = _bar(point.accuracy.value, task.majority)
+                    typer.echo(f"      {point.layer:<{wide}} {bar} {point.accuracy}")
+        typer.echo("  best layer, chosen inside the training folds")
+        for best in task.best:
+            layers = ", ".join(dict.fromkeys(best.chosen))
+            typer.echo(
+                f"    {best.method} {best.backbone} ({best.domain}) {best.accuracy}: {layers}"
+            )
+
+
+class Progress:
+    """A line that moves in a terminal, and a plain line now and then in a log."""
+
+    def __init__(self, what: str, unit: str) -> None:
+        """`what` is being done, counted in `unit`."""
+        self.what, self.unit = what, unit
+        self._started = self._said = time.monotonic()
+        self._first: int | None = None
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        """Return the progress itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the line."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, done: int, total: int, now: str = "") -> None:
+        """Show that `done` of `total` are done."""
+        if self._first is None:
+            self._first, self._started = done, time.monotonic()
+        elapsed = time.monotonic() - self._started
+        rate = (done - self._first) / elapsed if elapsed > 0 else 0.0
+        left = f", {clock((total - done) / rate)} left" if rate > 0 and done < total else ""
+        speed = f", {rate:.{0 if rate >= 10 else 1}f} {self.unit}/s" if rate > 0 else ""
+        text = f"{self.what} {done}/{total}{speed}{left}{' ' + now if now else ''}"
+        if sys.stderr.isatty():
+            self._move(done, total, text)
+        elif time.monotonic() - self._said > _LINE_SECONDS:
+            self._said = time.monotonic()
+            say(text)
+
+    def _move(self, done: int, total: int, text: str) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        if self._bar is None:
+            self._bar = RichProgress(
+                BarColumn(bar_width=20),
+                TextColumn("{task.description}", markup=False),
+                console=Console(stderr=True, highlight=False),
+                transient=True,
+            )
+            self._task = self._bar.add_task(text, total=total)
+            self._bar.start()
+        self._bar.update(self._task, completed=done, total=total, description=text)
+
+
+def _bar(value: float, mark: float) -> str:
+    filled, place = round(value * _BAR), min(round(mark * _BAR), _BAR - 1)
+    return "".join("|" if i == place else "█" if i < filled else "·" for i in range(_BAR))
+
+
+def clock(seconds: float) -> str:
+    """A time for people: `1 min 20 s`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(type(value).__name__)

@@ -1,0 +1,64 @@
+"""The demonstration: what was planted in the sample, and what a study of it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.errors import InputError
+from features.extract import extract
+from features.sample.dataset import PLANTED
+from features.study import open_study
+from probe.curves import TaskCurves
+from probe.fitting import Job, fit
+from probe.reporting import Report, report
+from probe.words import gap_sentence
+
+BACKBONES = (
+    ("sample-faces", None),
+    ("sample-objects", None),
+    ("sample-faces", "random"),
+    ("control:pixels", None),
+)
+LAYERS = ("conv1", "conv3", "conv5", "fc6", "fc7")
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One task of the sample: what was put in, and what came out."""
+
+    task: str
+    planted: str
+    found: tuple[str, ...]
+
+
+def run(folder: Path, progress: Callable[[int, int, str], None]) -> tuple[Report, list[Planted]]:
+    """Extract, fit and report the sample in `folder`.
+
+    Raises:
+        InputError: The folder holds a study of other data.
+    """
+    if (folder / "study.toml").is_file() and open_study(folder).source != "sample":
+        raise InputError(f"{folder}: holds a study of other data; give another --study.")
+    steps = len(BACKBONES) + 2
+    for number, (name, weights) in enumerate(BACKBONES):
+        progress(number, steps, f"extracting {name}")
+        layers = ("all",) if name.startswith("control") else LAYERS
+        extract(folder, name, data="sample", layers=layers, weights=weights)
+
+    def step(done: int, total: int, job: Job | None) -> None:
+        now = f"fitting {done}/{total}" if job else "drawing the report"
+        progress(len(BACKBONES), steps, now)
+
+    fit(folder, probes=("logistic",), progress=step)
+    progress(len(BACKBONES) + 1, steps, "drawing the report")
+    made = report(folder)
+    return made, [Planted(t.task, PLANTED[t.task], _found(t)) for t in made.tasks]
+
+
+def _found(task: TaskCurves) -> tuple[str, ...]:
+    best = [f"{b.backbone} {b.accuracy}, chance {100 * task.chance:.1f} %" for b in task.best[:1]]
+    for panel in task.panels[:1]:
+        best += [gap_sentence(panel.method, {panel.pool: gap}) for gap in panel.gaps]
+    return tuple(best)
