@@ -56,7 +56,8 @@ def backbones(json: options.Json = False) -> None:
 
 def layers(
     backbone: Annotated[
-        str, typer.Argument(help="A name, card file, torchvision:NAME, timm:NAME.")
+        str,
+        typer.Argument(metavar="BACKBONE", help="A name, card file, torchvision:NAME, timm:NAME."),
     ],
     json: options.Json = False,
 ) -> None:

@@ -24,7 +24,7 @@ def demo(
     """
     from probe.demo import run
 
-    with show.Progress("demo", "steps") as progress:
+    with show.Progress("demo", "") as progress:
         made, planted = run(study, progress)
     show.put_bars(made.tasks)
     typer.echo("")

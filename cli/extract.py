@@ -19,11 +19,15 @@ def extract(
     backbone: Annotated[
         list[str],
         typer.Option(
-            "--backbone", "-b", help="A name, card file, torchvision:NAME, timm:NAME; repeatable."
+            "--backbone",
+            "-b",
+            metavar="NAME",
+            help="A card's name, a card file, torchvision:NAME or timm:NAME; repeatable.",
         ),
     ],
     layer: Annotated[
-        list[str], typer.Option("--layer", "-l", help="A layer's name, or all; repeatable.")
+        list[str],
+        typer.Option("--layer", "-l", metavar="NAME", help="A layer's name, or all; repeatable."),
     ] = ["all"],  # noqa: B006
     data: options.Data = None,
     study: options.Study = options.STUDY,
@@ -37,26 +41,32 @@ def extract(
     ] = None,
     pool: Annotated[
         list[str],
-        typer.Option("--pool", help="auto, none, avg, max or grid:K for maps; repeatable."),
+        typer.Option(
+            "--pool", metavar="POOL", help="auto, none, avg, max or grid:K for maps; repeatable."
+        ),
     ] = ["auto", "avg"],  # noqa: B006
-    dtype: Annotated[str, typer.Option(help="Storage: float32 or float16.")] = "float32",
-    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 32,
+    dtype: Annotated[
+        str, typer.Option(metavar="TYPE", help="Storage: float32 or float16.")
+    ] = "float32",
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images per forward pass.")] = 32,
     workers: Annotated[
-        int | None, typer.Option(help="Threads that decode.", show_default="one per core")
+        int | None,
+        typer.Option(metavar="N", help="Threads that decode.", show_default="one per core"),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(help="Only so many rows, spread over folds and classes.")
+        int | None,
+        typer.Option(metavar="N", help="Only so many rows, spread over folds and classes."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image.")] = False,
     device: options.Device = "auto",
-    seed: options.Seed = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of random weights and --limit.")] = 0,
     json: options.Json = False,
 ) -> None:
     """Write features of the named layers into the study, all in one forward pass.
 
     Run again, it goes on where it was interrupted, and adds layers and rows that are new.
 
-    Example: probe extract --backbone vggface --layer fc6 --weights random --data sample
+    Example: probe extract --backbone vggface --layer fc6 --weights random
     """
     from features.errors import InputError
     from features.extract import extract as run
@@ -97,11 +107,15 @@ def extract(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FEATURES", help="An .npz or .h5 file.")],
-    name: Annotated[str, typer.Option("--name", help="What to call the backbone.")],
-    layer: Annotated[str, typer.Option("--layer", help="What to call the layer.")],
-    domain: Annotated[str, typer.Option(help="What the backbone was pretrained on.")] = "none",
-    depth: Annotated[float, typer.Option(help="Where the layer lies, 0 (input) to 1.")] = 1.0,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An .npz or .h5 file.")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the backbone.")],
+    layer: Annotated[str, typer.Option("--layer", metavar="NAME", help="What to call the layer.")],
+    domain: Annotated[
+        str, typer.Option(metavar="DOMAIN", help="What it was pretrained on.")
+    ] = "none",
+    depth: Annotated[
+        float, typer.Option(metavar="0..1", help="Where the layer lies; 0 is the input.")
+    ] = 1.0,
     study: options.Study = options.STUDY,
 ) -> None:
     """Bring features made elsewhere into the study, to be fitted and reported like its own.

@@ -17,17 +17,24 @@ _NOTES = 3
 def fit(
     study: options.Study = options.STUDY,
     backbone: Annotated[
-        list[str] | None, typer.Option("--backbone", "-b", help="Repeatable.", show_default="all")
+        list[str] | None,
+        typer.Option("--backbone", "-b", metavar="NAME", help="Repeatable.", show_default="all"),
     ] = None,
     layer: Annotated[
-        list[str] | None, typer.Option("--layer", "-l", help="Repeatable.", show_default="all")
+        list[str] | None,
+        typer.Option("--layer", "-l", metavar="NAME", help="Repeatable.", show_default="all"),
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option("--task", "-t", help="NAME or NAME:ordered; repeatable.", show_default="all"),
+        typer.Option(
+            "--task", "-t", metavar="NAME", help="Or NAME:ordered; repeatable.", show_default="all"
+        ),
     ] = None,
     probe: Annotated[
-        list[str], typer.Option("--probe", "-p", help="logistic, svm, ridge or knn; repeatable.")
+        list[str],
+        typer.Option(
+            "--probe", "-p", metavar="PROBE", help="logistic, svm, ridge or knn; repeatable."
+        ),
     ] = ["logistic", "svm"],  # noqa: B006
     folds: Annotated[
         int | None,
@@ -39,13 +46,16 @@ def fit(
         str | None,
         typer.Option(
             "--C",
+            metavar="LIST",
             help="Values of C, comma-separated, as scikit-learn means it.",
             show_default="13, fitted to the layer",
         ),
     ] = None,
-    scale: Annotated[str, typer.Option(help="standard, l2 or none.")] = "standard",
-    solver: Annotated[str, typer.Option(help="grid, or sklearn to check it.")] = "grid",
-    seed: options.Seed = 0,
+    scale: Annotated[str, typer.Option(metavar="SCALE", help="standard, l2 or none.")] = "standard",
+    solver: Annotated[
+        str, typer.Option(metavar="SOLVER", help="grid, or sklearn to check it.")
+    ] = "grid",
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the folds that are made.")] = 0,
     redo: Annotated[bool, typer.Option("--redo", help="Fit again what is there.")] = False,
     json: options.Json = False,
 ) -> None:

@@ -16,8 +16,9 @@ Data = Annotated[
         help="Folder of class folders, CSV or TSV manifest, utkface:DIR or sample; needed once.",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:I.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of random weights, folds and --limit.")]
+Device = Annotated[
+    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:I.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON, all else on stderr.")]
 
 STUDY = Path("study")

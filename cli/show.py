@@ -16,7 +16,7 @@ import typer
 if TYPE_CHECKING:
     from probe.curves import TaskCurves
 
-_LINE_SECONDS = 20.0
+_LINE_SECONDS = 10.0
 _BAR = 30
 
 
@@ -54,7 +54,10 @@ def put_bars(found: Sequence[TaskCurves]) -> None:
             f"{task.task}: {task.n} images, {len(task.classes)} classes, chance "
             f"{task.chance:.1%}, majority class {task.majority:.1%} ( | marks it)"
         )
-        for panel in task.panels:
+        first = {
+            panel.method: panel for panel in reversed(task.panels)
+        }  # the first pooling of each
+        for panel in reversed(first.values()):
             pool = "" if panel.pool == "none" else f", pooling {panel.pool}"
             typer.echo(f"  {panel.method}{pool}")
             for curve in panel.curves:
@@ -75,7 +78,7 @@ class Progress:
     """A line that moves in a terminal, and a plain line now and then in a log."""
 
     def __init__(self, what: str, unit: str) -> None:
-        """`what` is being done, counted in `unit`."""
+        """`what` is being done, counted in `unit`; without a unit no speed is shown."""
         self.what, self.unit = what, unit
         self._started = self._said = time.monotonic()
         self._first: int | None = None
@@ -101,8 +104,11 @@ class Progress:
             self._first, self._started = done, time.monotonic()
         elapsed = time.monotonic() - self._started
         rate = (done - self._first) / elapsed if elapsed > 0 else 0.0
-        left = f", {clock((total - done) / rate)} left" if rate > 0 and done < total else ""
-        speed = f", {rate:.{0 if rate >= 10 else 1}f} {self.unit}/s" if rate > 0 else ""
+        known = rate > 0 and done < total and self.unit
+        left = f", {clock((total - done) / rate)} left" if known else ""
+        speed = (
+            f", {rate:.{0 if rate >= 10 else 1}f} {self.unit}/s" if rate > 0 and self.unit else ""
+        )
         text = f"{self.what} {done}/{total}{speed}{left}{' ' + now if now else ''}"
         if sys.stderr.isatty():
             self._move(done, total, text)

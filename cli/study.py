@@ -77,7 +77,7 @@ def status(study: options.Study = options.STUDY, json: options.Json = False) -> 
 
 
 def remove(
-    backbone: Annotated[str, typer.Argument(help="A backbone of the study.")],
+    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="A backbone of the study.")],
     study: options.Study = options.STUDY,
 ) -> None:
     """Take one backbone out of a study: its features, results and predictions.

@@ -239,7 +239,7 @@ def _begin(
         tuple(p.key for p in wanted),
         needed,
         seconds * len(_blocks(job, rows)),
-        job.backbone.architecture.card.licence,
+        job.backbone.architecture.card.licence if job.backbone.weights else None,
     )
     job.said(plan)
     _check_room(job, wanted, needed)
