@@ -109,7 +109,7 @@ def solve(
     k: int,
     *,
     penalise_bias: bool,
-    tol: float = 1e-6,
+    tol: float = 1e-5,
     max_iter: int = 500,
 ) -> Solved:
     """Minimise every problem of a grid on one training set.

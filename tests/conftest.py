@@ -58,7 +58,7 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("PROBE_OFFLINE", "1")
         patch.delenv("PROBE_STUDY", raising=False)
         threads = torch.get_num_threads()
-        torch.set_num_threads(min(threads, 2))
+        torch.set_num_threads(1)  # no waiting for a busy core
         yield
         torch.set_num_threads(threads)
 

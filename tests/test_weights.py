@@ -1,0 +1,309 @@
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor
+
+from features import weights as weights_files
+from features.backbone import Backbone, describe, load
+from features.card import find, shipped
+from features.errors import InputError
+
+TinyCard = Callable[..., Path]
+
+
+def state(seed: int) -> dict[str, Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    shapes = {"conv.weight": (4, 3, 3, 3), "conv.bias": (4,), "fc.weight": (5, 64), "fc.bias": (5,)}
+    return {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
+
+
+def assert_loaded(backbone: Backbone, expected: Mapping[str, Tensor]) -> None:
+    held = backbone.model.state_dict()
+    assert set(held) == set(expected)
+    for name, tensor in expected.items():
+        assert torch.equal(held[name], tensor)
+
+
+def sentence(message: str, file: Path) -> str:
+    """What an error says of `file`, once it is seen to be one sentence that says what to do."""
+    assert message.startswith(f"{file}: "), message
+    rest = message.removeprefix(f"{file}: ")
+    assert "\n" not in rest
+    assert rest.endswith(".")
+    assert not re.search(r"[.!?] +[A-Z]", rest), rest
+    assert "; " in rest
+    return rest
+
+
+def refusal(card: Path, file: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load(str(card), str(file))
+    return sentence(str(caught.value), file)
+
+
+CONTAINERS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
+    "plain": lambda s: s,
+    "state_dict": lambda s: {"epoch": 3, "state_dict": s, "best": 0.5},
+    "net_state_dict": lambda s: {"net_state_dict": s, "optimizer": {"state": {}}},
+    "module": lambda s: {f"module.{k}": v for k, v in s.items()},
+    "both": lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}},
+    "layer names": lambda s: {k.replace("fc.", "fc6."): v for k, v in s.items()},
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+@pytest.mark.parametrize("container", [c for c in CONTAINERS if c != "layer names"])
+def test_pytorch_files_of_every_make_load_the_same(
+    tiny_card: TinyCard, tmp_path: Path, container: str, legacy: bool
+) -> None:
+    file = tmp_path / "given.pth"
+    wrapped = CONTAINERS[container](state(7))
+    torch.save(wrapped, file, _use_new_zipfile_serialization=not legacy)
+    assert_loaded(load(str(tiny_card()), str(file)), state(7))
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_safetensors_load_the_same(tiny_card: TinyCard, tmp_path: Path, prefix: str) -> None:
+    file = tmp_path / "given.anything"  # told from the bytes, not from the name
+    save_file({prefix + k: v for k, v in state(7).items()}, file)
+    assert_loaded(load(str(tiny_card()), str(file)), state(7))
+
+
+def test_blobs_named_by_the_cards_layers_load(tiny_card: TinyCard, tmp_path: Path) -> None:
+    card = tiny_card('fc = "fc"', 'fc6 = "fc"', 'conv = "conv"\nact = "relu"', 'conv1 = "relu"')
+    file = tmp_path / "named.pth"
+    names = {"conv.": "conv1.", "fc.": "fc6."}
+    blobs = {}
+    for name, tensor in state(7).items():
+        start, kind = name.split(".")
+        blobs[names[start + "."] + kind] = tensor
+    torch.save(blobs, file)
+    assert set(blobs) == {"conv1.weight", "conv1.bias", "fc6.weight", "fc6.bias"}
+    assert_loaded(load(str(card), str(file)), state(7))
+
+
+def test_vggface_blobs_find_their_modules(tmp_path: Path) -> None:
+    architecture = describe("vggface")
+    blobs = {f"{layer}.weight": torch.tensor(i) for i, layer in enumerate(find("vggface").layers or ())}
+    renamed = weights_files._by_module(blobs, architecture.card, architecture.traced)
+    assert {"features.0.weight", "features.28.weight", "classifier.0.weight"} <= set(renamed)
+    order = list(find("vggface").layers or ())
+    assert renamed["classifier.0.weight"] == order.index("fc6")
+    assert renamed["features.14.weight"] in (order.index("conv3_3"), order.index("pool3"))
+
+
+def test_numbers_of_another_precision_load(tiny_card: TinyCard, tmp_path: Path) -> None:
+    file = tmp_path / "half.safetensors"
+    save_file({k: v.half() for k, v in state(7).items()}, file)
+    expected = {k: v.half().float() for k, v in state(7).items()}
+    assert_loaded(load(str(tiny_card()), str(file)), expected)
+
+
+def test_tensors_that_the_network_does_not_use_are_told(
+    tiny_card: TinyCard, tmp_path: Path
+) -> None:
+    file = tmp_path / "more.pth"
+    torch.save({**state(7), "head.weight": torch.ones(2), "head.bias": torch.ones(2)}, file)
+    backbone = load(str(tiny_card()), str(file))
+    assert backbone.unused == ("head.weight", "head.bias")
+    assert_loaded(backbone, state(7))
+
+
+def test_missing_and_mismatched_tensors_are_named(tiny_card: TinyCard, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.pth"
+    tensors = state(7)
+    del tensors["conv.bias"]
+    tensors["fc.weight"] = torch.ones(5, 32)
+    torch.save({**tensors, "head.bias": torch.ones(2)}, file)
+    said = refusal(tiny_card(), file)
+    assert "1 of 4 tensors are missing (conv.bias)" in said
+    assert "1 have another shape (fc.weight is (5, 32) in the file and (5, 64) in the net" in said
+    assert "the file has 1 others (head.bias)" in said
+
+
+def test_weights_of_another_number_of_classes_are_refused(
+    tiny_card: TinyCard, tmp_path: Path
+) -> None:
+    card = tiny_card('domain = "toys"', 'domain = "toys"\noptions = { num_classes = 6 }')
+    said = refusal(card, card.parent / "tiny.safetensors")
+    assert "fc.weight is (5, 64) in the file and (6, 64) in the network" in said
+    assert "missing" not in said
+    assert "mend the card's network or options" in said
+
+
+class Planted:
+    """A pickle of it writes a file when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_nothing_in_a_file_is_executed(tiny_card: TinyCard, tmp_path: Path) -> None:
+    mark = tmp_path / "executed"
+    card = tiny_card()
+    plain, zipped, legacy = (tmp_path / name for name in ("a.pkl", "b.pth", "c.pth"))
+    plain.write_bytes(pickle.dumps({"conv.weight": Planted(mark)}))
+    torch.save({**state(0), "x": Planted(mark)}, zipped)
+    torch.save({**state(0), "x": Planted(mark)}, legacy, _use_new_zipfile_serialization=False)
+    for file in (plain, zipped, legacy):
+        said = refusal(card, file)
+        assert not mark.exists()
+        assert said.startswith("not a PyTorch file of plain tensors")
+    pickle.loads(plain.read_bytes())
+    assert mark.exists()  # it would have been
+
+
+def whole(tmp_path: Path, kind: str) -> bytes:
+    file = tmp_path / "whole"
+    if kind == "safetensors":
+        return bytes(save(state(0)))
+    torch.save(state(0), file, _use_new_zipfile_serialization=kind == "zip")
+    return file.read_bytes()
+
+
+@pytest.mark.parametrize("part", [0.02, 0.5, 0.95])
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_a_truncated_file_is_refused(
+    tiny_card: TinyCard, tmp_path: Path, kind: str, part: float
+) -> None:
+    file = tmp_path / "cut"
+    data = whole(tmp_path, kind)
+    file.write_bytes(data[: int(part * len(data))])
+    refusal(tiny_card(), file)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"\n <!DOCTYPE html><html><title>Sign in</title>", "a web page, not weights"),
+        (b"<html lang=en>", "a web page, not weights"),
+        (b'<?xml version="1.0"?><Error>', "a web page, not weights"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a git-lfs pointer"),
+        (b"Dear user,\nthe weights have moved.\n", "neither a PyTorch nor a safetensors file"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "neither a PyTorch nor a safetensors file"),
+        (b"\xff" * 8 + b"{}", "neither a PyTorch nor a safetensors file"),
+        (b"\0", "neither a PyTorch nor a safetensors file"),
+    ],
+)
+def test_what_is_not_weights_is_called_what_it_is(
+    tiny_card: TinyCard, tmp_path: Path, content: bytes, said: str
+) -> None:
+    file = tmp_path / "weights.pth"
+    file.write_bytes(content)
+    assert refusal(tiny_card(), file).startswith(said)
+
+
+def test_a_zip_of_something_else_and_a_checkpoint_without_tensors(
+    tiny_card: TinyCard, tmp_path: Path
+) -> None:
+    zipped, empty, whole_model = (tmp_path / name for name in ("a.zip", "b.pth", "c.pth"))
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    refusal(tiny_card(), zipped)
+    torch.save({"epoch": 3, "state_dict": {}}, empty)
+    assert refusal(tiny_card(), empty).startswith("holds no tensors")
+    torch.save(torch.nn.Linear(2, 2), whole_model)
+    assert "state_dict() alone" in refusal(tiny_card(), whole_model)
+
+
+@pytest.mark.parametrize("kind", ["gone", "folder"])
+def test_a_weights_path_that_is_no_file(tiny_card: TinyCard, tmp_path: Path, kind: str) -> None:
+    file = tmp_path / "w.pth"
+    if kind == "folder":
+        file.mkdir()
+    assert refusal(tiny_card(), file).startswith("there is no such weights file; ")
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vggface", "vgg16", "torchvision:resnet18"])
+def test_offline_weights_that_are_not_here_say_how_to_get_them(name: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load(name)
+    message = str(caught.value)
+    assert message.startswith(f"{name}: its weights are not here and PROBE_OFFLINE is set; ")
+    assert "http" in message
+    assert "--weights FILE" in message
+    assert "--weights random" in message
+    assert not weights_files.here(find(name))
+
+
+@pytest.mark.parametrize("name", ["gilnet", "mobilefacenet"])
+def test_weights_that_nobody_publishes_must_be_brought(name: str) -> None:
+    with pytest.raises(InputError, match=rf"^{name}: its weights cannot be fetched, .*--weights F"):
+        load(name)
+
+
+def test_a_failed_download_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_card: TinyCard
+) -> None:
+    monkeypatch.setenv("PROBE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PROBE_OFFLINE", "")
+    gone = (tmp_path / "gone.pth").as_uri()
+    card = tiny_card('path = "tiny.safetensors"', f'url = "{gone}"')
+    said: list[str] = []
+    with pytest.raises(InputError, match=r"could not be fetched \(.*--weights FILE"):
+        load(str(card), announce=said.append)
+    assert len(said) == 1
+    assert said[0].startswith(f"fetching {gone} (licence: not stated) to {tmp_path / 'home'}")
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+
+
+def test_weights_are_fetched_once_and_checked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_card: TinyCard
+) -> None:
+    monkeypatch.setenv("PROBE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PROBE_OFFLINE", "0")
+    source = tiny_card().parent / "tiny.safetensors"
+    digest = weights_files.sha256_of(source)
+    old = 'path = "tiny.safetensors"'
+    url = f'url = "{source.as_uri()}"'
+    wrong = tiny_card(old, f'{url}\nsha256 = "{digest[::-1]}"')
+    with pytest.raises(InputError, match="its checksum is not the published one"):
+        load(str(wrong))
+    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    card = tiny_card(old, f'{url}\nsha256 = "{digest}"')
+    backbone = load(str(card))
+    assert_loaded(backbone, load_file(source))
+    assert backbone.weights is not None
+    assert backbone.weights.verified
+    source.unlink()
+    assert load(str(card)).name == "tiny"
+    backbone.weights.path.write_bytes(b"changed")
+    with pytest.raises(InputError, match="its checksum differs"):
+        load(str(card))
+
+
+def test_two_cards_with_files_of_one_name_do_not_share_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_card: TinyCard
+) -> None:
+    monkeypatch.setenv("PROBE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PROBE_OFFLINE", "0")
+    loaded = []
+    for number in (1, 2):
+        (tmp_path / f"server{number}").mkdir()
+        file = tmp_path / f"server{number}" / "model.safetensors"
+        save_file(state(number), file)
+        card = tiny_card('path = "tiny.safetensors"', f'url = "{file.as_uri()}"')
+        loaded.append(load(str(card)).model.state_dict()["fc.bias"])
+    assert torch.equal(loaded[0], state(1)["fc.bias"])
+    assert torch.equal(loaded[1], state(2)["fc.bias"])
+
+
+def test_bundled_weights_are_here_and_verified() -> None:
+    assert os.environ["PROBE_OFFLINE"] == "1"
+    for name in ("sample-faces", "sample-objects"):
+        assert weights_files.here(shipped()[name])
+        backbone = load(name)
+        assert backbone.weights is not None
+        assert (backbone.name, backbone.weights.verified, backbone.unused) == (name, True, ())
