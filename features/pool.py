@@ -46,6 +46,9 @@ def plan(layers: Sequence[Layer], pools: Sequence[str]) -> list[Pooled]:
     Raises:
         InputError: A pooling is not `auto`, `none`, `avg`, `max` or `grid:K`.
     """
+    for pool in pools:
+        if re.fullmatch(r"auto|none|avg|max|grid:[1-9]\d*", pool) is None:
+            raise InputError(f"--pool {pool}: not a pooling; use auto, none, avg, max or grid:K.")
     found: list[Pooled] = []
     for layer in layers:
         flat = len(layer.shape) != 3
@@ -98,7 +101,4 @@ def _grid(layer: Layer, pool: str) -> int | None:
         while side > 1 and side * side * channels > LIMIT:
             side -= 1
         return side
-    match = re.fullmatch(r"grid:(\d+)", pool)
-    if match is None or int(match[1]) < 1:
-        raise InputError(f"--pool {pool}: not a pooling; use auto, none, avg, max or grid:K.")
-    return min(int(match[1]), height, width)
+    return min(int(pool.removeprefix("grid:")), height, width)

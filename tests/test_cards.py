@@ -212,7 +212,7 @@ def test_an_unknown_name_gets_near_ones() -> None:
 def test_nearest() -> None:
     assert nearest("conv6", ["fc6", "conv5", "pool"]).startswith("did you mean conv5")
     assert nearest("qqq", ["a", "b"]) == "there are: a, b."
-    assert nearest("qqq", [str(i) for i in range(99)]).endswith(", 11, ....")
+    assert nearest("qqq", [str(i) for i in range(99)]).endswith(", 11, ...")
     assert nearest("q", []) == "there are none."
     assert "caffe" in nearest("cafe", FORMATS)
 
