@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from features import device as devices
 from features import pool as pooling
-from features import preprocess
-from features.backbone import Backbone, load
-from features.capture import capture
+from features.backbone import load
 from features.errors import InputError
 from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile, Writer, create, merge
 from features.files import locked, words
-from features.image import Unreadable, read_rgb
+from features.pipeline import Batch, Job, Rows, blocks, compute, first_of_path
+from features.provenance import check_contract, file_attributes, layer_attributes
 from features.study import Study, open_or_draft, save
-
-Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -64,20 +54,18 @@ class Extraction:
     """Reason by file, of what the data reader did not take as a row."""
     pending: int = 0
     stages: dict[str, float] = field(default_factory=dict)
-    """Seconds that decoding (over all threads), computing and writing took."""
+    """Seconds that decoding and computing (summed over the lanes) and writing took."""
+    lanes: int = 1
+    """Batches computed at the same time."""
     notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Job:
-    study: Study
-    backbone: Backbone
+class _Asked:
+    """What a run was asked for, besides how it computes."""
+
+    job: Job
     wanted: list[pooling.Pooled]
-    dtype: str
-    batch_size: int
-    workers: int
-    device: torch.device
-    strict: bool
     said: Callable[[Plan], None]
     progress: Callable[[int, int], None]
 
@@ -115,7 +103,7 @@ def extract(
         pool: Poolings of convolutional maps: `auto`, `none`, `avg`, `max`, `grid:K`.
         dtype: Of the stored numbers, `float32` or `float16`.
         batch_size: Images per forward pass; batches start at multiples of it.
-        workers: Threads that decode; by default one per core.
+        workers: Lanes that decode and compute batches side by side; by default one per core.
         limit: Only this many rows, spread over folds and classes by `seed`.
         strict: Stop at the first unreadable image.
         device: `auto`, `cpu`, `cuda` or `cuda:I`.
@@ -138,20 +126,11 @@ def extract(
     opened, manifest = open_or_draft(folder, data)
     loaded = load(backbone, weights, seed, announce)
     wanted = pooling.plan(loaded.layers(tuple(layers)), tuple(pool))
-    job = _Job(
-        opened,
-        loaded,
-        wanted,
-        dtype,
-        batch_size,
-        workers or devices.cores(),
-        on,
-        strict,
-        said,
-        progress,
-    )
+    lanes = workers or devices.cores()
+    job = Job(opened, loaded, dtype, batch_size, lanes, on, strict)
+    asked = _Asked(job, wanted, said, progress)
     path = opened.feature_path(loaded.name)
-    result = Extraction(loaded.name, path, [p.key for p in wanted], len(opened))
+    result = Extraction(loaded.name, path, [p.key for p in wanted], len(opened), lanes=lanes)
     if manifest is not None:
         result.left_out = dict(manifest.left_out)
     if loaded.unused:
@@ -168,37 +147,37 @@ def extract(
     started = time.perf_counter()
     if path.parent.is_dir():
         with locked(path.with_name(f".{path.name}.lock"), str(path)):
-            _run(job, path, target, result)
+            _run(asked, path, target, result)
     else:
-        _run(job, path, target, result)
+        _run(asked, path, target, result)
     result.seconds = time.perf_counter() - started
     _summarise(opened, path, target, result)
     return result
 
 
-def _run(job: _Job, path: Path, target: Rows, result: Extraction) -> None:
+def _run(asked: _Asked, path: Path, target: Rows, result: Extraction) -> None:
     """Bring `path` to what was asked, in as many passes as its present state needs."""
     partial = path.with_name(path.name + ".partial")
     path.with_name(path.name + ".merging").unlink(missing_ok=True)
-    asked = {p.key for p in job.wanted}
+    job, keys = asked.job, {p.key for p in asked.wanted}
     while True:
         if partial.is_file():
             if path.is_file() and _is_merged(partial, path):
                 partial.unlink()  # killed between the two steps of a merge
                 continue
-            _check_contract(job, partial)
-            _finish(job, path, partial, result)
+            check_contract(job, partial)
+            _finish(asked, path, partial, result)
         elif not path.is_file():
-            _begin(job, path, partial, job.wanted, target, result)
+            _begin(asked, path, partial, asked.wanted, target, result)
         else:
-            _check_contract(job, path)
+            check_contract(job, path)
             with FeatureFile(path) as file:
-                missing = asked - set(file.keys)
-                _check_pools(job, file)
+                missing = keys - set(file.keys)
+                _check_pools(asked, file)
                 pending = target[file.status[target] == PENDING]
             if missing:
-                more = [p for p in job.wanted if p.key in missing]
-                _begin(job, path, partial, more, _rows_of(path), result)
+                more = [p for p in asked.wanted if p.key in missing]
+                _begin(asked, path, partial, more, _rows_of(path), result)
             elif len(pending):
                 path.rename(partial)
                 with Writer(partial) as writer:
@@ -208,7 +187,7 @@ def _run(job: _Job, path: Path, target: Rows, result: Extraction) -> None:
 
 
 def _begin(
-    job: _Job,
+    asked: _Asked,
     path: Path,
     partial: Path,
     wanted: list[pooling.Pooled],
@@ -216,10 +195,10 @@ def _begin(
     result: Extraction,
 ) -> None:
     """Compute the first batch, say what will be written, make the file, and fill it."""
-    n = len(job.study)
-    computed = _compute(job, wanted, _blocks(job, rows), result)
-    head: list[_Batch] = []
-    started = time.perf_counter()
+    job, n = asked.job, len(asked.job.study)
+    todo = blocks(job.study, rows, job.batch_size)
+    computed = compute(job, wanted, todo)
+    head: list[Batch] = []
     for batch in computed:
         head.append(batch)
         if batch.rows.size:
@@ -230,7 +209,7 @@ def _begin(
             f"{job.study.source}: none of its {len(rows)} images can be read (the first: {reason}); "
             "check the paths."
         )
-    seconds = (time.perf_counter() - started) / len(head)
+    seconds = (head[-1].decoding + head[-1].computing) / job.lanes
     needed = n * sum(p.dim for p in wanted) * np.dtype(job.dtype).itemsize
     plan = Plan(
         job.backbone.name,
@@ -238,18 +217,25 @@ def _begin(
         len(rows),
         tuple(p.key for p in wanted),
         needed,
-        seconds * len(_blocks(job, rows)),
+        seconds * len(todo),
         job.backbone.architecture.card.licence if job.backbone.weights else None,
     )
-    job.said(plan)
+    asked.said(plan)
     _check_room(job, wanted, needed)
     if not (job.study.folder / "study.toml").is_file():
         save(job.study)
-    create(partial, n, rows, [_layer(p, job) for p in wanted], job.dtype, _attributes(job))
-    _fill(job, path, partial, head, computed, len(rows), 0, result)
+    create(
+        partial,
+        n,
+        rows,
+        [layer_attributes(p, job) for p in wanted],
+        job.dtype,
+        file_attributes(job),
+    )
+    _fill(asked, path, partial, head, computed, len(rows), 0, result)
 
 
-def _finish(job: _Job, path: Path, partial: Path, result: Extraction) -> None:
+def _finish(asked: _Asked, path: Path, partial: Path, result: Extraction) -> None:
     """Go on with a partial file: its own layers and rows, whatever this run was asked for.
 
     A batch that is not wholly done is computed again as a whole, so that every number comes out of
@@ -258,16 +244,21 @@ def _finish(job: _Job, path: Path, partial: Path, result: Extraction) -> None:
     with Writer(partial) as writer:
         aim, status = writer.aimed, writer.status
         pools = {key: writer.about(key) for key in writer.keys}
-    by_name = {layer.name: layer for layer in job.backbone.layers()}
+    by_name = {layer.name: layer for layer in asked.job.backbone.layers()}
     wanted = [pooling.pooled(by_name[layer], pool) for layer, pool in pools.values()]
-    left = [block for block in _blocks(job, aim) if (status[block] == PENDING).any()]
+    job = asked.job
+    left = [
+        block
+        for block in blocks(job.study, aim, job.batch_size)
+        if (status[block] == PENDING).any()
+    ]
     todo = sum(map(len, left))
     _fill(
-        job,
+        asked,
         path,
         partial,
         [],
-        _compute(job, wanted, left, result),
+        compute(job, wanted, left),
         len(aim),
         len(aim) - todo,
         result,
@@ -275,145 +266,34 @@ def _finish(job: _Job, path: Path, partial: Path, result: Extraction) -> None:
 
 
 def _fill(
-    job: _Job,
+    asked: _Asked,
     path: Path,
     partial: Path,
-    head: list[_Batch],
-    rest: Iterator[_Batch],
+    head: list[Batch],
+    rest: Iterator[Batch],
     total: int,
     done: int,
     result: Extraction,
 ) -> None:
     with Writer(partial) as writer:
-        job.progress(done, total)
+        asked.progress(done, total)
         for batch in chain(head, rest):
             started = time.perf_counter()
             writer.write(batch.rows, batch.features)
             writer.refuse(batch.refused)
+            _count(result, "decoding", batch.decoding)
+            _count(result, "computing", batch.computing)
             _count(result, "writing", time.perf_counter() - started)
             result.computed += len(batch.rows)
             done += len(batch.rows) + len(batch.refused)
-            job.progress(done, total)
-        rows, sources = _repeats(job.study, writer.aimed, writer.status)
+            asked.progress(done, total)
+        rows, sources = _repeats(asked.job.study, writer.aimed, writer.status)
         writer.repeat(rows, sources)
-        job.progress(total, total)
+        asked.progress(total, total)
     if path.is_file():
         merge(partial, path)
     else:
         partial.rename(path)
-
-
-@dataclass(frozen=True)
-class _Batch:
-    rows: Rows
-    features: Mapping[str, npt.NDArray[Any]]
-    refused: dict[int, str]
-
-
-def _blocks(job: _Job, rows: Rows) -> list[Rows]:
-    """The batches of a run over `rows`; an image that stands in several rows is in one of them."""
-    firsts = _first_of_path(job.study)
-    rows = np.unique(firsts[rows])
-    return [rows[i : i + job.batch_size] for i in range(0, len(rows), job.batch_size)]
-
-
-def _compute(
-    job: _Job, wanted: list[pooling.Pooled], blocks: list[Rows], result: Extraction
-) -> Iterator[_Batch]:
-    """Decode ahead on threads, run the network, and copy what comes out."""
-    model = job.backbone.model.to(job.device)
-    by_layer: dict[str, list[pooling.Pooled]] = {}
-    for pooled in wanted:
-        by_layer.setdefault(pooled.layer.name, []).append(pooled)
-    layers = [group[0].layer for group in by_layer.values()]
-    found: dict[str, torch.Tensor] = {}
-
-    def reduce(layer: str, output: torch.Tensor) -> torch.Tensor:
-        for pooled in by_layer[layer]:
-            found[pooled.key] = pooling.apply(output, pooled)
-        return found[by_layer[layer][0].key]
-
-    ahead = max(2, 2 * job.workers // job.batch_size + 1)
-    traced = job.backbone.architecture.traced
-    with (
-        ThreadPoolExecutor(job.workers) as threads,
-        capture(model, layers, traced, reduce) as run,
-    ):
-        waiting: list[tuple[Rows, list[Future[_Decoded]]]] = []
-        try:
-            for block in blocks[:ahead]:
-                waiting.append((block, [threads.submit(_decode, job, int(r)) for r in block]))
-            for following in [*blocks[ahead:], *[None] * len(blocks[:ahead])]:
-                block, futures = waiting.pop(0)
-                decoded = [future.result() for future in futures]
-                if following is not None:
-                    more = [threads.submit(_decode, job, int(r)) for r in following]
-                    waiting.append((following, more))
-                _count(result, "decoding", sum(d.seconds for d in decoded))
-                started = time.perf_counter()
-                batch = _forward(job, block, decoded, run, found)
-                _count(result, "computing", time.perf_counter() - started)
-                yield batch
-        finally:
-            for _, futures in waiting:
-                for future in futures:
-                    future.cancel()
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    pixels: npt.NDArray[np.uint8] | None
-    reason: str
-    seconds: float
-
-
-def _decode(job: _Job, row: int) -> _Decoded:
-    started = time.perf_counter()
-    path = job.study.root / job.study.paths[row]
-    try:
-        pixels = preprocess.to_pixels(read_rgb(path), job.backbone.architecture.input)
-    except Unreadable as error:
-        if job.strict:
-            raise InputError(
-                f"{path}: {error}; mend or remove it, or leave --strict out."
-            ) from error
-        return _Decoded(None, str(error), time.perf_counter() - started)
-    return _Decoded(pixels, "", time.perf_counter() - started)
-
-
-def _forward(
-    job: _Job,
-    block: Rows,
-    decoded: list[_Decoded],
-    run: Callable[[torch.Tensor], Any],
-    found: dict[str, torch.Tensor],
-) -> _Batch:
-    rows = block[[d.pixels is not None for d in decoded]]
-    refused = {
-        int(row): d.reason for row, d in zip(block, decoded, strict=True) if d.pixels is None
-    }
-    if not len(rows):
-        return _Batch(rows, {}, refused)
-    pixels = torch.from_numpy(np.stack([d.pixels for d in decoded if d.pixels is not None]))
-    x = preprocess.normalise(pixels.to(job.device), job.backbone.architecture.input)
-    run(x)
-    features = {}
-    for key, tensor in found.items():
-        stored = tensor.to(torch.float16) if job.dtype == "float16" else tensor.to(torch.float32)
-        finite = torch.isfinite(stored).flatten(1).all(1)
-        if not bool(finite.all()):
-            row = int(rows[int((~finite).nonzero()[0])])
-            over = bool(torch.isfinite(tensor).all())
-            raise InputError(
-                f"{job.study.paths[row]}: its features at layer {key} of {job.backbone.name} are "
-                + (
-                    "too large for float16; use --dtype float32."
-                    if over
-                    else "NaN or infinite; check the weights and the card's scale, mean and std."
-                )
-            )
-        features[key] = stored.cpu().numpy()
-    return _Batch(rows, features, refused)
 
 
 def _count(result: Extraction, stage: str, seconds: float) -> None:
@@ -439,15 +319,10 @@ def _target(study: Study, limit: int | None, seed: int) -> Rows:
     return np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")][:limit])
 
 
-def _first_of_path(study: Study) -> Rows:
-    first: dict[str, int] = {}
-    return np.array([first.setdefault(p, i) for i, p in enumerate(study.paths)], dtype=np.int64)
-
-
 def _repeats(study: Study, aim: Rows, status: npt.NDArray[np.uint8]) -> tuple[Rows, Rows]:
     """The pending rows of `aim` whose path stands in an earlier row too, and those rows."""
     rows = aim[status[aim] == PENDING]
-    return rows, _first_of_path(study)[rows]
+    return rows, first_of_path(study)[rows]
 
 
 def _rows_of(path: Path) -> Rows:
@@ -460,18 +335,18 @@ def _is_merged(partial: Path, path: Path) -> bool:
         return set(part.keys) <= set(file.keys)
 
 
-def _check_pools(job: _Job, file: FeatureFile) -> None:
+def _check_pools(asked: _Asked, file: FeatureFile) -> None:
     """`auto` and `none` share a layer's name in the file: only one of them can be there."""
-    for pooled in job.wanted:
+    for pooled in asked.wanted:
         if pooled.key in file.keys and file.about(pooled.key)["pool"] != pooled.pool:
             raise InputError(
                 f"{file.path}: layer {pooled.key} is there with --pool "
-                f"{file.about(pooled.key)['pool']}; `probe remove {job.backbone.name}` first, or "
+                f"{file.about(pooled.key)['pool']}; `probe remove {file.backbone}` first, or "
                 "ask for that pooling."
             )
 
 
-def _check_room(job: _Job, wanted: list[pooling.Pooled], needed: int) -> None:
+def _check_room(job: Job, wanted: list[pooling.Pooled], needed: int) -> None:
     folder = job.study.folder
     while not folder.exists():
         folder = folder.absolute().parent
@@ -484,90 +359,6 @@ def _check_room(job: _Job, wanted: list[pooling.Pooled], needed: int) -> None:
         f"{job.backbone.name}: its features need {words(needed)} and {folder} has {words(free)} "
         f"free; --pool {pooling.fitting(widest.layer, room)} or fewer layers would fit."
     )
-
-
-def _layer(pooled: pooling.Pooled, job: _Job) -> dict[str, Any]:
-    names = [layer.name for layer in job.backbone.architecture.layers]
-    return {
-        "key": pooled.key,
-        "dim": pooled.dim,
-        "layer": pooled.layer.name,
-        "module": pooled.layer.module,
-        "pool": pooled.pool,
-        "shape": list(pooled.layer.shape),
-        "depth": pooled.layer.depth,
-        "order": names.index(pooled.layer.name),
-    }
-
-
-def _decisive(job: _Job) -> dict[str, Any]:
-    """What decides the numbers in a file, whoever computes them."""
-    card, file = job.backbone.architecture.card, job.backbone.weights
-    return {
-        "backbone": job.backbone.name,
-        "network": card.network,
-        "options": dict(card.options),
-        "layers": {x.name: x.module for x in job.backbone.architecture.layers},
-        "preprocessing": preprocess.describe(job.backbone.architecture.input),
-        "weights": file.sha256 if file else f"random, seed {job.backbone.seed}",
-        "dtype": job.dtype,
-        "images": job.study.images_hash,
-    }
-
-
-def _contract(job: _Job) -> str:
-    return hashlib.sha256(json.dumps(_decisive(job), sort_keys=True).encode()).hexdigest()
-
-
-def _check_contract(job: _Job, path: Path) -> None:
-    with FeatureFile(path) as file:
-        attributes = file.attributes
-    if attributes["contract"] == _contract(job):
-        return
-    before, now = json.loads(attributes["decisive"]), _decisive(job)
-    differ = [name for name in now if before.get(name) != now[name]]
-    raise InputError(
-        f"{path}: made with another {' and '.join(differ)}; `probe remove {job.backbone.name}` "
-        "takes it out, or give your card another name to keep both."
-    )
-
-
-def _attributes(job: _Job) -> dict[str, Any]:
-    backbone = job.backbone
-    card = asdict(backbone.architecture.card)
-    card["file"] = None
-    file = backbone.weights
-    weights = (
-        {"file": file.path.name, "sha256": file.sha256, "verified": file.verified}
-        if file
-        else {"random": True, "seed": backbone.seed}
-    )
-    made_with = {
-        "toolkit": version("transfer-probe"),
-        "torch": torch.__version__,
-        "h5py": h5py.__version__,
-        "numpy": np.__version__,
-        "pillow": version("pillow"),
-        "decoder": "pillow",
-        "device": str(job.device),
-        "precision": "float32",
-        "threads": torch.get_num_threads(),
-        "batch_size": job.batch_size,
-    }
-    return {
-        "backbone": backbone.name,
-        "domain": backbone.domain,
-        "licence": backbone.architecture.card.licence or "",
-        "parameters": backbone.architecture.parameters,
-        "preprocessing": preprocess.describe(backbone.architecture.input),
-        "images": job.study.images_hash,
-        "synthetic": job.study.synthetic,
-        "contract": _contract(job),
-        "decisive": json.dumps(_decisive(job)),
-        "card": json.dumps(card),
-        "weights": json.dumps(weights),
-        "made_with": json.dumps(made_with),
-    }
 
 
 def _summarise(study: Study, path: Path, target: Rows, result: Extraction) -> None:

@@ -64,7 +64,7 @@ def golden_numbers() -> dict[str, npt.NDArray[np.float32]]:
     return {
         "conv1": row + column / 8,
         "conv1:avg": (100 * row + column)[:, :3],
-        "fc 6/é".replace("/", "."): -row / 4 + 2.0**column,
+        "fc 6.é": -row / 4 + 2.0**column,
     }
 
 
@@ -109,7 +109,6 @@ def test_the_golden_file_reads_with_plain_h5py_as_the_format_says() -> None:
             sums = file["checksums"][key]
             assert sums.dtype == np.uint32
             assert sums[3] == zlib.crc32(numbers[3].astype("<f4").tobytes())
-        assert "probe" not in sys.modules or h5py.is_hdf5(GOLDEN)
 
 
 def test_what_is_written_today_reads_as_the_golden_file(tmp_path: Path) -> None:
@@ -124,13 +123,7 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, data:
     dtype = data.draw(st.sampled_from(["float32", "float16"]))
     names = st.text("abcz19._-: é中", min_size=1, max_size=9).filter(lambda s: s.strip(".") == s)
     keys = data.draw(st.lists(names, min_size=1, max_size=3, unique=True), "keys")
-    wide = 32 if dtype == "float32" else 16
-    numbers = {
-        key: data.draw(
-            arrays(dtype, (n, data.draw(st.integers(1, 5))), elements={"width": wide})
-        )
-        for key in keys
-    }
+    numbers = {key: data.draw(arrays(dtype, (n, data.draw(st.integers(1, 5))))) for key in keys}
     states = np.array(data.draw(st.lists(st.sampled_from([0, 1, 2]), min_size=n, max_size=n)))
     path = tmp_path_factory.mktemp("round") / "x.h5"
     done = np.flatnonzero(states == DONE)

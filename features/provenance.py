@@ -1,0 +1,112 @@
+"""Where numbers come from: what decides them, and everything a feature file says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from features import pool as pooling
+from features import preprocess
+from features.errors import InputError
+from features.featurefile import FeatureFile
+from features.pipeline import Job, threads_per_lane
+
+
+def layer_attributes(pooled: pooling.Pooled, job: Job) -> dict[str, Any]:
+    """The attributes of one data set, as features/featurefile.py specifies them."""
+    names = [layer.name for layer in job.backbone.architecture.layers]
+    return {
+        "key": pooled.key,
+        "dim": pooled.dim,
+        "layer": pooled.layer.name,
+        "module": pooled.layer.module,
+        "pool": pooled.pool,
+        "shape": list(pooled.layer.shape),
+        "depth": pooled.layer.depth,
+        "order": names.index(pooled.layer.name),
+    }
+
+
+def decisive(job: Job) -> dict[str, Any]:
+    """What decides the numbers in a file, whoever computes them."""
+    card, file = job.backbone.architecture.card, job.backbone.weights
+    return {
+        "backbone": job.backbone.name,
+        "network": card.network,
+        "options": dict(card.options),
+        "layers": {x.name: x.module for x in job.backbone.architecture.layers},
+        "preprocessing": preprocess.describe(job.backbone.architecture.input),
+        "weights": file.sha256 if file else f"random, seed {job.backbone.seed}",
+        "dtype": job.dtype,
+        "images": job.study.images_hash,
+    }
+
+
+def contract(job: Job) -> str:
+    """SHA-256 of what decides the numbers."""
+    return hashlib.sha256(json.dumps(decisive(job), sort_keys=True).encode()).hexdigest()
+
+
+def check_contract(job: Job, path: Path) -> None:
+    """Refuse to mix numbers.
+
+    Raises:
+        InputError: The file at `path` was made with something else.
+    """
+    with FeatureFile(path) as file:
+        attributes = file.attributes
+    if attributes["contract"] == contract(job):
+        return
+    before, now = json.loads(attributes["decisive"]), decisive(job)
+    differ = [name for name in now if before.get(name) != now[name]]
+    raise InputError(
+        f"{path}: made with another {' and '.join(differ)}; `probe remove {job.backbone.name}` "
+        "takes it out, or give your card another name to keep both."
+    )
+
+
+def file_attributes(job: Job) -> dict[str, Any]:
+    """The root attributes of a feature file."""
+    backbone = job.backbone
+    card = asdict(backbone.architecture.card)
+    card["file"] = None
+    file = backbone.weights
+    weights = (
+        {"file": file.path.name, "sha256": file.sha256, "verified": file.verified}
+        if file
+        else {"random": True, "seed": backbone.seed}
+    )
+    made_with = {
+        "toolkit": version("transfer-probe"),
+        "torch": torch.__version__,
+        "h5py": h5py.__version__,
+        "numpy": np.__version__,
+        "pillow": version("pillow"),
+        "decoder": "pillow",
+        "device": str(job.device),
+        "precision": "float32",
+        "threads": threads_per_lane(job),
+        "batch_size": job.batch_size,
+    }
+    return {
+        "backbone": backbone.name,
+        "domain": backbone.domain,
+        "licence": backbone.architecture.card.licence or "",
+        "parameters": backbone.architecture.parameters,
+        "preprocessing": preprocess.describe(backbone.architecture.input),
+        "images": job.study.images_hash,
+        "synthetic": job.study.synthetic,
+        "contract": contract(job),
+        "decisive": json.dumps(decisive(job)),
+        "card": json.dumps(card),
+        "weights": json.dumps(weights),
+        "made_with": json.dumps(made_with),
+    }
