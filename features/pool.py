@@ -71,7 +71,8 @@ def pooled(layer: Layer, pool: str) -> Pooled:
 def apply(x: Tensor, one: Pooled) -> Tensor:
     """`(n, channels, h, w)` or `(n, dim)` to `(n, one.dim)`, a copy."""
     if one.grid is None:
-        return x.flatten(1).clone()
+        rows = x.flatten(1)
+        return rows.clone() if rows.data_ptr() == x.data_ptr() else rows
     if one.pool == "max":
         return x.amax((2, 3))
     if one.grid == 1:

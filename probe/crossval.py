@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from features.device import cores
 from probe import knn
 from probe.folds import Splits
-from probe.linear import Scored, fit_linear, log_loss
+from probe.linear import Prepared, Scored, fit_linear, log_loss, prepare
 
 LINEAR = ("logistic", "svm", "ridge")
 METHODS = (*LINEAR, "knn")
@@ -21,6 +22,7 @@ GRID = tuple(float(g) for g in np.logspace(-2, 4, 13))
 """Of C times the mean squared length of the training rows."""
 
 Features = npt.NDArray[np.float32]
+Shared = dict[tuple[str, frozenset[int], str, bool], Prepared]
 Scorer = Callable[[frozenset[int], Sequence[int] | None], list[Scored]]
 
 
@@ -62,7 +64,12 @@ class Outcome:
 
 
 def cross_validate(
-    x: Features, y: npt.NDArray[np.int64], classes: int, splits: Splits, settings: Settings
+    x: Features,
+    y: npt.NDArray[np.int64],
+    classes: int,
+    splits: Splits,
+    settings: Settings,
+    shared: Shared | None = None,
 ) -> Outcome:
     """Choose C, alpha or k by cross-validation inside each training set, then test it once.
 
@@ -75,11 +82,13 @@ def cross_validate(
         classes: K.
         splits: Folds and parts.
         settings: The probe.
+        shared: Training sets already prepared from `x`, and where to put further ones: probes and
+            tasks on the same folds prepare each but once.
     """
     score = (
         _knn_scorer(x, y, classes, splits)
         if settings.method == "knn"
-        else _linear_scorer(x, y, classes, splits, settings)
+        else _linear_scorer(x, y, classes, splits, settings, shared)
     )
     inner_sets = sorted(
         {left_out for fold in splits.folds for _, left_out in splits.inner(fold)}, key=sorted
@@ -140,20 +149,34 @@ def _side_by_side(
 
 
 def _linear_scorer(
-    x: Features, y: npt.NDArray[np.int64], classes: int, splits: Splits, settings: Settings
+    x: Features,
+    y: npt.NDArray[np.int64],
+    classes: int,
+    splits: Splits,
+    settings: Settings,
+    shared: Shared | None,
 ) -> Scorer:
     features = torch.from_numpy(x)
+    centre = settings.method != "svm"
+    same = hashlib.sha256(splits.part.tobytes()).hexdigest()
+
+    def prepared(left_out: frozenset[int]) -> Prepared:
+        key = (same, left_out, settings.scale, centre or settings.scale == "standard")
+        if shared is not None and key in shared:
+            return shared[key]
+        train, other = splits.training_rows(left_out), splits.held_out_rows(left_out)
+        made = prepare(features[train], features[other], settings.scale, centre)
+        if shared is not None:
+            shared[key] = made
+        return made
 
     def score(left_out: frozenset[int], points: Sequence[int] | None) -> list[Scored]:
-        train, other = splits.training_rows(left_out), splits.held_out_rows(left_out)
         return fit_linear(
             settings.method,
-            features[train],
-            y[train],
-            features[other],
+            prepared(left_out),
+            y[splits.training_rows(left_out)],
             classes,
             settings.grid if points is None else [settings.grid[p] for p in points],
-            scale=settings.scale,
             relative=settings.relative,
             solver=settings.solver,
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from features.card import nearest
 from features.errors import InputError
@@ -17,7 +18,14 @@ from features.files import locked
 from features.study import Study, open_study
 from features.tasks import Task, choose
 from probe import knn, predictions, results
-from probe.crossval import GRID, LINEAR, METHODS, Outcome, Settings, cross_validate
+from probe.crossval import (
+    GRID,
+    METHODS,
+    Outcome,
+    Settings,
+    Shared,
+    cross_validate,
+)
 from probe.folds import Splits, make_splits
 from probe.linear import SOLVERS
 from probe.metrics import measure
@@ -27,7 +35,8 @@ from probe.scale import SCALES
 
 DEFAULT_PROBES = ("logistic", "svm")
 _COMMIT_SECONDS = 20.0
-_NOTHING = -np.inf
+_SHARED_BYTES = 2 << 30
+_TRAINING_SETS = 15  # of five folds: five, and ten that leave out two
 
 
 @dataclass(frozen=True)
@@ -116,6 +125,16 @@ def fit(
 
 
 @dataclass
+class _Layer:
+    """The layer at work: its features and what its probes and tasks share."""
+
+    backbone: str
+    key: str
+    x: npt.NDArray[np.float32]
+    shared: Shared | None
+
+
+@dataclass
 class _Run:
     study: Study
     scale: str
@@ -124,11 +143,20 @@ class _Run:
     folds: int | None
     seed: int
     splits: dict[tuple[str, bytes], Splits] = field(default_factory=dict)
+    now: _Layer | None = None
 
     def settings(self, method: str) -> Settings:
         if method == "knn":
             return Settings("knn", "l2", tuple(map(float, knn.GRID)), False, knn.engine())
         return Settings(method, self.scale, self.c or GRID, self.c is None, self.solver)
+
+    def layer(self, job: Job, file: FeatureFile) -> _Layer:
+        if self.now is None or (self.now.backbone, self.now.key) != (job.backbone, job.key):
+            self.now = None  # let go of the last layer before reading the next
+            x = file.read(job.key)
+            rows = x.shape[0] * min(x.shape) * x.itemsize * _TRAINING_SETS
+            self.now = _Layer(job.backbone, job.key, x, {} if rows <= _SHARED_BYTES else None)
+        return self.now
 
     def splits_of(self, task: Task, file: FeatureFile) -> Splits:
         readable = file.status == DONE
@@ -235,7 +263,8 @@ def _fit_one(
     run: _Run, job: Job, file: FeatureFile, splits: Splits, settings: Settings, mark: str
 ) -> tuple[list[Row], Outcome]:
     y = run.study.labels(job.task.name)
-    x = file.read(job.key)
+    layer = run.layer(job, file)
+    x = layer.x
     used = splits.part >= 0
     if not np.isfinite(x[used]).all():
         row = int(np.flatnonzero(used & ~np.isfinite(x).all(1))[0])
@@ -243,7 +272,7 @@ def _fit_one(
             f"{file.path}: layer {job.key} has NaN or infinite features in row {row} "
             f"({run.study.paths[row]}); extract or import it again."
         )
-    outcome = cross_validate(x, y, len(job.task.classes), splits, settings)
+    outcome = cross_validate(x, y, len(job.task.classes), splits, settings, layer.shared)
     about = file.about(job.key)
     rows = []
     for fold in outcome.folds:
@@ -313,6 +342,3 @@ def _notes(job: Job, outcome: Outcome) -> list[str]:
     name = f"{job.task.name}: {job.backbone}/{job.key}/{job.method}"
     failed = sum(not fold.converged for fold in outcome.folds)
     return [f"{name}: {failed} folds did not converge"] if failed else []
-
-
-__all__ = ["DEFAULT_PROBES", "LINEAR", "Fitted", "Job", "fit"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,7 +48,8 @@ class Splits:
     def inner(self, fold: int) -> Iterator[tuple[int, frozenset[int]]]:
         """For every part outside `fold`: the part, and what is left out while it validates."""
         for part in np.flatnonzero(self.fold_of_part != fold).tolist():
-            yield part, self.tested(fold) | {part}
+            if (self.part == part).any():
+                yield part, self.tested(fold) | {part}
 
     def training_rows(self, left_out: frozenset[int]) -> Ints:
         """The rows of all parts but those left out."""
@@ -62,6 +64,8 @@ def make_splits(
     study: Study, task: Task, readable: npt.NDArray[np.bool_], folds: int | None, seed: int
 ) -> Splits:
     """The data set's own folds where it has them, else stratified folds grouped by subject.
+
+    Folds that are made serve all tasks alike, wherever every combination of labels has enough images.
 
     Args:
         study: The study.
@@ -84,7 +88,10 @@ def make_splits(
     if own is not None and any(own):
         fold = _own_folds(study, rows, own, folds)
     else:
-        fold = _made_folds(study, task, rows, 5 if folds is None else folds, seed)
+        wanted = 5 if folds is None else folds
+        _check_subjects(study, task, rows, wanted)
+        shared = _shared_folds(study, rows, readable, wanted, seed)
+        fold = _made_folds(study, task, rows, wanted, seed) if shared is None else shared
     count = int(fold.max()) + 1
     part = np.full(len(study), -1, dtype=np.int64)
     if count > 2:
@@ -131,29 +138,55 @@ def _own_folds(study: Study, rows: Ints, own: list[str], folds: int | None) -> I
     return fold
 
 
+def _shared_folds(
+    study: Study, rows: Ints, readable: npt.NDArray[np.bool_], folds: int, seed: int
+) -> Ints | None:
+    """Folds of `rows` that are the same for every task, or None where that would unbalance one.
+
+    They are stratified by the combination of all labels, so each task's classes are spread evenly
+    too; that needs `folds` images of every combination.
+    """
+    codes = np.stack([study.labels(name) for name in study.tasks], axis=1)  # (n, tasks)
+    everyone = np.flatnonzero(readable & study.used & (codes >= 0).any(1))
+    _, joint = np.unique(codes[everyone], axis=0, return_inverse=True)
+    if np.bincount(joint).min() < folds:
+        return None
+    fold = np.full(len(study), -1, dtype=np.int64)
+    fold[everyone] = _stratified(study.subjects[everyone], joint, folds, seed)
+    return fold[rows] if len(np.unique(fold[rows])) == folds else None
+
+
 def _made_folds(study: Study, task: Task, rows: Ints, folds: int, seed: int) -> Ints:
+    return _stratified(study.subjects[rows], study.labels(task.name)[rows], folds, seed)
+
+
+def _check_subjects(study: Study, task: Task, rows: Ints, folds: int) -> None:
     if folds < 2:
         raise InputError(f"--folds {folds}: a cross-validation needs two folds or more.")
-    subjects = study.subjects[rows]
-    count = len(np.unique(subjects))
+    count = len(np.unique(study.subjects[rows]))
+    if count < 2:
+        raise InputError(
+            f"task {task.name}: all images are of one subject, so none can be held out; add data."
+        )
     if count < folds:
         raise InputError(
             f"task {task.name}: {count} subjects are fewer than {folds} folds; use --folds {count} "
             "or fewer, or add data."
-            if count > 1
-            else f"task {task.name}: all images are of one subject, so none can be held out; add data."
         )
-    y = study.labels(task.name)[rows]
-    fold = np.zeros(len(rows), dtype=np.int64)
+
+
+def _stratified(subjects: Ints, y: Ints, folds: int, seed: int) -> Ints:
+    fold = np.zeros(len(y), dtype=np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    # scikit-learn refuses classes with fewer images than folds in a warning; classes are checked here
     try:
-        for number, (_, test) in enumerate(splitter.split(rows, y, subjects)):
-            fold[test] = number
-    except ValueError:
-        fold = _spread(subjects, folds, seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of classes with fewer images than folds
+            for number, (_, test) in enumerate(splitter.split(y, y, subjects)):
+                fold[test] = number
+    except ValueError:  # the same, where it is true of all classes
+        return _spread(subjects, folds, seed)
     if len(np.unique(fold)) < folds:  # the splitter may leave a fold empty on tiny data
-        fold = _spread(subjects, folds, seed)
+        return _spread(subjects, folds, seed)
     return fold
 
 

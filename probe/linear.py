@@ -42,47 +42,60 @@ class Scored:
     converged: bool = True
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """One training set and the rows to score, scaled and turned; probes and tasks can share it."""
+
+    axes: Axes
+    unit: float
+    """Mean squared length of the scaled training rows."""
+
+
+def prepare(train: Tensor, other: Tensor, scale: str, centre: bool) -> Prepared:
+    """Scale training rows `(n, dim)` and other rows `(m, dim)` and turn them into principal axes.
+
+    A probe whose bias is not penalised may `centre` them too: the bias makes up for the mean.
+    """
+    x, z = scaled(train, other, scale)
+    unit = float(x.square().sum(1, dtype=torch.float64).mean())
+    if centre and scale != "standard":  # which is centred already
+        mean = x.mean(0)
+        x, z = x - mean, z - mean
+    return Prepared(principal_axes(x, z), unit)
+
+
 def fit_linear(
     method: str,
-    train: Tensor,
+    prepared: Prepared,
     y: npt.NDArray[np.int64],
-    other: Tensor,
     classes: int,
     grid: Sequence[float],
     *,
-    scale: str,
     relative: bool,
     solver: str = "grid",
 ) -> list[Scored]:
-    """Fit every point of a grid and score other rows.
+    """Fit every point of a grid and score the other rows.
 
     Args:
         method: `logistic`, `svm` or `ridge`.
-        train: `(n, dim)` float32.
-        y: Class numbers, `(n,)`.
-        other: Rows to score, `(m, dim)` float32.
+        prepared: Training and other rows; centred for logistic and ridge.
+        y: Class numbers of the training rows, `(n,)`.
         classes: K.
         grid: Values of C.
-        scale: `standard`, `l2` or `none`.
         relative: The grid is of C times the mean squared length of the scaled training rows.
         solver: `grid` or `sklearn`.
 
     Returns:
-        The scores of `other` at every point of the grid, in its order. A class that `y` lacks has
-        score minus infinity.
+        The scores of the other rows at every point of the grid, in its order. A class that `y` lacks
+        has score minus infinity.
     """
-    x, z = scaled(train, other, scale)
-    unit = float(x.square().sum(1, dtype=torch.float64).mean()) if relative else 1.0
+    axes, unit = prepared.axes, prepared.unit if relative else 1.0
     cs = [point / (unit or 1.0) for point in grid]
     seen, codes = np.unique(y, return_inverse=True)
-    if method != "svm":  # a free bias makes up for the mean
-        mean = x.mean(0)
-        x, z = x - mean, z - mean
-    axes = principal_axes(x, z)
     fit = _with_sklearn if solver == "sklearn" else _with_grid
     found = []
     for c, (margins, converged) in zip(cs, fit(method, axes, codes, len(seen), cs), strict=True):
-        scores = np.full((len(other), classes), -np.inf, dtype=np.float32)
+        scores = np.full((len(axes.other), classes), -np.inf, dtype=np.float32)
         scores[:, seen] = margins
         found.append(Scored(scores, 1 / c if method == "ridge" else c, converged))
     return found

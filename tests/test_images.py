@@ -179,7 +179,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     reason(Path("nul\0.jpg"))
 
 
-def test_no_permission(tmp_path: Path, read_only_root: None) -> None:
+def test_no_permission(tmp_path: Path, not_root: None) -> None:
     path = tmp_path / "secret.png"
     corners().save(path)
     path.chmod(0)

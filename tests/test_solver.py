@@ -91,7 +91,7 @@ def scores(
     return np.stack([scored.scores for scored in found])
 
 
-def assert_close(a: NDArray[np.float32], b: NDArray[np.float32], share: float = 0.01) -> None:
+def assert_close(a: NDArray[np.float32], b: NDArray[np.float32], share: float = 0.02) -> None:
     """At every C, no score differs by more than a share of the spread of the scores there."""
     for i, (one, two) in enumerate(zip(a, b, strict=True)):
         assert np.abs(one - two).max() <= share * max(float(one.std()), 1e-6), f"point {i}"
