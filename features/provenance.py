@@ -79,11 +79,11 @@ def file_attributes(job: Job) -> dict[str, Any]:
     card = asdict(backbone.architecture.card)
     card["file"] = None
     file = backbone.weights
-    weights = (
-        {"file": file.path.name, "sha256": file.sha256, "verified": file.verified}
-        if file
-        else {"random": True, "seed": backbone.seed}
-    )
+    weights: dict[str, Any] = {}
+    if file:
+        weights = {"file": file.path.name, "sha256": file.sha256, "verified": file.verified}
+    elif backbone.architecture.parameters:
+        weights = {"random": True, "seed": backbone.seed}
     made_with = {
         "toolkit": version("transfer-probe"),
         "torch": torch.__version__,

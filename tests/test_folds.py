@@ -92,7 +92,7 @@ def test_a_subject_is_on_one_side_of_every_split(folds: int, seed: int) -> None:
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_given_folds_are_kept(count: int) -> None:
     labels, subjects = people(40)
-    fold = [f"fold {int(name[1:]) % count}" for name in subjects]
+    fold = [f"fold {int(name[1:]) // 3 % count}" for name in subjects]
     study = study_of(labels, subjects, fold)
     splits = split(study)
     np.testing.assert_array_equal(splits.fold, [int(name[-1]) for name in fold])
@@ -128,7 +128,7 @@ def test_images_without_a_subject_stand_alone() -> None:
 
 def test_a_subject_across_given_folds_is_refused() -> None:
     labels, subjects = ["a", "b"] * 6, ["u", "v", "w", "x", "y", "z"] * 2
-    fold = ["0", "1", "2", "0", "1", "2"] + ["0", "1", "2", "0", "1", "0"]
+    fold = ["0", "1", "2", "0", "1", "2", "0", "1", "2", "0", "1", "0"]
     with pytest.raises(InputError, match=r"images\.csv: 1 subjects .* \(first: z\)"):
         split(study_of(labels, subjects, fold))
     fold[11] = "2"
@@ -137,7 +137,7 @@ def test_a_subject_across_given_folds_is_refused() -> None:
 
 def test_a_copy_in_another_fold_that_takes_no_part_is_let_through() -> None:
     labels, subjects = ["a", "b"] * 6, ["u", "v", "w", "x", "y", "z"] * 2
-    fold = ["0", "1", "2", "0", "1", "2"] + ["0", "1", "2", "0", "1", "0"]
+    fold = ["0", "1", "2", "0", "1", "2", "0", "1", "2", "0", "1", "0"]
     study = study_of(labels, subjects, fold, ["1"] * 11 + ["0"])
     splits = split(study)
     check(splits, study.subjects)
@@ -196,6 +196,30 @@ def test_advice_that_is_followed_is_not_given_again() -> None:
         assert "--folds 2 " not in str(error)  # noqa: PT017
     else:
         check(splits, study.subjects)
+
+
+def test_one_subject_alone_in_the_other_fold_is_refused() -> None:
+    """Of two people each is a test fold once; nobody is left to choose C on."""
+    study = study_of(["a", "b"] * 6, ["u", "u", "v", "v"] * 3)
+    with pytest.raises(InputError, match="subject"):
+        split(study, 2)
+
+
+def test_folds_serve_all_tasks_alike_where_labels_allow() -> None:
+    labels, subjects = people(40, classes=2)
+    other = ["yes" if int(name[1:]) % 4 < 2 else "no" for name in subjects]
+    columns = {"path": [str(i) for i in range(len(labels))], "label": labels, "other": other}
+    study = draft(Path("study"), Manifest("here", Path(), columns | {"subject": subjects}))
+    readable = np.ones(len(study), dtype=bool)
+    one, two = (make_splits(study, task, readable, 5, 0) for task in study.tasks.values())
+    np.testing.assert_array_equal(one.part, two.part)
+    check(one, study.subjects)
+    other[0] = other[-1] = ""  # too rare a combination to spread
+    study = draft(Path("study"), Manifest("here", Path(), columns | {"subject": subjects}))
+    for name, task in study.tasks.items():
+        splits = make_splits(study, task, readable, 5, 0)
+        check(splits, study.subjects)
+        np.testing.assert_array_equal(splits.part >= 0, study.labels(name) >= 0)
 
 
 def test_a_class_of_one_fold_alone_is_refused() -> None:

@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from probe.linear import Scored, fit_linear, log_loss
+from probe.linear import Scored, fit_linear, log_loss, prepare
 from probe.scale import SCALES, scaled
 
 Floats = NDArray[np.float32]
@@ -39,17 +39,11 @@ def fit(
     relative: bool = False,
     solver: str = "grid",
 ) -> list[Scored]:
-    return fit_linear(
-        method,
-        torch.from_numpy(train),
-        y,
-        torch.from_numpy(other),
-        int(y.max()) + 1 if classes is None else classes,
-        grid,
-        scale=scale,
-        relative=relative,
-        solver=solver,
+    prepared = prepare(
+        torch.from_numpy(train), torch.from_numpy(other), scale, centre=method != "svm"
     )
+    count = int(y.max()) + 1 if classes is None else classes
+    return fit_linear(method, prepared, y, count, grid, relative=relative, solver=solver)
 
 
 def by_hand(

@@ -12,7 +12,7 @@ from torch import Tensor
 import probe.linear
 from probe.axes import principal_axes
 from probe.crossval import GRID
-from probe.linear import fit_linear
+from probe.linear import fit_linear, prepare
 from probe.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
 
 Floats = NDArray[np.float64]
@@ -77,16 +77,10 @@ def scores(
     method: str, x: NDArray[np.float32], y: Ints, other: NDArray[np.float32], cs: list[float]
 ) -> NDArray[np.float32]:
     """Scores of other rows at every C, `(points, rows, K)`; the features are taken as they are."""
-    found = fit_linear(
-        method,
-        torch.from_numpy(x),
-        y,
-        torch.from_numpy(other),
-        int(y.max()) + 1,
-        cs,
-        scale="none",
-        relative=False,
+    prepared = prepare(
+        torch.from_numpy(x), torch.from_numpy(other), "none", centre=method != "svm"
     )
+    found = fit_linear(method, prepared, y, int(y.max()) + 1, cs, relative=False)
     assert all(scored.converged for scored in found)
     return np.stack([scored.scores for scored in found])
 
@@ -309,15 +303,11 @@ def test_what_did_not_converge_is_marked(
     monkeypatch.setattr(probe.linear, "solve", partial(solve, max_iter=2))
     monkeypatch.setattr(probe.linear, "_MAX_ITER", 2)
     x, y = problem(1_000, 15, 8, 1.0)
-    rows = torch.from_numpy(x)
-
-    def converged(cs: list[float]) -> list[bool]:
-        found = fit_linear(
-            method, rows, y, rows[:5], 8, cs, scale="none", relative=False, solver=solver
-        )
-        return [scored.converged for scored in found]
-
-    assert converged(grid_of(x)[-3:]) == [False] * 3
+    prepared = prepare(
+        torch.from_numpy(x), torch.from_numpy(x[:5]), "none", centre=method != "svm"
+    )
+    found = fit_linear(method, prepared, y, 8, grid_of(x)[-3:], relative=False, solver=solver)
+    assert [scored.converged for scored in found] == [False] * 3
 
 
 def test_weights_have_a_row_per_axis_and_one_for_the_bias() -> None:

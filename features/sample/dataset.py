@@ -82,7 +82,9 @@ TASKS = {
     "age": Task(
         tuple(YEARS), ordered=True, planted="closeness of the pretraining domain should help"
     ),
-    "light": Task(tuple(LIGHTS), ordered=False, planted="low-level: early layers of any network should do"),
+    "light": Task(
+        tuple(LIGHTS), ordered=False, planted="low-level: early layers of any network should do"
+    ),
     "coin": Task(COINS, ordered=False, planted="a coin per subject: nobody can beat chance"),
 }
 

@@ -1,0 +1,353 @@
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss as sklearn_log_loss
+from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+import probe.linear
+from probe import knn
+from probe.crossval import GRID, METHODS, FoldResult, Outcome, Settings, Shared, cross_validate
+from probe.folds import Splits
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+def settings(method: str, grid: tuple[float, ...] = GRID, relative: bool = True) -> Settings:
+    if method == "knn":
+        return Settings("knn", "l2", tuple(map(float, knn.GRID)), False, knn.engine())
+    return Settings(method, "standard", grid, relative, "grid")
+
+
+def folds_of(n: int, folds: int) -> Splits:
+    """Row i is tested in fold i % folds; two folds have three parts each."""
+    if folds > 2:
+        return Splits(np.arange(n) % folds, np.arange(folds))
+    return Splits(np.arange(n) % 2 * 3 + np.arange(n) // 2 % 3, np.repeat([0, 1], 3))
+
+
+def blobs(n: int, dim: int, classes: int, apart: float, seed: int = 0) -> tuple[Floats, Ints]:
+    """Rows whose label has nothing to do with their number."""
+    drawn = np.random.default_rng(seed)
+    y = drawn.integers(0, classes, n)
+    x = drawn.standard_normal((n, dim)) + apart * drawn.standard_normal((classes, dim))[y]
+    return x.astype(np.float32), y
+
+
+def accuracy(outcome: Outcome, y: Ints) -> float:
+    return float((outcome.scores.argmax(1) == y).mean())
+
+
+@pytest.mark.parametrize("folds", [2, 4])
+@pytest.mark.parametrize("dim", [12, 200])
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_of_a_test_fold_change_nothing_about_it(method: str, dim: int, folds: int) -> None:
+    x, y = blobs(120, dim, 3, 0.5)
+    splits = folds_of(120, folds)
+    made = cross_validate(x, y, 3, splits, settings(method))
+    for fold in splits.folds:
+        tested = splits.fold == fold
+        lies = np.where(tested, (y + 1 + np.arange(120) % 2) % 3, y)
+        again = cross_validate(x, lies, 3, splits, settings(method))
+        assert again.folds[fold] == made.folds[fold]
+        assert again.scores[tested].tobytes() == made.scores[tested].tobytes()
+        assert again.scores.tobytes() != made.scores.tobytes()
+
+
+@pytest.mark.parametrize("folds", [2, 4])
+@pytest.mark.parametrize("dim", [12, 200])
+@pytest.mark.parametrize("method", METHODS)
+def test_features_of_a_test_fold_change_nothing_about_its_model(
+    method: str, dim: int, folds: int
+) -> None:
+    """One test row is left as it was: the model scores it alike to the bit, whatever the others hold."""
+    x, y = blobs(120, dim, 3, 0.5)
+    splits = folds_of(120, folds)
+    made = cross_validate(x, y, 3, splits, settings(method))
+    for fold in splits.folds:
+        kept, *spoiled = np.flatnonzero(splits.fold == fold)
+        garbage = x.copy()
+        drawn = np.random.default_rng(fold).standard_normal((len(spoiled), dim))
+        garbage[spoiled] = 1e4 * drawn + 1e5 * y[spoiled, None]
+        again = cross_validate(garbage, y, 3, splits, settings(method))
+        assert again.folds[fold] == made.folds[fold]
+        assert again.scores[kept].tobytes() == made.scores[kept].tobytes()
+        assert not np.array_equal(again.scores[spoiled], made.scores[spoiled])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_that_take_no_part_are_not_looked_at(method: str) -> None:
+    x, y = blobs(130, 10, 3, 0.5)
+    splits = folds_of(130, 4)
+    splits.part[::13] = -1
+    with_garbage, without = x.copy(), x.copy()
+    with_garbage[::13] = np.nan
+    labels = y.copy()
+    labels[::13] = -1
+    a = cross_validate(without, y, 3, splits, settings(method))
+    b = cross_validate(with_garbage, labels, 3, splits, settings(method))
+    assert a.folds == b.folds
+    assert np.isnan(a.scores[::13]).all()
+    assert np.isfinite(np.delete(a.scores, np.s_[::13], axis=0)).all()
+    assert a.scores.tobytes() == b.scores.tobytes()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_label_seen_only_with_the_test_rows_does_not_help(method: str) -> None:
+    """Feature f is the label in fold f and 0 elsewhere: dead on the very rows that train for fold f.
+
+    Whoever fits, selects or scales with the test rows' labels in view would be right everywhere.
+    """
+    x, y = blobs(600, 6, 2, 0.0, seed=4)
+    splits = folds_of(600, 5)
+    planted = np.zeros((600, 5), dtype=np.float32)
+    planted[np.arange(600), splits.fold] = 2 * y - 1
+    found = accuracy(cross_validate(np.c_[x, planted], y, 2, splits, settings(method)), y)
+    assert abs(found - 0.5) < 3.5 * np.sqrt(0.25 / 600)
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+@pytest.mark.parametrize("method", METHODS)
+def test_shuffled_labels_give_chance(method: str, folds: int) -> None:
+    """200 rows and 300 features: any choice made with the test labels in view would find some."""
+    classes, n, seeds = 4, 200, 4
+    right = 0.0
+    for seed in range(seeds):
+        x, _ = blobs(n, 300, classes, 1.0, seed)
+        y = np.random.default_rng([seed, 1]).integers(0, classes, n)
+        right += accuracy(cross_validate(x, y, classes, folds_of(n, folds), settings(method)), y)
+    band = 3.5 * np.sqrt(0.25 * 0.75 / (n * seeds))
+    assert abs(right / seeds - 0.25) < band
+
+
+@pytest.mark.parametrize("folds", [2, 5])
+@pytest.mark.parametrize("method", METHODS)
+def test_classes_far_apart_are_all_right(method: str, folds: int) -> None:
+    x, y = blobs(100, 20, 3, 6.0)
+    made = cross_validate(x, y, 3, folds_of(100, folds), settings(method))
+    assert accuracy(made, y) == 1
+    assert all(fold.converged for fold in made.folds)
+
+
+def nested_by_hand(
+    method: str, x: Floats, y: Ints, splits: Splits, grid: tuple[float, ...]
+) -> tuple[list[float], list[float], Ints]:
+    """C, inner score and predictions of a nested cross-validation by scikit-learn alone."""
+    model = {
+        "logistic": LogisticRegression(tol=1e-8, max_iter=100_000),
+        "svm": LinearSVC(dual=False, tol=1e-8, max_iter=100_000),
+    }[method]
+    name = type(model).__name__.lower()
+    chosen, inner, said = [], [], np.full(len(y), -1)
+    for fold in splits.folds:
+        train, test = np.flatnonzero(splits.fold != fold), np.flatnonzero(splits.fold == fold)
+        search = GridSearchCV(
+            make_pipeline(StandardScaler(), model),
+            {f"{name}__C": list(grid)},
+            scoring="neg_log_loss" if method == "logistic" else "accuracy",
+            cv=LeaveOneGroupOut(),
+        )
+        search.fit(x[train].astype(np.float64), y[train], groups=splits.part[train])
+        chosen.append(search.best_params_[f"{name}__C"])
+        inner.append(search.best_score_)
+        said[test] = search.predict(x[test].astype(np.float64))
+    return chosen, inner, said
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("folds", [2, 4])
+@pytest.mark.parametrize("method", ["logistic", "svm"])
+def test_the_choice_is_that_of_a_nested_cross_validation(
+    method: str, folds: int, classes: int
+) -> None:
+    """Parts of one size, so that scikit-learn's mean of parts is the mean over rows."""
+    x, y = blobs(120, 8, classes, 0.6, seed=3)
+    splits, grid = folds_of(120, folds), (0.0003, 0.003, 0.03, 0.3, 3.0)
+    made = cross_validate(x, y, classes, splits, settings(method, grid, relative=False))
+    chosen, inner, said = nested_by_hand(method, x, y, splits, grid)
+    assert [fold.value for fold in made.folds] == chosen
+    assert len(set(chosen)) > 1 or folds == 2
+    assert [fold.selection for fold in made.folds] == pytest.approx(inner, abs=1e-3)
+    first, second = np.sort(made.scores, axis=1)[:, :-3:-1].T
+    clear = first - second > 0.02
+    assert clear.mean() > 0.9
+    np.testing.assert_array_equal(made.scores.argmax(1)[clear], said[clear])
+
+
+def test_parts_of_unlike_size_count_by_their_rows() -> None:
+    x, y = blobs(150, 8, 2, 0.5, seed=1)
+    part = np.repeat(np.arange(4), [90, 30, 20, 10])
+    splits = Splits(part, np.arange(4))
+    grid = (0.001, 0.03, 1.0)
+    made = cross_validate(x, y, 2, splits, settings("logistic", grid, relative=False))
+    for fold in made.folds:
+        losses = np.zeros((3, 150))
+        for inner in set(range(4)) - {fold.fold}:
+            train, away = (part != fold.fold) & (part != inner), part == inner
+            for i, c in enumerate(grid):
+                model = make_pipeline(StandardScaler(), LogisticRegression(C=c, tol=1e-8))
+                p = model.fit(x[train], y[train]).predict_proba(x[away])
+                losses[i, away] = -np.log(p[np.arange(len(p)), y[away]])
+        mean = losses[:, part != fold.fold].mean(1)
+        assert fold.value == grid[int(mean.argmin())]
+        assert fold.selection == pytest.approx(-mean.min(), abs=1e-4)
+
+
+def test_knn_chooses_k_as_a_nested_cross_validation_does() -> None:
+    x, y = blobs(360, 8, 3, 0.6, seed=2)
+    splits = folds_of(360, 4)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    made = cross_validate(x, y, 3, splits, settings("knn"))
+
+    def right(train: NDArray[np.bool_], away: NDArray[np.bool_], k: int) -> NDArray[np.bool_]:
+        model = KNeighborsClassifier(
+            k, metric="cosine", algorithm="brute", weights=lambda d: np.exp((1 - d) / 0.07)
+        )
+        return np.asarray(model.fit(unit[train], y[train]).predict(unit[away]) == y[away])
+
+    for fold in made.folds:
+        grid = [k for k in knn.GRID if k <= 180]
+        mean = []
+        for k in grid:
+            parts = [p for p in range(4) if p != fold.fold]
+            ok = [
+                right(~np.isin(splits.part, (p, fold.fold)), splits.part == p, k) for p in parts
+            ]
+            mean.append(np.concatenate(ok).mean())
+        assert fold.selection == pytest.approx(max(mean), abs=0.01)
+        assert mean[grid.index(int(fold.value))] >= max(mean) - 0.01
+        tested = splits.part == fold.fold
+        ok = made.scores[tested].argmax(1) == y[tested]
+        assert (ok == right(~tested, tested, int(fold.value))).mean() > 0.97
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_selection_of_an_inner_set_is_measured_on_its_own_part(method: str) -> None:
+    """A part that nothing can predict drags its inner score down, and no other fold's choice of rows."""
+    x, y = blobs(400, 8, 2, 2.0, seed=5)
+    splits = folds_of(400, 4)
+    y = np.where(splits.part == 2, np.random.default_rng(0).integers(0, 2, 400), y)
+    made = {f.fold: f.selection for f in cross_validate(x, y, 2, splits, settings(method)).folds}
+    assert made[2] == max(made.values())  # alone in not validating on part 2
+    if method != "logistic":
+        assert made[2] > 0.95
+        assert made[0] < 0.9
+
+
+def test_the_strongest_penalty_wins_among_equals() -> None:
+    x, y = blobs(60, 4, 2, 30.0)
+    made = cross_validate(x, y, 2, folds_of(60, 3), settings("svm"))
+    assert {fold.at_edge for fold in made.folds} == {True}
+    unit = 4  # mean squared length of standardised rows
+    assert [fold.value for fold in made.folds] == pytest.approx([GRID[0] / unit] * 3)
+
+
+def test_edges_and_one_point_grids() -> None:
+    x, y = blobs(120, 8, 2, 0.5)
+
+    def edges(grid: tuple[float, ...]) -> set[bool]:
+        made = cross_validate(x, y, 2, folds_of(120, 4), settings("logistic", grid, False))
+        return {fold.at_edge for fold in made.folds}
+
+    assert edges((1e-6, 1e-5)) == {True}
+    assert edges((1e2, 1e3, 1e4)) == {True}
+    assert edges((1e-7, 0.01, 1e4)) == {False}
+    assert edges((1.0,)) == {False}
+
+
+def test_counts_of_rows() -> None:
+    x, y = blobs(101, 5, 2, 1.0)
+    part = np.arange(101) % 3
+    part[:7] = -1
+    made = cross_validate(x, y, 2, Splits(part, np.arange(3)), settings("ridge"))
+    for fold in made.folds:
+        assert fold.n_test == (part == fold.fold).sum()
+        assert fold.n_train == ((part >= 0) & (part != fold.fold)).sum()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_same_bits_twice_and_with_shared_training_sets(method: str) -> None:
+    x, y = blobs(120, 30, 3, 0.5)
+    splits, shared = folds_of(120, 4), dict[object, object]()
+    first = cross_validate(x, y, 3, splits, settings(method))
+    store: Shared = {}
+    del shared
+    for other in METHODS:  # what another probe has left there must fit
+        cross_validate(x, y, 3, splits, settings(other), store)
+    again = cross_validate(x, y, 3, splits, settings(method), store)
+    assert first.folds == again.folds
+    assert first.scores.tobytes() == again.scores.tobytes()
+
+
+@pytest.mark.parametrize("scale", ["standard", "l2", "none"])
+def test_shared_training_sets_keep_scalings_and_folds_apart(scale: str) -> None:
+    x, y = blobs(120, 10, 3, 0.5)
+    x += 3
+    store: Shared = {}
+    for folds in (4, 3):
+        for method in ("logistic", "svm", "ridge"):
+            asked = replace(settings(method), scale=scale)
+            alone = cross_validate(x, y, 3, folds_of(120, folds), asked)
+            together = cross_validate(x, y, 3, folds_of(120, folds), asked, store)
+            assert alone.folds == together.folds
+            assert alone.scores.tobytes() == together.scores.tobytes()
+
+
+def test_a_class_that_inner_training_lacks() -> None:
+    """Class 2 is in two folds alone: leaving both out, nothing can be learnt about it."""
+    x, y = blobs(120, 6, 2, 2.0)
+    splits = folds_of(120, 4)
+    y = np.where((np.arange(120) % 12 == 0) | (np.arange(120) % 12 == 5), 2, y)
+    assert set(splits.fold[y == 2]) == {0, 1}
+    for method in METHODS:
+        made = cross_validate(x, y, 3, splits, settings(method))
+        assert np.isfinite([fold.selection for fold in made.folds]).all()
+        assert np.isfinite(made.scores).all()
+
+
+@pytest.mark.parametrize("solver", ["grid", "sklearn"])
+@pytest.mark.parametrize("method", ["logistic", "svm", "ridge"])
+def test_an_inner_training_set_of_one_class(method: str, solver: str) -> None:
+    x, _ = blobs(90, 6, 2, 2.0)
+    splits = folds_of(90, 3)
+    y = ((splits.fold < 2) & (np.arange(90) // 3 % 2 == 0)).astype(np.int64)
+    made = cross_validate(x, y, 2, splits, replace(settings(method), solver=solver))
+    assert np.isfinite(made.scores).all()
+
+
+def test_scikit_learn_that_does_not_converge_is_marked_and_stays_silent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its warnings come from several threads at once, and the filters are the whole process's."""
+    monkeypatch.setattr(probe.linear, "_MAX_ITER", 2)
+    x, y = blobs(400, 40, 4, 0.5)
+    before = list(warnings.filters)
+    for method in ("logistic", "svm"):
+        made = cross_validate(
+            x, y, 4, folds_of(400, 5), replace(settings(method, GRID[-3:]), solver="sklearn")
+        )
+        assert not any(fold.converged for fold in made.folds)
+        assert list(warnings.filters) == before
+
+
+def test_the_log_loss_of_a_choice_is_scikit_learns() -> None:
+    x, y = blobs(120, 8, 3, 0.6, seed=3)
+    splits = folds_of(120, 4)
+    made = cross_validate(x, y, 3, splits, settings("logistic", (0.1,), relative=False))
+    (fold,) = (one for one in made.folds if one.fold == 1)
+    assert isinstance(fold, FoldResult)
+    p = np.zeros((120, 3))
+    for part in (0, 2, 3):
+        train, away = ~np.isin(splits.part, (1, part)), splits.part == part
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-8))
+        p[away] = model.fit(x[train], y[train]).predict_proba(x[away])
+    rows = splits.part != 1
+    assert -fold.selection == pytest.approx(sklearn_log_loss(y[rows], p[rows]), abs=1e-4)
