@@ -87,7 +87,8 @@ def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
     if not name:
         raise InputError(
             f"{card.line('network')}: network = {card.network!r} is not KIND:NAME; write "
-            "torchvision:NAME, timm:NAME, PACKAGE.MODULE:FUNCTION or ./FILE.py:FUNCTION."
+            "torchvision:NAME, timm:NAME, caffe:FILE.prototxt, PACKAGE.MODULE:FUNCTION or "
+            "./FILE.py:FUNCTION."
         )
     options = dict(card.options)
     if kind == "torchvision":
@@ -100,6 +101,12 @@ def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
                 f"{nearest(name, timm.list_models())}"
             )
         return lambda: timm.create_model(name, pretrained=False, **options)
+    if kind == "caffe":
+        from features.caffe import network_from_prototxt
+
+        file = (card.file.parent if card.file else Path()) / name
+        size = card.input.size if card.input else None
+        return lambda: network_from_prototxt(file, size, **options)
     module = _python_file(card, kind) if kind.endswith(".py") else _python_module(card, kind)
     if not callable(getattr(module, name, None)):
         raise InputError(

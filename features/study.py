@@ -15,7 +15,7 @@ import io
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -194,6 +194,8 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
         manifest = read_data(data if data is not None else "sample")
         return draft(folder, manifest), manifest
     study = open_study(folder)
+    if study.source == "sample" and not study.root.is_dir():
+        study = replace(study, root=read_data("sample").root)  # the cache was emptied or moved
     if data is not None:
         manifest = read_data(data)
         if manifest.source != study.source:

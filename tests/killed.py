@@ -16,12 +16,14 @@ from typing import Any
 
 import h5py
 import torch
+from PIL import Image
 
+from features.backbone import load
 from features.extract import extract
 
 Step = Callable[[Path], object]
-KEPT = 12  # moments of a scenario besides those at which a file changes its name
-DELAYS = 5  # and kills from outside after a while
+KEPT = 9  # moments of a scenario besides those at which a file changes its name
+DELAYS = 3  # and kills from outside after a while
 
 
 def steps(card: str, manifest: str, scenario: str) -> tuple[list[Step], Step]:
@@ -84,6 +86,8 @@ def fork(task: Callable[[], None]) -> int:
 def main(card: str, manifest: str, folder: Path, scenario: str) -> None:
     """Run the scenario whole, then killed at every moment chosen."""
     before, armed = steps(card, manifest, scenario)
+    load(card)  # imports what the children need, once
+    Image.init()
 
     def whole(study: Path) -> None:
         for step in before:
@@ -103,7 +107,8 @@ def main(card: str, manifest: str, folder: Path, scenario: str) -> None:
     assert os.waitpid(fork(lambda: whole(folder / "whole")), 0)[1] == 0
     seconds, seen = json.loads((folder / "seen.json").read_text())
     step = len(seen) // KEPT
-    moments = [n for n, name in enumerate(seen) if "re" in name or "unlink" in name or n % step == 1]
+    often = ("__setitem__", "flush")
+    moments = [n for n, name in enumerate(seen) if name.split()[1] not in often or n % step == 1]
     for moment in moments:
         study = folder / str(moment)
         status = os.waitpid(fork(lambda s=study, m=moment: killed(s, m)), 0)[1]

@@ -182,6 +182,21 @@ def test_the_sd_of_a_nearly_dead_unit_has_a_floor() -> None:
     np.testing.assert_allclose(x.numpy()[:, :2], train[:, :2], rtol=1e-6)
 
 
+@pytest.mark.parametrize("dim", [11, 150])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_unit_that_no_training_row_wakes_has_no_say(method: str, dim: int) -> None:
+    x, y = blobs(300, dim, 2)
+    x[:250, 3] = 0
+    asleep, awake = x[250:].copy(), x[250:].copy()
+    asleep[:, 3] = 0
+    awake[:, 3] = np.where(y[250:], 1, -1)
+    grid = tuple(10.0**e for e in range(-2, 5))
+    before = fit(method, x[:250], y[:250], asleep, grid, relative=True)
+    after = fit(method, x[:250], y[:250], awake, grid, relative=True)
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_allclose(a.scores, b.scores, rtol=0, atol=1e-3 * float(a.scores.std()))
+
+
 def test_one_waking_unit_does_not_decide() -> None:
     """A unit dead on all training rows but one, awake on a test row, leaves the answer to the others."""
     x, y = blobs(200, 6, 2)

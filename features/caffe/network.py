@@ -1,0 +1,176 @@
+"""A network as its prototxt describes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from features.caffe.layers import MAKERS, MAX_WEIGHTS, SEVERAL, Shape, Unusable
+from features.caffe.prototxt import LayerText, NetworkText, read_prototxt
+from features.caffe.tensors import module_name
+from features.card import nearest
+from features.errors import InputError
+
+# What one layer may give for one image: 1 GiB of float32.
+MAX_OUTPUT = 1 << 28
+
+# Layers that only hand on what they read, or give several things.
+_NAMELESS = ("Dropout", "Slice", "Split")
+
+
+def network_from_prototxt(path: Path, size: tuple[int, int] | None = None) -> CaffeNetwork:
+    """The network that a prototxt describes, with PyTorch's initial weights.
+
+    Modules are registered under the names of the layers, as `module_name` writes them. A layer that
+    works in place on the output of another (ReLU, batch norm, dropout) is called by that one, so
+    that what either returns is what Caffe leaves in the blob.
+
+    Args:
+        path: The prototxt.
+        size: Height and width of an image, where the prototxt does not say them.
+
+    Raises:
+        InputError: The prototxt cannot be read, or one of its layers cannot be built.
+    """
+    text = read_prototxt(path)
+    image, shape = _image(text, size)
+    network = CaffeNetwork(image)
+    shapes: dict[str, Shape] = {image: shape}
+    unread: dict[str, nn.Module] = {}  # by blob, the module that wrote it, while nothing reads it
+    weights = 0
+    for layer in text.layers:
+        try:
+            module, outputs = _built(layer, _read(layer, shapes, text), MAX_WEIGHTS - weights)
+            weights += sum(p.numel() for p in module.parameters())
+            in_place = layer.tops == layer.bottoms and layer.tops[0] in unread
+            network.add(layer, module, unread[layer.tops[0]] if in_place else None)
+        except Unusable as reason:
+            raise InputError(
+                f"{path}: layer {layer.name} ({layer.type}) cannot be built: {reason}; mend it."
+            ) from reason
+        shapes.update(zip(layer.tops, outputs, strict=True))
+        for blob in layer.bottoms:
+            unread.pop(blob, None)
+        if len(layer.tops) == 1:
+            unread[layer.tops[0]] = module
+    return network
+
+
+def _image(text: NetworkText, size: tuple[int, int] | None) -> tuple[str, Shape]:
+    """The blob that the image is put into, and its sides."""
+    if not text.inputs:
+        raise InputError(f"{text.file}: has no input; add a layer of type Input.")
+    name = next((n for n, s in text.inputs.items() if len(s) == 4), next(iter(text.inputs)))
+    shape = text.inputs[name]
+    if not shape and size is None:
+        raise InputError(
+            f"{text.file}: does not say how large its input {name} is; add its input_shape, or "
+            "size under [input] in the card."
+        )
+    shape = shape or (1, 3, *(size or ()))
+    if len(shape) != 4 or shape[1] != 3 or not all(0 < side < 1 << 16 for side in shape):
+        raise InputError(
+            f"{text.file}: its input {name} is {' x '.join(map(str, shape))}, not a batch of images "
+            "of 3 channels; give the prototxt of a network for colour images."
+        )
+    return name, (1, *shape[1:])
+
+
+def _read(layer: LayerText, shapes: Mapping[str, Shape], text: NetworkText) -> list[Shape]:
+    """The sides of what a layer reads."""
+    if layer.type not in MAKERS:
+        raise Unusable(f"there is no such type here, {nearest(layer.type, MAKERS)}")
+    for blob in layer.bottoms:
+        if blob in text.inputs and blob not in shapes:
+            raise Unusable(f"it reads {blob}, which is not the image")
+        if blob not in shapes:
+            raise Unusable(f"nothing gives the blob {blob} that it reads, {nearest(blob, shapes)}")
+    if not layer.bottoms or (len(layer.bottoms) > 1 and layer.type not in SEVERAL):
+        raise Unusable(f"it reads {len(layer.bottoms)} blobs")
+    if not layer.tops or (len(layer.tops) > 1 and layer.type not in ("Slice", "Split")):
+        raise Unusable(f"it gives {len(layer.tops)} blobs")
+    return [shapes[blob] for blob in layer.bottoms]
+
+
+def _built(layer: LayerText, inputs: list[Shape], room: int) -> tuple[nn.Module, list[Shape]]:
+    """The module of a layer and the sides of what it gives."""
+    try:
+        with torch.device("meta"), torch.no_grad():  # the sides, before any memory is taken
+            plan = MAKERS[layer.type](layer, inputs).eval()
+            given = plan(*[torch.empty(shape) for shape in inputs])
+        if sum(p.numel() for p in plan.parameters()) > room:
+            raise Unusable("the network has more weights than a caffemodel can hold")
+        outputs = [tuple(x.shape) for x in (given if isinstance(given, tuple) else (given,))]
+        if max(map(math.prod, outputs)) > MAX_OUTPUT:
+            raise Unusable(f"it gives {' x '.join(map(str, outputs[0]))} numbers for one image")
+        return MAKERS[layer.type](layer, inputs), outputs
+    except Unusable:
+        raise
+    except (RuntimeError, ValueError, TypeError, IndexError, OverflowError) as error:
+        raise Unusable(str(error).splitlines()[0][:200]) from error
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of a module in a forward pass."""
+
+    module: str
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+
+
+class CaffeNetwork(nn.Module):
+    """Layers that pass blobs to each other by name."""
+
+    default_layers: dict[str, str]
+    """What the network's layers are called where a card names none, and their modules."""
+
+    def __init__(self, image: str) -> None:
+        """An empty network that puts what it is given into the blob `image`."""
+        super().__init__()
+        self.image = image
+        self.steps: list[Step] = []
+        self.default_layers = {}
+
+    def add(self, layer: LayerText, module: nn.Module, onto: nn.Module | None) -> None:
+        """Add the next layer; `onto` calls it at once, where it works in place on its output."""
+        name = module_name(layer.name)
+        if name in self._modules:
+            raise Unusable("another layer has this name")
+        self._modules[name] = module  # add_module refuses the names of methods (`type`, `half`)
+        if onto is not None:
+            onto.register_forward_hook(_Then(module))
+            return
+        self.steps.append(Step(name, layer.bottoms, layer.tops))
+        if layer.type not in _NAMELESS:
+            self.default_layers[name.replace("/", ".")] = name
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, 3, h, w)` to what the last layer gives."""
+        blobs = {self.image: x}
+        last = {blob: i for i, step in enumerate(self.steps) for blob in step.bottoms}
+        for i, step in enumerate(self.steps):
+            module = self._modules[step.module]
+            assert module is not None
+            given = module(*[blobs[blob] for blob in step.bottoms])
+            for blob in step.bottoms:
+                if last[blob] == i:
+                    blobs.pop(blob, None)
+            blobs.update(zip(step.tops, given if isinstance(given, tuple) else (given,), strict=True))
+        return blobs[self.steps[-1].tops[0]]
+
+
+class _Then:
+    """A forward hook that hands a module's output on to another; a copy of both stays a pair."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def __call__(self, _module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+        result: Tensor = self.module(output)
+        return result

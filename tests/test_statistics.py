@@ -1,0 +1,306 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from probe.statistics import Interval, accuracy_interval, band, mean_interval, slope
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def half_width(found: Interval) -> float:
+    return (found.high - found.low) / 2
+
+
+def naive_error(values: Floats, subjects: Ints) -> float:
+    """The delete-one jackknife, written out."""
+    without = [values[subjects != one].mean() for one in np.unique(subjects)]
+    g = len(without)
+    return float(np.sqrt((g - 1) / g * sum((w - np.mean(without)) ** 2 for w in without)))
+
+
+def student(effective: float) -> float:
+    return float(stats.t.ppf(0.975, max(effective - 1, 1)))
+
+
+@given(
+    groups=st.lists(st.integers(1, 9), min_size=2, max_size=25),
+    seed=st.integers(0, 2**16),
+)
+def test_the_error_is_that_of_leaving_out_a_subject_at_a_time(
+    groups: list[int], seed: int
+) -> None:
+    drawn = np.random.default_rng(seed)
+    subjects = drawn.permutation(np.repeat(np.arange(len(groups)) * 7, groups))
+    values = drawn.normal(size=len(subjects))
+    found = mean_interval(values, subjects)
+    effective = sum(groups) ** 2 / sum(n * n for n in groups)
+    assert found.effective == pytest.approx(effective)
+    assert found.value == pytest.approx(values.mean())
+    assert half_width(found) == pytest.approx(student(effective) * naive_error(values, subjects))
+
+
+@given(n=st.integers(3, 60), seed=st.integers(0, 2**16))
+def test_one_image_per_subject_is_the_textbook_interval(n: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=n)
+    low, high = stats.t.interval(0.95, n - 1, values.mean(), stats.sem(values))
+    found = mean_interval(values, np.arange(n))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_by_hand() -> None:
+    """Right of images: 2 of 2, 1 of 2, 0 of 1. Left out one by one: 1/3, 2/3, 3/4, mean 7/12.
+
+    Deviations -3/12, 1/12, 2/12; error sqrt(2/3 (9 + 1 + 4) / 144); effectively 25 / 9 subjects.
+    """
+    values, subjects = np.array([1.0, 1, 0, 1, 0]), np.array([3, 3, 5, 5, 8])
+    found = mean_interval(values, subjects)
+    assert found.value == pytest.approx(3 / 5)
+    assert found.effective == pytest.approx(25 / 9)
+    assert half_width(found) == pytest.approx(
+        stats.t.ppf(0.975, 16 / 9) * np.sqrt(2 / 3 * 14 / 144)
+    )
+
+
+def test_the_same_images_again_are_no_new_evidence() -> None:
+    drawn = np.random.default_rng(0)
+    values, subjects = drawn.integers(0, 2, 80).astype(float), drawn.integers(0, 20, 80)
+    once = mean_interval(values, subjects)
+    many = mean_interval(np.tile(values, 5), np.tile(subjects, 5))
+    assert (many.low, many.high) == (pytest.approx(once.low), pytest.approx(once.high))
+    assert many.effective == pytest.approx(once.effective)
+
+
+def test_one_subject_says_nothing() -> None:
+    found = mean_interval(np.array([0.0, 1.0]), np.zeros(2, dtype=np.int64))
+    assert (found.value, found.low, found.high) == (0.5, -np.inf, np.inf)
+    held = accuracy_interval(np.array([0.0, 1.0]), np.zeros(2, dtype=np.int64))
+    assert (held.low, held.high) == (0, 1)
+
+
+@pytest.mark.parametrize("right", [0.0, 1.0])
+def test_all_right_or_all_wrong_is_wilsons_interval(right: float) -> None:
+    """z^2 / (n + z^2) from the end, n the effective subjects: here 36 / 12 = 3."""
+    subjects = np.repeat([0, 1, 2], 2)
+    found = accuracy_interval(np.full(6, right), subjects)
+    reach = 1.959964**2 / (3 + 1.959964**2)
+    assert found.value == right
+    assert found.effective == pytest.approx(3)
+    assert sorted([abs(found.low - right), abs(found.high - right)]) == pytest.approx(
+        [0, reach], abs=1e-6
+    )
+
+
+@settings(deadline=None)
+@given(
+    n=st.integers(2, 60), seed=st.integers(0, 2**16), rate=st.floats(0, 1),
+    people=st.integers(1, 30),
+)  # fmt: skip
+def test_an_accuracy_lies_in_its_interval_within_0_and_1(
+    n: int, seed: int, rate: float, people: int
+) -> None:
+    drawn = np.random.default_rng(seed)
+    right = (drawn.random(n) < rate).astype(float)
+    found = accuracy_interval(right, drawn.integers(0, people, n))
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.value == pytest.approx(right.mean())
+    assert found.low < found.high
+
+
+def test_an_interval_in_words() -> None:
+    assert str(Interval(0.6123, 0.58, 0.6444, 12.0)) == "61.2 % [58.0, 64.4]"
+
+
+def several(layers: int, people: int, seed: int = 0) -> tuple[Floats, Ints]:
+    drawn = np.random.default_rng(seed)
+    subjects = np.repeat(np.arange(people), drawn.integers(1, 8, people))
+    own = drawn.normal(size=(people, layers))[subjects]
+    return own + drawn.normal(size=(len(subjects), layers)), subjects
+
+
+@pytest.mark.parametrize("layers", [1, 2, 8])
+def test_a_band_is_never_narrower_than_the_interval_of_one_layer(layers: int) -> None:
+    for seed in range(10):
+        values, subjects = several(layers, 5 + 10 * seed, seed)
+        found = band(values, subjects)
+        for i in range(layers):
+            one = mean_interval(values[:, i], subjects)
+            assert found.value[i] == pytest.approx(one.value)
+            assert found.high[i] >= one.high - 1e-12
+            assert found.low[i] <= one.low + 1e-12
+            assert found.high[i] - one.value == pytest.approx(one.value - found.low[i])
+
+
+def test_a_band_is_as_wide_as_its_layers_are_unlike() -> None:
+    """Ten unrelated layers need the normal quantile of 0.95^(1/10); ten copies need that of one."""
+    values, subjects = several(10, 300)
+    one = half_width(mean_interval(values[:, 0], subjects))
+    apart = band(values, subjects)
+    alike = band(np.repeat(values[:, :1], 10, axis=1), subjects)
+    needed = stats.norm.ppf(0.5 + 0.95 ** (1 / 10) / 2) / stats.norm.ppf(0.975)
+    assert (apart.high - apart.low)[0] / 2 / one == pytest.approx(needed, rel=0.03)
+    assert (alike.high - alike.low)[0] / 2 / one == pytest.approx(1, rel=0.03)
+
+
+def test_a_band_repeats_and_passes_through_a_layer_without_spread() -> None:
+    values, subjects = several(4, 40)
+    values[:, 2] = 1
+    first, again = band(values, subjects), band(values, subjects)
+    np.testing.assert_array_equal(first.low, again.low)
+    assert first.low[2] == first.value[2] == first.high[2] == 1
+    assert (first.low < first.value)[[0, 1, 3]].all()
+    still = band(np.ones((9, 3)), np.arange(9))
+    np.testing.assert_array_equal(still.low, still.high)
+
+
+@given(
+    depth=st.lists(st.floats(0, 1), min_size=2, max_size=9, unique=True).filter(
+        lambda found: np.ptp(found) > 0.01
+    ),
+    seed=st.integers(0, 2**16),
+)
+def test_the_slope_is_the_least_squares_line_through_the_means(
+    depth: list[float], seed: int
+) -> None:
+    drawn = np.random.default_rng(seed)
+    values, subjects = drawn.normal(size=(40, len(depth))), drawn.integers(0, 9, 40)
+    found = slope(values, np.array(depth), subjects)
+    wanted = np.polyfit(depth, values.mean(0), 1)[0]
+    assert found.value == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+    per_image = np.polyfit(depth, values.T, 1)[0]
+    of_images = mean_interval(per_image, subjects)
+    assert half_width(found) == pytest.approx(half_width(of_images), rel=1e-5, abs=1e-6)
+
+
+def test_layers_at_one_depth_have_no_slope() -> None:
+    values, subjects = several(3, 20)
+    found = slope(values, np.full(3, 0.4), subjects)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
+
+
+# Studies in the thousands: the truth is known, so intervals can be counted that hold it.
+
+
+def even(_: np.random.Generator) -> Ints:
+    """100 subjects of ten images."""
+    return np.full(100, 10)
+
+
+def adience(_: np.random.Generator) -> Ints:
+    """162 subjects, ten of whom hold 28 % of 2,000 images, the rest very unequal: effectively 72."""
+    rest = np.random.default_rng(0).lognormal(0, 1, 152)
+    rest = np.minimum(rest, np.sort(rest)[-6])
+    sizes = np.r_[np.full(10, 56), np.maximum(1, np.round(rest / rest.sum() * 0.72 * 2_000))]
+    return sizes.astype(np.int64)
+
+
+def drawn_sizes(rng: np.random.Generator) -> Ints:
+    """120 subjects of one to sixty images, as geometric chance has it."""
+    return rng.geometric(1 / 10, 120)
+
+
+Sizes = Callable[[np.random.Generator], Ints]
+
+
+def clustered(
+    rng: np.random.Generator, sizes: Ints, rate: float, alike: float = 0.2
+) -> tuple[Floats, Ints]:
+    """Right or wrong per image; two images of a subject correlate by `alike`. And the subjects."""
+    spread = (1 - alike) / alike
+    own = rng.beta(rate * spread, (1 - rate) * spread, len(sizes))
+    subjects = np.repeat(np.arange(len(sizes)), sizes)
+    return (rng.random(len(subjects)) < own[subjects]).astype(float), subjects
+
+
+def coverage(sizes: Sizes, rate: float, studies: int, seed: int = 0) -> float:
+    rng = np.random.default_rng(seed)
+    held = 0
+    for _ in range(studies):
+        found = accuracy_interval(*clustered(rng, sizes(rng), rate))
+        held += found.low <= rate <= found.high
+    return held / studies
+
+
+def two_methods(
+    rng: np.random.Generator, sizes: Ints, rate: float
+) -> tuple[Floats, Ints]:
+    """Differences between two methods equally good, which agree on subjects and on most images."""
+    spread = 4.0
+    own = rng.beta(rate * spread, (1 - rate) * spread, len(sizes))
+    apart = rng.normal(0, 0.05, len(sizes))
+    subjects = np.repeat(np.arange(len(sizes)), sizes)
+    first = rng.random(len(subjects))
+    second = np.where(rng.random(len(subjects)) < 0.6, first, rng.random(len(subjects)))
+    a = first < np.clip(own + apart, 0, 1)[subjects]
+    b = second < np.clip(own - apart, 0, 1)[subjects]
+    return a.astype(float) - b, subjects
+
+
+def rejections(sizes: Sizes, rate: float, studies: int, seed: int = 0) -> float:
+    rng = np.random.default_rng(seed)
+    found = (mean_interval(*two_methods(rng, sizes(rng), rate)) for _ in range(studies))
+    return sum(not one.low <= 0 <= one.high for one in found) / studies
+
+
+def band_coverage(sizes: Sizes, studies: int, seed: int = 0) -> float:
+    """Eight layers, each as the one before with news of its own; how often a band holds all means."""
+    rng = np.random.default_rng(seed)
+    held = 0
+    for _ in range(studies):
+        n = sizes(rng)
+        subjects = np.repeat(np.arange(len(n)), n)
+        own, image = rng.normal(size=(len(n), 8)), rng.normal(size=(len(subjects), 8))
+        for layer in range(1, 8):
+            for noise in (own, image):
+                noise[:, layer] = 0.8 * noise[:, layer - 1] + 0.6 * noise[:, layer]
+        found = band(0.5 * own[subjects] + image, subjects)
+        held += bool(((found.low <= 0) & (found.high >= 0)).all())
+    return held / studies
+
+
+@pytest.mark.parametrize("sizes", [even, drawn_sizes])
+def test_intervals_hold_the_truth_about_as_often_as_they_say(sizes: Sizes) -> None:
+    """400 studies: 95 % give or take 3.5 times 1.1 %; without subjects it would be 65 %."""
+    assert coverage(sizes, 0.7, 400) == pytest.approx(0.95, abs=0.038)
+    assert rejections(sizes, 0.7, 400) == pytest.approx(0.05, abs=0.038)
+
+
+def test_bands_hold_all_layers_about_as_often_as_they_say() -> None:
+    assert band_coverage(even, 150) >= 0.89
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.6, 0.9])
+@pytest.mark.parametrize("sizes", [even, drawn_sizes, adience])
+def test_coverage_of_2000_studies(sizes: Sizes, rate: float, record_property: Any) -> None:
+    found = coverage(sizes, rate, 2_000)
+    record_property("coverage", found)
+    print(f"{sizes.__name__}, accuracy {rate}: {found:.1%} of 2,000 intervals hold it")
+    assert 0.93 <= found <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.6, 0.9])
+@pytest.mark.parametrize("sizes", [even, drawn_sizes, adience])
+def test_no_difference_is_found_in_2000_studies_without_one(
+    sizes: Sizes, rate: float, record_property: Any
+) -> None:
+    found = rejections(sizes, rate, 2_000)
+    record_property("rejections", found)
+    print(f"{sizes.__name__}, accuracy {rate}: {found:.1%} of 2,000 null differences rejected")
+    assert 0.04 <= found <= 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [even, drawn_sizes, adience])
+def test_bands_of_2000_studies(sizes: Sizes, record_property: Any) -> None:
+    found = band_coverage(sizes, 2_000)
+    record_property("coverage", found)
+    print(f"{sizes.__name__}: {found:.1%} of 2,000 bands hold all eight layers")
+    assert 0.93 <= found <= 0.97
