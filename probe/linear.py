@@ -92,6 +92,10 @@ def fit_linear(
     axes, unit = prepared.axes, prepared.unit if relative else 1.0
     cs = [point / (unit or 1.0) for point in grid]
     seen, codes = np.unique(y, return_inverse=True)
+    if len(seen) == 1:  # nothing to separate: always that class
+        scores = np.full((len(axes.other), classes), -np.inf, dtype=np.float32)
+        scores[:, seen] = 0
+        return [Scored(scores, 1 / c if method == "ridge" else c) for c in cs]
     fit = _with_sklearn if solver == "sklearn" else _with_grid
     found = []
     for c, (margins, converged) in zip(cs, fit(method, axes, codes, len(seen), cs), strict=True):
@@ -135,8 +139,10 @@ def _with_grid(
     else:
         made = solve(axes, lambda q: softmax_loss(labels, classes), c, classes, penalise_bias=False)
         gaps, weights = made.gap, made.weights
-    other = torch.cat([axes.other, ones], 1)
-    return [((other @ weights[:, i]).numpy(), bool(gaps[i] <= 1e-4)) for i in range(len(cs))]
+    other = torch.cat([axes.other, ones], 1).double()
+    return [
+        ((other @ weights[:, i]).float().numpy(), bool(gaps[i] <= 1e-4)) for i in range(len(cs))
+    ]
 
 
 def _ridge(axes: Axes, signs: Tensor, alpha: float) -> npt.NDArray[np.float32]:

@@ -20,8 +20,9 @@ def scaled(train: Tensor, other: Tensor, scale: str) -> tuple[Tensor, Tensor]:
     if scale == "standard":
         sd, mean = torch.std_mean(train, 0, correction=0)
         floor = float(_FLOOR * sd.double().square().mean().sqrt())
-        sd = sd.clamp_min(floor if floor > 0 else 1.0)
-        return (train - mean) / sd, (other - mean) / sd
+        # A unit that never varies in training is left out: nothing is known of it.
+        weight = torch.where(sd > 0, 1 / sd.clamp_min(max(floor, 1e-30)), 0)
+        return (train - mean) * weight, (other - mean) * weight
     if scale == "l2":
         return _unit(train), _unit(other)
     return train, other

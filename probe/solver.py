@@ -15,7 +15,9 @@ a strictly convex function, by L-BFGS (Nocedal and Wright, Numerical Optimizatio
   function of one variable, passes over the margins and not over the features.
 - A problem that has converged is taken out of the products.
 
-Sums are float64, products float32.
+Products are float32 and sums float64. Where C is so large that almost every training row is fitted,
+what is left of the loss is smaller than the rounding of the margins; such problems go on in float64
+once float32 has brought them near.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ from probe.axes import Axes
 
 _MEMORY = 12
 _LINE_STEPS = 12
+_ROUGH = 0.1
+"""Mean loss of a row below which float32 margins are too coarse."""
+_SINGLE_STEPS = 60
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class Loss:
     """`(n, q, k)` to the sum over rows, `(q,)` float64."""
     slope: Callable[[Tensor], Tensor]
     """Derivative by the margins, `(n, q, k)`."""
-    bend: Callable[[Tensor, Tensor], Tensor]
-    """Second derivative along a direction of margins, `(n, q, k)` twice to `(q,)` float64."""
+    along: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    """First and second derivative of the sum along a direction of margins, each `(q,)` float64."""
     curvature: float
     """Second derivative at zero margins, the a above."""
 
@@ -51,7 +56,7 @@ class Solved:
     """The optimum of every problem."""
 
     weights: Tensor
-    """`(r + 1, q, k)` float32; the last row is the bias."""
+    """`(r + 1, q, k)` float64; the last row is the bias."""
     objective: Tensor
     """`(q,)` float64."""
     gap: Tensor
@@ -63,14 +68,15 @@ def softmax_loss(y: Tensor, classes: int) -> Loss:
     """Multinomial logistic loss of labels `(n,)`; margins are `(n, q, K)`."""
     hot = torch.nn.functional.one_hot(y, classes).to(torch.float32)[:, None]  # (n, 1, K)
 
-    def bend(m: Tensor, d: Tensor) -> Tensor:
-        p = m.softmax(2)
-        return _sum((p * d * d).sum(2) - (p * d).sum(2) ** 2)
+    def along(m: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        pd = m.softmax(2) * d
+        mean = pd.sum(2)
+        return _sum(mean - (hot * d).sum(2)), _sum((pd * d).sum(2) - mean * mean)
 
     return Loss(
         value=lambda m: _sum(m.logsumexp(2) - (m * hot).sum(2)),
         slope=lambda m: m.softmax(2) - hot,
-        bend=bend,
+        along=along,
         curvature=1 / classes,
     )
 
@@ -79,14 +85,14 @@ def logistic_loss(sign: Tensor) -> Loss:
     """Binary logistic loss of signs `(n,)`, -1 or 1; margins are `(n, q, 1)`."""
     t = sign[:, None, None]
 
-    def bend(m: Tensor, d: Tensor) -> Tensor:
-        p = m.sigmoid()
-        return _sum(p * (1 - p) * d * d)
+    def along(m: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        p = (-t * m).sigmoid()
+        return _sum(-t * p * d), _sum(p * (1 - p) * d * d)
 
     return Loss(
         value=lambda m: _sum(torch.nn.functional.softplus(-t * m)),
         slope=lambda m: -t * (-t * m).sigmoid(),
-        bend=bend,
+        along=along,
         curvature=0.25,
     )
 
@@ -94,10 +100,15 @@ def logistic_loss(sign: Tensor) -> Loss:
 def squared_hinge_loss(signs: Tensor) -> Loss:
     """Squared hinge loss of signs `(n, q)`, -1 or 1; margins are `(n, q, 1)`."""
     t = signs[:, :, None]
+
+    def along(m: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        short = (1 - t * m).clamp_min(0)
+        return _sum(-2 * t * short * d), _sum(2 * d * d * (short > 0))
+
     return Loss(
         value=lambda m: _sum((1 - t * m).clamp_min(0) ** 2),
         slope=lambda m: -2 * t * (1 - t * m).clamp_min(0),
-        bend=lambda m, d: _sum(2 * d * d * (t * m < 1)),
+        along=along,
         curvature=2.0,
     )
 
@@ -109,7 +120,7 @@ def solve(
     k: int,
     *,
     penalise_bias: bool,
-    tol: float = 1e-5,
+    tol: float = 1e-6,
     max_iter: int = 500,
 ) -> Solved:
     """Minimise every problem of a grid on one training set.
@@ -129,7 +140,7 @@ def solve(
     penalty[-1] = float(penalise_bias)
     squares = torch.cat([axes.squares, axes.squares.new_tensor([float(n)])])
     problems = torch.arange(len(c))
-    out = x.new_zeros(r + 1, len(c), k)
+    out = torch.zeros(r + 1, len(c), k, dtype=torch.float64)
     objective = torch.zeros(len(c), dtype=torch.float64)
     gap = torch.full((len(c),), torch.inf, dtype=torch.float64)
 
@@ -137,7 +148,7 @@ def solve(
     scale = c[:, None].to(torch.float32)  # (q, 1)
     first = 1 / (c[None] * now.curvature * squares[:, None] + penalty[:, :, 0].double())
     inverse = first.to(torch.float32)[:, :, None]  # (r + 1, q, 1)
-    w = torch.zeros_like(out)
+    w = x.new_zeros(r + 1, len(c), k)
     m = x.new_zeros(n, len(c), k)
     f = c * now.value(m)
     g = _times(x.T, scale * now.slope(m)) + penalty * w
@@ -148,12 +159,26 @@ def solve(
         d = -_apply_inverse(g, history, inverse)
         slope = _dot(g, d)  # (q,), negative
         error = -slope / 2 / f.abs().clamp_min(1e-300)
-        calm = torch.where(error <= tol, calm + 1, 0)
-        finished = (calm >= 2) | (iterations >= max_iter) | (slope >= 0)
+        single = x.dtype == torch.float32
+        calm = torch.where(error <= (tol if single else tol / 100), calm + 1, 0)
+        rough = f < _ROUGH * c * n if single else torch.zeros_like(slope, dtype=torch.bool)
+        finished = ((calm >= 2) | (slope >= 0)) & ~rough | (iterations >= max_iter)
+        if single and not finished.all():
+            near = (error <= 10 * tol) | (slope >= 0)
+            if bool((finished | (rough & near)).all()) or iterations >= _SINGLE_STEPS:
+                x, penalty, scale, inverse, w, d = (
+                    a.double() for a in (x, penalty, scale, inverse, w, d)
+                )
+                history = [(s.double(), y.double(), rho) for s, y, rho in history]
+                m = _times(x, w)
+                f = c * now.value(m) + _dot(penalty * w, w) / 2
+                g = _times(x.T, scale * now.slope(m)) + penalty * w
+                continue
         # Taking problems out copies everything, so it waits until a quarter are done.
         if finished.all() or int(finished.sum()) * 4 >= len(problems):
             done = problems[finished]
-            out[:, done], objective[done], gap[done] = w[:, finished], f[finished], error[finished]
+            out[:, done] = w[:, finished].to(out.dtype)
+            objective[done], gap[done] = f[finished], error[finished]
             left = ~finished
             problems, calm, f, slope = problems[left], calm[left], f[left], slope[left]
             if not len(problems):
@@ -164,8 +189,8 @@ def solve(
             history = [(s[:, left], y[:, left], rho[left]) for s, y, rho in history]
         change = _times(x, d)  # (n, q, k)
         step = _line_search(now, c, m, change, w, d, penalty, slope)
-        m = m + _wide(step) * change
-        moved = _wide(step) * d
+        m = m + _wide(step, m) * change
+        moved = _wide(step, d) * d
         w = w + moved
         f = c * now.value(m) + _dot(penalty * w, w) / 2
         before, g = g, _times(x.T, scale * now.slope(m)) + penalty * w
@@ -185,17 +210,17 @@ def _apply_inverse(
     alphas = []
     for s, y, rho in reversed(history):
         alpha = rho * _dot(s, v)
-        v = v - _wide(alpha) * y
+        v = v - _wide(alpha, v) * y
         alphas.append(alpha)
     if history:
         s, y, rho = history[-1]
         sy = torch.where(rho > 0, 1 / rho.clamp_min(1e-300), 1.0)
         yhy = _dot(y, inverse * y)
-        v = inverse * v * _wide(torch.where(rho > 0, sy / yhy.clamp_min(1e-300), 1.0))
+        v = inverse * v * _wide(torch.where(rho > 0, sy / yhy.clamp_min(1e-300), 1.0), v)
     else:
         v = inverse * v
     for (s, y, rho), alpha in zip(history, reversed(alphas), strict=True):
-        v = v + _wide(alpha - rho * _dot(y, v)) * s
+        v = v + _wide(alpha - rho * _dot(y, v), v) * s
     return v
 
 
@@ -214,14 +239,15 @@ def _line_search(
     step = torch.ones_like(slope)
     low, high = torch.zeros_like(step), torch.full_like(step, torch.inf)
     for _ in range(_LINE_STEPS):
-        at = m + _wide(step) * change
-        first = c * _dot(loss.slope(at), change) + wd + step * dd
+        at = m + _wide(step, m) * change
+        down, bend = loss.along(at, change)
+        first = c * down + wd + step * dd
         good = first.abs() <= 0.1 * slope.abs()
         if bool(good.all()):
             break
         low = torch.where(first < 0, step, low)
         high = torch.where(first > 0, step, high)
-        second = c * loss.bend(at, change) + dd
+        second = c * bend + dd
         newton = step - first / second.clamp_min(1e-300)
         middle = torch.where(high.isinf(), 4 * step, (low + high) / 2)
         inside = (newton > low) & (newton < high) & (newton < 10 * step)
@@ -245,5 +271,5 @@ def _sum(a: Tensor) -> Tensor:
     return total.sum(1) if total.ndim > 1 else total
 
 
-def _wide(a: Tensor) -> Tensor:
-    return a.to(torch.float32)[None, :, None]
+def _wide(a: Tensor, like: Tensor) -> Tensor:
+    return a.to(like.dtype)[None, :, None]

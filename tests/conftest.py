@@ -3,8 +3,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import toys
 import torch
+import toys
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -22,8 +22,8 @@ from features.backbone import load
 from features.extract import extract
 
 Step = Callable[[Path], object]
-KEPT = 9  # moments of a scenario besides those at which a file changes its name
-DELAYS = 3  # and kills from outside after a while
+KEPT = 6  # moments of a scenario besides those at which a file changes its name
+DELAYS = 2  # and kills from outside after a while
 
 
 def steps(card: str, manifest: str, scenario: str) -> tuple[list[Step], Step]:

@@ -118,7 +118,9 @@ def test_what_is_written_today_reads_as_the_golden_file(tmp_path: Path) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_what_is_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     n = data.draw(st.integers(1, 9), "rows")
     dtype = data.draw(st.sampled_from(["float32", "float16"]))
     names = st.text("abcz19._-: é中", min_size=1, max_size=9).filter(lambda s: s.strip(".") == s)
@@ -244,7 +246,9 @@ def test_a_row_that_is_not_done_cannot_be_corrupt(tmp_path: Path) -> None:
         assert np.isnan(file.read("conv1")[2]).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"notes\n", bytes(4096), b"\x89HDF\r\n\x1a\n" + bytes(99)])
+@pytest.mark.parametrize(
+    "content", [b"", b"notes\n", bytes(4096), b"\x89HDF\r\n\x1a\n" + bytes(99)]
+)
 def test_what_is_no_hdf5_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(content)

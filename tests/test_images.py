@@ -58,7 +58,9 @@ def test_exif_orientation(tmp_path: Path, orientation: int, turns: int, mirrored
 def test_orientation_6_by_hand(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the stored left column is the top row, seen from the right
-    image = Image.fromarray(np.array([[[1] * 3, [2] * 3, [3] * 3], [[4] * 3, [5] * 3, [6] * 3]], "u1"))
+    image = Image.fromarray(
+        np.array([[[1] * 3, [2] * 3, [3] * 3], [[4] * 3, [5] * 3, [6] * 3]], "u1")
+    )
     image.save(tmp_path / "six.png", exif=exif)
     assert pixels(read_rgb(tmp_path / "six.png"))[:, :, 0].tolist() == [[4, 1], [5, 2], [6, 3]]
 
@@ -90,7 +92,9 @@ def test_grey_and_black_and_white(tmp_path: Path) -> None:
         pixels(read_rgb(tmp_path / "grey.png")), np.repeat(values[:, :, None], 3, 2)
     )
     Image.fromarray(values > 99).save(tmp_path / "bits.png")
-    np.testing.assert_array_equal(pixels(read_rgb(tmp_path / "bits.png"))[:, :, 0], 255 * (values > 99))
+    np.testing.assert_array_equal(
+        pixels(read_rgb(tmp_path / "bits.png"))[:, :, 0], 255 * (values > 99)
+    )
 
 
 def over_white(value: int, alpha: int) -> float:
@@ -108,7 +112,9 @@ def test_transparency_is_laid_over_white(tmp_path: Path, mode: str) -> None:
     found = pixels(read_rgb(path))
     for y, x, channel in np.ndindex(6, 5, 3):
         value = int(stored[y, x, channel if mode == "RGBA" else 0])
-        assert found[y, x, channel] == pytest.approx(over_white(value, int(stored[y, x, -1])), abs=1)
+        assert found[y, x, channel] == pytest.approx(
+            over_white(value, int(stored[y, x, -1])), abs=1
+        )
     assert found[0, 0].tolist() == [255, 255, 255]
 
 
@@ -216,6 +222,14 @@ def seeds() -> dict[str, bytes]:
     return made
 
 
+def outcome(path: Path) -> str:
+    """`RGB`, or the reason why not."""
+    try:
+        return read_rgb(path).mode
+    except Unreadable as error:
+        return str(error)
+
+
 @pytest.mark.parametrize("kind", list(seeds()))
 def test_a_damaged_file_gives_an_image_or_a_reason(tmp_path: Path, kind: str) -> None:
     rng = np.random.default_rng(0)
@@ -227,13 +241,8 @@ def test_a_damaged_file_gives_an_image_or_a_reason(tmp_path: Path, kind: str) ->
         for place in rng.integers(0, len(data), rng.integers(1, 9)):
             data[place] = rng.integers(256)
         path.write_bytes(bytes(data)[: rng.integers(8, 3 * len(data))])
-        try:
-            assert read_rgb(path).mode == "RGB"
-            outcomes.add("image")
-        except Unreadable as error:
-            assert str(error)
-            outcomes.add("reason")
-    assert outcomes == {"image", "reason"}
+        outcomes.add(outcome(path) == "RGB")
+    assert outcomes == {True, False}
 
 
 def test_a_png_with_damaged_text_gives_an_image_or_a_reason(tmp_path: Path) -> None:
@@ -255,7 +264,4 @@ def test_a_png_with_damaged_text_gives_an_image_or_a_reason(tmp_path: Path) -> N
     ):
         path = tmp_path / "text.png"
         path.write_bytes(whole[:33] + inserted + whole[33:])
-        try:
-            assert read_rgb(path).mode == "RGB"
-        except Unreadable as error:
-            assert str(error)
+        assert outcome(path)

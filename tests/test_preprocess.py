@@ -23,7 +23,9 @@ def fed(image: Image.Image, wanted: Input) -> torch.Tensor:
     return normalise(torch.from_numpy(np.stack([to_pixels(image, wanted)])), wanted)[0]
 
 
-@pytest.mark.parametrize("size", [(640, 480), (300, 401), (256, 256), (90, 70), (224, 999), (17, 5)])
+@pytest.mark.parametrize(
+    "size", [(640, 480), (300, 401), (256, 256), (90, 70), (224, 999), (17, 5)]
+)
 @pytest.mark.parametrize(
     ("name", "weights"),
     [
@@ -142,7 +144,9 @@ def test_one_colour_stays_that_colour(colour: tuple[int, int, int]) -> None:
 
 
 def test_describe_says_every_step() -> None:
-    words = describe(Input((227, 224), 256, "bicubic", "bgr", 255.0, (1.5, 2.0, 3.0), (4.0, 5.0, 6.0)))
+    words = describe(
+        Input((227, 224), 256, "bicubic", "bgr", 255.0, (1.5, 2.0, 3.0), (4.0, 5.0, 6.0))
+    )
     assert words == (
         "EXIF orientation applied, RGB, resized to shorter side 256 (bicubic, antialiased), centre "
         "crop 227 x 224 (height x width), channels BGR, pixels 0..255, minus [1.5, 2.0, 3.0], "

@@ -108,7 +108,8 @@ def test_an_accuracy_lies_in_its_interval_within_0_and_1(
     drawn = np.random.default_rng(seed)
     right = (drawn.random(n) < rate).astype(float)
     found = accuracy_interval(right, drawn.integers(0, people, n))
-    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert 0 <= found.low <= found.value + 1e-12
+    assert found.value - 1e-12 <= found.high <= 1
     assert found.value == pytest.approx(right.mean())
     assert found.low < found.high
 
@@ -181,7 +182,7 @@ def test_the_slope_is_the_least_squares_line_through_the_means(
 def test_layers_at_one_depth_have_no_slope() -> None:
     values, subjects = several(3, 20)
     found = slope(values, np.full(3, 0.4), subjects)
-    assert (found.value, found.low, found.high) == (0, 0, 0)
+    assert (found.value, found.low, found.high) == pytest.approx((0, 0, 0), abs=1e-4)
 
 
 # Studies in the thousands: the truth is known, so intervals can be counted that hold it.
@@ -276,31 +277,43 @@ def test_bands_hold_all_layers_about_as_often_as_they_say() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", [0.6, 0.9])
+@pytest.mark.parametrize("rate", [0.6, 0.8, 0.9, 0.95])
 @pytest.mark.parametrize("sizes", [even, drawn_sizes, adience])
-def test_coverage_of_2000_studies(sizes: Sizes, rate: float, record_property: Any) -> None:
-    found = coverage(sizes, rate, 2_000)
+def test_coverage_of_10000_studies(sizes: Sizes, rate: float, record_property: Any) -> None:
+    """Per cent of intervals that hold the truth, at accuracies 0.6, 0.8, 0.9 and 0.95.
+
+    even:        logit scale 95.1 95.1 94.4 94.4; symmetric 94.8 94.6 93.7 92.6
+    drawn_sizes: logit scale 94.9 94.8 94.3 94.0; symmetric 94.7 94.0 92.8 91.3
+    adience:     logit scale 95.2 94.5 94.4 93.2; symmetric 95.0 94.1 93.2 91.0
+    """
+    found = coverage(sizes, rate, 10_000)
     record_property("coverage", found)
-    print(f"{sizes.__name__}, accuracy {rate}: {found:.1%} of 2,000 intervals hold it")
+    print(f"\n{sizes.__name__}, accuracy {rate}: {found:.1%} of 10,000 intervals hold it")
     assert 0.93 <= found <= 0.97
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.6, 0.9])
 @pytest.mark.parametrize("sizes", [even, drawn_sizes, adience])
-def test_no_difference_is_found_in_2000_studies_without_one(
+def test_a_difference_is_seldom_found_where_there_is_none(
     sizes: Sizes, rate: float, record_property: Any
 ) -> None:
-    found = rejections(sizes, rate, 2_000)
+    """Per cent rejected at accuracies 0.6 and 0.9: even 4.6 5.3, drawn 4.7 5.2, adience 5.1 5.4."""
+    found = rejections(sizes, rate, 10_000)
     record_property("rejections", found)
-    print(f"{sizes.__name__}, accuracy {rate}: {found:.1%} of 2,000 null differences rejected")
+    print(f"\n{sizes.__name__}, accuracy {rate}: {found:.1%} of 10,000 null differences rejected")
     assert 0.04 <= found <= 0.06
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sizes", [even, drawn_sizes, adience])
-def test_bands_of_2000_studies(sizes: Sizes, record_property: Any) -> None:
-    found = band_coverage(sizes, 2_000)
+def test_coverage_of_4000_bands(sizes: Sizes, record_property: Any) -> None:
+    """Per cent of bands that hold all layers, for even, drawn sizes and adience.
+
+    Maximum studentised draw by draw, Student's t at its level: 96.0 94.3 94.8. With the errors of the
+    data and the ratio of normal quantiles: 94.8 92.9 93.8.
+    """
+    found = band_coverage(sizes, 4_000)
     record_property("coverage", found)
-    print(f"{sizes.__name__}: {found:.1%} of 2,000 bands hold all eight layers")
+    print(f"\n{sizes.__name__}: {found:.1%} of 4,000 bands hold all eight layers")
     assert 0.93 <= found <= 0.97

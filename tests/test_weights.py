@@ -92,7 +92,9 @@ def test_blobs_named_by_the_cards_layers_load(tiny_card: TinyCard, tmp_path: Pat
 
 def test_vggface_blobs_find_their_modules(tmp_path: Path) -> None:
     architecture = describe("vggface")
-    blobs = {f"{layer}.weight": torch.tensor(i) for i, layer in enumerate(find("vggface").layers or ())}
+    blobs = {
+        f"{layer}.weight": torch.tensor(i) for i, layer in enumerate(find("vggface").layers or ())
+    }
     renamed = weights_files._by_module(blobs, architecture.card, architecture.traced)
     assert {"features.0.weight", "features.28.weight", "classifier.0.weight"} <= set(renamed)
     order = list(find("vggface").layers or ())
@@ -238,10 +240,16 @@ def test_offline_weights_that_are_not_here_say_how_to_get_them(name: str) -> Non
     assert not weights_files.here(find(name))
 
 
-@pytest.mark.parametrize("name", ["gilnet", "mobilefacenet"])
-def test_weights_that_nobody_publishes_must_be_brought(name: str) -> None:
-    with pytest.raises(InputError, match=rf"^{name}: its weights cannot be fetched, .*--weights F"):
-        load(name)
+def test_weights_that_nobody_publishes_must_be_brought(tiny_card: TinyCard) -> None:
+    own = tiny_card().parent / "tiny.safetensors"
+    digest = weights_files.sha256_of(own)
+    card = tiny_card('path = "tiny.safetensors"', f'sha256 = "{digest}"')
+    with pytest.raises(InputError, match=r"^tiny: its weights cannot be fetched, .*--weights FILE"):
+        load(str(card))
+    brought = load(str(card), str(own))
+    assert brought.name == "tiny"
+    assert brought.weights is not None
+    assert brought.weights.verified
 
 
 def test_a_failed_download_leaves_nothing(

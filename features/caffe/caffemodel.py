@@ -97,8 +97,10 @@ def _layer(view: memoryview, kind: str, blobs_number: int) -> tuple[str, list[Te
     layer = _parsed(kind, description)
     try:
         name, kind = layer.name, layer_type(layer)
-    except UnicodeDecodeError:
-        raise _Damaged("the name of a layer is not text") from None
+    except UnicodeDecodeError:  # or bytes, as the version of protobuf has it
+        name = b""
+    if not isinstance(name, str):
+        raise _Damaged("the name of a layer is not text")
     return name, [_modern(_blob(v, name), kind, i) for i, (_, v) in enumerate(found)]
 
 
@@ -205,6 +207,8 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int, memoryview, int]]:
 def _run(view: memoryview, at: int, start: int, width: int) -> int:
     """Where the run of fixed numbers with the same tag ends that begins at byte `at`."""
     step = start - at + width
+    if at + step > len(view):
+        raise _Damaged("it is cut off")
     tag = bytes(view[at:start])
     end, window = at + step, 16
     while True:

@@ -25,7 +25,11 @@ _MAX_SIDE = 1 << 16
 
 
 class Unusable(ValueError):
-    """What is wrong with a layer."""
+    """What is wrong with a layer, and what to do."""
+
+    def __init__(self, reason: str, remedy: str = "mend it.") -> None:
+        """Both as parts of one sentence."""
+        super().__init__(f"{reason}; {remedy}")
 
 
 def _convolution(layer: LayerText, shapes: Sequence[Shape]) -> nn.Module:

@@ -183,7 +183,7 @@ class Slice(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """The parts in order."""
-        return x.split(self.sizes, self.axis)
+        return torch.split(x, self.sizes, self.axis)
 
 
 class Split(nn.Module):

@@ -51,7 +51,7 @@ def network_from_prototxt(path: Path, size: tuple[int, int] | None = None) -> Ca
             network.add(layer, module, unread[layer.tops[0]] if in_place else None)
         except Unusable as reason:
             raise InputError(
-                f"{path}: layer {layer.name} ({layer.type}) cannot be built: {reason}; mend it."
+                f"{path}: layer {layer.name} ({layer.type}) cannot be built: {reason}"
             ) from reason
         shapes.update(zip(layer.tops, outputs, strict=True))
         for blob in layer.bottoms:
@@ -84,12 +84,12 @@ def _image(text: NetworkText, size: tuple[int, int] | None) -> tuple[str, Shape]
 def _read(layer: LayerText, shapes: Mapping[str, Shape], text: NetworkText) -> list[Shape]:
     """The sides of what a layer reads."""
     if layer.type not in MAKERS:
-        raise Unusable(f"there is no such type here, {nearest(layer.type, MAKERS)}")
+        raise Unusable("there is no such type here", nearest(layer.type, MAKERS))
     for blob in layer.bottoms:
         if blob in text.inputs and blob not in shapes:
             raise Unusable(f"it reads {blob}, which is not the image")
         if blob not in shapes:
-            raise Unusable(f"nothing gives the blob {blob} that it reads, {nearest(blob, shapes)}")
+            raise Unusable(f"nothing gives the blob {blob} that it reads", nearest(blob, shapes))
     if not layer.bottoms or (len(layer.bottoms) > 1 and layer.type not in SEVERAL):
         raise Unusable(f"it reads {len(layer.bottoms)} blobs")
     if not layer.tops or (len(layer.tops) > 1 and layer.type not in ("Slice", "Split")):
@@ -104,8 +104,8 @@ def _built(layer: LayerText, inputs: list[Shape], room: int) -> tuple[nn.Module,
             plan = MAKERS[layer.type](layer, inputs).eval()
             given = plan(*[torch.empty(shape) for shape in inputs])
         if sum(p.numel() for p in plan.parameters()) > room:
-            raise Unusable("the network has more weights than a caffemodel can hold")
-        outputs = [tuple(x.shape) for x in (given if isinstance(given, tuple) else (given,))]
+            raise Unusable("with it the network has more weights than a caffemodel can hold")
+        outputs = [tuple(x.shape) for x in _several(given)]
         if max(map(math.prod, outputs)) > MAX_OUTPUT:
             raise Unusable(f"it gives {' x '.join(map(str, outputs[0]))} numbers for one image")
         return MAKERS[layer.type](layer, inputs), outputs
@@ -113,6 +113,10 @@ def _built(layer: LayerText, inputs: list[Shape], room: int) -> tuple[nn.Module,
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, OverflowError) as error:
         raise Unusable(str(error).splitlines()[0][:200]) from error
+
+
+def _several(given: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return given if isinstance(given, tuple) else (given,)
 
 
 @dataclass(frozen=True)
@@ -159,9 +163,9 @@ class CaffeNetwork(nn.Module):
             assert module is not None
             given = module(*[blobs[blob] for blob in step.bottoms])
             for blob in step.bottoms:
-                if last[blob] == i:
+                if last[blob] == i:  # nothing reads it any more: its memory is free again
                     blobs.pop(blob, None)
-            blobs.update(zip(step.tops, given if isinstance(given, tuple) else (given,), strict=True))
+            blobs.update(zip(step.tops, _several(given), strict=True))
         return blobs[self.steps[-1].tops[0]]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from features.caffe.schema import choice, layer_type, message
 from features.errors import InputError
 
-MAX_TEXT = 4 << 20
-MAX_LAYERS = 10_000
+MAX_TEXT = 2 << 20
+MAX_LAYERS = 4_000
 
 _SINKS = ("Accuracy", "Silence", "HDF5Output")
 
@@ -89,9 +89,10 @@ def _parsed(path: Path) -> Any:
     except (text_format.ParseError, ValueError, RecursionError) as error:
         where = re.match(r"(\d+):\d+ : (.*)", str(error), re.DOTALL)
         line, reason = (f" line {where[1]}", where[2]) if where else ("", str(error))
-        reason = " ".join(reason.split())[:200]
+        reason = " ".join(reason.rpartition("': ")[2].split())[:160]  # less the line itself
         raise InputError(
-            f"{path}{line}: not a prototxt that can be read ({reason}); mend that line."
+            f"{path}{line}: not a prototxt that can be read ({reason}); mend that line, or give the "
+            "text that describes the network."
         ) from error
     return net
 

@@ -214,8 +214,9 @@ def choice(parameters: Any, field: str) -> str:
 
 def layer_type(layer: Any) -> str:
     """The type of a layer by its new name (`InnerProduct`), also of an old one (`INNER_PRODUCT`)."""
-    if isinstance(layer.type, str):
-        return layer.type
+    if layer.DESCRIPTOR.name == "LayerParameter":
+        new: str = layer.type
+        return new
     old = choice(layer, "type")
     return _IRREGULAR.get(old, old.title().replace("_", ""))
 

@@ -35,9 +35,9 @@ def named_tensors(blobs: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
 def fitted(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a Caffe file under the names and in the shapes that a network wants.
 
-    Where a network has no module of a layer's name, `/` may be `_` there, and a Scale layer is part
-    of the batch norm just before it, as in PyTorch. Sides of one are added or left out, so that an
-    inner product fits a 1 x 1 convolution. What still does not fit keeps its name and shape.
+    Where a network has no module of a layer's name, `/` may be `_` or `.` there, and a Scale layer
+    is part of the batch norm just before it, as in PyTorch. Sides of one are added or left out, so
+    that an inner product fits a 1 x 1 convolution. What does not fit keeps its name and shape.
 
     Args:
         tensors: In the order of the file, as `named_tensors` gives them.
@@ -47,14 +47,15 @@ def fitted(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[
     norm = scale = ""
     for name, tensor in tensors.items():
         layer, _, kind = name.rpartition(".")
-        own = layer if name in wanted else layer.replace("/", "_")
+        spellings = (layer, layer.replace("/", "_"), layer.replace("/", "."))
+        own = next((own for own in spellings if f"{own}.{kind}" in wanted), layer)
         if kind.startswith("running_"):
             norm, scale = own, ""
         elif norm and scale in ("", layer):
             scale = layer
             if f"{own}.{kind}" not in wanted and f"{norm}.{kind}" in wanted:
                 own = norm
-        key = f"{own}.{kind}" if f"{own}.{kind}" in wanted else name
+        key = f"{own}.{kind}"
         if key in wanted and _without_ones(tensor) == _without_ones(wanted[key]):
             tensor = tensor.reshape(wanted[key].shape)
         found[key] = tensor

@@ -5,6 +5,7 @@ NIPS 2012; shapes, groups and initial values from the published prototxts.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 
 from torch import nn
 
@@ -20,7 +21,7 @@ def bvlc_alexnet(num_classes: int = 1000) -> nn.Module:
 
 
 def _alexnet(order: tuple[str, str], bias: float, num_classes: int) -> nn.Module:
-    after = {
+    after: dict[str, Callable[[], nn.Module]] = {
         "pool": lambda: nn.MaxPool2d(3, stride=2, ceil_mode=True),
         "norm": lambda: nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0),
     }

@@ -30,20 +30,24 @@ def googlenet_bvlc(num_classes: int = 1000) -> nn.Module:
     for name, widths in WIDTHS.items():
         inceptions[name] = Inception(channels, widths)
         channels = widths[0] + widths[2] + widths[4] + widths[5]
+
+    def stage(number: str) -> dict[str, nn.Module]:
+        return {name: module for name, module in inceptions.items() if number in name}
+
     net = _named(
-        conv1=_named(**_convolution("7x7", "7x7_s2", 3, 64, 7, stride=2)),  # (64, 112, 112)
+        conv1=_named(**_convolution("7x7_s2", 3, 64, 7, stride=2)),  # (64, 112, 112)
         pool1=_named(**{"3x3_s2": _pool(), "norm1": _norm()}),  # (64, 56, 56)
         conv2=_named(
-            **_convolution("3x3_reduce", "3x3_reduce", 64, 64, 1),
-            **_convolution("3x3", "3x3", 64, 192, 3),
+            **_convolution("3x3_reduce", 64, 64, 1),
+            **_convolution("3x3", 64, 192, 3),
             norm2=_norm(),
         ),
         pool2=_named(**{"3x3_s2": _pool()}),  # (192, 28, 28)
-        **{name: module for name, module in inceptions.items() if name < "inception_4"},
+        **stage("3"),
         pool3=_named(**{"3x3_s2": _pool()}),  # (480, 14, 14)
-        **{name: module for name, module in inceptions.items() if name[10] == "4"},
+        **stage("4"),
         pool4=_named(**{"3x3_s2": _pool()}),  # (832, 7, 7)
-        **{name: module for name, module in inceptions.items() if name > "inception_5"},
+        **stage("5"),
         pool5=_named(**{"7x7_s1": nn.AvgPool2d(7, stride=1), "drop_7x7_s1": nn.Dropout(0.4)}),
         flatten=nn.Flatten(),  # (1024,)
         loss3=_named(classifier=nn.Linear(channels, num_classes)),
@@ -62,10 +66,10 @@ def _named(**modules: nn.Module) -> nn.Sequential:
 
 
 def _convolution(
-    relu: str, name: str, channels: int, out: int, kernel: int, stride: int = 1
+    name: str, channels: int, out: int, kernel: int, stride: int = 1
 ) -> dict[str, nn.Module]:
     convolution = nn.Conv2d(channels, out, kernel, stride, padding=kernel // 2)
-    return {name: convolution, f"relu_{relu}": nn.ReLU(inplace=True)}
+    return {name: convolution, f"relu_{name.removesuffix('_s2')}": nn.ReLU(inplace=True)}
 
 
 def _pool() -> nn.Module:
@@ -84,13 +88,13 @@ class Inception(nn.Module):
         super().__init__()
         one, reduce3, three, reduce5, five, projection = widths
         modules: dict[str, nn.Module] = {
-            **_convolution("1x1", "1x1", channels, one, 1),
-            **_convolution("3x3_reduce", "3x3_reduce", channels, reduce3, 1),
-            **_convolution("3x3", "3x3", reduce3, three, 3),
-            **_convolution("5x5_reduce", "5x5_reduce", channels, reduce5, 1),
-            **_convolution("5x5", "5x5", reduce5, five, 5),
+            **_convolution("1x1", channels, one, 1),
+            **_convolution("3x3_reduce", channels, reduce3, 1),
+            **_convolution("3x3", reduce3, three, 3),
+            **_convolution("5x5_reduce", channels, reduce5, 1),
+            **_convolution("5x5", reduce5, five, 5),
             "pool": nn.MaxPool2d(3, stride=1, padding=1),
-            **_convolution("pool_proj", "pool_proj", channels, projection, 1),
+            **_convolution("pool_proj", channels, projection, 1),
             "output": Output(),
         }
         for name, module in modules.items():

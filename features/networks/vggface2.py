@@ -13,16 +13,12 @@ STAGES = ((2, 64, 3), (3, 128, 4), (4, 256, 6), (5, 512, 3))  # number, width, b
 
 def resnet50(num_classes: int = 8631) -> nn.Module:
     """ResNet-50 for 224 x 224 faces."""
-    return _network(num_classes, gated=False)
+    return VGGFace2Network(num_classes, gated=False)
 
 
 def senet50(num_classes: int = 8631) -> nn.Module:
     """ResNet-50 with squeeze and excitation for 224 x 224 faces."""
-    return _network(num_classes, gated=True)
-
-
-def _network(num_classes: int, gated: bool) -> nn.Module:
-    return VGGFace2Network(num_classes, gated)
+    return VGGFace2Network(num_classes, gated=True)
 
 
 class VGGFace2Network(nn.Module):
@@ -50,7 +46,8 @@ class VGGFace2Network(nn.Module):
         x = self.pool1_3x3_s2(self.conv1_relu_7x7_s2(self._normalised("conv1_7x7_s2", x)))
         for name in self.blocks:
             x = self._through(name, x)
-        return self.classifier(self.pool5_7x7_s1(x)).flatten(1)
+        scores: Tensor = self.classifier(self.pool5_7x7_s1(x))
+        return scores.flatten(1)
 
     def _block(self, name: str, channels: int, width: int, stride: int) -> None:
         self.blocks.append(name)

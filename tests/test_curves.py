@@ -1,0 +1,554 @@
+import csv
+import io
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import studies
+from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from features.arrays import import_features
+from features.errors import InputError
+from features.study import Study, open_study
+from features.tasks import Task
+from probe import predictions, results
+from probe.curves import Gap, Panel, TaskCurves, curves
+from probe.fitting import fit
+from probe.page import page
+from probe.reporting import Report, report
+from probe.results import BEST
+from probe.statistics import accuracy_interval, band, mean_interval
+from probe.tables import lines
+
+Floats = NDArray[np.float64]
+
+LAYERS = ("low", "mid", "high")
+DEPTHS = (0.25, 0.5, 1.0)
+
+
+def labelled(folder: Path, closest: str | None = "faces", n: int = 120, **more: Any) -> Study:
+    y = np.arange(n) % 3
+    tasks = {"label": Task("label", ("0", "1", "2"), ordered=True)}
+    people = np.arange(n) // 3 % (n // 6)
+    return studies.begin(folder, {"label": y}, tasks, closest, subject=people, **more)
+
+
+def backbone(study: Study, name: str, apart: tuple[float, ...], **options: Any) -> None:
+    """Layers `low`, `mid` and `high` that show the label as strongly as `apart` says."""
+    y, seed = study.labels("label"), sum(name.encode())
+    layers = {
+        layer: studies.signal(y, 6, one, seed + i)
+        for i, (layer, one) in enumerate(zip(LAYERS, apart, strict=True))
+    }
+    studies.add(study, name, layers, **({"depths": DEPTHS} | options))
+
+
+def only(study: Study) -> TaskCurves:
+    (found,) = curves(open_study(study.folder))
+    return found
+
+
+def panel(study: Study) -> Panel:
+    (found,) = only(study).panels
+    return found
+
+
+def right(study: Study, name: str, layer: str, method: str = "ridge") -> Floats:
+    """1 where the stored scores name the class, by a reader of its own."""
+    found = predictions.read(study.folder / "predictions.h5", ("label", name, layer, method))
+    said = [int(np.argmax(row)) for row in found.scores]
+    return (np.array(said) == study.labels("label")).astype(np.float64)
+
+
+def pair(folder: Path, **card: Any) -> Study:
+    """`near`, of faces, names `far`, of objects, as its pair."""
+    study = labelled(folder)
+    backbone(study, "near", (0.3, 0.8, 2.0), domain="faces", card={"pair": "far"} | card)
+    backbone(study, "far", (0.4, 0.6, 0.3), domain="objects")
+    fit(study.folder, probes=("ridge",))
+    return study
+
+
+def test_two_unrelated_backbones_have_no_gap(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study", pair="another")
+    assert panel(study).gaps == ()
+    assert [curve.backbone for curve in panel(study).curves] == ["near", "far"]
+    text = report(study).index.read_text()
+    assert "No gap is drawn" in text
+    assert not list((study.folder / "report").glob("gap-*"))
+
+
+def test_imported_features_have_no_gap(tmp_path: Path) -> None:
+    y = np.arange(60) % 2
+    for name in ("a", "b"):
+        np.savez(tmp_path / "x.npz", features=studies.signal(y, 4, 1.0, ord(name)), label=y)
+        import_features(tmp_path / "study", tmp_path / "x.npz", name=name, layer="fc")
+    fit(tmp_path / "study", probes=("ridge",))
+    (found,) = curves(open_study(tmp_path / "study"))
+    assert found.panels[0].gaps == ()
+
+
+def check_gap(study: Study, gap: Gap, near: str, far: list[str]) -> None:
+    """The gap, its band and its slope again, from predictions.h5."""
+    columns = [
+        right(study, near, layer) - np.mean([right(study, one, layer) for one in far], axis=0)
+        for layer in LAYERS
+    ]
+    values = np.stack(columns, axis=1)
+    again = band(values, study.subjects)
+    assert [p.layer for p in gap.points] == list(LAYERS)
+    assert [p.depth for p in gap.points] == list(DEPTHS)
+    for i, point in enumerate(gap.points):
+        assert point.gap == pytest.approx(values[:, i].mean())
+        assert (point.low, point.high) == (
+            pytest.approx(again.low[i]),
+            pytest.approx(again.high[i]),
+        )
+    assert gap.slope.value == pytest.approx(np.polyfit(DEPTHS, values.mean(0), 1)[0])
+
+
+def test_a_pair_has_the_gap_of_its_predictions(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    (gap,) = panel(study).gaps
+    assert (gap.near, gap.far, gap.near_domain, gap.far_domain) == (
+        "near", "far", "faces", "objects",
+    )  # fmt: skip
+    check_gap(study, gap, "near", ["far"])
+    assert gap.points[-1].gap > 0.1
+    assert gap.slope.low > 0
+
+
+@pytest.mark.parametrize("closest", ["faces", "objects"])
+def test_the_closest_domain_comes_first(tmp_path: Path, closest: str) -> None:
+    study = labelled(tmp_path / "study", closest)
+    backbone(study, "x", (0.3, 0.8, 2.0), domain="objects", card={"pair": "y"})
+    backbone(study, "y", (0.4, 0.6, 0.9), domain="faces", card={"pair": "x"})
+    fit(study.folder, probes=("ridge",))
+    (gap,) = panel(study).gaps
+    assert (gap.near_domain == closest, gap.far_domain == closest) == (True, False)
+    check_gap(study, gap, gap.near, [gap.far])
+
+
+def test_the_same_names_of_other_modules_are_no_pair(tmp_path: Path) -> None:
+    study = labelled(tmp_path / "study")
+    backbone(study, "near", (0.3, 0.8, 2.0), card={"pair": "far"})
+    y = study.labels("label")
+    turned = {layer: studies.signal(y, 6, 1.0, i) for i, layer in enumerate(reversed(LAYERS))}
+    studies.add(study, "far", turned, depths=DEPTHS)
+    fit(study.folder, probes=("ridge",))
+    assert panel(study).gaps == ()
+
+
+def test_a_gap_is_drawn_at_the_layers_that_both_have(tmp_path: Path) -> None:
+    study = labelled(tmp_path / "study")
+    backbone(study, "near", (0.3, 0.8, 2.0), card={"pair": "far"})
+    y = study.labels("label")
+    studies.add(study, "far", {"low": studies.signal(y, 6, 1.0)}, depths=DEPTHS[:1])
+    fit(study.folder, probes=("ridge",))
+    (gap,) = panel(study).gaps
+    assert [point.layer for point in gap.points] == ["low"]
+
+
+def test_random_weights_are_averaged_over_their_draws(tmp_path: Path) -> None:
+    study = labelled(tmp_path / "study")
+    backbone(study, "near", (0.3, 0.8, 2.0), domain="faces")
+    for seed in range(3):
+        backbone(
+            study,
+            f"near@random-{seed}",
+            (0.2, 0.3, 0.3),
+            domain="none",
+            card={"name": "near", "domain": "faces"},
+            weights={"random": True, "seed": seed},
+        )
+    fit(study.folder, probes=("ridge",))
+    (gap,) = panel(study).gaps
+    assert (gap.near, gap.far_domain) == ("near", "none")
+    assert "3 draws" in gap.far
+    check_gap(study, gap, "near", [f"near@random-{seed}" for seed in range(3)])
+
+
+def test_draws_alone_have_no_gap_among_them(tmp_path: Path) -> None:
+    study = labelled(tmp_path / "study")
+    for seed in range(2):
+        backbone(
+            study,
+            f"near@random-{seed}",
+            (0.2, 0.3, 0.3),
+            domain="none",
+            card={"name": "near"},
+            weights={"random": True, "seed": seed},
+        )
+    fit(study.folder, probes=("ridge",))
+    assert panel(study).gaps == ()
+
+
+def test_a_control_has_no_gap(tmp_path: Path) -> None:
+    study = labelled(tmp_path / "study")
+    backbone(study, "near", (0.3, 0.8, 2.0), card={"pair": "control:tiny"})
+    backbone(study, "control:tiny", (0.3, 0.5, 0.9), domain="control")
+    fit(study.folder, probes=("ridge",))
+    assert panel(study).gaps == ()
+    assert panel(study).curves[-1].backbone == "control:tiny"
+
+
+def test_poolings_have_panels_of_their_own(tmp_path: Path) -> None:
+    study = labelled(tmp_path / "study")
+    y = study.labels("label")
+    for name, card in (("near", {"pair": "far"}), ("far", {})):
+        maps = {
+            key: studies.signal(y, 6, apart, seed + len(name))
+            for seed, (key, apart) in enumerate(
+                {"c1": 0.3, "c1:avg": 1.0, "c2": 0.5, "c2:avg": 1.5}.items()
+            )
+        }
+        studies.add(study, name, maps, card=card, depths=(0.5, 1.0))
+    fit(study.folder, probes=("ridge",))
+    found = only(study)
+    assert [p.pool for p in found.panels] == ["auto", "avg"]
+    for one, suffix in zip(found.panels, ("", ":avg"), strict=True):
+        (gap,) = one.gaps
+        for point in gap.points:
+            apart = right(study, gap.near, point.layer + suffix) - right(
+                study, gap.far, point.layer + suffix
+            )
+            assert point.gap == pytest.approx(apart.mean())
+        for curve in one.curves:
+            for point in curve.points:
+                wanted = right(study, curve.backbone, point.layer + suffix).mean()
+                assert point.accuracy.value == pytest.approx(wanted)
+
+
+def test_curves_are_accuracies_over_depth_with_intervals_over_subjects(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    for curve in panel(study).curves:
+        assert [(p.layer, p.depth) for p in curve.points] == list(zip(LAYERS, DEPTHS, strict=True))
+        for point in curve.points:
+            wanted = accuracy_interval(right(study, curve.backbone, point.layer), study.subjects)
+            assert point.accuracy == wanted
+
+
+def test_chance_majority_and_counts_again(tmp_path: Path) -> None:
+    y = np.repeat([0, 1, 2], [60, 36, 24])
+    fold = np.arange(120) % 4
+    fold[fold == 3] = np.where(y[fold == 3] == 0, 3, 0)  # fold 3 is of class 0 alone
+    subjects = fold * 100 + np.arange(120) // 4 % 7
+    labels = [str(v) for v in y]
+    labels[5] = ""
+    study = studies.begin(tmp_path / "study", {"label": labels}, fold=fold, subject=subjects)
+    studies.add(study, "net", {"fc": studies.signal(y, 4, 1.0)}, refused=[9])
+    fit(study.folder, probes=("ridge",))
+    found = only(study)
+    kept = np.setdiff1d(np.arange(120), [5, 9])
+    hits = 0
+    for one in range(4):
+        train, test = kept[fold[kept] != one], kept[fold[kept] == one]
+        hits += (y[test] == np.bincount(y[train]).argmax()).sum()
+    assert found.majority == pytest.approx(hits / 118)
+    assert (found.chance, found.n, found.folds) == (pytest.approx(1 / 3), 118, 4)
+    _, sizes = np.unique(subjects[kept], return_counts=True)
+    assert found.subjects == len(sizes)
+    assert found.effective_subjects == pytest.approx(118**2 / (sizes**2).sum())
+
+
+def test_best_and_its_differences_again(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    found = only(study)
+    assert [b.backbone for b in found.best] == ["near", "far"]
+    for best in found.best:
+        hits = right(study, best.backbone, BEST)
+        assert best.accuracy == accuracy_interval(hits, study.subjects)
+    ((method, a, b, difference),) = found.differences
+    assert (method, a, b) == ("ridge", "near", "far")
+    apart = right(study, "near", BEST) - right(study, "far", BEST)
+    assert difference == mean_interval(apart, study.subjects)
+
+
+def test_unlike_protocols_are_refused(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    fit(study.folder, probes=("ridge",), backbones=("near",), c=[1.0])
+    with pytest.raises(InputError, match=r"rows of .*near.* were made under unlike protocols"):
+        report(study.folder)
+    fit(study.folder, probes=("ridge",), c=[1.0])
+    assert report(study.folder).tasks
+
+
+def test_after_another_number_of_folds_there_is_a_report(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    fit(study.folder, probes=("ridge",), folds=3)
+    (task,) = report(study.folder).tasks
+    assert task.folds == 3
+
+
+def test_nothing_fitted_yet(tmp_path: Path) -> None:
+    study = labelled(tmp_path / "study")
+    with pytest.raises(InputError, match=r"nothing is fitted yet; run `probe fit` first"):
+        report(study.folder)
+    assert not (study.folder / "report").exists()
+
+
+# The report folder.
+
+KINDS = ("svg", "png", "pdf")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def test_every_promised_file_is_there(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    made = report(study)
+    drawn = {f"{stem}-label.{kind}" for stem in ("curves", "gap") for kind in KINDS}
+    assert set(files_of(made.folder)) == drawn | {"index.html", "table.csv", "table.md", "table.tex"}
+    found = files_of(made.folder)
+    for name, start in (("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        assert found[f"curves-label.{name}"].startswith(start)
+
+
+def test_two_runs_draw_the_same_bytes(tmp_path: Path) -> None:
+    """The second in a process of its own, where strings hash otherwise."""
+    study = pair(tmp_path / "study")
+    first = files_of(report(study).folder)
+    again = files_of(report(study).folder)
+    code = f"from probe.reporting import report; report({str(study.folder)!r})"
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONHASHSEED": "7"}
+    )
+    other = files_of(study.folder / "report")
+    for name, content in first.items():
+        assert again[name] == content, name
+        assert other[name] == content, name
+
+
+def test_the_figure_on_the_page_is_the_figure_beside_it(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    made = report(study)
+    text = made.index.read_text()
+    for stem in ("curves", "gap"):
+        svg = (made.folder / f"{stem}-label.svg").read_text()
+        assert svg[svg.index("<svg") :] in text
+
+
+def measured_again(study: Study, name: str, key: str) -> dict[str, float]:
+    """Metrics of one layer by scikit-learn, from predictions.h5 alone."""
+    found = predictions.read(study.folder / "predictions.h5", ("label", name, key, "ridge"))
+    y, said = study.labels("label"), found.scores.argmax(1)
+    folds = [found.fold == f for f in range(5)]
+    accuracy = [(said == y)[here].mean() for here in folds]
+    return {
+        "accuracy": (said == y).mean(),
+        "fold_mean": np.mean(accuracy),
+        "fold_sd": np.std(accuracy, ddof=1),
+        "fold_sem": np.std(accuracy, ddof=1) / np.sqrt(5),
+        "balanced_accuracy": np.mean([balanced_accuracy_score(y[f], said[f]) for f in folds]),
+        "macro_f1": np.mean([f1_score(y[f], said[f], average="macro") for f in folds]),
+        "one_off": (np.abs(said - y) <= 1).mean(),
+        "mae": np.abs(said - y).mean(),
+    }
+
+
+def test_tables_agree_with_each_other_and_with_the_predictions(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    folder = report(study).folder
+    table = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
+    assert [row["layer"] for row in table] == [BEST, BEST, *LAYERS, *LAYERS]
+    shown = []
+    for row in table:
+        again = measured_again(study, row["backbone"], row["layer"])
+        for name, value in again.items():
+            assert float(row[name]) == pytest.approx(value, abs=1e-5), name
+        hits = right(study, row["backbone"], row["layer"])
+        interval = accuracy_interval(hits, study.subjects)
+        assert (float(row["low"]), float(row["high"])) == (
+            pytest.approx(interval.low, abs=1e-5),
+            pytest.approx(interval.high, abs=1e-5),
+        )
+        assert int(row["images"]) == 120
+        layer = f"best: {row['chosen']}" if row["layer"] == BEST else row["layer"]
+        depth = f"{float(row['depth']):.2f}" if row["depth"] else ""
+        shown.append(
+            [
+                "label", "ridge", row["backbone"], row["domain"], layer, row["pool"], depth,
+                f"{100 * again['accuracy']:.1f}",
+                f"{100 * interval.low:.1f}–{100 * interval.high:.1f}",
+                f"{100 * again['fold_mean']:.1f}", f"{100 * again['fold_sd']:.1f}",
+                f"{100 * again['balanced_accuracy']:.1f}", f"{100 * again['one_off']:.1f}",
+                f"{again['mae']:.2f}",
+            ]
+        )  # fmt: skip
+    markdown = (folder / "table.md").read_text().splitlines()
+    assert [[c.strip() for c in line.strip("|").split("|")] for line in markdown[2:]] == shown
+    tex = (folder / "table.tex").read_text().splitlines()
+    rows = [line.removesuffix(" \\\\").split(" & ") for line in tex if line.count("&") > 9][1:]
+    assert rows == [[c.replace("–", "--") for c in row] for row in shown]
+    text = (folder / "index.html").read_text()
+    for row in shown:
+        for cell in row:
+            assert f">{cell}</td>" in text
+
+
+def test_a_synthetic_study_is_stamped_everywhere(tmp_path: Path) -> None:
+    study = labelled(tmp_path / "study")
+    studies.begin(tmp_path / "drawn", {"label": study.columns["label"]}, synthetic=True)
+    for folder, stamped in ((study.folder, False), (tmp_path / "drawn", True)):
+        one = open_study(folder)
+        backbone(one, "near", (0.3, 0.8, 2.0))
+        fit(folder, probes=("ridge",))
+        for name, content in files_of(report(folder).folder).items():
+            if not name.endswith((".png", ".pdf", ".csv")):
+                assert (b"SYNTHETIC" in content) == stamped, name
+
+
+HOSTILE = {
+    "script": "<script>alert(1)</script>",
+    "quotes": "\"'><img src=x onerror=alert(1)>",
+    "path": "../../escape",
+    "long": "x" * 300,
+    "right to left": "\u202eשלום العربية",
+    "markup": "a|b`*_#&amp;\\{}~^%$",
+    "mathematics": "$\\frac$",
+    "hidden": "_hidden",
+    "no glyphs": "日本語",
+}
+
+
+class Tags(HTMLParser):
+    """The elements and attributes of a page, and the text between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def around(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if "study" not in path.parts}
+
+
+def check_safe(made: Report, name: str) -> None:
+    tags = Tags()
+    tags.feed(made.index.read_text())
+    assert not tags.names & {"script", "img", "iframe", "object", "embed", "form", "base"}
+    assert not {name for name in tags.attributes if name.startswith("on")}
+    assert name in tags.text
+    assert all(path.parent == made.folder for path in made.folder.rglob("*"))
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_backbone(tmp_path: Path, kind: str) -> None:
+    name = HOSTILE[kind]
+    study = labelled(tmp_path / "study", n=60)
+    before = around(tmp_path)
+    backbone(study, name, (0.3, 0.8, 2.0), card={"pair": "far"})
+    backbone(study, "far", (0.3, 0.8, 1.0))
+    fit(study.folder, probes=("ridge",))
+    made = report(study.folder)
+    check_safe(made, name)
+    assert around(tmp_path) == before
+    assert (made.folder / "gap-label.svg").is_file()
+    table = list(csv.DictReader(io.StringIO((made.folder / "table.csv").read_text())))
+    assert {row["backbone"] for row in table} == {name, "far"}
+    markdown = (made.folder / "table.md").read_text().splitlines()
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in markdown}) == 1
+    if kind != "long":
+        svg = Tags()
+        svg.feed((made.folder / "curves-label.svg").read_text())
+        assert f"{name} (objects)" in svg.text
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_task(tmp_path: Path, kind: str) -> None:
+    name = HOSTILE[kind]
+    y = np.arange(60) % 2
+    study = studies.begin(tmp_path / "study", {name: y})
+    before = around(tmp_path)
+    studies.add(study, "net", {"fc": studies.signal(y, 4, 1.0)})
+    fit(study.folder, probes=("ridge",))
+    made = report(study.folder)
+    check_safe(made, name)
+    assert around(tmp_path) == before
+    assert [path.suffix for path in sorted(made.folder.glob("curves-*"))] == [".pdf", ".png", ".svg"]
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_layer_and_domain(tmp_path: Path, kind: str) -> None:
+    name = HOSTILE[kind].replace("/", ".")
+    study = studies.begin(tmp_path / "study", {"label": np.arange(60) % 2})
+    x = studies.signal(study.labels("label"), 4, 1.0)
+    studies.add(study, "net", {name: x, "fc": x}, domain=name)
+    fit(study.folder, probes=("ridge",))
+    check_safe(report(study.folder), name)
+
+
+def test_a_hostile_source(tmp_path: Path) -> None:
+    study = labelled(tmp_path / "study", n=60)
+    backbone(study, "net", (0.3, 0.8, 2.0))
+    fit(study.folder, probes=("ridge",))
+    found = curves(study)
+    for name in HOSTILE.values():
+        text = page(replace(study, source=name), found, lines(found), {})
+        tags = Tags()
+        tags.feed(text)
+        assert "script" not in tags.names
+        assert name in tags.text
+
+
+def test_tasks_whose_names_look_alike_as_files_keep_their_own(tmp_path: Path) -> None:
+    y = np.arange(60)
+    study = studies.begin(tmp_path / "study", {"a b": y % 2, "a_b": y % 3})
+    studies.add(study, "net", {"fc": studies.signal(y % 3, 4, 1.0)})
+    fit(study.folder, probes=("ridge",))
+    made = report(study.folder)
+    drawn = [path.read_text() for path in made.folder.glob("curves-*.svg")]
+    for task in ("a b", "a_b"):
+        assert sum(f">{task}: accuracy over depth<" in svg for svg in drawn) == 1
+
+
+def test_backbones_whose_names_look_alike_as_files_keep_their_own(tmp_path: Path) -> None:
+    y = np.arange(60) % 2
+    for name, layer in (("a b", "fc6"), ("a_b", "fc7")):
+        np.savez(tmp_path / "x.npz", features=studies.signal(y, 4, 1.0), label=y)
+        import_features(tmp_path / "study", tmp_path / "x.npz", name=name, layer=layer)
+    study = open_study(tmp_path / "study")
+    assert sorted(study.backbones()) == ["a b", "a_b"]
+    for name, layer in (("a b", "fc6"), ("a_b", "fc7")):
+        with study.features(name) as file:
+            assert (file.backbone, file.keys) == (name, [layer])
+
+
+def test_a_study_of_everything_at_once_reads_in_words(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    fit(study.folder, probes=("ridge", "knn"))
+    text = report(study.folder).index.read_text()
+    (found,) = curves(study)
+    for best in found.best:
+        assert str(best.accuracy) in text
+    gap = found.panels[0].gaps[0]
+    assert f"{100 * gap.points[0].gap:+.1f} points at low" in text
+    assert f"{100 * gap.points[-1].gap:+.1f} at high" in text
+    assert "it grows with depth" in text
+
+
+def test_results_of_a_removed_backbone_do_not_stop_the_report(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    study.feature_path("far").unlink()
+    (found,) = report(study.folder).tasks
+    assert found.panels[0].gaps == ()
+    assert {row.backbone for row in results.read(study.folder / "results.csv")} == {"near", "far"}

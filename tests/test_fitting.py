@@ -1,0 +1,321 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import studies
+
+import probe.fitting
+import probe.linear
+from features.arrays import import_features
+from features.errors import InputError
+from features.files import locked
+from features.study import Study, open_study
+from probe import predictions, results
+from probe.fitting import Fitted, Job, fit
+from probe.metrics import measure
+from probe.results import BEST, Row
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Two tasks, two imported layers of one backbone and one of another."""
+    y = np.arange(90) % 3
+    labels = {"label": y, "other": (y > 0).astype(int), "subject": np.arange(90) // 3 % 20}
+    for name, layer, apart in (("net", "low", 0.3), ("net", "high", 1.0), ("toy", "only", 0.5)):
+        file = tmp_path / f"{name}-{layer}.npz"
+        np.savez(file, features=studies.signal(y, 5, apart, len(layer)), **labels)
+        depth = 0.5 if layer == "low" else 1.0
+        import_features(
+            tmp_path / "study", file, name=name, layer=layer, domain="faces", depth=depth
+        )
+    return open_study(tmp_path / "study")
+
+
+def run(study: Study, **options: Any) -> Fitted:
+    """Ridge alone unless said otherwise: it needs no iterations."""
+    return fit(study.folder, **({"probes": ("ridge",)} | options))
+
+
+def stored(study: Study, row: Row) -> predictions.Prediction:
+    key = BEST if row.layer == BEST else row.features_key
+    return predictions.read(
+        study.folder / "predictions.h5", (row.task, row.backbone, key, row.method)
+    )
+
+
+def check(study: Study, rows: list[Row]) -> None:
+    """Every row's metrics are those of its stored scores, and every image is tested once."""
+    for row in rows:
+        found, y = stored(study, row), study.labels(row.task)
+        here = found.fold == row.fold
+        assert row.n_test == here.sum()
+        assert np.isfinite(found.scores[found.fold >= 0]).any(1).all()
+        assert np.isnan(found.scores[found.fold < 0]).all()
+        metrics = measure(found.scores[here], y[here], row.one_off is not None)
+        for name, value in metrics.items():
+            assert getattr(row, name) == pytest.approx(value, abs=1e-5)
+
+
+def test_every_layer_of_every_task_and_probe(study: Study) -> None:
+    done = run(study, probes=("ridge", "svm", "logistic", "knn"))
+    assert (done.fitted, done.kept, done.notes) == (3 * 2 * 4, 0, [])
+    assert len(done.rows) == (3 + 2) * 2 * 4 * 5  # three layers and two best, five folds
+    check(study, done.rows)
+    read = results.read(study.folder / "results.csv")
+    assert [row.key for row in read] == [row.key for row in done.rows]
+    net = [r for r in done.rows if r.backbone == "net" and r.layer == "high"]
+    assert {(r.domain, r.depth, r.dim, r.pool) for r in net} == {("faces", 1.0, 5, "none")}
+    assert {r.n_test + r.n_train for r in done.rows} == {90}
+    assert {r.scale for r in done.rows if r.method == "knn"} == {"l2"}
+    assert {r.scale for r in done.rows if r.method != "knn"} == {"standard"}
+
+
+def test_by_default_logistic_and_svm(study: Study) -> None:
+    rows = fit(study.folder, layers=("low",), tasks=("other",)).rows
+    assert {row.method for row in rows} == {"logistic", "svm"}
+    assert all(row.converged for row in rows)
+
+
+def test_only_what_is_asked_for(study: Study) -> None:
+    rows = run(study, backbones=("net",), layers=("high",), tasks=("label",)).rows
+    assert {(r.backbone, r.layer, r.task) for r in rows} == {
+        ("net", "high", "label"),
+        ("net", BEST, "label"),
+    }
+
+
+def test_ordered_classes_get_their_distance(study: Study) -> None:
+    rows = run(study, layers=("high",), tasks=("label:ordered", "other")).rows
+    check(study, rows)
+    assert all((r.mae is None) == (r.task == "other") for r in rows)
+
+
+def test_a_second_run_keeps_all_and_writes_the_same(study: Study) -> None:
+    run(study)
+    table = study.folder / "results.csv"
+    first = table.read_bytes()
+    before = {key: stored(study, row).scores for row in results.read(table) for key in [row.key]}
+    done = run(study)
+    assert (done.fitted, done.kept) == (0, 6)
+    assert table.read_bytes() == first
+    for row in results.read(table):
+        np.testing.assert_array_equal(stored(study, row).scores, before[row.key])
+
+
+def test_redo_fits_again_and_gets_the_same_numbers(study: Study) -> None:
+    run(study)
+    first = (study.folder / "results.csv").read_bytes()
+    done = run(study, redo=True)
+    assert (done.fitted, done.kept) == (6, 0)
+    assert (study.folder / "results.csv").read_bytes() == first
+
+
+def test_redo_mends_predictions_that_are_gone(study: Study) -> None:
+    run(study)
+    (study.folder / "predictions.h5").unlink()
+    check(study, run(study, redo=True).rows)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"c": [0.1, 1.0]}, {"scale": "l2"}, {"scale": "none"}, {"seed": 1}, {"solver": "sklearn"}],
+)
+def test_another_protocol_takes_the_place_of_the_first(study: Study, change: dict[str, Any]) -> None:
+    first = run(study)
+    done = run(study, **change)
+    assert (done.fitted, done.kept) == (6, 0)
+    assert {row.key for row in done.rows} == {row.key for row in first.rows}
+    assert not {row.protocol for row in done.rows} & {row.protocol for row in first.rows}
+    check(study, done.rows)
+    assert run(study).fitted == 6
+
+
+def test_fewer_folds_leave_none_of_the_old(study: Study) -> None:
+    run(study)
+    done = run(study, folds=3)
+    assert {row.fold for row in done.rows} == {0, 1, 2}
+    assert len(done.rows) == (3 + 2) * 2 * 3
+    check(study, done.rows)
+    assert (run(study, folds=3).fitted, run(study, folds=3).kept) == (0, 6)
+
+
+def test_a_changed_label_is_another_protocol(study: Study) -> None:
+    first = run(study).rows
+    table = study.folder / "images.csv"
+    lines = table.read_text().splitlines()
+    assert lines[1].startswith("row-000000,0,0,")
+    lines[1] = lines[1].replace("row-000000,0,0,", "row-000000,1,0,")
+    table.write_text("\n".join(lines) + "\n")
+    done = run(study).rows
+    marks = [{row.protocol for row in rows if row.task == "label"} for rows in (first, done)]
+    assert not marks[0] & marks[1]
+    check(open_study(study.folder), done)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 3, 5])
+def test_an_interrupted_run_keeps_what_was_done(study: Study, at: int) -> None:
+    def stop(done: int, _total: int, _job: Job | None) -> None:
+        if done == at:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run(study, progress=stop)
+    rows = results.read(study.folder / "results.csv")
+    assert len(rows) == at * 5
+    check(study, rows)
+    done = run(study)
+    assert (done.fitted, done.kept) == (6 - at, at)
+    table = (study.folder / "results.csv").read_text().splitlines()
+    run(study, redo=True)
+    assert sorted(table) == sorted((study.folder / "results.csv").read_text().splitlines())
+
+
+def test_work_is_committed_on_the_way(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe.fitting, "_COMMIT_SECONDS", -1.0)
+    seen = []
+
+    def look(done: int, total: int, job: Job | None) -> None:
+        seen.append((done, total, job is None, len(results.read(study.folder / "results.csv"))))
+
+    run(study, progress=look)
+    assert [one[:3] for one in seen] == [(i, 6, i == 6) for i in range(7)]
+    assert [one[3] for one in seen] == [5 * i for i in range(7)]
+
+
+def test_the_next_job_is_named_in_progress(study: Study) -> None:
+    seen: list[Job] = []
+    run(study, progress=lambda _done, _all, job: seen.append(job) if job else None)
+    assert {(j.backbone, j.key, j.task.name, j.method) for j in seen} == {
+        (backbone, key, task, "ridge")
+        for backbone, key in (("net", "low"), ("net", "high"), ("toy", "only"))
+        for task in ("label", "other")
+    }
+
+
+def test_another_process_at_work_is_named(study: Study) -> None:
+    with (
+        locked(study.folder / ".results.lock", "test"),
+        pytest.raises(InputError, match="another process"),
+    ):
+        run(study)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_no_numbers_are_refused_with_layer_and_row(
+    tmp_path: Path, value: float
+) -> None:
+    y = np.arange(40) % 2
+    study = studies.begin(tmp_path / "study", {"label": y})
+    good, bad = studies.signal(y, 3, 1.0), studies.signal(y, 3, 1.0)
+    bad[17, 1] = value
+    studies.add(study, "net", {"fine": good, "broken": bad})
+    with pytest.raises(InputError, match=r"layer broken .* row 17 \(017\.png\)"):
+        run(study)
+    rows = results.read(study.folder / "results.csv")
+    assert {row.layer for row in rows} == {"fine"}
+    check(study, rows)
+
+
+def test_features_of_a_row_that_takes_no_part_may_be_anything(tmp_path: Path) -> None:
+    y = np.arange(40) % 2
+    labels = [str(v) for v in y]
+    labels[17] = ""
+    study = studies.begin(tmp_path / "study", {"label": labels})
+    x = studies.signal(y, 3, 1.0)
+    x[17, 1] = np.nan
+    studies.add(study, "net", {"fc": x}, refused=[4])
+    check(study, run(study).rows)
+    assert np.flatnonzero(stored(study, run(study).rows[0]).fold < 0).tolist() == [4, 17]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"probes": ("rigde",)}, "--probe rigde: not a probe; did you mean ridge"),
+        ({"tasks": ("lable",)}, "--task lable: there is no such label column; did you mean label"),
+        ({"tasks": ("label:sorted",)}, "--task label:sorted: after the colon only `ordered`"),
+        ({"layers": ("hihg",)}, "--layer hihg: not extracted here; did you mean high"),
+        ({"backbones": ("nett",)}, "--backbone nett: not extracted here; did you mean net"),
+        ({"scale": "standart"}, "--scale standart: not a scaling; did you mean standard"),
+        ({"solver": "gird"}, "--solver gird: not a solver; did you mean grid"),
+        ({"c": []}, "--C: give positive numbers"),
+        ({"c": [1.0, 0.0]}, "--C: give positive numbers"),
+        ({"c": [1.0, float("nan")]}, "--C: give positive numbers"),
+        ({"folds": 1}, "--folds 1: a cross-validation needs two folds or more"),
+        ({"folds": 21}, "20 subjects are fewer than 21 folds"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_what_was_meant(
+    study: Study, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        run(study, **options)
+    assert said in str(caught.value)
+    assert str(caught.value).rstrip("?").count("\n") == 0
+    assert not (study.folder / "results.csv").exists()
+    assert not (study.folder / "predictions.h5").exists()
+
+
+def test_a_layer_of_one_backbone_alone_may_be_asked_for(study: Study) -> None:
+    rows = run(study, layers=("only",)).rows
+    assert {row.backbone for row in rows} == {"toy"}
+
+
+def test_fit_before_extraction(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no study here"):
+        fit(tmp_path / "none")
+    study = studies.begin(tmp_path / "study", {"label": ["a", "b"] * 5})
+    with pytest.raises(InputError, match=r"no features are extracted yet; run `probe extract` first"):
+        fit(study.folder)
+    (study.folder / "features" / "net.h5.partial").touch()
+    with pytest.raises(InputError, match=r"run `probe extract` again to finish it"):
+        fit(study.folder)
+
+
+def test_a_task_with_one_class(tmp_path: Path) -> None:
+    y = np.arange(40) % 2
+    study = studies.begin(tmp_path / "study", {"label": y, "same": ["x"] * 40})
+    studies.add(study, "net", {"fc": studies.signal(y, 3, 1.0)}, refused=np.flatnonzero(y).tolist())
+    with pytest.raises(InputError, match=r"task same: the data has only the class 'x'; .* two"):
+        run(study, tasks=("same",))
+    with pytest.raises(InputError, match="all images with features are of the class '0'"):
+        run(study, tasks=("label",))
+
+
+def test_features_of_another_table_are_refused(study: Study) -> None:
+    table = study.folder / "images.csv"
+    table.write_text(table.read_text().replace("row-000004", "row-4"))
+    with pytest.raises(InputError, match=r"its rows belong to another images\.csv"):
+        run(study)
+
+
+def test_probes_and_tasks_that_share_a_layer_get_what_they_get_alone(study: Study) -> None:
+    together = run(study, probes=("ridge", "svm", "logistic")).rows
+    for alone in ("svm", "logistic"):
+        for task in ("label", "other"):
+            run(study, probes=(alone,), tasks=(task,), redo=True)
+    kept = {row.key: row for row in results.read(study.folder / "results.csv")}
+    for row in together:
+        assert kept[row.key].accuracy == pytest.approx(row.accuracy, abs=1e-6)
+        assert kept[row.key].selection == pytest.approx(row.selection, rel=1e-4)
+
+
+def test_a_layer_too_large_to_share_is_fitted_alike(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = run(study, probes=("ridge", "logistic")).rows
+    monkeypatch.setattr(probe.fitting, "_SHARED_BYTES", 0)
+    assert run(study, probes=("ridge", "logistic"), redo=True).rows == first
+
+
+def test_what_did_not_converge_is_noted(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = probe.linear.solve
+    monkeypatch.setattr(probe.linear, "solve", lambda *a, **k: whole(*a, **k, max_iter=1))
+    done = run(study, probes=("logistic",), layers=("high",), tasks=("label",), c=[1e4])
+    assert done.notes == ["label: net/high/logistic: 5 folds did not converge"]
+    assert {row.converged for row in done.rows} == {0}

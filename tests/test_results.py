@@ -1,0 +1,343 @@
+from dataclasses import fields, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import studies
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from features.errors import InputError
+from features.study import Study
+from probe import predictions, results
+from probe.fitting import fit
+from probe.predictions import Prediction
+from probe.results import BEST, Row
+
+ROW = Row(
+    backbone="net", domain="faces", layer="fc6", pool="none", depth=0.75, method="logistic",
+    task="age", fold=0, accuracy=0.5, balanced_accuracy=0.25, macro_f1=0.125, one_off=None,
+    mae=None, n_test=10, n_train=40, dim=7, scale="standard", solver="grid", C=0.01, at_edge=0,
+    selection=-1.5, chosen="", seed=0, views="center", repeat=0, shots="", draw="", crops=1,
+    converged=1, protocol="0123456789ab",
+)  # fmt: skip
+
+
+def text() -> st.SearchStrategy[str]:
+    """Any name without control characters; other ends of line that Unicode knows are among them."""
+    return st.text(
+        st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from(",\"';\t\n\u2028"),
+        max_size=9,
+    )
+
+
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
+)
+@given(data=st.data())
+def test_rows_come_back_as_they_were(tmp_path: Path, data: st.DataObject) -> None:
+    number = st.floats(-1e6, 1e6, allow_nan=False)
+    rows = [
+        replace(
+            ROW,
+            backbone=data.draw(text()), layer=data.draw(text()), task=data.draw(text()),
+            accuracy=data.draw(number), one_off=data.draw(st.none() | number),
+            depth=data.draw(st.none() | number), dim=data.draw(st.none() | st.integers(0, 2**40)),
+            fold=data.draw(st.integers(0, 99)),
+        )
+        for _ in range(data.draw(st.integers(0, 4)))
+    ]  # fmt: skip
+    results.write(tmp_path / "results.csv", rows)
+    found = results.read(tmp_path / "results.csv")
+    assert len(found) == len(rows)
+    for one, same in zip(rows, found, strict=True):
+        for name in (f.name for f in fields(Row)):
+            value = getattr(one, name)
+            near = pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
+            assert getattr(same, name) == near, name
+            assert type(getattr(same, name)) is type(value)
+    results.write(tmp_path / "again.csv", found)
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "results.csv").read_bytes()
+
+
+def test_there_are_the_promised_columns(tmp_path: Path) -> None:
+    results.write(tmp_path / "results.csv", [ROW])
+    header = (tmp_path / "results.csv").read_text().splitlines()[0].split(",")
+    assert header[:3] == ["backbone", "domain", "layer"]
+    promised = (
+        "backbone domain layer depth method task fold accuracy balanced_accuracy macro_f1 n_test "
+        "one_off mae pool dim scale seed views n_train solver C repeat shots draw crops protocol"
+    )
+    assert set(header) >= set(promised.split())
+
+
+def test_no_file_is_no_rows(tmp_path: Path) -> None:
+    assert results.read(tmp_path / "results.csv") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("accuracy,", "exactness,", "the column accuracy is missing"),
+        ("0.25", "", "a number is missing"),
+        ("0.25", "much", "much"),
+        (",center,", ",", "cells under"),
+    ],
+)
+def test_a_damaged_file_is_refused_in_a_sentence(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    file = tmp_path / "results.csv"
+    results.write(file, [ROW])
+    written = file.read_text()
+    assert old in written
+    file.write_text(written.replace(old, new, 1))
+    with pytest.raises(InputError, match=said) as caught:
+        results.read(file)
+    assert str(caught.value).startswith(str(file))
+    assert str(caught.value).endswith(".")
+
+
+def test_a_column_more_does_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "results.csv"
+    results.write(file, [ROW])
+    lines = file.read_text().splitlines()
+    file.write_text("".join(f"mine,{line}\n" for line in lines))
+    assert results.read(file) == [ROW]
+
+
+def test_a_row_made_again_takes_the_place_of_the_old() -> None:
+    rows = [replace(ROW, fold=f, layer=layer) for layer in ("a", "b") for f in (0, 1)]
+    new = [replace(rows[1], accuracy=0.9), replace(ROW, layer="c")]
+    assert results.replace(rows, new) == [rows[0], new[0], *rows[2:], new[1]]
+
+
+def test_rows_of_another_protocol_go_with_the_fold_that_is_made_again() -> None:
+    old = [replace(ROW, fold=f, layer=layer) for layer in ("a", "b") for f in range(5)]
+    new = [replace(ROW, fold=f, layer="a", protocol="three folds") for f in range(3)]
+    found = results.replace(old, new)
+    assert sorted(map(str, found)) == sorted(map(str, new + old[5:]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"task": "x"}, {"backbone": "x"}, {"layer": "x"}, {"pool": "x"}, {"method": "x"}, {"fold": 1}],
+)
+def test_what_tells_rows_apart(change: dict[str, object]) -> None:
+    assert len(results.replace([ROW], [replace(ROW, **change)])) == 2  # type: ignore[arg-type]
+    assert len(results.replace([ROW], [replace(ROW, accuracy=0.1, C=3.0)])) == 1
+
+
+@pytest.mark.parametrize(
+    ("pool", "key"), [("none", "fc6"), ("auto", "fc6"), ("", "fc6"), ("avg", "fc6:avg")]
+)
+def test_the_key_of_a_layer_in_the_files(pool: str, key: str) -> None:
+    assert replace(ROW, pool=pool).features_key == key
+
+
+def prediction(seed: int = 0, n: int = 6) -> Prediction:
+    drawn = np.random.default_rng(seed)
+    scores = drawn.normal(size=(n, 3)).astype(np.float32)
+    scores[0], scores[1, 1] = np.nan, -np.inf
+    return Prediction(scores, np.array([-1, *drawn.integers(0, 3, n - 1)], dtype=np.int8))
+
+
+def assert_same(a: Prediction, b: Prediction) -> None:
+    np.testing.assert_array_equal(a.scores, b.scores)
+    np.testing.assert_array_equal(a.fold, b.fold)
+    assert (a.scores.dtype, a.fold.dtype) == (np.float32, np.int8)
+
+
+def test_predictions_come_back_and_lie_where_the_docstring_says(tmp_path: Path) -> None:
+    file = tmp_path / "predictions.h5"
+    keys = [
+        ("age", "timm:a/b", "conv/1:avg", "knn"),
+        ("age", "net", BEST, "svm"),
+        ("größe", "net", "fc6", "svm"),
+    ]
+    predictions.add(file, {keys[0]: prediction(0)})
+    predictions.add(file, {keys[1]: prediction(1), keys[2]: prediction(2)})
+    for seed, key in enumerate(keys):
+        assert_same(predictions.read(file, key), prediction(seed))
+    assert list(predictions.read_all(file, keys)) == keys
+    with h5py.File(file) as opened:
+        assert opened["age/timm:a.b/conv.1:avg/knn/scores"].shape == (6, 3)
+        assert opened["age/net/best/svm/fold"].dtype == np.int8
+    predictions.add(file, {keys[1]: prediction(7)})
+    assert_same(predictions.read(file, keys[1]), prediction(7))
+    assert_same(predictions.read(file, keys[0]), prediction(0))
+
+
+def test_discarding_a_backbone_leaves_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "predictions.h5"
+    keys = [(task, net, "fc", "svm") for task in ("age", "sex") for net in ("a/b", "a")]
+    predictions.add(file, {key: prediction(i) for i, key in enumerate(keys)})
+    predictions.discard(file, "a/b")
+    for i, key in enumerate(keys):
+        if key[1] == "a":
+            assert_same(predictions.read(file, key), prediction(i))
+        else:
+            with pytest.raises(InputError, match="missing or damaged"):
+                predictions.read(file, key)
+    predictions.discard(tmp_path / "none.h5", "a")
+    assert not (tmp_path / "none.h5").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not HDF5"])
+def test_predictions_that_are_missing_or_damaged(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "predictions.h5"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=r"missing or damaged.*--redo"):
+        predictions.read(file, ("a", "b", "c", "d"))
+
+
+def test_a_write_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "predictions.h5"
+    key = ("age", "net", "fc", "svm")
+    predictions.add(file, {key: prediction(0)})
+    before = file.read_bytes()
+
+    def broken(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(h5py.Group, "__setitem__", broken)
+    with pytest.raises(OSError, match="No space"):
+        predictions.add(file, {key: prediction(1)})
+    assert file.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions.h5"]
+
+
+def accuracy_of(study: Study, rows: list[Row]) -> None:
+    """Every row's accuracy is that of the stored scores, in its own fold."""
+    y = {name: study.labels(name) for name in study.tasks}
+    assert rows
+    for row in rows:
+        key = BEST if row.layer == BEST else row.features_key
+        stored = predictions.read(
+            study.folder / "predictions.h5", (row.task, row.backbone, key, row.method)
+        )
+        here = stored.fold == row.fold
+        right = (stored.scores[here].argmax(1) == y[row.task][here]).mean()
+        assert row.n_test == here.sum()
+        assert row.accuracy == pytest.approx(right, abs=1e-5)
+
+
+def two_layers(folder: Path) -> Study:
+    x, y = studies.blobs(60, 4, 2, 0.7)
+    study = studies.begin(folder, {"label": y})
+    studies.add(study, "net", {"low": x, "high": studies.signal(y, 4, 0.5, 1)})
+    return study
+
+
+def die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_killed_between_the_two_writes_and_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = two_layers(tmp_path / "study")
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write", die)
+        with pytest.raises(KeyboardInterrupt):
+            fit(study.folder, probes=("ridge",))
+    assert (study.folder / "predictions.h5").is_file()
+    assert not (study.folder / "results.csv").exists()
+    done = fit(study.folder, probes=("ridge",))
+    assert (done.fitted, done.kept) == (2, 0)
+    accuracy_of(study, results.read(study.folder / "results.csv"))
+
+
+def test_killed_between_the_two_writes_of_another_protocol_and_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """results.csv then speaks of scores that are no longer there: they must be made again."""
+    study = two_layers(tmp_path / "study")
+    fit(study.folder, probes=("ridge",))
+    with monkeypatch.context() as patch:
+        patch.setattr(results, "write", die)
+        with pytest.raises(KeyboardInterrupt):
+            fit(study.folder, probes=("ridge",), c=[1e-9], scale="none")
+    fit(study.folder, probes=("ridge",))
+    accuracy_of(study, results.read(study.folder / "results.csv"))
+
+
+def turncoats(folder: Path) -> Study:
+    """Layer `vain` shows the label in folds 1 and 2 and lies in fold 0; `plain` shows it less, everywhere.
+
+    Inside the training rows of fold 0 `vain` looks best, and it is wrong there.
+    """
+    y = np.arange(240) % 2
+    fold = np.arange(240) // 2 % 3
+    vain = studies.signal(np.where(fold == 0, 1 - y, y), 6, 3.0)
+    plain = studies.signal(y, 6, 0.8, 1)
+    study = studies.begin(folder, {"label": y}, fold=fold)
+    studies.add(study, "net", {"plain": plain, "vain": vain})
+    return study
+
+
+def rows_by(rows: list[Row], layer: str) -> dict[int, Row]:
+    return {row.fold: row for row in rows if row.layer == layer}
+
+
+@pytest.mark.parametrize("method", ["logistic", "svm", "ridge", "knn"])
+def test_best_is_chosen_by_the_inner_score_and_not_by_the_test(tmp_path: Path, method: str) -> None:
+    study = turncoats(tmp_path / "study")
+    rows = fit(study.folder, probes=(method,)).rows
+    plain, vain, best = (rows_by(rows, layer) for layer in ("plain", "vain", BEST))
+    assert vain[0].selection > plain[0].selection
+    assert vain[0].accuracy < 0.2 < 0.6 < plain[0].accuracy
+    assert best[0].chosen == "vain"
+    assert best[0].accuracy == vain[0].accuracy
+    for fold, row in best.items():
+        of = {"plain": plain, "vain": vain}[row.chosen][fold]
+        assert row.selection == max(plain[fold].selection, vain[fold].selection)
+        assert replace(of, layer=BEST, pool="", depth=None, chosen=row.chosen) == row
+    file = study.folder / "predictions.h5"
+    stored = predictions.read(file, ("label", "net", BEST, method))
+    for fold, row in best.items():
+        chosen = predictions.read(file, ("label", "net", row.chosen, method))
+        here: NDArray[np.bool_] = stored.fold == fold
+        np.testing.assert_array_equal(stored.scores[here], chosen.scores[here])
+    accuracy_of(study, rows)
+
+
+def test_best_stays_the_same_when_nothing_is_fitted_again(tmp_path: Path) -> None:
+    """Layers all but alike: the choice must not hang on the digits that results.csv keeps."""
+    y = np.arange(120) % 2
+    x = studies.signal(y, 5, 0.7)
+    study = studies.begin(tmp_path / "study", {"label": y}, fold=np.arange(120) // 2 % 4)
+    drawn = np.random.default_rng(1).standard_normal((4, *x.shape))
+    layers = {f"l{i}": (x + 1e-5 * e).astype(np.float32) for i, e in enumerate(drawn)}
+    studies.add(study, "net", layers)
+    fit(study.folder, probes=("logistic",))
+    files = [study.folder / name for name in ("results.csv", "predictions.h5")]
+    first = files[0].read_text()
+    best = predictions.read(files[1], ("label", "net", BEST, "logistic"))
+    assert fit(study.folder, probes=("logistic",)).fitted == 0
+    assert files[0].read_text() == first
+    assert_same(predictions.read(files[1], ("label", "net", BEST, "logistic")), best)
+
+
+def test_best_is_of_the_last_protocol(tmp_path: Path) -> None:
+    """One layer fitted again with another C: `best` must not mix it with those left as they were."""
+    study = two_layers(tmp_path / "study")
+    fit(study.folder, probes=("ridge",))
+    rows = fit(study.folder, probes=("ridge",), layers=("low",), c=[0.1]).rows
+    low, best = rows_by(rows, "low"), rows_by(rows, BEST)
+    assert {row.protocol for row in best.values()} == {low[0].protocol}
+    assert {row.chosen for row in best.values()} == {"low"}
+
+
+def test_best_compares_poolings_too(tmp_path: Path) -> None:
+    y = np.arange(120) % 2
+    study = studies.begin(tmp_path / "study", {"label": y})
+    layers = {"c": studies.signal(y, 4, 0.1), "c:avg": studies.signal(y, 4, 3.0, 1)}
+    studies.add(study, "net", layers)
+    best = rows_by(fit(study.folder, probes=("ridge",)).rows, BEST)
+    assert {(row.chosen, row.pool, row.depth) for row in best.values()} == {("c:avg", "", None)}
