@@ -82,7 +82,7 @@ def architecture_of(card: Card) -> Architecture:
         model = build(card, device="meta")
         wanted = published_input(card)
         traced = trace(model, wanted.size)
-    except (InputError, NotImplementedError, RuntimeError):
+    except Exception:  # whatever it is, it comes again below if the network is at fault
         # Some networks compute with their weights while they are built or run: give them real ones.
         model = build(card)
         wanted = published_input(card)
@@ -153,7 +153,10 @@ def _traced(card: Card, model: nn.Module, wanted: Input) -> Trace:
 
 
 def _layers(card: Card, model: nn.Module, traced: Trace) -> tuple[Layer, ...]:
-    if card.layers is None:
+    named: dict[str, str] | None = getattr(model, "default_layers", None)
+    if card.layers is None and named is not None:
+        wanted = dict(named)
+    elif card.layers is None:
         modules = dict(model.named_modules())
         wanted = {
             name.replace("/", "."): name
@@ -180,7 +183,7 @@ def _layers(card: Card, model: nn.Module, traced: Trace) -> tuple[Layer, ...]:
 
 
 def _layer(name: str, fired: Fired, traced: Trace) -> Layer:
-    depth = fired.weight_layers / max(traced.weight_layers, 1)
+    depth = min(1.0, fired.weight_layers / max(traced.weight_layers, 1))
     shape = fired.shape
     while len(shape) > 1 and shape[-1] == 1:  # a map of 1 x 1 is a vector
         shape = shape[:-1]

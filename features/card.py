@@ -85,7 +85,9 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if close:
         return "did you mean " + " or ".join(close) + "?"
     shown = ", ".join(valid[:12]) + (", ..." if len(valid) > 12 else "")
-    return f"there are: {shown}" if valid else "there are none"
+    if len(valid) > 12:
+        return f"there are: {shown}"
+    return f"there are: {shown}." if valid else "there are none."
 
 
 def shipped() -> dict[str, Card]:
@@ -122,7 +124,10 @@ def read_file(path: Path) -> Card:
     Raises:
         InputError: The file is not TOML, or a key is missing, unknown or of the wrong kind.
     """
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: not a text file; give a card, a TOML file.") from error
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -132,9 +137,14 @@ def read_file(path: Path) -> Card:
     if "input" in raw:
         values["input"] = Input(**source.check(raw["input"], Input, "[input] "))
     if "layers" in raw:
+        if not isinstance(raw["layers"], dict):
+            source.refuse("layers", '[layers] must be a table of NAME = "MODULE".')
         for layer, module in raw["layers"].items():
-            if not isinstance(module, str) or "/" in layer or ":" in layer:
-                source.refuse(layer, 'a layer is NAME = "MODULE", its name without / and :.')
+            odd = layer in ("", ".", "..", "all") or "/" in layer or ":" in layer
+            if odd or not isinstance(module, str):
+                source.refuse(
+                    layer, 'a layer is NAME = "MODULE", not all, its name without / and :.'
+                )
         values["layers"] = dict(raw["layers"])
     if "weights" in raw:
         if not isinstance(raw["weights"], list):

@@ -279,8 +279,12 @@ def merge(partial: Path, finished: Path) -> None:
         h5py.File(partial, "r") as new,
     ):
         to.attrs.update(old.attrs)
-        for name in ("status", "aim", "reasons"):
-            old.copy(name, to)
+        first, second = old["status"][:], new["status"][:]
+        # Unreadable in either is unreadable, and a row is done only where both are.
+        refused = (first == UNREADABLE) | (second == UNREADABLE)
+        to["status"] = np.where(refused, UNREADABLE, np.minimum(first, second)).astype(np.uint8)
+        to["aim"] = old["aim"][:]
+        to["reasons"] = np.where(first == UNREADABLE, old["reasons"][:], new["reasons"][:])
         for file in (old, new):
             for group in ("layers", "checksums"):
                 for key in file[group]:
@@ -317,7 +321,7 @@ def _open(path: Path, mode: str) -> h5py.File:
             f"{path}: another process is writing it; wait until it has ended."
         ) from error
     except OSError as error:
-        if "lock" in str(error):
+        if "unable to lock" in str(error):
             raise InputError(
                 f"{path}: another process is using it; wait until it has ended."
             ) from error

@@ -47,7 +47,7 @@ def describe(wanted: Input) -> str:
     return (
         f"EXIF orientation applied, RGB, resized to {to} ({wanted.interpolation}, antialiased), "
         f"centre crop {height} x {width} (height x width), channels {wanted.channel_order.upper()}, "
-        f"pixels 0..{wanted.scale:g}, minus {list(wanted.mean)}, divided by {list(wanted.std)}"
+        f"pixels 0..{wanted.scale:.9g}, minus {list(wanted.mean)}, divided by {list(wanted.std)}"
     )
 
 

@@ -126,15 +126,14 @@ def open_study(folder: Path | str) -> Study:
             f"{folder}: there is no study here; `probe extract --study {folder}` begins one."
         )
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        raw = tomllib.loads(file.read_bytes().decode("utf-8", errors="surrogateescape"))
         data = raw["data"]
         known = {
             name: Task(name, tuple(task["classes"]), bool(task.get("ordered", False)))
             for name, task in raw.get("tasks", {}).items()
         }
-        header, rows = read_rows(folder / "images.csv")
+        header, rows = read_rows(folder / "images.csv", filled="path")
         columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-        columns["path"]
         return Study(
             folder=folder,
             source=data["source"],
@@ -177,7 +176,10 @@ def save(study: Study) -> None:
     """Write study.toml and images.csv; the folder is made if need be."""
     (study.folder / "features").mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    returns = any("\r" in cell for values in study.columns.values() for cell in values)
+    # Python's writer leaves a bare carriage return unquoted, and its reader ends the line there.
+    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, lineterminator="\n", quoting=quoting)
     writer.writerow(study.columns)
     writer.writerows(zip(*study.columns.values(), strict=True))
     write_text(study.folder / "images.csv", text.getvalue())
@@ -207,22 +209,26 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
 
 
 def _toml(study: Study) -> str:
-    # A JSON string is a valid TOML string.
-    lines = [f"toolkit = {json.dumps(version('transfer-probe'))}"]
+    lines = [f"toolkit = {_quoted(version('transfer-probe'))}"]
     if study.closest is not None:
-        lines.append(f"closest = {json.dumps(study.closest)}  # the domain nearest to these images")
+        lines.append(f"closest = {_quoted(study.closest)}  # the domain nearest to these images")
     lines += [
         "",
         "[data]",
-        f"source = {json.dumps(study.source)}",
-        f"root = {json.dumps(str(study.root))}",
+        f"source = {_quoted(study.source)}",
+        f"root = {_quoted(str(study.root))}",
         f"synthetic = {json.dumps(study.synthetic)}",
     ]
     for task in study.tasks.values():
         lines += [
             "",
-            f"[tasks.{json.dumps(task.name)}]",
-            f"classes = {json.dumps(list(task.classes), ensure_ascii=False)}",
+            f"[tasks.{_quoted(task.name)}]",
+            f"classes = [{', '.join(map(_quoted, task.classes))}]",
             f"ordered = {json.dumps(task.ordered)}",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A TOML string: JSON's, but for the one control character that JSON leaves as it is."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

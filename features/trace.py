@@ -69,6 +69,7 @@ def trace(model: nn.Module, size: tuple[int, int]) -> Trace:
     fired: dict[str, Fired] = {}
     clock = _Clock()
     handles = []
+    output: Tensor | None = None
     for name, module in model.named_modules():
         if name:
             leaf = next(module.children(), None) is None
@@ -79,13 +80,14 @@ def trace(model: nn.Module, size: tuple[int, int]) -> Trace:
         with torch.no_grad(), depths:
             image = torch.zeros(1, 3, *size, device=device)
             depths.mark(image, 0)
-            model(image)
+            output = first_tensor(model(image))
     finally:
         for handle in handles:
             handle.remove()
         model.train(was_training)
     ordered = dict(sorted(fired.items(), key=lambda item: item[1].order))
-    return Trace(ordered, depths.longest)
+    # Of the output, not of the deepest tensor: a gate in the last block may have more layers than it.
+    return Trace(ordered, 0 if output is None else depths.of(output))
 
 
 @dataclass
@@ -123,14 +125,12 @@ class _Depths(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.longest = 0
         self._depth: dict[int, int] = {}
         self._alive: list[Tensor] = []  # so that no id is used twice
 
     def mark(self, tensor: Tensor, depth: int) -> None:
         self._depth[id(tensor)] = depth
         self._alive.append(tensor)
-        self.longest = max(self.longest, depth)
 
     def of(self, tensor: Tensor) -> int:
         return self._depth.get(id(tensor), 0)

@@ -47,18 +47,35 @@ def locate(
             raise InputError(
                 f"{given}: there is no such weights file; give a path, or --weights random."
             )
-        return _identify(file, entries)
-    for entry in entries:
+        return _given(card, file, entries)
+    readable = [e for e in entries if e.format in (None, "pytorch", "safetensors")]
+    for entry in readable:
         path = local_path(card, entry)
         if path is not None and path.is_file():
             return _checked(card, path, entry)
-    for entry in entries:
+    for entry in readable:
         if entry.url is not None:
             return _fetch(card, entry, announce)
     raise InputError(
-        f"{card.name}: its weights cannot be fetched, since nobody publishes them under a licence "
-        "and address that allow it; give the file as --weights FILE, or use --weights random."
+        f"{card.name}: its weights cannot be fetched, since no address is known for them in a format "
+        "that is read here; give a PyTorch or safetensors file as --weights FILE, or use --weights "
+        "random."
     )
+
+
+def _given(card: Card, file: Path, entries: tuple[WeightsEntry, ...]) -> WeightsFile:
+    """The file a person gave: the card's own by its checksum, its place, or the hash in its name."""
+    found = _identify(file, entries)
+    if found.verified:
+        return found
+    for entry in entries:
+        short = _hash_in_name(entry)
+        if short and found.sha256.startswith(short):
+            return WeightsFile(file, found.sha256, published=True, verified=True)
+        own = local_path(card, entry)
+        if own is not None and own.is_file() and own.samefile(file):
+            return _checked(card, file, entry)
+    return found
 
 
 def here(card: Card) -> bool:
@@ -81,7 +98,8 @@ def local_path(card: Card, entry: WeightsEntry) -> Path | None:
     if entry.path is not None:
         return (card.file.parent if card.file else Path()) / entry.path
     if entry.url is not None:
-        return home() / "weights" / Path(urlparse(entry.url).path).name
+        folder = hashlib.sha256(entry.url.encode()).hexdigest()[:12]  # two files may share a name
+        return home() / "weights" / folder / Path(urlparse(entry.url).path).name
     return None
 
 
@@ -175,7 +193,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return dict(load_file(path))
+        return _state_dict(load_file(path))
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path}: a damaged safetensors file ({error}); fetch it again."
@@ -186,7 +204,7 @@ def _read_pytorch(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; all mean that the file is unusable
-        reason = str(error).splitlines()[0][:200]
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")[:160]
         raise InputError(
             f"{path}: not a PyTorch file of plain tensors ({reason}); save its state_dict() alone, "
             "or convert it to safetensors."

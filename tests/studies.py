@@ -17,9 +17,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 
-def blobs(
-    n: int, dim: int, classes: int, apart: float, seed: int = 0
-) -> tuple[Floats, Ints]:
+def blobs(n: int, dim: int, classes: int, apart: float, seed: int = 0) -> tuple[Floats, Ints]:
     """Features whose class means lie about `apart` SDs from each other; labels in turn."""
     drawn = np.random.default_rng(seed)
     y = np.arange(n) % classes

@@ -41,7 +41,9 @@ def test_the_library_never_prints() -> None:
             if path.name == "pretrain.py":  # a script, run by hand
                 continue
             calls = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
-            assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls), path
+            assert not any(isinstance(c.func, ast.Name) and c.func.id == "print" for c in calls), (
+                path
+            )
 
 
 def test_top_level_holds_three_packages_and_tests() -> None:

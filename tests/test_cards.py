@@ -208,9 +208,7 @@ def test_a_file_that_fails_when_imported(tiny_card: TinyCard) -> None:
 def test_an_unknown_name_gets_near_ones() -> None:
     with pytest.raises(InputError, match=r"vgface: there is no .*; did you mean vggface"):
         find("vgface")
-    with pytest.raises(
-        InputError, match=r"there are: alexnet, .*\. A card file"
-    ):
+    with pytest.raises(InputError, match=r"there are: alexnet, .*\. A card file"):
         find("xyzzy")
     with pytest.raises(InputError, match=r"there is no such card file"):
         find("./gone.toml")

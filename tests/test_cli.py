@@ -64,7 +64,12 @@ def test_the_three_commands_and_their_files(images: Path) -> None:
 
 
 def test_json_is_all_there_is_on_stdout(images: Path) -> None:
-    for words in ((*PIXELS, "--data", str(images)), ("fit", "--folds", "3"), ("report",), ("status",)):
+    for words in (
+        (*PIXELS, "--data", str(images)),
+        ("fit", "--folds", "3"),
+        ("report",),
+        ("status",),
+    ):
         result = run(*words, "--json")
         assert result.exit_code == 0, result.output
         json.loads(result.stdout)
@@ -120,7 +125,9 @@ def test_a_task_with_one_class(images: Path) -> None:
 
 def test_fewer_subjects_than_folds(images: Path) -> None:
     rows = [
-        f"images/{label}/{i:02}.png,{label},s{i % 3}" for label in ("dark", "light") for i in range(12)
+        f"images/{label}/{i:02}.png,{label},s{i % 3}"
+        for label in ("dark", "light")
+        for i in range(12)
     ]
     Path("m.csv").write_text("path,shade,subject\n" + "\n".join(rows) + "\n")
     assert run(*PIXELS, "--data", "m.csv").exit_code == 0

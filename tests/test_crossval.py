@@ -143,7 +143,7 @@ def nested_by_hand(
 ) -> tuple[list[float], list[float], Ints]:
     """C, inner score and predictions of a nested cross-validation by scikit-learn alone."""
     model = {
-        "logistic": LogisticRegression(tol=1e-8, max_iter=100_000),
+        "logistic": LogisticRegression(tol=1e-7, max_iter=10_000),
         "svm": LinearSVC(dual=False, tol=1e-8, max_iter=100_000),
     }[method]
     name = type(model).__name__.lower()
@@ -171,7 +171,7 @@ def test_the_choice_is_that_of_a_nested_cross_validation(
 ) -> None:
     """Parts of one size, so that scikit-learn's mean of parts is the mean over rows."""
     x, y = blobs(120, 8, classes, 0.6, seed=3)
-    splits, grid = folds_of(120, folds), (0.0003, 0.003, 0.03, 0.3, 3.0)
+    splits, grid = folds_of(120, folds), (0.0003, 0.01, 0.3)
     made = cross_validate(x, y, classes, splits, settings(method, grid, relative=False))
     chosen, inner, said = nested_by_hand(method, x, y, splits, grid)
     assert [fold.value for fold in made.folds] == chosen
@@ -218,9 +218,7 @@ def test_knn_chooses_k_as_a_nested_cross_validation_does() -> None:
         mean = []
         for k in grid:
             parts = [p for p in range(4) if p != fold.fold]
-            ok = [
-                right(~np.isin(splits.part, (p, fold.fold)), splits.part == p, k) for p in parts
-            ]
+            ok = [right(~np.isin(splits.part, (p, fold.fold)), splits.part == p, k) for p in parts]
             mean.append(np.concatenate(ok).mean())
         assert fold.selection == pytest.approx(max(mean), abs=0.01)
         assert mean[grid.index(int(fold.value))] >= max(mean) - 0.01
@@ -273,17 +271,16 @@ def test_counts_of_rows() -> None:
         assert fold.n_train == ((part >= 0) & (part != fold.fold)).sum()
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_the_same_bits_twice_and_with_shared_training_sets(method: str) -> None:
-    x, y = blobs(120, 30, 3, 0.5)
-    splits = folds_of(120, 4)
-    first = cross_validate(x, y, 3, splits, settings(method))
+def test_the_same_bits_twice_and_with_shared_training_sets() -> None:
+    """Also with what the probes before have left among the shared sets."""
+    x, y = blobs(80, 20, 3, 0.5)
+    splits = folds_of(80, 4)
     store: Shared = {}
-    for other in METHODS:  # what another probe has left there must fit
-        cross_validate(x, y, 3, splits, settings(other), store)
-    again = cross_validate(x, y, 3, splits, settings(method), store)
-    assert first.folds == again.folds
-    assert first.scores.tobytes() == again.scores.tobytes()
+    for method in METHODS:
+        first = cross_validate(x, y, 3, splits, settings(method))
+        again = cross_validate(x, y, 3, splits, settings(method), store)
+        assert first.folds == again.folds
+        assert first.scores.tobytes() == again.scores.tobytes()
 
 
 @pytest.mark.parametrize("scale", ["standard", "l2", "none"])

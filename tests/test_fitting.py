@@ -121,7 +121,9 @@ def test_redo_mends_predictions_that_are_gone(study: Study) -> None:
     "change",
     [{"c": [0.1, 1.0]}, {"scale": "l2"}, {"scale": "none"}, {"seed": 1}, {"solver": "sklearn"}],
 )
-def test_another_protocol_takes_the_place_of_the_first(study: Study, change: dict[str, Any]) -> None:
+def test_another_protocol_takes_the_place_of_the_first(
+    study: Study, change: dict[str, Any]
+) -> None:
     first = run(study)
     done = run(study, **change)
     assert (done.fitted, done.kept) == (6, 0)
@@ -270,7 +272,9 @@ def test_fit_before_extraction(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no study here"):
         fit(tmp_path / "none")
     study = studies.begin(tmp_path / "study", {"label": ["a", "b"] * 5})
-    with pytest.raises(InputError, match=r"no features are extracted yet; run `probe extract` first"):
+    with pytest.raises(
+        InputError, match=r"no features are extracted yet; run `probe extract` first"
+    ):
         fit(study.folder)
     (study.folder / "features" / "net.h5.partial").touch()
     with pytest.raises(InputError, match=r"run `probe extract` again to finish it"):

@@ -38,9 +38,7 @@ def split(
     return make_splits(study, study.tasks["label"], seen, folds, seed)
 
 
-def people(
-    n: int, per: int = 4, classes: int = 3, seed: int = 0
-) -> tuple[list[str], list[str]]:
+def people(n: int, per: int = 4, classes: int = 3, seed: int = 0) -> tuple[list[str], list[str]]:
     """Labels and subjects of `n` people with 1 to `2 per` images each, all of one class."""
     drawn = np.random.default_rng(seed)
     labels, subjects = [], []
@@ -235,7 +233,9 @@ def test_a_class_of_one_fold_alone_is_refused() -> None:
 
 def test_a_class_of_one_subject_alone_is_refused() -> None:
     labels, subjects = people(20)
-    labels = ["rare" if name == "p3" else label for name, label in zip(subjects, labels, strict=True)]
+    labels = [
+        "rare" if name == "p3" else label for name, label in zip(subjects, labels, strict=True)
+    ]
     with pytest.raises(InputError, match="all images of the class 'rare' are in fold"):
         split(study_of(labels, subjects))
 

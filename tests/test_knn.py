@@ -88,9 +88,7 @@ def test_merging_parts_is_searching_the_training_set(
     left_out = frozenset(one for one in out if one < parts - 1) or frozenset({0})
     train = ~np.isin(part, sorted(left_out))
     rows = np.flatnonzero(~train)
-    made = knn.vote(
-        knn.neighbours(x, part, knn.GRID[-1]), left_out, rows, y, 3, int(train.sum())
-    )
+    made = knn.vote(knn.neighbours(x, part, knn.GRID[-1]), left_out, rows, y, 3, int(train.sum()))
     assert len(made) == sum(k <= train.sum() for k in knn.GRID)
     for one in made:
         wanted = share_of_votes(x[train], y[train], x[rows], int(one.value), 3)

@@ -246,4 +246,6 @@ def test_log_loss_is_scikit_learns_and_clips_a_class_never_seen() -> None:
     assert log_loss(scores + 500, y) == pytest.approx(log_loss(scores, y), rel=1e-3)
     scores[:, 2] = -np.inf
     assert log_loss(scores[:3], np.array([2, 2, 2])) == pytest.approx(-np.log(1e-15))
-    assert log_loss(np.zeros((2, 5), dtype=np.float32), np.array([0, 3])) == pytest.approx(np.log(5))
+    assert log_loss(np.zeros((2, 5), dtype=np.float32), np.array([0, 3])) == pytest.approx(
+        np.log(5)
+    )

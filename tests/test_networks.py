@@ -225,7 +225,9 @@ def test_a_network_is_that_of_its_prototxt(tmp_path: Path, name: str) -> None:
     zeros = {key: torch.zeros((), dtype=torch.int64) for key in counted}
     theirs.load_state_dict({**tensors, **zeros}, assign=True)
     modules = dict(ours.named_modules())
-    image = 50 * torch.randn(1, 3, side, side)
+    image = 50 * torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(2))
+    if "senet" in name:  # its gates make the most of the last bits
+        ours, theirs, image = ours.double(), theirs.double(), image.double()
     mine = read_at({key: modules[module] for key, module in card.layers.items()}, ours, image)
     blobs = {key.replace("/", "."): module for key, module in theirs.named_children()}
     published = read_at({key: blobs[key] for key in card.layers}, theirs, image)
@@ -235,8 +237,7 @@ def test_a_network_is_that_of_its_prototxt(tmp_path: Path, name: str) -> None:
         assert mine[key].flatten(1).shape == published[key].flatten(1).shape, key
         scale = published[key].abs().max()
         assert scale > 0
-        # The gates of the SENet make the most of the last bits.
-        assert (mine[key].flatten() - published[key].flatten()).abs().max() < 1e-4 * scale, key
+        assert (mine[key].flatten() - published[key].flatten()).abs().max() < 1e-5 * scale, key
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 import typer
-from cli.app import app
 from typer.testing import CliRunner
+
+from cli.app import app
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"

@@ -77,9 +77,7 @@ def scores(
     method: str, x: NDArray[np.float32], y: Ints, other: NDArray[np.float32], cs: list[float]
 ) -> NDArray[np.float32]:
     """Scores of other rows at every C, `(points, rows, K)`; the features are taken as they are."""
-    prepared = prepare(
-        torch.from_numpy(x), torch.from_numpy(other), "none", centre=method != "svm"
-    )
+    prepared = prepare(torch.from_numpy(x), torch.from_numpy(other), "none", centre=method != "svm")
     found = fit_linear(method, prepared, y, int(y.max()) + 1, cs, relative=False)
     assert all(scored.converged for scored in found)
     return np.stack([scored.scores for scored in found])
@@ -174,9 +172,7 @@ def test_the_order_of_rows_does_not_matter(method: str, classes: int, dim: int) 
     x, y, other = noise(120, dim, classes)
     order = np.random.default_rng(1).permutation(len(x))
     cs = grid_of(x, GRID[::3])
-    assert_close(
-        scores(method, x, y, other, cs), scores(method, x[order], y[order], other, cs)
-    )
+    assert_close(scores(method, x, y, other, cs), scores(method, x[order], y[order], other, cs))
 
 
 @pytest.mark.parametrize(("method", "classes", "dim"), LAWS)
@@ -295,6 +291,7 @@ def test_a_search_cut_short_says_how_far_it_came() -> None:
     assert bool((whole.gap <= 1e-4).all())
 
 
+@pytest.mark.filterwarnings("ignore:.*failed to converge")
 @pytest.mark.parametrize("solver", ["grid", "sklearn"])
 @pytest.mark.parametrize("method", ["logistic", "svm"])
 def test_what_did_not_converge_is_marked(
@@ -303,9 +300,7 @@ def test_what_did_not_converge_is_marked(
     monkeypatch.setattr(probe.linear, "solve", partial(solve, max_iter=2))
     monkeypatch.setattr(probe.linear, "_MAX_ITER", 2)
     x, y = problem(1_000, 15, 8, 1.0)
-    prepared = prepare(
-        torch.from_numpy(x), torch.from_numpy(x[:5]), "none", centre=method != "svm"
-    )
+    prepared = prepare(torch.from_numpy(x), torch.from_numpy(x[:5]), "none", centre=method != "svm")
     found = fit_linear(method, prepared, y, 8, grid_of(x)[-3:], relative=False, solver=solver)
     assert [scored.converged for scored in found] == [False] * 3
 

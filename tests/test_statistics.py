@@ -33,9 +33,7 @@ def student(effective: float) -> float:
     groups=st.lists(st.integers(1, 9), min_size=2, max_size=25),
     seed=st.integers(0, 2**16),
 )
-def test_the_error_is_that_of_leaving_out_a_subject_at_a_time(
-    groups: list[int], seed: int
-) -> None:
+def test_the_error_is_that_of_leaving_out_a_subject_at_a_time(groups: list[int], seed: int) -> None:
     drawn = np.random.default_rng(seed)
     subjects = drawn.permutation(np.repeat(np.arange(len(groups)) * 7, groups))
     values = drawn.normal(size=len(subjects))
@@ -228,9 +226,7 @@ def coverage(sizes: Sizes, rate: float, studies: int, seed: int = 0) -> float:
     return held / studies
 
 
-def two_methods(
-    rng: np.random.Generator, sizes: Ints, rate: float
-) -> tuple[Floats, Ints]:
+def two_methods(rng: np.random.Generator, sizes: Ints, rate: float) -> tuple[Floats, Ints]:
     """Differences between two methods equally good, which agree on subjects and on most images."""
     spread = 4.0
     own = rng.beta(rate * spread, (1 - rate) * spread, len(sizes))

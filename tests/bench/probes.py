@@ -82,7 +82,7 @@ def sampled(
         if method == "svm":
             made = solve(
                 axes,
-                lambda q: squared_hinge_loss(signs[:, q % classes]),
+                lambda q, signs=signs: squared_hinge_loss(signs[:, q % classes]),
                 torch.full((classes,), c, dtype=torch.float64),
                 1,
                 penalise_bias=True,
@@ -90,7 +90,7 @@ def sampled(
         else:
             made = solve(
                 axes,
-                lambda q: softmax_loss(labels, classes),
+                lambda q, labels=labels: softmax_loss(labels, classes),
                 torch.tensor([c], dtype=torch.float64),
                 classes,
                 penalise_bias=False,
