@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -178,7 +179,7 @@ def save(study: Study) -> None:
     text = io.StringIO()
     returns = any("\r" in cell for values in study.columns.values() for cell in values)
     # Python's writer leaves a bare carriage return unquoted, and its reader ends the line there.
-    quoting = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
     writer = csv.writer(text, lineterminator="\n", quoting=quoting)
     writer.writerow(study.columns)
     writer.writerows(zip(*study.columns.values(), strict=True))
