@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import backbones, demo, doctor, extract, fit, study
+from cli import backbones, demo, doctor, extract, fit, study, weights
 from features.errors import InputError, Stopped
 
 
@@ -85,6 +85,7 @@ def main_options(
 app.command("demo")(demo.demo)
 app.command("backbones")(backbones.backbones)
 app.command("layers")(backbones.layers)
+app.add_typer(weights.app, name="weights")
 app.command("extract")(extract.extract)
 app.command("import")(extract.import_)
 app.command("fit")(fit.fit)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import nn
 
@@ -11,6 +12,7 @@ from features import weights as weights_files
 from features.card import Card, Input, find, nearest
 from features.errors import InputError
 from features.network import build, published_input
+from features.preprocess import mean_of
 from features.trace import Fired, Trace, trace
 
 # Modules that only pass their input on at test time; nobody asks for their output.
@@ -117,12 +119,31 @@ def load(
         random_name = f"{card.name}@random" + (f"-{seed}" if seed else "")
         model = build(card, seed=seed, random=True)
         return Backbone(random_name, "none", architecture, model, None, seed)
-    file = weights_files.locate(card, weights, announce)
-    model = build(card)
-    tensors = weights_files.read(file.path)
-    unused = weights_files.load(model, tensors, card, architecture.traced, file.path)
-    full_name = card.name if file.published else f"{card.name}@{file.path.stem}"
-    return Backbone(full_name, card.domain, architecture, model, file, seed, tuple(unused))
+    target = weights_files.Target(card, build(card), architecture.traced, architecture.input)
+    file = weights_files.locate(target, weights, announce)
+    found = weights_files.fitted(file, target)
+    target.model.load_state_dict(found.state, strict=False)
+    architecture = replace(architecture, input=weights_files.input_of(file, architecture.input))
+    mean_of(architecture.input)  # a mean image that cannot be used is told before any work
+    full_name = card.name if file.published else f"{card.name}@{Path(file.source).stem}"
+    return Backbone(
+        full_name, card.domain, architecture, target.model, file, seed, tuple(found.unused)
+    )
+
+
+def target_of(name: str) -> weights_files.Target:
+    """The network of a backbone as weights for it are held against.
+
+    Raises:
+        InputError: There is no such card, or its network cannot be built.
+    """
+    card = find(name)
+    architecture = architecture_of(card)
+    try:
+        model = build(card, device="meta")
+    except Exception:  # as in architecture_of
+        model = build(card)
+    return weights_files.Target(card, model, architecture.traced, architecture.input)
 
 
 def choose(architecture: Architecture, asked: tuple[str, ...]) -> tuple[Layer, ...]:

@@ -33,8 +33,8 @@ class Input:
     channel_order: str = "rgb"
     scale: float = 1.0
     """Pixels are mapped from 0..255 to 0..scale."""
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    """Subtracted after scaling, in `channel_order`."""
+    mean: tuple[float, ...] | str = (0.0, 0.0, 0.0)
+    """Subtracted after scaling, in `channel_order`: a number per channel, or a mean image's path."""
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
 
 
@@ -48,7 +48,20 @@ class WeightsEntry:
     sha256: str | None = None
     sha1: str | None = None
     md5: str | None = None
+    git_sha1: str | None = None
+    """As `git hash-object` tells it."""
+    channel_order: str | None = None
+    """Of this file, where it differs from the input's; `mean` is then in this order too."""
+    mean: tuple[float, ...] | str | None = None
+    flatten: str | None = None
+    """How a matrix that reads a map runs through it: `chw` or `hwc`; None: as its format does."""
     note: str | None = None
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """The published ones, by kind."""
+        kinds = ("sha256", "sha1", "md5", "git_sha1")
+        return {kind: digest for kind in kinds if (digest := getattr(self, kind))}
 
 
 @dataclass(frozen=True)
@@ -135,7 +148,7 @@ def read_file(path: Path) -> Card:
     source = _Source(path, text)
     values = source.check(raw, Card, "", skip=("file",))
     if "input" in raw:
-        values["input"] = Input(**source.check(raw["input"], Input, "[input] "))
+        values["input"] = Input(**source.from_here(source.check(raw["input"], Input, "[input] ")))
     if "layers" in raw:
         if not isinstance(raw["layers"], dict):
             source.refuse("layers", '[layers] must be a table of NAME = "MODULE".')
@@ -150,7 +163,7 @@ def read_file(path: Path) -> Card:
         if not isinstance(raw["weights"], list):
             source.refuse("weights", "weights are [[weights]] tables, with two brackets.")
         values["weights"] = tuple(
-            WeightsEntry(**source.check(entry, WeightsEntry, "[[weights]] "))
+            WeightsEntry(**source.from_here(source.check(entry, WeightsEntry, "[[weights]] ")))
             for entry in raw["weights"]
         )
     card = Card(**values, file=path)
@@ -162,20 +175,43 @@ def _check_values(card: Card, source: _Source) -> None:
     if card.input is not None:
         if card.input.interpolation not in ("bilinear", "bicubic"):
             source.refuse("interpolation", "interpolation is bilinear or bicubic.")
-        if sorted(card.input.channel_order) != ["b", "g", "r"]:
-            source.refuse("channel_order", "channel_order is rgb or bgr.")
-        for key in ("mean", "std"):
-            if len(getattr(card.input, key)) != 3:
-                source.refuse(key, f"{key} is three numbers, one per channel.")
+        _check_order(card.input.channel_order, source)
+        _check_mean(card.input.mean, source)
+        if len(card.input.std) != 3:
+            source.refuse("std", "std is three numbers, one per channel.")
     for entry in card.weights:
+        _check_conventions(card, entry, source)
         if entry.format is not None and entry.format not in FORMATS:
             source.refuse(
                 "format", f"unknown format {entry.format}; {nearest(entry.format, FORMATS)}"
             )
         if (entry.path is None) == (entry.url is None):
-            if entry.path is None and (entry.sha256 or entry.sha1 or entry.md5):
-                continue  # a file the user brings, known by its checksum
+            if entry.path is None and (entry.checksums or entry.format):
+                continue  # a file the user brings, known by its checksum or else by its format
             source.refuse("weights", "[[weights]] needs a path, a url or a checksum.")
+
+
+def _check_conventions(card: Card, entry: WeightsEntry, source: _Source) -> None:
+    if entry.flatten not in (None, "chw", "hwc"):
+        source.refuse("flatten", "flatten is chw or hwc.")
+    if entry.channel_order is not None:
+        _check_order(entry.channel_order, source)
+    if entry.mean is None:
+        return
+    _check_mean(entry.mean, source)
+    own = card.input.channel_order if card.input else "rgb"
+    if isinstance(entry.mean, str) and entry.channel_order not in (None, own):
+        source.refuse("mean", f"a mean image has the channel order of [input], {own}.")
+
+
+def _check_order(order: str, source: _Source) -> None:
+    if sorted(order) != ["b", "g", "r"]:
+        source.refuse("channel_order", "channel_order is rgb or bgr.")
+
+
+def _check_mean(mean: tuple[float, ...] | str, source: _Source) -> None:
+    if not isinstance(mean, str) and len(mean) != 3:
+        source.refuse("mean", "mean is three numbers, one per channel.")
 
 
 @dataclass(frozen=True)
@@ -208,6 +244,12 @@ class _Source:
             values[key] = self._typed(key, value, types[key], table)
         return values
 
+    def from_here(self, values: dict[str, Any]) -> dict[str, Any]:
+        """The same values, the path of a mean image made whole: it starts from the card's folder."""
+        if isinstance(values.get("mean"), str):
+            return {**values, "mean": str(self.path.parent / values["mean"])}
+        return values
+
     def _typed(self, key: str, value: object, wanted: Any, table: str) -> object:
         value = tuple(value) if isinstance(value, list) else value
         for option in get_args(wanted) if _is_union(wanted) else (wanted,):
@@ -238,7 +280,8 @@ def _words(key: str, wanted: Any) -> str:
         return "[height, width] in pixels" + (" or one number" if key == "resize" else "")
     text = str(wanted)
     if text.startswith("tuple") or "tuple" in text:
-        return "a list of numbers" if "float" in text else "a list of words in quotes"
+        numbers = "a list of numbers" + (" or a path in quotes" if "str" in text else "")
+        return numbers if "float" in text else "a list of words in quotes"
     if "Mapping" in text:
         return "a table { key = value }"
     return "a number" if wanted in (int, float) else "a text in quotes"

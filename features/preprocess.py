@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,6 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from features.card import Input
+from features.errors import InputError
+from features.formats import meanimage
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -17,13 +22,13 @@ def to_pixels(image: Image.Image, wanted: Input) -> npt.NDArray[np.uint8]:
     """Resize and centre-crop an RGB image to `(3, h, w)`, channels still in RGB.
 
     The filter is Pillow's, which smooths when it shrinks ("antialiased"); the offset of the crop is
-    rounded as torchvision rounds it.
+    rounded as torchvision rounds it, or as Caffe does where a mean image is subtracted.
     """
     height, width = wanted.size
     size = _resized(image.size, wanted)
     if image.size != size:
         image = image.resize(size, _FILTERS[wanted.interpolation])
-    left, top = round((image.width - width) / 2.0), round((image.height - height) / 2.0)
+    left, top = _offset(image.width - width, wanted), _offset(image.height - height, wanted)
     if (left, top) != (0, 0) or image.size != (width, height):
         image = image.crop((left, top, left + width, top + height))
     return np.asarray(image).transpose(2, 0, 1)
@@ -34,9 +39,32 @@ def normalise(pixels: Tensor, wanted: Input) -> Tensor:
     x = pixels.to(torch.float32)
     if wanted.channel_order != "rgb":
         x = x[:, ["rgb".index(c) for c in wanted.channel_order]]
-    mean = torch.tensor(wanted.mean, device=x.device).view(1, 3, 1, 1)
+    mean = mean_of(wanted).to(x.device)
     std = torch.tensor(wanted.std, device=x.device).view(1, 3, 1, 1)
     return (x * (wanted.scale / 255.0) - mean) / std
+
+
+def mean_of(wanted: Input) -> Tensor:
+    """What is subtracted: `(1, 3, 1, 1)`, or `(1, 3, h, w)`, a mean image where the crop lies.
+
+    Raises:
+        InputError: The mean image is missing, or has another size than the images have.
+    """
+    if not isinstance(wanted.mean, str):
+        return torch.tensor(wanted.mean).view(1, 3, 1, 1)
+    image = meanimage.read(Path(wanted.mean))
+    height, width = wanted.size
+    resize = wanted.resize if wanted.resize is not None else wanted.size
+    rows, columns = image.shape[1:]
+    if (rows, columns) == wanted.size:
+        return image[None]
+    if (rows, columns) != resize:
+        raise InputError(
+            f"{wanted.mean}: the mean image is {rows} x {columns}, and neither the resized image "
+            "nor its crop has this size; mend size and resize under [input]."
+        )
+    top, left = _offset(rows - height, wanted), _offset(columns - width, wanted)
+    return image[None, :, top : top + height, left : left + width]
 
 
 def describe(wanted: Input) -> str:
@@ -47,8 +75,20 @@ def describe(wanted: Input) -> str:
     return (
         f"EXIF orientation applied, RGB, resized to {to} ({wanted.interpolation}, antialiased), "
         f"centre crop {height} x {width} (height x width), channels {wanted.channel_order.upper()}, "
-        f"pixels 0..{wanted.scale:.9g}, minus {list(wanted.mean)}, divided by {list(wanted.std)}"
+        f"pixels 0..{wanted.scale:.9g}, minus {_mean_in_words(wanted)}, divided by {list(wanted.std)}"
     )
+
+
+def _mean_in_words(wanted: Input) -> str:
+    if not isinstance(wanted.mean, str):
+        return str(list(wanted.mean))
+    digest = hashlib.sha256(Path(wanted.mean).read_bytes()).hexdigest()
+    return f"the mean image {Path(wanted.mean).name} (sha256 {digest[:12]}) at the crop's place"
+
+
+def _offset(room: int, wanted: Input) -> int:
+    """Where the centre crop begins, `room` being what the image has more than the crop."""
+    return room // 2 if isinstance(wanted.mean, str) else round(room / 2.0)
 
 
 def _resized(size: tuple[int, int], wanted: Input) -> tuple[int, int]:

@@ -271,6 +271,25 @@ def test_lrn_equals_its_formula(tmp_path: Path) -> None:
     torch.testing.assert_close(ours, x / (1 + 0.6 / 9 * sums) ** 0.4)  # Caffe ignores k here
 
 
+@pytest.mark.parametrize(
+    ("axes", "sides", "shape"),
+    [
+        ("num_axes: 0", (1,), (1, 1, 1)),
+        ("axis: 2 num_axes: 1", (4,), (1, 4, 1)),
+        ("axis: 1 num_axes: -1", (3, 4, 5), (3, 4, 5)),
+    ],
+)
+def test_a_scale_covers_the_axes_it_says(
+    tmp_path: Path, axes: str, sides: tuple[int, ...], shape: tuple[int, ...]
+) -> None:
+    text = image(1, 3, 4, 5) + layer("Scale", f"scale_param {{ {axes} bias_term: true }}")
+    net = network(tmp_path, text)
+    factor, summand = torch.randn(sides), torch.randn(sides)
+    net.load_state_dict({"x.weight": factor, "x.bias": summand})
+    x = torch.randn(2, 3, 4, 5)
+    torch.testing.assert_close(net(x), x * factor.reshape(shape) + summand.reshape(shape))
+
+
 def test_layers_with_two_inputs_and_slices(tmp_path: Path) -> None:
     gate = layer("Pooling", "pooling_param { pool: AVE global_pooling: true }", top="pool")
     gate += layer("Flatten", bottoms=["pool"], top="gate")

@@ -61,6 +61,12 @@ def test_numbers_are_read_however_they_are_packed(tmp_path: Path) -> None:
         assert tensor.dtype == torch.float32
 
 
+def test_a_single_number_has_one_side(tmp_path: Path) -> None:
+    path = tmp_path / "x.caffemodel"
+    path.write_bytes(one_layer(field(7, 2, b"") + field(5, 2, np.float32(3).tobytes())))
+    assert read_caffemodel(path)["fc"][0].tolist() == [3.0]
+
+
 @pytest.mark.parametrize(
     ("raw", "said"),
     [

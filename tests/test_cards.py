@@ -66,7 +66,7 @@ def test_every_shipped_card_is_found_by_its_name() -> None:
         ("size = [8, 8]", "size = [8, 8, 3]", 6, "is not [height, width] in pixels."),
         ("size = [8, 8]", "size = [8.5, 8]", 6, "is not [height, width] in pixels."),
         ("scale = 255.0", "scale = true", 7, "scale = True is not a number."),
-        ("scale = 255.0", 'mean = "grey"', 7, "is not a list of numbers."),
+        ("scale = 255.0", "mean = [true]", 7, "is not a list of numbers or a path in quotes."),
         ("scale = 255.0", "mean = [1.0, 2.0]", 7, "mean is three numbers, one per channel."),
         ("scale = 255.0", "std = [1]", 7, "std is three numbers, one per channel."),
         ("scale = 255.0", 'resize = "8"', 7, "pixels or one number."),

@@ -12,9 +12,11 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from features import weights as weights_files
-from features.backbone import Backbone, describe, load
-from features.card import find, shipped
+from features.backbone import Backbone, load, target_of
+from features.card import WeightsEntry, find, shipped
 from features.errors import InputError
+from features.formats.blobs import Blobs
+from features.weights.fit import fit
 
 TinyCard = Callable[..., Path]
 
@@ -91,15 +93,25 @@ def test_blobs_named_by_the_cards_layers_load(tiny_card: TinyCard, tmp_path: Pat
 
 
 def test_vggface_blobs_find_their_modules(tmp_path: Path) -> None:
-    architecture = describe("vggface")
+    target = target_of("vggface")
+    layers = [layer for layer in find("vggface").layers or () if not layer.startswith("pool")]
+    modules = [
+        name.removesuffix(".weight") for name in target.model.state_dict() if "weight" in name
+    ]
+    expected = dict(zip(modules, layers, strict=True))
     blobs = {
-        f"{layer}.weight": torch.tensor(i) for i, layer in enumerate(find("vggface").layers or ())
+        f"{layer}.{part}": torch.tensor(float(i)).expand(
+            target.model.state_dict()[f"{module}.{part}"].shape
+        )
+        for i, (module, layer) in enumerate(expected.items())
+        for part in ("weight", "bias")
     }
-    renamed = weights_files._by_module(blobs, architecture.card, architecture.traced)
-    assert {"features.0.weight", "features.28.weight", "classifier.0.weight"} <= set(renamed)
-    order = list(find("vggface").layers or ())
-    assert renamed["classifier.0.weight"] == order.index("fc6")
-    assert renamed["features.14.weight"] in (order.index("conv3_3"), order.index("pool3"))
+    found = fit(target, Blobs("pytorch", blobs), WeightsEntry(), tmp_path / "any")
+    assert not found.missing + found.mismatched + found.unused
+    for i, module in enumerate(expected):
+        assert (
+            found.state[f"{module}.weight"].unique() == found.state[f"{module}.bias"].unique() == i
+        )
 
 
 def test_numbers_of_another_precision_load(tiny_card: TinyCard, tmp_path: Path) -> None:
@@ -193,10 +205,10 @@ def test_a_truncated_file_is_refused(
         (b"<html lang=en>", "a web page, not weights"),
         (b'<?xml version="1.0"?><Error>', "a web page, not weights"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a git-lfs pointer"),
-        (b"Dear user,\nthe weights have moved.\n", "neither a PyTorch nor a safetensors file"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(99), "neither a PyTorch nor a safetensors file"),
-        (b"\xff" * 8 + b"{}", "neither a PyTorch nor a safetensors file"),
-        (b"\0", "neither a PyTorch nor a safetensors file"),
+        (b"Dear user,\nthe weights have moved.\n", "not a file of weights in any format"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "a damaged keras file"),
+        (b"\xff" * 8 + b"{}", "not a file of weights in any format"),
+        (b"\0", "not a file of weights in any format"),
     ],
 )
 def test_what_is_not_weights_is_called_what_it_is(

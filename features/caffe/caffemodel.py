@@ -105,7 +105,12 @@ def _layer(view: memoryview, kind: str, blobs_number: int) -> tuple[str, list[Te
 
 
 def _modern(blob: Tensor, kind: str, index: int) -> Tensor:
-    """`blob` without the leading ones by which old files make four sides of one or two."""
+    """`blob` without the leading ones by which old files make four sides of one or two.
+
+    A single number, which Caffe gives no sides, has one here, as PyTorch's layers have it.
+    """
+    if not blob.dim():
+        return blob.reshape(1)
     if blob.dim() != 4 or (kind in ("Convolution", "Deconvolution") and index == 0):
         return blob
     kept = 2 if kind == "InnerProduct" and index == 0 else 1

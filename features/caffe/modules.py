@@ -101,16 +101,14 @@ class Scale(nn.Module):
     def __init__(self, sides: Sequence[int], after: int, bias: bool) -> None:
         """`sides` are those of the factors, followed by `after` sides of the input."""
         super().__init__()
-        self.after = after
-        self.weight = nn.Parameter(torch.ones(*sides))
-        self.bias = nn.Parameter(torch.zeros(*sides)) if bias else None
+        self.sides = (*sides, *[1] * after)
+        self.weight = nn.Parameter(torch.ones(*sides or (1,)))
+        self.bias = nn.Parameter(torch.zeros(*sides or (1,))) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same."""
-        x = x * self.weight.reshape(*self.weight.shape, *[1] * self.after)
-        if self.bias is None:
-            return x
-        return x + self.bias.reshape(*self.bias.shape, *[1] * self.after)
+        x = x * self.weight.reshape(self.sides)
+        return x if self.bias is None else x + self.bias.reshape(self.sides)
 
 
 class ScaleBy(nn.Module):

@@ -1,0 +1,154 @@
+"""`probe weights`: published weights brought in, listed, checked and taken out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import options, show
+
+if TYPE_CHECKING:
+    from features.weights.add import Added
+    from features.weights.kept import Kept
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Bring in published weights, list, verify and remove them.\n\nExample: probe weights list",
+)
+
+Backbone = Annotated[
+    str, typer.Argument(metavar="BACKBONE", help="A name, card file, torchvision:NAME, timm:NAME.")
+]
+
+
+@app.command("add")
+def add(
+    backbone: Backbone,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Published weights, or an archive with them.")
+    ],
+    member: Annotated[
+        str | None,
+        typer.Option(
+            "--member", metavar="NAME", help="Which file of an archive, where several are weights."
+        ),
+    ] = None,
+    entry: Annotated[
+        int | None,
+        typer.Option(
+            "--entry",
+            metavar="N",
+            help="Which of the card's weights it is, from 1.",
+            show_default="told from checksum, name and format",
+        ),
+    ] = None,
+) -> None:
+    """Bring in a file of published weights, checked and converted once.
+
+    Caffe, MatConvNet, Torch7, Keras, PyTorch, safetensors and npz are told from the bytes; a .tar.gz
+    or .zip is opened. Afterwards `probe extract --backbone BACKBONE` uses it.
+
+    Example: probe weights add vggface vgg-face.mat
+    """
+    from features.backbone import target_of
+    from features.weights.add import add as run
+
+    target = target_of(backbone)
+    _tell(run(target, file, member=member, entry=entry, announce=show.say))
+
+
+@app.command("fetch")
+def fetch(backbone: Backbone) -> None:
+    """Download a backbone's weights from the address in its card, and bring them in.
+
+    An interrupted download goes on where it ended. PROBE_OFFLINE=1 forbids it.
+
+    Example: probe weights fetch alexnet
+    """
+    from features.backbone import target_of
+    from features.weights.add import fetch as run
+
+    target = target_of(backbone)
+    with show.Progress(f"fetching {backbone}", "MB") as progress:
+        found = run(
+            target,
+            announce=show.say,
+            progress=lambda done, total: progress(done // 10**6, total // 10**6),
+        )
+    _tell(found)
+
+
+@app.command("list")
+def list_(json: options.Json = False) -> None:
+    """List the weights that were brought in: format, checksum, licence, size.
+
+    Example: probe weights list
+    """
+    from features.files import words
+    from features.weights.kept import kept
+
+    found = kept()
+    if json:
+        show.put_json(found)
+        return
+    show.put_table(
+        ["backbone", "file", "format", "sha256", "checked", "size", "licence"],
+        [
+            [
+                one.card,
+                one.source,
+                one.format,
+                one.sha256[:12],
+                "verified" if one.verified else "unverified",
+                words(one.path.stat().st_size),
+                one.licence or "not stated",
+            ]
+            for one in found
+        ],
+    )
+
+
+@app.command("verify")
+def verify(json: options.Json = False) -> None:
+    """Read all weights that were brought in again, and hold them against their checksums.
+
+    Ends with 3 if one has changed.
+
+    Example: probe weights verify
+    """
+    from features.weights.kept import kept, verify
+
+    rows = [{"backbone": one.card, "file": one.source, **verify(one)} for one in kept()]
+    if json:
+        show.put_json(rows)
+    else:
+        show.put_table(
+            ["backbone", "file", "state"],
+            [[str(row["backbone"]), str(row["file"]), str(row["state"])] for row in rows],
+        )
+    if not all(row["whole"] for row in rows):
+        raise typer.Exit(3)
+
+
+@app.command("remove")
+def remove(backbone: Backbone) -> None:
+    """Take out the weights that were brought in for a backbone.
+
+    Example: probe weights remove vggface
+    """
+    from features.weights.kept import remove as run
+
+    for one in run(backbone):
+        show.say(f"{backbone}: {one.source} is removed")
+
+
+def _tell(added: Added) -> None:
+    one: Kept = added.kept
+    for note in added.notes:
+        show.say(note)
+    show.say(f"licence: {one.licence or 'not stated'}")
+    state = "converted to" if added.new else "here already,"
+    show.say(f"{one.card}: {one.source} {state} {one.path}; `probe extract` uses it")

@@ -1,0 +1,66 @@
+"""What every reader yields: named tensors in PyTorch's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from features.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MOST = 8 << 30
+"""Bytes: no published file of weights is larger, so a file that claims to be is damaged."""
+
+
+@dataclass(frozen=True)
+class Blobs:
+    """The tensors of one file.
+
+    Filters are `(out, in / groups, height, width)`, matrices `(out, in)`, and names end in `.weight`,
+    `.bias`, `.running_mean`, `.running_var` or, where the file has the square root of variance plus
+    epsilon, `.running_std`.
+    """
+
+    format: str
+    tensors: Mapping[str, Tensor]
+    flatten: str = "chw"
+    """How the columns of a matrix that reads a map run in files of this kind, unless a card says
+    otherwise: channels first or last."""
+    by_order: bool = False
+    """Names of this kind of file are often automatic; the order is that of the network."""
+
+
+def of(file_format: str, path: Path, tensors: Mapping[str, Tensor], **about: object) -> Blobs:
+    """The blobs of a file, less what no network could load.
+
+    Raises:
+        InputError: There are none.
+    """
+    usable = {name: tensor.detach() for name, tensor in tensors.items() if is_plain(tensor)}
+    if not usable:
+        raise InputError(f"{path}: holds no tensors; give a file of weights, such as a state_dict.")
+    return Blobs(file_format, usable, **about)  # type: ignore[arg-type]
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether it is an array of real numbers in memory, not sparse, quantised, nested or absent."""
+    import torch
+
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+        and not tensor.is_nested
+        and not tensor.is_complex()
+    )
+
+
+def because(error: BaseException) -> str:
+    """The first sentence of another library's message, for use inside one of ours."""
+    text = "".join(c if c.isprintable() else " " for c in str(error).strip())
+    first = text.partition(". ")[0].rstrip(". ")[:160]
+    return first or type(error).__name__

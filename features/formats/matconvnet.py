@@ -1,0 +1,96 @@
+"""MatConvNet `.mat`: SimpleNN and DagNN networks, in MATLAB's version 5 or 7.3 files.
+
+Filters are (height, width, in / groups, out), fully connected layers among them. `parse` runs in a
+process of its own (see sandbox.py) and needs no PyTorch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import InputError
+from features.formats import matlab
+from features.formats.sandbox import Part, run
+
+if TYPE_CHECKING:
+    from features.formats.blobs import Blobs
+
+_BATCH_NORM = ("bnorm", "BatchNorm")
+
+
+def read(path: Path) -> Blobs:
+    """The tensors in PyTorch's layout.
+
+    Raises:
+        InputError: The file is damaged, or holds no network of MatConvNet.
+    """
+    import torch
+
+    from features.formats import blobs
+
+    tensors = {
+        f"{layer}.{part}": torch.from_numpy(np.ascontiguousarray(array))
+        for layer, part, array in run("matconvnet", path)
+    }
+    return blobs.of("matconvnet", path, tensors, by_order=True)
+
+
+def parse(path: Path) -> list[Part]:
+    """The arrays of every layer; runs in a process of its own."""
+    with matlab.variables(path) as found:
+        net = found
+        if "net" in found and isinstance(found["net"], dict):
+            net = found["net"]
+        if "layers" not in net:
+            raise InputError("no layers of MatConvNet in it")
+        layers = matlab.elements(net["layers"])
+        values = {
+            str(param["name"]): param["value"] for param in matlab.elements(net.get("params", []))
+        }
+        parts = []
+        for layer in layers:
+            if isinstance(layer, dict) and "name" in layer:
+                parts += _parts(layer, values)
+        return parts
+
+
+def _parts(layer: dict[str, Any], values: dict[str, Any]) -> list[Part]:
+    name, kind = str(layer["name"]), str(layer.get("type", "conv")).rpartition(".")[2]
+    arrays = [
+        *matlab.elements(layer.get("weights", [])),
+        *(layer[key] for key in ("filters", "biases") if key in layer),
+        *(
+            values[str(param)]
+            for param in matlab.elements(layer.get("params", []))
+            if str(param) in values
+        ),
+    ]
+    arrays = [array for array in arrays if isinstance(array, np.ndarray) and array.size]
+    if kind in _BATCH_NORM:
+        return _batch_norm(name, arrays)
+    if not arrays:
+        return []
+    parts = [Part(name, "weight", _filters(arrays[0]))]
+    return parts + [Part(name, "bias", array.ravel()) for array in arrays[1:2]]
+
+
+def _filters(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`(h, w, in, out)`, whose last sides of 1 MATLAB drops, to `(out, in, h, w)`."""
+    array = array.reshape(array.shape + (1,) * (4 - array.ndim))
+    return array.transpose(3, 2, 0, 1)
+
+
+def _batch_norm(name: str, arrays: list[npt.NDArray[Any]]) -> list[Part]:
+    """Gain, bias and moments `(n, 2)`: the mean, and the root of variance plus epsilon."""
+    parts = [
+        Part(name, part, array.ravel())
+        for part, array in zip(("weight", "bias"), arrays, strict=False)
+    ]
+    if len(arrays) > 2 and arrays[2].ndim == 2 and arrays[2].shape[1] == 2:
+        parts.append(Part(name, "running_mean", arrays[2][:, 0]))
+        parts.append(Part(name, "running_std", arrays[2][:, 1]))
+    return parts

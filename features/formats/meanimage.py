@@ -1,0 +1,91 @@
+"""A mean image: what is subtracted from an image pixel by pixel.
+
+Caffe's `.binaryproto`, NumPy's `.npy`, or MATLAB's `.mat`; `(3, h, w)`, or `(h, w, 3)` in the last
+two, its channels in the order that the card says.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import InputError
+from features.formats.sandbox import Part, run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read(path: Path) -> Tensor:
+    """The mean image as `(3, h, w)` float32.
+
+    Raises:
+        InputError: The file is missing, damaged, or not one image of three channels.
+    """
+    if not path.is_file():
+        raise InputError(
+            f"{path}: there is no such mean image; paths start from the card's folder."
+        )
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, _changed: int) -> Tensor:
+    import torch
+
+    with path.open("rb") as file:
+        head = file.read(6)
+    if head == b"\x93NUMPY":
+        arrays = [_npy(path)]
+    elif head.startswith((b"MATLAB", b"\x89HDF")):
+        arrays = [array for _, _, array in run("meanimage", path)]
+    else:
+        from features.caffe import read_binaryproto
+
+        arrays = [read_binaryproto(path).numpy()]
+    found = [image for image in map(_channels_first, arrays) if image is not None]
+    if len(found) != 1 or not np.isfinite(found[0]).all():
+        raise InputError(
+            f"{path}: not one image of three channels; give a mean image of (3, h, w)."
+        )
+    return torch.from_numpy(np.ascontiguousarray(found[0], dtype=np.float32))
+
+
+def parse(path: Path) -> list[Part]:
+    """The images in a MATLAB file, wherever they lie; runs in a process of its own."""
+    from features.formats import matlab
+
+    with matlab.variables(path) as found:
+        return [
+            Part("", "", value) for value in _arrays(found) if _channels_first(value) is not None
+        ]
+
+
+def _arrays(value: Any) -> list[npt.NDArray[Any]]:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [array for element in value for array in _arrays(element)]
+    return [value] if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" else []
+
+
+def _npy(path: Path) -> npt.NDArray[Any]:
+    from features.formats.npz import array_of
+
+    try:
+        with path.open("rb") as file:
+            return array_of(file, path.stat().st_size)
+    except Exception as error:  # NumPy raises many kinds
+        raise InputError(f"{path}: a damaged .npy file; fetch or save it again.") from error
+
+
+def _channels_first(array: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    if array.ndim == 4 and array.shape[0] == 1:
+        array = array[0]
+    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]):
+        return None
+    return array if array.shape[0] == 3 else array.transpose(2, 0, 1)

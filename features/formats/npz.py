@@ -1,0 +1,96 @@
+"""NumPy's `.npz`: arrays by name, in PyTorch's layout or in TensorFlow's.
+
+The names tell the layout. `LAYER.weight`, `LAYER.bias` and the like are PyTorch's. `LAYER_W`,
+`LAYER_b`, `LAYER/kernel` and `LAYER/bias` are TensorFlow's: filters (height, width, in, out) and
+matrices (in, out) that read a map with its channels last.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from features.errors import InputError
+from features.formats import keras
+from features.formats.blobs import MOST, Blobs, because, of
+
+_INFLATION = 100
+
+
+def read(path: Path) -> Blobs:
+    """The tensors in PyTorch's layout.
+
+    Raises:
+        InputError: The file is damaged, or holds Python objects.
+    """
+    try:
+        arrays = _arrays(path)
+    except InputError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise many kinds
+        raise InputError(
+            f"{path}: a damaged .npz file, or one of Python objects ({because(error)}); fetch it "
+            "again, or save plain arrays."
+        ) from error
+    parts = {name: keras.split(name, "_") for name in arrays}
+    if any(part is None for part in parts.values()):
+        tensors = {name.replace("/", "."): _tensor(array) for name, array in arrays.items()}
+        return of("npz", path, tensors)
+    tensors = {}
+    for name, array in arrays.items():
+        layer, part = parts[name] or ("", "")
+        found = keras.arranged(part, array)
+        tensors[f"{layer}.{found[0]}"] = _tensor(found[1])
+    return of("npz", path, tensors, flatten="hwc")
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        total = sum(member.file_size for member in archive.infolist())
+        size = path.stat().st_size
+        if total > min(MOST, max(1 << 26, _INFLATION * size)):
+            raise InputError(
+                f"{path}: would unpack to {total:,} bytes from {size:,}; fetch a sound file."
+            )
+        for member in archive.infolist():
+            with archive.open(member) as file:
+                array = array_of(file, member.file_size)
+            if array.dtype.kind in "fiu":
+                arrays[member.filename.removesuffix(".npy")] = array
+    return arrays
+
+
+def array_of(file: Any, size: int) -> npt.NDArray[Any]:
+    """A `.npy` file of `size` bytes, its header held against them before any memory is taken.
+
+    Raises:
+        ValueError: It is damaged, or holds Python objects.
+    """
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0}
+    read_header = readers.get(version, np.lib.format.read_array_header_2_0)
+    shape, fortran, dtype = read_header(file)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    count = 1
+    for side in shape:
+        count *= int(side)
+    if count < 0 or count * dtype.itemsize > size or len(shape) > 32:
+        raise ValueError(f"an array of shape {shape} is declared in {size} bytes")
+    data = file.read(count * dtype.itemsize)
+    array = np.frombuffer(bytearray(data), dtype=dtype, count=count)
+    return array.reshape(shape, order="F" if fortran else "C")
+
+
+def _tensor(array: npt.NDArray[Any]) -> Tensor:
+    kind = array.dtype.newbyteorder("=")
+    if kind.itemsize > 8:  # long double
+        kind = np.dtype(np.float64)
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=kind))

@@ -1,0 +1,27 @@
+"""Safetensors: a JSON header and bare numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from features.errors import InputError
+from features.formats.blobs import Blobs, because, of
+from features.formats.pytorch import unwrapped
+
+
+def read(path: Path) -> Blobs:
+    """The tensors by their names.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = dict(load_file(path))
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path}: a damaged safetensors file ({because(error)}); fetch it again."
+        ) from error
+    return of("safetensors", path, unwrapped(tensors))

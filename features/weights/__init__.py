@@ -1,0 +1,19 @@
+"""Weights: found, fetched or brought, checked, fitted to a network, and kept converted.
+
+Read `locate.py` first, then `fit.py`. What is kept lies in `$PROBE_HOME/weights/` (`kept.py`).
+"""
+
+from features.weights.entries import WeightsFile, entries_of, sha256_of
+from features.weights.fit import Target
+from features.weights.locate import fitted, here, input_of, locate
+
+__all__ = [
+    "Target",
+    "WeightsFile",
+    "entries_of",
+    "fitted",
+    "here",
+    "input_of",
+    "locate",
+    "sha256_of",
+]

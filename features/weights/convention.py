@@ -1,0 +1,99 @@
+"""The conventions in which files of one network differ: channel order, mean, flatten order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from features.card import Card, Input, WeightsEntry
+from features.errors import InputError
+from features.trace import Trace
+
+
+def input_for(entry: WeightsEntry, wanted: Input) -> Input:
+    """The preprocessing that belongs to a file: [input]'s, with the file's own mean if it has one.
+
+    The bias of the first convolution could not take up the difference: at the border the
+    convolution reads zeros, from which no mean was subtracted.
+    """
+    if entry.mean is None:
+        return wanted
+    if isinstance(entry.mean, str):
+        return replace(wanted, mean=entry.mean)
+    order = entry.channel_order or wanted.channel_order
+    mean = tuple(entry.mean[order.index(channel)] for channel in wanted.channel_order)
+    return replace(wanted, mean=mean)
+
+
+def in_channel_order(
+    state: Mapping[str, Tensor],
+    entry: WeightsEntry,
+    card: Card,
+    model: nn.Module,
+    traced: Trace,
+    wanted: Input,
+) -> dict[str, Tensor]:
+    """The same weights for a network that is fed the channels in the card's own order.
+
+    Raises:
+        InputError: The network does not begin with an ordinary convolution of three channels.
+    """
+    order = entry.channel_order
+    if order is None or order == wanted.channel_order:
+        return dict(state)
+    turn = torch.tensor([order.index(channel) for channel in wanted.channel_order])
+    modules = dict(model.named_modules())
+    turned, first = dict(state), False
+    for name, fired in traced.fired.items():
+        module, weight = modules[name], f"{name}.weight"
+        if isinstance(module, nn.Conv2d) and fired.weight_layers == 1 and module.in_channels == 3:
+            first = module.groups == 1
+            turned[weight] = state[weight][:, turn]
+        elif fired.leaf and fired.weight_layers == 0:  # a normalisation of the image itself
+            for own in _names(module):
+                tensor = state.get(f"{name}.{own}")
+                if tensor is not None and tensor.shape[:1] == (3,):
+                    turned[f"{name}.{own}"] = tensor[turn]
+    if not first:
+        raise InputError(
+            f"{card.line('channel_order')}: the file has its channels as {order.upper()}, and "
+            f"{card.network} does not begin with a convolution of three channels that could be put "
+            f"in the order {wanted.channel_order.upper()}; give [input] the file's channel_order."
+        )
+    return turned
+
+
+def map_before(name: str, model: nn.Module, traced: Trace) -> tuple[int, int, int] | None:
+    """The map `(channels, height, width)` that a fully connected layer reads flattened, if it does.
+
+    Between the two lie at most modules that keep the number of values: flatten, dropout, ReLU.
+    """
+    modules = dict(model.named_modules())
+    if name not in traced.fired or not is_full(modules[name]):
+        return None
+    width = modules[name].weight.shape[1]
+    assert isinstance(width, int)
+    before = [f for f in traced.fired.values() if f.order < traced.fired[name].order]
+    for fired in reversed(before):
+        if len(fired.shape) == 3 and prod(fired.shape) == width:
+            channels, rows, columns = fired.shape
+            return channels, rows, columns
+        if prod(fired.shape) != width or (fired.leaf and _names(modules[fired.module])):
+            return None
+    return None
+
+
+def is_full(module: nn.Module) -> bool:
+    """Whether it is a fully connected layer: its weight is a matrix `(out, in)`."""
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, Tensor) and weight.dim() == 2
+
+
+def _names(module: nn.Module) -> list[str]:
+    """Of its own parameters and buffers, those of its parts left out."""
+    own = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+    return [name for name, _ in own]

@@ -1,0 +1,142 @@
+"""Which of a card's weights entries a file is, by its checksum or else by its name and format."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+from features.card import Card, WeightsEntry
+from features.errors import InputError
+from features.network import torchvision_weights
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights on this machine and what is known of it."""
+
+    path: Path
+    sha256: str
+    """Of the file as it was published or brought, before any conversion."""
+    published: bool
+    """Whether the card names it, by checksum, path or url."""
+    verified: bool
+    """Whether it matched a published checksum."""
+    source: str
+    """The name it was published or brought under."""
+    entry: WeightsEntry
+    """What the card says of it; empty if the card does not know it."""
+    kept: bool = False
+    """Whether `path` is the converted copy."""
+
+
+@dataclass(frozen=True)
+class Digests:
+    """The checksums of a file by kind, as `WeightsEntry` names them."""
+
+    by_kind: dict[str, str]
+
+    @property
+    def sha256(self) -> str:
+        """The one that every file is known by."""
+        return self.by_kind["sha256"]
+
+    def meet(self, entry: WeightsEntry) -> bool | None:
+        """Whether the file is the published one; None if no checksum is published."""
+        wanted = entry.checksums
+        if wanted:
+            return all(self.by_kind[kind] == digest.lower() for kind, digest in wanted.items())
+        short = hash_in_name(entry)
+        return None if short is None else self.sha256.startswith(short)
+
+
+def entries_of(card: Card) -> tuple[WeightsEntry, ...]:
+    """The card's weights entries, or else torchvision's own for a network of torchvision."""
+    kind, _, name = card.network.partition(":")
+    if card.weights or kind != "torchvision":
+        return card.weights
+    weights = torchvision_weights(name)
+    return () if weights is None else (WeightsEntry(url=weights.url, format="pytorch"),)
+
+
+def digests_of(path: Path) -> Digests:
+    """All the checksums of a file that a card can give."""
+    size = path.stat().st_size
+    git = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    kinds = {
+        "sha256": hashlib.sha256(),
+        "sha1": hashlib.sha1(usedforsecurity=False),
+        "md5": hashlib.md5(usedforsecurity=False),
+        "git_sha1": git,
+    }
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            for running in kinds.values():
+                running.update(block)
+    return Digests({kind: running.hexdigest() for kind, running in kinds.items()})
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_in_name(entry: WeightsEntry) -> str | None:
+    """Torchvision's published names end in the first eight digits of the SHA-256."""
+    stem = Path(urlparse(entry.url or "").path).stem
+    tail = stem.rpartition("-")[2]
+    is_hash = len(tail) == 8 and all(c in "0123456789abcdef" for c in tail)
+    return tail if is_hash and "-" in stem else None
+
+
+def name_of(entry: WeightsEntry) -> str:
+    """The file's published name, empty if the card gives none."""
+    return Path(urlparse(entry.url or entry.path or "").path).name
+
+
+def by_checksum(entries: Sequence[WeightsEntry], digests: Digests) -> int | None:
+    """The number of the entry whose published checksum the file has."""
+    return next((i for i, entry in enumerate(entries) if digests.meet(entry)), None)
+
+
+def by_likeness(
+    card: Card,
+    entries: Sequence[WeightsEntry],
+    among: Sequence[int],
+    shown: str,
+    name: str,
+    file_format: str,
+) -> int | None:
+    """The number of the entry, `among` some, that a file of this name and format must be, if any.
+
+    Raises:
+        InputError: There are several, and they differ in what they say of the file.
+    """
+    fits = [i for i in among if entries[i].format in (None, file_format)]
+    named = [i for i in fits if name_of(entries[i]) == name]
+    fits = named or fits
+    if len({_conventions(entries[i]) for i in fits}) > 1:
+        listed = "; ".join(f"{i + 1}: {in_words(entries[i])}" for i in fits)
+        raise InputError(
+            f"{shown}: may be several of the weights that {card.name}'s card lists ({listed}), "
+            f"whose conventions differ; say which: `probe weights add {card.name} FILE --entry N`."
+        )
+    return fits[0] if fits else None
+
+
+def in_words(entry: WeightsEntry) -> str:
+    """What the card says of a file, in a few words."""
+    words = [name_of(entry), entry.format or "", entry.note or ""]
+    words += [f"{entry.channel_order.upper()} channels"] if entry.channel_order else []
+    words += [f"mean {entry.mean}"] if entry.mean else []
+    words += [f"flatten {entry.flatten}"] if entry.flatten else []
+    return ", ".join(word for word in words if word) or "a file without a name"
+
+
+def _conventions(entry: WeightsEntry) -> tuple[object, ...]:
+    return entry.channel_order, entry.mean, entry.flatten

@@ -1,0 +1,144 @@
+"""The weights of a backbone on this machine, and the tensors in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from features.card import Card, Input, WeightsEntry
+from features.errors import InputError
+from features.formats.recognise import read, recognise
+from features.weights import kept as keeping
+from features.weights.add import fetch
+from features.weights.convention import input_for
+from features.weights.entries import (
+    WeightsFile,
+    by_checksum,
+    by_likeness,
+    digests_of,
+    entries_of,
+)
+from features.weights.fit import Fitted, Target, fit, refuse_misfit
+from features.weights.kept import Kept, kept_as
+
+
+def locate(
+    target: Target, given: str | None, announce: Callable[[str], None] = lambda _: None
+) -> WeightsFile:
+    """The weights to use: the file `given`, else the card's own, fetched if they are not here.
+
+    Raises:
+        InputError: The file does not exist, fails its checksum, or cannot be had here.
+    """
+    card = target.card
+    if given is not None:
+        file = Path(given)
+        if not file.is_file():
+            raise InputError(
+                f"{given}: there is no such weights file; give a path, or --weights random."
+            )
+        return _given(card, file)
+    entries = entries_of(card)
+    for entry in entries:
+        path = path_of(card, entry)
+        if path is not None and path.is_file():
+            return _own(card, path, entry)
+        found = kept_as(card, entry)
+        if found is not None:
+            return as_file(found, entry)
+    found = kept_as(card, WeightsEntry())
+    if found is not None:
+        return as_file(found, WeightsEntry())
+    for damaged in (one for one in keeping.kept(card.name) if not one.recipe):
+        keeping.read(damaged.path)  # says so, instead of fetching anew in silence
+    for entry in entries:
+        if entry.url is not None:
+            added = fetch(target, entry, announce=announce)
+            for note in added.notes:
+                announce(note)
+            return as_file(added.kept, entry)
+    why = (
+        "its card has changed since its weights were added"
+        if keeping.kept(card.name)
+        else "its weights cannot be fetched, since nobody publishes them under a licence and address "
+        "that allow it"
+    )
+    raise InputError(
+        f"{card.name}: {why}; bring the file with `probe weights add {card.name} FILE`, give it as "
+        "--weights FILE, or use --weights random."
+    )
+
+
+def here(card: Card) -> bool:
+    """Whether weights of the card's own are on this machine."""
+    entries = entries_of(card)
+    paths = [path_of(card, entry) for entry in entries]
+    return any(path is not None and path.is_file() for path in paths) or any(
+        kept_as(card, entry) for entry in (*entries, WeightsEntry())
+    )
+
+
+def fitted(file: WeightsFile, target: Target) -> Fitted:
+    """The tensors that the network loads.
+
+    Raises:
+        InputError: The file is damaged, or belongs to another network.
+    """
+    if file.kept:
+        found = Fitted(keeping.read(file.path))
+        shapes = {name: tensor.shape for name, tensor in target.model.state_dict().items()}
+        found.missing = [
+            n for n in shapes if n not in found.state and not n.endswith("num_batches_tracked")
+        ]
+        found.mismatched = [n for n, t in found.state.items() if shapes.get(n) != t.shape]
+    else:
+        found = fit(target, read(file.path, file.entry.format), file.entry, file.path)
+    refuse_misfit(found, target, file.path)
+    return found
+
+
+def input_of(file: WeightsFile, wanted: Input) -> Input:
+    """The preprocessing that belongs to these weights."""
+    return input_for(file.entry, wanted)
+
+
+def path_of(card: Card, entry: WeightsEntry) -> Path | None:
+    """Where an entry's file lies, if the card says so."""
+    if entry.path is None:
+        return None
+    return (card.file.parent if card.file else Path()) / entry.path
+
+
+def as_file(found: Kept, entry: WeightsEntry) -> WeightsFile:
+    """A converted file as weights to load."""
+    return WeightsFile(
+        found.path, found.sha256, found.published, found.verified, found.source, entry, kept=True
+    )
+
+
+def _given(card: Card, path: Path) -> WeightsFile:
+    """A file that the user names: known by its checksum, else read as others of its format are."""
+    entries, digests = entries_of(card), digests_of(path)
+    known = by_checksum(entries, digests)
+    if known is not None:
+        return WeightsFile(path, digests.sha256, True, True, path.name, entries[known])
+    for entry in entries:
+        own = path_of(card, entry)
+        same = own is not None and own.is_file() and own.samefile(path)
+        if same and digests.meet(entry) is None:
+            return WeightsFile(path, digests.sha256, True, False, path.name, entry)
+    found = recognise(path)
+    like = by_likeness(card, entries, range(len(entries)), str(path), path.name, found)
+    entry = WeightsEntry() if like is None else entries[like]
+    return WeightsFile(path, digests.sha256, False, False, path.name, entry)
+
+
+def _own(card: Card, path: Path, entry: WeightsEntry) -> WeightsFile:
+    digests = digests_of(path)
+    meets = digests.meet(entry)
+    if meets is False:
+        raise InputError(
+            f"{path}: not the file that {card.name}'s card describes (its checksum differs); "
+            "fetch it again, or give it as --weights FILE if you mean to use it."
+        )
+    return WeightsFile(path, digests.sha256, True, bool(meets), path.name, entry)
