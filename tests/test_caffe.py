@@ -10,7 +10,7 @@ import torch
 from caffefiles import survives, write
 from torch import Tensor
 
-from features.backbone import describe
+from features.backbone import describe, load
 from features.caffe import named_tensors, network_from_prototxt, read_caffemodel
 from features.caffe.network import CaffeNetwork
 from features.caffe.prototxt import read_prototxt
@@ -362,6 +362,26 @@ def test_a_card_without_layers_lists_those_of_the_prototxt(tmp_path: Path) -> No
     assert [by_name[name].depth for name in ("conv1", "sum", "fc6", "prob")] == [0.2, 0.6, 0.8, 1]
     card.write_text(card.read_text() + '[layers]\nfirst = "conv1"\nact = "sum_relu"\n')
     assert [found.name for found in describe(str(card)).layers] == ["first", "act"]
+
+
+def test_a_card_loads_its_pair(tmp_path: Path) -> None:
+    net = network(tmp_path, PAIR)
+    blobs, types = drawn(net, tmp_path / "net.prototxt")
+    write(tmp_path / "net.caffemodel", blobs, types)
+    net.load_state_dict(named_tensors(blobs), strict=False)
+    card = tmp_path / "card.toml"
+    card.write_text(
+        'name = "pair"\ndomain = "toys"\nnetwork = "caffe:net.prototxt"\n[input]\nsize = [33, 30]\n'
+        '[[weights]]\npath = "net.caffemodel"\n'
+    )
+    loaded = load(str(card))
+    assert loaded.unused == ()
+    x = torch.randn(2, 3, 33, 30)
+    assert loaded.model(x).equal(net(x))
+    del blobs["scale2"]
+    write(tmp_path / "net.caffemodel", blobs, types)
+    with pytest.raises(InputError, match=r"2 of \d+ tensors are missing \(scale2.weight, scale2.b"):
+        load(str(card))
 
 
 def test_only_what_runs_in_the_test_phase_is_built(tmp_path: Path) -> None:
