@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -68,6 +69,8 @@ class _Asked:
     wanted: list[pooling.Pooled]
     said: Callable[[Plan], None]
     progress: Callable[[int, int], None]
+    alone: Callable[[], object]
+    """Locks the feature file until the run ends."""
 
 
 def extract(
@@ -128,7 +131,6 @@ def extract(
     wanted = pooling.plan(loaded.layers(tuple(layers)), tuple(pool))
     lanes = workers or devices.cores()
     job = Job(opened, loaded, dtype, batch_size, lanes, on, strict)
-    asked = _Asked(job, wanted, said, progress)
     path = opened.feature_path(loaded.name)
     result = Extraction(loaded.name, path, [p.key for p in wanted], len(opened), lanes=lanes)
     if manifest is not None:
@@ -145,14 +147,27 @@ def extract(
         )
     target = _target(opened, limit, seed)
     started = time.perf_counter()
-    if path.parent.is_dir():
-        with locked(path.with_name(f".{path.name}.lock"), str(path)):
-            _run(asked, path, target, result)
-    else:
+    lock = path.with_name(f".{path.name}.lock")
+    with ExitStack() as held:
+        asked = _Asked(
+            job, wanted, said, progress, lambda: held.enter_context(locked(lock, str(path)))
+        )
+        if manifest is None:
+            path.parent.mkdir(exist_ok=True)
+            asked.alone()
+        else:
+            _check_not_begun(opened)
         _run(asked, path, target, result)
     result.seconds = time.perf_counter() - started
     _summarise(opened, path, target, result)
     return result
+
+
+def _check_not_begun(study: Study) -> None:
+    if (study.folder / "study.toml").is_file():
+        raise InputError(
+            f"{study.folder}: another process has just begun a study here; run the command again."
+        )
 
 
 def _run(asked: _Asked, path: Path, target: Rows, result: Extraction) -> None:
@@ -196,6 +211,7 @@ def _begin(
 ) -> None:
     """Compute the first batch, say what will be written, make the file, and fill it."""
     job, n = asked.job, len(asked.job.study)
+    begun = (job.study.folder / "study.toml").is_file()
     todo = blocks(job.study, rows, job.batch_size)
     computed = compute(job, wanted, todo)
     head: list[Batch] = []
@@ -222,7 +238,10 @@ def _begin(
     )
     asked.said(plan)
     _check_room(job, wanted, needed)
-    if not (job.study.folder / "study.toml").is_file():
+    if not begun:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        asked.alone()
+        _check_not_begun(job.study)
         save(job.study)
     create(
         partial,

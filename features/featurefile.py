@@ -22,6 +22,7 @@ status, then a flush. A process killed at any moment loses at most the batches u
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
@@ -43,6 +44,7 @@ VERSION = 1
 PENDING, DONE, UNREADABLE = 0, 1, 2
 _CHUNK_BYTES = 1 << 20
 _REASON_BYTES = 96
+_SLACK_BYTES = 1 << 16
 
 
 class FeatureFile:
@@ -254,6 +256,8 @@ def create(
         attributes: The root attributes besides `format` and `version`.
     """
     making = path.with_name(path.name + ".new")
+    width = np.dtype(dtype).itemsize
+    reserve(making, sum(n * (layer["dim"] * width + 4) for layer in layers) + _SLACK_BYTES + 98 * n)
     with h5py.File(making, "w") as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs.update(attributes)
@@ -267,12 +271,14 @@ def create(
             for name in ("layer", "module", "pool", "shape", "depth"):
                 found[name] = layer[name]
             found["order"] = layer.get("order", order)
+    reserve(making, making.stat().st_size)
     os.replace(making, path)  # noqa: PTH105 - one step, whatever is there
 
 
 def merge(partial: Path, finished: Path) -> None:
     """Put the layers of `partial` beside those of `finished`, in one step for a reader."""
     making = finished.with_name(finished.name + ".merging")
+    reserve(making, finished.stat().st_size + partial.stat().st_size)
     with (
         h5py.File(making, "w") as to,
         h5py.File(finished, "r") as old,
@@ -291,6 +297,23 @@ def merge(partial: Path, finished: Path) -> None:
                     file.copy(f"{group}/{key}", to.require_group(group), name=key)
     os.replace(making, finished)  # noqa: PTH105
     partial.unlink()
+
+
+def reserve(path: Path, size: int) -> None:
+    """Give `path` disk space for `size` bytes; HDF5 crashes where a later write finds none.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("ab") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                path.unlink()
+                raise
 
 
 def _mask(n: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

@@ -49,6 +49,7 @@ def plan(layers: Sequence[Layer], pools: Sequence[str]) -> list[Pooled]:
     for pool in pools:
         if re.fullmatch(r"auto|none|avg|max|grid:[1-9]\d*", pool) is None:
             raise InputError(f"--pool {pool}: not a pooling; use auto, none, avg, max or grid:K.")
+    pools = list(dict.fromkeys(pools))
     found: list[Pooled] = []
     for layer in layers:
         flat = len(layer.shape) != 3
