@@ -41,7 +41,6 @@ def not_root() -> None:
 BY_HAND = (
     "test_crossval",
     "test_curves",
-    "test_extract",
     "test_fitting",
     "test_folds",
     "test_results",
