@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _LINE_SECONDS = 10.0
 _BAR = 30
+_LAST = 20  # characters that the last column of a table keeps at least
 
 
 def say(text: str) -> None:
@@ -31,7 +32,11 @@ def put_json(value: object) -> None:
 
 
 def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: aligned for a terminal, tab-separated for a pipe."""
+    """A table on stdout: aligned for a terminal, tab-separated for a pipe.
+
+    Only the last column is folded. Where the others alone are too wide for the terminal, every row
+    becomes a paragraph: a name cut short is a name that cannot be typed.
+    """
     if not sys.stdout.isatty():
         for row in (header, *rows):
             typer.echo("\t".join(row))
@@ -40,10 +45,23 @@ def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*header, box=None, pad_edge=False, header_style="bold")
+    console = Console(highlight=False)
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    if sum(widths[:-1]) + 2 * len(widths) + min(widths[-1], _LAST) > console.width:
+        named = max(map(len, header[1:]))
+        for row in rows:
+            typer.echo(row[0])
+            for name, cell in zip(header[1:], row[1:], strict=True):
+                if cell:
+                    typer.echo(f"  {name:<{named}}  {cell}")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in header[:-1]:
+        table.add_column(name, no_wrap=True)
+    table.add_column(header[-1], overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
 def put_bars(found: Sequence[TaskCurves]) -> None:
