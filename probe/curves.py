@@ -15,6 +15,7 @@ from features.errors import InputError
 from features.study import Study
 from probe import predictions, results
 from probe.crossval import METHODS
+from probe.protocol import mark
 from probe.results import BEST, Row
 from probe.statistics import Interval, accuracy_interval, band, mean_interval, slope
 
@@ -130,7 +131,7 @@ def curves(study: Study) -> list[TaskCurves]:
     Raises:
         InputError: There are no results, or rows of one task were made under unlike protocols.
     """
-    rows = results.read(study.folder / "results.csv")
+    rows = [row for row in results.read(study.folder / "results.csv") if not row.variant]
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
     members = _members(study)
@@ -178,7 +179,14 @@ class _Seen:
     ) -> None:
         self.subjects = study.subjects
         keys = [(task, r.backbone, _key(r), r.method) for r in rows]
-        stored = predictions.read_all(study.folder / "predictions.h5", list(dict.fromkeys(keys)))
+        file = study.folder / "predictions.h5"
+        stored = predictions.read_all(file, list(dict.fromkeys(keys)))
+        for key, row in zip(keys, rows, strict=True):
+            if stored[key].protocol and mark(stored[key].protocol) != row.protocol:
+                raise InputError(
+                    f"{file}: its scores of {row.backbone}/{row.layer}/{row.method} are of another "
+                    "run than results.csv, which was not finished; run `probe fit` again."
+                )
         self.folds = {key[1:]: p.fold.astype(np.int64) for key, p in stored.items()}
         self.correct = {
             key[1:]: np.where(

@@ -28,8 +28,8 @@ from probe.crossval import (
 )
 from probe.folds import Splits, make_splits
 from probe.linear import SOLVERS
-from probe.metrics import measure
-from probe.protocol import protocol
+from probe.metrics import kind_of, measure
+from probe.protocol import mark, protocol
 from probe.results import BEST, Row
 from probe.scale import SCALES
 
@@ -212,9 +212,13 @@ def _fit_all(
     table = run.study.folder / "results.csv"
     store = run.study.folder / "predictions.h5"
     rows = results.read(table)
-    there: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    there: dict[predictions.Key, set[str]] = defaultdict(set)
     for row in rows:
-        there[row.task, row.backbone, row.features_key, row.method].add(row.protocol)
+        there[row.stored].add(row.protocol)
+    stored = predictions.protocols(store, list(there))
+    for key, said in stored.items():
+        there[key].add(mark(said))  # another one, where a run was killed between the two files
+    groups: dict[tuple[str, str, str], tuple[Task, str]] = {}
     made: dict[predictions.Key, predictions.Prediction] = {}
     new: list[Row] = []
     committed = time.perf_counter()
@@ -235,13 +239,14 @@ def _fit_all(
             with run.study.features(job.backbone) as file:
                 splits = run.splits_of(job.task, file)
                 settings = run.settings(job.method)
-                mark = protocol(run.study, job.task, splits, settings, run.seed)
+                said = protocol(run.study, job.task, splits, settings, run.seed)
+                groups[job.task.name, job.backbone, job.method] = (job.task, mark(said))
                 key = (job.task.name, job.backbone, job.key, job.method)
-                if not redo and there[key] == {mark}:
+                if not redo and key in stored and there[key] == {mark(said)}:
                     done.kept += 1
                     continue
-                found, outcome = _fit_one(run, job, file, splits, settings, mark)
-            made[key] = predictions.Prediction(outcome.scores, splits.fold.astype(np.int8))
+                found, outcome = _fit_one(run, job, file, splits, settings, mark(said))
+            made[key] = predictions.Prediction(outcome.scores, splits.fold.astype(np.int8), said)
             new += found
             done.fitted += 1
             done.notes += _notes(job, outcome)
@@ -250,9 +255,8 @@ def _fit_all(
         progress(len(jobs), len(jobs), None)
     finally:
         commit()
-    groups = {(j.task.name, j.backbone, j.method): j.task for j in jobs}
-    for (_, backbone, method), task in groups.items():
-        prediction, found = _best(rows, store, task, backbone, method)
+    for (_, backbone, method), (task, under) in groups.items():
+        prediction, found = _best(rows, store, task, backbone, method, under)
         made[task.name, backbone, BEST, method] = prediction
         new += found
     commit()
@@ -260,7 +264,7 @@ def _fit_all(
 
 
 def _fit_one(
-    run: _Run, job: Job, file: FeatureFile, splits: Splits, settings: Settings, mark: str
+    run: _Run, job: Job, file: FeatureFile, splits: Splits, settings: Settings, under: str
 ) -> tuple[list[Row], Outcome]:
     y = run.study.labels(job.task.name)
     layer = run.layer(job, file)
@@ -277,7 +281,6 @@ def _fit_one(
     rows = []
     for fold in outcome.folds:
         tested = np.flatnonzero(splits.fold == fold.fold)
-        metrics = measure(outcome.scores[tested], y[tested], job.task.ordered)
         rows.append(
             Row(
                 backbone=job.backbone,
@@ -288,11 +291,7 @@ def _fit_one(
                 method=job.method,
                 task=job.task.name,
                 fold=fold.fold,
-                accuracy=metrics["accuracy"],
-                balanced_accuracy=metrics["balanced_accuracy"],
-                macro_f1=metrics["macro_f1"],
-                one_off=metrics.get("one_off"),
-                mae=metrics.get("mae"),
+                **measure(outcome.scores[tested], y[tested], job.task.ordered, kind_of(job.method)),
                 n_test=fold.n_test,
                 n_train=fold.n_train,
                 dim=about["dim"],
@@ -301,33 +300,25 @@ def _fit_one(
                 C=fold.value,
                 at_edge=int(fold.at_edge),
                 selection=fold.selection,
-                chosen="",
                 seed=run.seed,
-                views="center",
-                repeat=0,
-                shots="",
-                draw="",
-                crops=1,
                 converged=int(fold.converged),
-                protocol=mark,
+                protocol=under,
             )
         )
     return rows, outcome
 
 
 def _best(
-    rows: list[Row], store: Path, task: Task, backbone: str, method: str
+    rows: list[Row], store: Path, task: Task, backbone: str, method: str, under: str
 ) -> tuple[predictions.Prediction, list[Row]]:
     """The `best` rows: in each fold the layer and pooling with the best inner score."""
     mine = [r for r in rows if (r.task, r.backbone, r.method) == (task.name, backbone, method)]
-    mine = [r for r in mine if r.layer != BEST]
-    newest = mine[-1].protocol
-    mine = [r for r in mine if r.protocol == newest]
+    mine = [r for r in mine if r.layer != BEST and r.protocol == under and not r.variant]
     winners = []
     for fold in sorted({row.fold for row in mine}):
         candidates = [row for row in mine if row.fold == fold]
-        winners.append(max(candidates, key=lambda row: row.selection))
-    keys = [(task.name, backbone, row.features_key, method) for row in winners]
+        winners.append(max(candidates, key=lambda row: row.selection or 0.0))
+    keys = [row.stored for row in winners]
     stored = predictions.read_all(store, list(dict.fromkeys(keys)))
     fold_of = stored[keys[0]].fold
     scores = np.full_like(stored[keys[0]].scores, np.nan)
@@ -335,7 +326,7 @@ def _best(
         tested = fold_of == row.fold
         scores[tested] = stored[key].scores[tested]
     best = [replace(r, layer=BEST, pool="", depth=None, chosen=r.features_key) for r in winners]
-    return predictions.Prediction(scores, fold_of), best
+    return predictions.Prediction(scores, fold_of, stored[keys[0]].protocol), best
 
 
 def _notes(job: Job, outcome: Outcome) -> list[str]:

@@ -104,6 +104,7 @@ def make_splits(
             part[here] = one * _INNER_PARTS + inner
         splits = Splits(part, np.repeat(np.arange(count), _INNER_PARTS))
     _check_classes(splits, task, y)
+    _check_inner(splits, task)
     return splits
 
 
@@ -214,3 +215,13 @@ def _check_classes(splits: Splits, task: Task, y: Ints) -> None:
                 f"task {task.name}: all images of the class {name!r} are in fold {fold}, so nothing "
                 "can be learnt about it there; merge the class with another or empty its labels."
             )
+
+
+def _check_inner(splits: Splits, task: Task) -> None:
+    for fold in splits.folds:
+        for _, left_out in splits.inner(fold):
+            if not len(splits.training_rows(left_out)):
+                raise InputError(
+                    f"task {task.name}: outside fold {fold} all images are of one subject, so nothing "
+                    "is left to choose C on; add data."
+                )

@@ -1,37 +1,116 @@
-"""What a set of predictions is worth. All are fractions, but the mean absolute error in classes."""
+"""What a set of predictions is worth: accuracies, log loss, calibration, AUC, errors in classes."""
 
 from __future__ import annotations
 
+from typing import Literal, TypedDict
+
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
+
+Kind = Literal["logits", "shares", "margins"]
+"""What scores mean: softmax makes probabilities of logits, shares are some, margins are none."""
+
+_BINS = 15
+_SMALLEST = float(np.finfo(np.float32).eps)
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Measured(TypedDict):
+    """Metrics by name; None where one does not apply. All but log loss and MAE are fractions."""
+
+    accuracy: float
+    balanced_accuracy: float
+    """The mean recall of the classes that occur."""
+    macro_f1: float
+    """The mean F1 of the classes that occur or are predicted."""
+    log_loss: float | None
+    """In nats, of probabilities."""
+    calibration_error: float | None
+    """Of probabilities."""
+    auc: float | None
+    """Of two classes that both occur."""
+    one_off: float | None
+    """Of ordered classes, the share at most one class off."""
+    mae: float | None
+    """Of ordered classes, the mean distance in classes."""
+
+
+NAMES = tuple(Measured.__annotations__)
+
+
+def kind_of(method: str) -> Kind:
+    """What the scores of a method are; those of a fine-tune are logits."""
+    return {"knn": "shares", "svm": "margins", "ridge": "margins"}.get(method, "logits")  # type: ignore[return-value]
 
 
 def measure(
-    scores: npt.NDArray[np.floating], y: npt.NDArray[np.int64], ordered: bool
-) -> dict[str, float]:
+    scores: npt.NDArray[np.floating], y: Ints, ordered: bool, kind: Kind = "margins"
+) -> Measured:
     """Metrics of the largest score against the truth.
 
     Args:
         scores: `(n, K)`.
         y: Class numbers, `(n,)`.
-        ordered: Whether classes have an order; adds `one_off` and `mae`.
-
-    Returns:
-        `accuracy`; `balanced_accuracy`, the mean recall of the classes that occur; `macro_f1`, the
-        mean F1 of the classes that occur or are predicted; for ordered tasks `one_off`, the share at
-        most one class off, and `mae`, the mean distance in classes.
+        ordered: Whether classes have an order.
+        kind: What the scores are.
     """
-    predicted = scores.argmax(1)
-    classes = scores.shape[1]
-    table = np.bincount(y * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    table = confusion(scores, y)
     hits, occurs, claimed = np.diag(table), table.sum(1), table.sum(0)
     either = (occurs + claimed) > 0
-    found = {
+    p = None if kind == "margins" else probabilities(scores, kind)
+    off = np.abs(scores.argmax(1) - y) if ordered else None
+    return {
         "accuracy": float(hits.sum() / len(y)),
         "balanced_accuracy": float((hits[occurs > 0] / occurs[occurs > 0]).mean()),
         "macro_f1": float((2 * hits[either] / (occurs + claimed)[either]).mean()),
+        "log_loss": None if p is None else log_loss(p, y),
+        "calibration_error": None if p is None else calibration_error(p, y),
+        "auc": auc(scores, y) if scores.shape[1] == 2 and (occurs > 0).all() else None,
+        "one_off": None if off is None else float((off <= 1).mean()),
+        "mae": None if off is None else float(off.mean()),
     }
-    if ordered:
-        off = np.abs(predicted - y)
-        found |= {"one_off": float((off <= 1).mean()), "mae": float(off.mean())}
-    return found
+
+
+def confusion(scores: npt.NDArray[np.floating], y: Ints) -> Ints:
+    """Images by true class (rows) and predicted class (columns), `(K, K)`."""
+    classes = scores.shape[1]
+    return np.bincount(y * classes + scores.argmax(1), minlength=classes**2).reshape(
+        classes, classes
+    )
+
+
+def probabilities(scores: npt.NDArray[np.floating], kind: Kind) -> Floats:
+    """Class probabilities `(n, K)` in float64: the softmax of logits, or shares as they are."""
+    s = np.asarray(scores, dtype=np.float64)
+    if kind == "shares":
+        return s
+    p = np.exp(s - s.max(1, keepdims=True))
+    return np.asarray(p / p.sum(1, keepdims=True))
+
+
+def log_loss(p: Floats, y: Ints) -> float:
+    """Mean of -log p[y] in nats, p no smaller than float32's epsilon, as scikit-learn has it."""
+    return float(-np.log(np.clip(p[np.arange(len(y)), y], _SMALLEST, 1)).mean())
+
+
+def calibration_error(p: Floats, y: Ints) -> float:
+    """Mean distance between confidence and accuracy over fifteen bins of confidence of equal width.
+
+    The expected calibration error of Guo et al. 2017, arXiv 1706.04599: each bin weighs as many
+    images as it holds; its ends belong to the bin below.
+    """
+    confidence, right = p.max(1), p.argmax(1) == y
+    place = np.clip(np.ceil(confidence * _BINS).astype(np.int64) - 1, 0, _BINS - 1)
+    distance = np.bincount(place, weights=confidence - right, minlength=_BINS)
+    return float(np.abs(distance).sum() / len(y))
+
+
+def auc(scores: npt.NDArray[np.floating], y: Ints) -> float:
+    """The chance that an image of class 1 scores above one of class 0, ties counting half."""
+    rank = stats.rankdata(scores[:, 1].astype(np.float64) - scores[:, 0])
+    ones = int((y == 1).sum())
+    above = rank[y == 1].sum() - ones * (ones + 1) / 2
+    return float(above / (ones * (len(y) - ones)))

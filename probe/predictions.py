@@ -1,14 +1,16 @@
 """predictions.h5: the class scores behind every row of results.csv.
 
 `/TASK/BACKBONE/LAYER/METHOD/` holds `scores`, `(n, K)` float32, and `fold`, `(n,)` int8; rows are
-those of images.csv, fold -1 and scores NaN where a row was not tested. A `/` in a name is written
-`.`. LAYER is `LAYER:POOL` for a further pooling, or `best`.
+those of images.csv, fold -1 and scores NaN where a row was not tested. Its attribute `protocol` is the
+protocol as JSON (probe/protocol.py). A `/` in a name is written `.`, an empty name `-`. LAYER is
+`LAYER:POOL` for a further pooling, or `best`; METHOD is followed by what tells the result from
+others of the method, such as `,shots=5,draw=0`.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,8 @@ class Prediction:
 
     scores: npt.NDArray[np.float32]
     fold: npt.NDArray[np.int8]
+    protocol: str = ""
+    """As JSON."""
 
 
 def read(file: Path, key: Key) -> Prediction:
@@ -48,15 +52,29 @@ def read_all(file: Path, keys: list[Key]) -> dict[Key, Prediction]:
     """
     try:
         with h5py.File(file, "r") as opened:
-            return {
-                key: Prediction(opened[_path(key)]["scores"][:], opened[_path(key)]["fold"][:])
-                for key in keys
-            }
+            return {key: _read(opened[_path(key)]) for key in keys}
     except (OSError, KeyError) as error:
         raise InputError(
             f"{file}: missing or damaged, so results.csv cannot be told apart into images; "
             "`probe fit --redo` makes both again."
         ) from error
+
+
+def _read(group: h5py.Group) -> Prediction:
+    return Prediction(group["scores"][:], group["fold"][:], str(group.attrs.get("protocol", "")))
+
+
+def protocols(file: Path, keys: Iterable[Key]) -> dict[Key, str]:
+    """The protocols of those predictions that are there; none if the file is missing or damaged."""
+    try:
+        with h5py.File(file, "r") as opened:
+            return {
+                key: str(opened[_path(key)].attrs.get("protocol", ""))
+                for key in keys
+                if _path(key) in opened
+            }
+    except (OSError, KeyError):
+        return {}
 
 
 def add(file: Path, new: Mapping[Key, Prediction]) -> None:
@@ -72,10 +90,11 @@ def add(file: Path, new: Mapping[Key, Prediction]) -> None:
                     del opened[_path(key)]
                 group = opened.create_group(_path(key))
                 group["scores"], group["fold"] = prediction.scores, prediction.fold
+                group.attrs["protocol"] = prediction.protocol
 
 
 def _path(key: Key) -> str:
-    return "/".join(part.replace("/", ".") for part in key)
+    return "/".join(part.replace("/", ".") or "-" for part in key)
 
 
 def discard(file: Path, backbone: str) -> None:

@@ -5,26 +5,52 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from features.study import Study
 from features.tasks import Task
-from probe.crossval import Settings
+from probe import metrics
 from probe.folds import Splits
 
-_VERSION = 1  # raised when the meaning of a number changes
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_VERSION = 2  # raised when the meaning of a number changes
 
 
-def protocol(study: Study, task: Task, splits: Splits, settings: Settings, seed: int) -> str:
-    """Twelve hexadecimal digits over the data, folds, scaler, grid and rule of selection."""
-    labels = study.labels(task.name)[splits.part >= 0]
+def protocol(
+    study: Study, task: Task, splits: Splits, settings: DataclassInstance, seed: int
+) -> str:
+    """The protocol as JSON, over the data, folds, scaler, grid, rule of selection and metrics.
+
+    Args:
+        study: The study.
+        task: The task.
+        splits: Who is tested where, and who validates.
+        settings: A dataclass of what else decides the numbers of a method: of a probe or a fine-tune.
+        seed: Of whatever is drawn.
+    """
+    tested = splits.part >= 0
     said = {
         "version": _VERSION,
+        "metrics": metrics.NAMES,
         "images": study.images_hash,
-        "classes": list(task.classes),
+        "classes": task.classes,
         "ordered": task.ordered,
-        "labels": hashlib.sha256(labels.tobytes()).hexdigest(),
-        "parts": hashlib.sha256(splits.part.tobytes()).hexdigest(),
+        "labels": _hash(study.labels(task.name)[tested].tobytes()),
+        "subjects": _hash(study.subjects[tested].tobytes()),
+        "folds": len(splits.folds),
+        "parts": _hash(splits.part.tobytes()),
         "settings": asdict(settings),
         "seed": seed,
     }
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+    return json.dumps(said, sort_keys=True)
+
+
+def mark(said: str) -> str:
+    """A protocol's hash, twelve hexadecimal digits: what stands in every row."""
+    return _hash(said.encode())[:12]
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -42,8 +42,6 @@ BY_HAND = (
     "test_crossval",
     "test_curves",
     "test_fitting",
-    "test_folds",
-    "test_results",
 )
 
 

@@ -13,7 +13,7 @@ from features.files import locked
 from features.study import Study, open_study
 from probe import predictions, results
 from probe.fitting import Fitted, Job, fit
-from probe.metrics import measure
+from probe.metrics import kind_of, measure
 from probe.results import BEST, Row
 
 
@@ -52,7 +52,7 @@ def check(study: Study, rows: list[Row]) -> None:
         assert row.n_test == here.sum()
         assert np.isfinite(found.scores[found.fold >= 0]).any(1).all()
         assert np.isnan(found.scores[found.fold < 0]).all()
-        metrics = measure(found.scores[here], y[here], row.one_off is not None)
+        metrics = measure(found.scores[here], y[here], row.one_off is not None, kind_of(row.method))
         for name, value in metrics.items():
             assert getattr(row, name) == pytest.approx(value, abs=1e-5)
 

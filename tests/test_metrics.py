@@ -2,9 +2,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, mean_absolute_error
+from scipy.special import softmax
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    roc_auc_score,
+)
 
-from probe.metrics import measure
+from probe.metrics import calibration_error, confusion, measure, probabilities
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
@@ -44,8 +52,65 @@ def test_by_hand() -> None:
 
 def test_classes_without_order_have_no_distance() -> None:
     found = measure(np.eye(3), np.arange(3), False)
-    assert set(found) == {"accuracy", "balanced_accuracy", "macro_f1"}
-    assert set(found.values()) == {1.0}
+    assert (found["one_off"], found["mae"]) == (None, None)
+    assert (found["accuracy"], found["balanced_accuracy"], found["macro_f1"]) == (1, 1, 1)
+
+
+@given(st.integers(2, 5), st.integers(1, 60), st.integers(0, 2**16))
+def test_probabilities_and_their_log_loss_are_scikit_learns(k: int, n: int, seed: int) -> None:
+    drawn = np.random.default_rng(seed)
+    scores = drawn.normal(0, 30, (n, k)).astype(np.float32)
+    y = drawn.integers(0, k, n)
+    p = softmax(scores.astype(np.float64), axis=1)
+    np.testing.assert_allclose(probabilities(scores, "logits"), p, rtol=1e-9, atol=1e-300)
+    sure = np.clip(p, np.finfo(np.float32).eps, 1)
+    wanted = -np.log(sure[np.arange(n), y]).mean()
+    assert measure(scores, y, False, "logits")["log_loss"] == pytest.approx(wanted)
+    if k > 1:
+        mild = (p.astype(np.float32) + 0.01) / (1 + 0.01 * k)
+        found = measure(mild, y, False, "shares")["log_loss"]
+        assert found == pytest.approx(log_loss(y, mild, labels=range(k)), rel=1e-5)
+    assert measure(scores, y, False)["log_loss"] is None
+
+
+def test_calibration_by_hand() -> None:
+    """Bins of 1/15: .62 and .64 share one with one of two right, .95 stands alone and is right."""
+    p = np.array([[0.62, 0.38], [0.36, 0.64], [0.05, 0.95]])
+    wanted = 2 / 3 * abs((0.62 + 0.64) / 2 - 1 / 2) + 1 / 3 * abs(0.95 - 1)
+    assert calibration_error(p, np.array([0, 0, 1])) == pytest.approx(wanted)
+    assert calibration_error(np.array([[1.0, 0.0]]), np.array([0])) == 0
+    # 0.6 is the upper end of the ninth bin and 0.61 in the tenth: each alone, one right, one wrong.
+    assert calibration_error(np.array([[0.6, 0.4], [0.61, 0.39]]), np.array([0, 1])) == (
+        pytest.approx((0.4 + 0.61) / 2)
+    )
+
+
+def test_honest_probabilities_are_calibrated() -> None:
+    drawn = np.random.default_rng(0)
+    p = drawn.dirichlet(np.ones(3), 40_000)
+    y = (p.cumsum(1) < drawn.random((len(p), 1))).sum(1)
+    assert calibration_error(p, y) < 0.012
+    assert calibration_error(p**3 / (p**3).sum(1, keepdims=True), y) > 0.1
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(-3, 3)), min_size=2, max_size=40))
+def test_auc_is_scikit_learns(drawn: list[tuple[int, int]]) -> None:
+    y, margin = np.array(drawn).T
+    scores = np.stack([-margin / 2, margin / 2], axis=1)
+    found = measure(scores, y, False)["auc"]
+    if len(set(y)) < 2:
+        assert found is None
+    else:
+        assert found == pytest.approx(roc_auc_score(y, margin))
+
+
+def test_more_than_two_classes_have_no_auc() -> None:
+    assert measure(np.eye(3), np.arange(3), False)["auc"] is None
+
+
+def test_confusion_has_the_truth_in_rows() -> None:
+    scores = np.eye(3)[[1, 1, 2, 0]]
+    assert confusion(scores, np.array([0, 1, 2, 0])).tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
 
 
 def test_a_class_that_training_lacked_is_never_said() -> None:

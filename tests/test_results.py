@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from features.errors import InputError
 from features.study import Study
 from probe import predictions, results
+from probe.curves import curves
 from probe.fitting import fit
 from probe.predictions import Prediction
 from probe.results import BEST, Row
@@ -20,7 +21,7 @@ ROW = Row(
     backbone="net", domain="faces", layer="fc6", pool="none", depth=0.75, method="logistic",
     task="age", fold=0, accuracy=0.5, balanced_accuracy=0.25, macro_f1=0.125, one_off=None,
     mae=None, n_test=10, n_train=40, dim=7, scale="standard", solver="grid", C=0.01, at_edge=0,
-    selection=-1.5, chosen="", seed=0, views="center", repeat=0, shots="", draw="", crops=1,
+    selection=-1.5, chosen="", seed=0, views="center", repeat=0, shots=None, draw=None, crops=1,
     converged=1, protocol="0123456789ab",
 )  # fmt: skip
 
@@ -45,7 +46,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path, data: st.DataObject) -> Non
             backbone=data.draw(text()), layer=data.draw(text()), task=data.draw(text()),
             accuracy=data.draw(number), one_off=data.draw(st.none() | number),
             depth=data.draw(st.none() | number), dim=data.draw(st.none() | st.integers(0, 2**40)),
-            fold=data.draw(st.integers(0, 99)),
+            fold=data.draw(st.integers(0, 99)), shots=data.draw(st.none() | st.integers(1, 99)),
         )
         for _ in range(data.draw(st.integers(0, 4)))
     ]  # fmt: skip
@@ -55,8 +56,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path, data: st.DataObject) -> Non
     for one, same in zip(rows, found, strict=True):
         for name in (f.name for f in fields(Row)):
             value = getattr(one, name)
-            near = pytest.approx(value, rel=1e-5) if isinstance(value, float) else value
-            assert getattr(same, name) == near, name
+            assert getattr(same, name) == value, name
             assert type(getattr(same, name)) is type(value)
     results.write(tmp_path / "again.csv", found)
     assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "results.csv").read_bytes()
@@ -68,7 +68,8 @@ def test_there_are_the_promised_columns(tmp_path: Path) -> None:
     assert header[:3] == ["backbone", "domain", "layer"]
     promised = (
         "backbone domain layer depth method task fold accuracy balanced_accuracy macro_f1 n_test "
-        "one_off mae pool dim scale seed views n_train solver C repeat shots draw crops protocol"
+        "one_off mae pool dim scale seed views n_train solver C repeat shots draw crops protocol "
+        "log_loss calibration_error auc epochs recipe"
     )
     assert set(header) >= set(promised.split())
 
@@ -108,6 +109,31 @@ def test_a_column_more_does_no_harm(tmp_path: Path) -> None:
     assert results.read(file) == [ROW]
 
 
+def test_columns_of_a_later_version_may_be_missing(tmp_path: Path) -> None:
+    """A file of the first version has no log loss, no draws: those cells are as if empty."""
+    file = tmp_path / "results.csv"
+    results.write(file, [replace(ROW, log_loss=0.5, shots=5, draw=1)])
+    header, cells = (line.split(",") for line in file.read_text().splitlines())
+    kept = [i for i, name in enumerate(header) if name not in ("log_loss", "shots", "draw")]
+    file.write_text("\n".join(",".join(line[i] for i in kept) for line in (header, cells)) + "\n")
+    assert results.read(file) == [ROW]
+
+
+def test_a_row_of_a_fine_tune_has_no_c_and_perhaps_no_layer(tmp_path: Path) -> None:
+    row = Row(
+        backbone="net", domain="faces", layer="", method="scratch", task="age", fold=1, n_test=3,
+        accuracy=0.5, balanced_accuracy=0.5, macro_f1=0.5, n_train=9, protocol="0123456789ab",
+        epochs=12, recipe="sgd",
+    )  # fmt: skip
+    results.write(tmp_path / "results.csv", [row])
+    assert results.read(tmp_path / "results.csv") == [row]
+    file = tmp_path / "predictions.h5"
+    predictions.add(
+        file, {row.stored: prediction(3), replace(row, layer="fc").stored: prediction()}
+    )
+    assert_same(predictions.read(file, row.stored), prediction(3))
+
+
 def test_a_row_made_again_takes_the_place_of_the_old() -> None:
     rows = [replace(ROW, fold=f, layer=layer) for layer in ("a", "b") for f in (0, 1)]
     new = [replace(rows[1], accuracy=0.9), replace(ROW, layer="c")]
@@ -123,8 +149,11 @@ def test_rows_of_another_protocol_go_with_the_fold_that_is_made_again() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"task": "x"}, {"backbone": "x"}, {"layer": "x"}, {"pool": "x"}, {"method": "x"}, {"fold": 1}],
-)
+    [
+        {"task": "x"}, {"backbone": "x"}, {"layer": "x"}, {"pool": "x"}, {"method": "x"}, {"fold": 1},
+        {"views": "flip"}, {"crops": 10}, {"repeat": 1}, {"shots": 5}, {"draw": 0},
+    ],
+)  # fmt: skip
 def test_what_tells_rows_apart(change: dict[str, object]) -> None:
     assert len(results.replace([ROW], [replace(ROW, **change)])) == 2  # type: ignore[arg-type]
     assert len(results.replace([ROW], [replace(ROW, accuracy=0.1, C=3.0)])) == 1
@@ -135,6 +164,16 @@ def test_what_tells_rows_apart(change: dict[str, object]) -> None:
 )
 def test_the_key_of_a_layer_in_the_files(pool: str, key: str) -> None:
     assert replace(ROW, pool=pool).features_key == key
+
+
+def test_what_tells_results_apart_tells_their_scores_apart() -> None:
+    changes = [
+        {"views": "flip"}, {"crops": 10}, {"repeat": 1}, {"shots": 5}, {"shots": 5, "draw": 0},
+        {"method": "knn"}, {"layer": BEST, "pool": ""}, {"pool": "avg"}, {"fold": 3},
+    ]  # fmt: skip
+    rows = [replace(ROW, **change) for change in changes]  # type: ignore[arg-type]
+    assert len({row.stored for row in (ROW, *rows)}) == len(rows)  # a fold is no other result
+    assert replace(ROW, shots=5, draw=0).stored[-1] == "logistic,shots=5,draw=0"
 
 
 def prediction(seed: int = 0, n: int = 6) -> Prediction:
@@ -263,6 +302,10 @@ def test_killed_between_the_two_writes_of_another_protocol_and_back(
         patch.setattr(results, "write", die)
         with pytest.raises(KeyboardInterrupt):
             fit(study.folder, probes=("ridge",), c=[1e-9], scale="none")
+    with pytest.raises(
+        InputError, match=r"of another run than results\.csv.* run `probe fit` again"
+    ):
+        curves(study)
     fit(study.folder, probes=("ridge",))
     accuracy_of(study, results.read(study.folder / "results.csv"))
 
