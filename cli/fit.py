@@ -66,6 +66,7 @@ def fit(
     from features.errors import InputError
     from probe.curves import curves
     from probe.fitting import fit as run
+    from probe.words import contaminations
 
     try:
         values = None if c is None else [float(value) for value in c.split(",")]
@@ -96,6 +97,8 @@ def fit(
         show.say(f"note: {note}")
     if len(done.notes) > _NOTES:
         show.say(f"note: {len(done.notes) - _NOTES} more like these")
+    for warning in contaminations(done.study):
+        show.say(f"warning: {warning}")
     kept = f", {done.kept} were there already" if done.kept else ""
     show.say(f"{done.fitted} fitted in {show.clock(done.seconds)}{kept}: {study / 'results.csv'}")
     if json:
@@ -112,9 +115,11 @@ def report(study: options.Study = options.STUDY, json: options.Json = False) -> 
     Example: probe report
     """
     from probe.reporting import report as run
-    from probe.words import findings
+    from probe.words import contaminations, findings
 
     made = run(study)
+    for warning in contaminations(made.study):
+        show.say(f"warning: {warning}")
     if json:
         show.put_json({"index": made.index, "table": made.table, "tasks": made.tasks})
         return

@@ -139,10 +139,12 @@ def remove(backbone: Backbone) -> None:
 
     Example: probe weights remove vggface
     """
+    from features.card import find
     from features.weights.kept import remove as run
 
-    for one in run(backbone):
-        show.say(f"{backbone}: {one.source} is removed")
+    name = find(backbone).name if backbone.endswith(".toml") else backbone
+    for one in run(name):
+        show.say(f"{name}: {one.source} is removed")
 
 
 def _tell(added: Added) -> None:

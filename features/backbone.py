@@ -11,7 +11,7 @@ from torch import nn
 from features import weights as weights_files
 from features.card import Card, Input, find, nearest
 from features.errors import InputError
-from features.network import build, published_input
+from features.network import build, published_input, with_licence
 from features.preprocess import mean_of
 from features.trace import Fired, Trace, trace
 
@@ -48,6 +48,8 @@ class Architecture:
     layers: tuple[Layer, ...]
     parameters: int
     traced: Trace
+    modules: tuple[str, ...]
+    """The names of all modules, also of those that never run."""
 
 
 @dataclass(frozen=True)
@@ -82,15 +84,17 @@ def architecture_of(card: Card) -> Architecture:
     """The layers, input and size of the network that `card` names, built without memory."""
     try:
         model = build(card, device="meta")
-        wanted = published_input(card)
+        wanted = published_input(card, model)
         traced = trace(model, wanted.size)
     except Exception:  # whatever it is, it comes again below if the network is at fault
         # Some networks compute with their weights while they are built or run: give them real ones.
         model = build(card)
-        wanted = published_input(card)
+        wanted = published_input(card, model)
         traced = _traced(card, model, wanted)
     parameters = sum(p.numel() for p in model.parameters())
-    return Architecture(card, wanted, _layers(card, model, traced), parameters, traced)
+    modules = tuple(name for name, _ in model.named_modules() if name)
+    layers = _layers(card, model, traced)
+    return Architecture(with_licence(card), wanted, layers, parameters, traced, modules)
 
 
 def load(
@@ -110,8 +114,8 @@ def load(
     Raises:
         InputError: The card, the network or the weights cannot be used.
     """
-    card = find(name)
-    architecture = architecture_of(card)
+    architecture = architecture_of(find(name))
+    card = architecture.card
     if not architecture.parameters:
         return Backbone(card.name, card.domain, architecture, build(card), None, seed)
     if weights == "random":
@@ -137,8 +141,8 @@ def target_of(name: str) -> weights_files.Target:
     Raises:
         InputError: There is no such card, or its network cannot be built.
     """
-    card = find(name)
-    architecture = architecture_of(card)
+    architecture = architecture_of(find(name))
+    card = architecture.card
     try:
         model = build(card, device="meta")
     except Exception:  # as in architecture_of
@@ -149,17 +153,26 @@ def target_of(name: str) -> weights_files.Target:
 def choose(architecture: Architecture, asked: tuple[str, ...]) -> tuple[Layer, ...]:
     """The layers called `asked` in depth order; `all` stands for every one.
 
+    Where no card names layers, a module that holds others may be asked for too (`layer4`).
+
     Raises:
         InputError: A name is not a layer of this backbone.
     """
-    names = [layer.name for layer in architecture.layers]
+    card, fired = architecture.card, architecture.traced.fired
+    found = {layer.name: layer for layer in architecture.layers}
+    chosen = dict(found) if "all" in asked else {}
     for name in asked:
-        if name != "all" and name not in names:
+        if name in found:
+            chosen[name] = found[name]
+        elif name in fired and card.layers is None and "/" not in name:
+            chosen[name] = _layer(name, fired[name], architecture.traced)
+        elif name != "all":
+            what = "never runs its module" if name in architecture.modules else "has no layer"
             raise InputError(
-                f"{architecture.card.name} has no layer {name}; {nearest(name, names)} "
-                f"`probe layers {architecture.card.name}` lists them."
+                f"{card.name} {what} {name}; {nearest(name, found)} "
+                f"`probe layers {card.name}` lists them."
             )
-    return tuple(x for x in architecture.layers if "all" in asked or x.name in asked)
+    return tuple(sorted(chosen.values(), key=lambda layer: fired[layer.module].order))
 
 
 def _traced(card: Card, model: nn.Module, wanted: Input) -> Trace:
@@ -199,8 +212,7 @@ def _layers(card: Card, model: nn.Module, traced: Trace) -> tuple[Layer, ...]:
                 )
         wanted = dict(card.layers)
     layers = [_layer(name, traced.fired[module], traced) for name, module in wanted.items()]
-    order = {layer.name: traced.fired[layer.module].order for layer in layers}
-    return tuple(sorted(layers, key=lambda layer: order[layer.name]))
+    return tuple(sorted(layers, key=lambda layer: traced.fired[layer.module].order))
 
 
 def _layer(name: str, fired: Fired, traced: Trace) -> Layer:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from features.backbone import Layer
+from features.errors import InputError
 from features.trace import Trace, first_tensor
 
 T = TypeVar("T")
@@ -39,6 +40,9 @@ def capture(
     times counts with its last output.
 
     Several threads may run it at once. The model is left as it was found when the block closes.
+
+    Raises:
+        InputError: On a batch, a module does not run as often as `traced` says.
     """
     last = {layer.module: traced.fired[layer.module].calls for layer in layers}
     by_module: dict[str, list[str]] = {}
@@ -67,6 +71,12 @@ def capture(
         mine.left, mine.seen = dict(last), {}
         with torch.inference_mode(), suppress(_Done):
             model(batch)
+        for layer in layers:
+            if layer.name not in mine.seen:
+                raise InputError(
+                    f"layer {layer.name}: its module {layer.module} ran when the network was tried "
+                    "on zeros and not on these images; leave this layer out."
+                )
         return {layer.name: mine.seen[layer.name] for layer in layers}
 
     try:

@@ -20,7 +20,12 @@ from features.errors import InputError
 from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile, Writer, create, merge
 from features.files import locked, words
 from features.pipeline import Batch, Job, Rows, blocks, compute, first_of_path
-from features.provenance import check_contract, file_attributes, layer_attributes
+from features.provenance import (
+    check_contract,
+    file_attributes,
+    layer_attributes,
+    seen_in_training,
+)
 from features.study import Study, open_or_draft, save
 
 
@@ -145,6 +150,11 @@ def extract(
             f"weights {loaded.weights.path.name} are unverified: no checksum is published for "
             f"them; sha256 {loaded.weights.sha256[:12]}... is recorded"
         )
+    for name in seen_in_training(loaded, opened.source):
+        result.notes.append(
+            f"the weights of {loaded.name} were trained on {name}, which this study seems to be of: "
+            "their frozen features have seen the test images, so that accuracy flatters them"
+        )
     target = _target(opened, limit, seed)
     started = time.perf_counter()
     lock = path.with_name(f".{path.name}.lock")
@@ -263,9 +273,10 @@ def _finish(asked: _Asked, path: Path, partial: Path, result: Extraction) -> Non
     with Writer(partial) as writer:
         aim, status = writer.aimed, writer.status
         pools = {key: writer.about(key) for key in writer.keys}
-    by_name = {layer.name: layer for layer in asked.job.backbone.layers()}
-    wanted = [pooling.pooled(by_name[layer], pool) for layer, pool in pools.values()]
     job = asked.job
+    wanted = [
+        pooling.pooled(job.backbone.layers((layer,))[0], pool) for layer, pool in pools.values()
+    ]
     left = [
         block
         for block in blocks(job.study, aim, job.batch_size)

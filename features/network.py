@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,8 @@ def build(card: Card, *, seed: int = 0, device: str = "cpu", random: bool = Fals
     return model.eval()
 
 
-def published_input(card: Card) -> Input:
-    """The preprocessing of the card, or else the one published with the network.
+def published_input(card: Card, model: nn.Module) -> Input:
+    """The preprocessing of the card, or else the one published with the network, built as `model`.
 
     Raises:
         InputError: Neither the card nor the network's publisher says how images are prepared.
@@ -65,11 +67,29 @@ def published_input(card: Card) -> Input:
         if weights is not None:
             return _torchvision_input(weights.transforms())
     if kind == "timm":
-        return _timm_input(card, name)
+        return _timm_input(card, model)
     raise InputError(
         f"{card.file or card.name}: [input] is missing; add size, scale, mean and std, since "
         f"{card.network} publishes none."
     )
+
+
+def with_licence(card: Card) -> Card:
+    """The card, its licence that of the publisher's own weights where it says none itself."""
+    kind, _, name = card.network.partition(":")
+    if card.licence is not None or card.weights:
+        return card
+    if kind == "torchvision":
+        meta = getattr(torchvision_weights(name), "meta", {})
+        return replace(card, licence=meta.get("license", "BSD-3-Clause (torchvision)"))
+    if kind == "timm":
+        return replace(card, licence=getattr(timm_weights(name), "license", None))
+    return card
+
+
+def timm_weights(name: str) -> Any:
+    """The default weights entry of a timm network (url, hf_hub_id, license), or None."""
+    return _timm().get_pretrained_cfg(name)
 
 
 def torchvision_weights(name: str) -> Any:
@@ -183,15 +203,19 @@ def _torchvision_input(transforms: Any) -> Input:
     )
 
 
-def _timm_input(card: Card, name: str) -> Input:
-    timm = _timm()
-    with torch.device("meta"):
-        model = timm.create_model(name, pretrained=False, **card.options)
-    config = timm.data.resolve_model_data_config(model)
-    _, height, width = config["input_size"]
+def _timm_input(card: Card, model: nn.Module) -> Input:
+    config = _timm().data.resolve_model_data_config(model)
+    channels, height, width = config["input_size"]
+    resize = tuple(math.floor(side / config["crop_pct"]) for side in (height, width))
+    mode = config["crop_mode"]
+    if channels != 3 or mode not in ("center", "squash") or (mode == "center" and height != width):
+        raise InputError(
+            f"{card.network}: its own preprocessing ({channels} channels, {height} x {width}, crop "
+            f"mode {mode}) cannot be repeated exactly; write a card with its own [input]."
+        )
     return Input(
         size=(height, width),
-        resize=int(min(height, width) / config["crop_pct"]),
+        resize=(resize[0], resize[1]) if mode == "squash" else resize[0],
         interpolation=config["interpolation"],
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),

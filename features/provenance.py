@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,14 +16,30 @@ import torch
 
 from features import pool as pooling
 from features import preprocess
+from features.backbone import Backbone
 from features.errors import InputError
 from features.featurefile import FeatureFile
 from features.pipeline import Job, threads_per_lane
 
 
+def seen_in_training(backbone: Backbone, source: str) -> list[str]:
+    """What the weights were trained on and a study's `source` seems to be of, by its kind or path.
+
+    `adience` is met by `adience:faces`, by `faces/Adience/x.csv` and by `adience_aligned.csv`.
+    """
+    trained_on = backbone.architecture.card.trained_on if backbone.weights else ()
+    parts = re.split(r"[/\\:]", source.lower().removesuffix(".csv").removesuffix(".tsv"))
+    words = {word for part in parts for word in (_plain(part), *re.split(r"[^a-z0-9]+", part))}
+    return [name for name in trained_on if _plain(name) in words]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
 def layer_attributes(pooled: pooling.Pooled, job: Job) -> dict[str, Any]:
     """The attributes of one data set, as features/featurefile.py specifies them."""
-    names = [layer.name for layer in job.backbone.architecture.layers]
+    fired = job.backbone.architecture.traced.fired
     return {
         "key": pooled.key,
         "dim": pooled.dim,
@@ -31,7 +48,7 @@ def layer_attributes(pooled: pooling.Pooled, job: Job) -> dict[str, Any]:
         "pool": pooled.pool,
         "shape": list(pooled.layer.shape),
         "depth": pooled.layer.depth,
-        "order": names.index(pooled.layer.name),
+        "order": fired[pooled.layer.module].order,
     }
 
 
@@ -102,6 +119,7 @@ def file_attributes(job: Job) -> dict[str, Any]:
         "licence": backbone.architecture.card.licence or "",
         "parameters": backbone.architecture.parameters,
         "preprocessing": preprocess.describe(backbone.architecture.input),
+        "trained_on_this": json.dumps(seen_in_training(backbone, job.study.source)),
         "images": job.study.images_hash,
         "synthetic": job.study.synthetic,
         "contract": contract(job),

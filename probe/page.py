@@ -10,7 +10,7 @@ from typing import Any
 from features.study import Study
 from probe.curves import TaskCurves
 from probe.tables import Line, cells, headings
-from probe.words import findings
+from probe.words import contaminations, findings
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE = """
@@ -111,7 +111,8 @@ def _backbones(study: Study) -> list[str]:
                 False,
             )
         )
-    return ["<h2>Backbones</h2>", *_table(header, rows)]
+    warnings = [f"<p><strong>{escape(said)}</strong></p>" for said in contaminations(study)]
+    return ["<h2>Backbones</h2>", *warnings, *_table(header, rows)]
 
 
 def _weights(weights: Mapping[str, Any]) -> str:

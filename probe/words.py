@@ -2,8 +2,26 @@
 
 from __future__ import annotations
 
+import json
+
+from features.study import Study
 from probe.curves import Gap, TaskCurves
 from probe.statistics import Interval
+
+
+def contaminations(study: Study) -> list[str]:
+    """Which backbones' weights were trained on this study's own data, one sentence each."""
+    said = []
+    for name in study.backbones():
+        with study.features(name) as file:
+            data = json.loads(file.attributes.get("trained_on_this", "[]"))
+        if data:
+            said.append(
+                f"The weights of {name} were trained on {' and '.join(data)}, which this study seems "
+                "to be of: their frozen features have seen the test images, so that accuracy "
+                "flatters them."
+            )
+    return said
 
 
 def findings(found: TaskCurves) -> list[str]:

@@ -1,6 +1,7 @@
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from features.backbone import Backbone, describe, load
 from features.capture import capture
-from features.card import shipped
+from features.card import Card, shipped
 from features.errors import InputError
+from features.network import build
+from features.weights import entries_of
 
 CARDS = list(shipped())
 BIG = ("vgg16", "vggface")
@@ -417,6 +420,160 @@ def test_networks_with_branches_agree_with_torchvisions_own_extractor(
     found = read(backbone, x, *modules)
     for module in modules:
         torch.testing.assert_close(found[module], expected[module], rtol=1e-4, atol=1e-5)
+
+
+NAMES_ALL = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        self.blocks = nn.ModuleList([nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)])
+        self.pair, self.named = Pair(), Named()
+        self.unused = nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x)
+        x, _ = self.pair(x)
+        return self.named(x)["out"].mean((2, 3))
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x + 1, "text"
+
+
+class Named(nn.Module):
+    def forward(self, x):
+        return {"none": None, "out": 2 * x, "more": [x]}
+
+
+def build():
+    return Net()
+"""
+
+
+@pytest.fixture
+def uncarded(tmp_path: Path) -> Path:
+    (tmp_path / "net.py").write_text(NAMES_ALL)
+    card = tmp_path / "net.toml"
+    card.write_text(
+        'name = "net"\ndomain = "toys"\nnetwork = "./net.py:build"\n[input]\nsize = [6, 5]\n'
+    )
+    return card
+
+
+def test_outputs_that_are_tuples_and_dicts_give_their_first_tensor(uncarded: Path) -> None:
+    backbone = load(str(uncarded), "random")
+    x = images(backbone, 3)
+    names = ["stem.0", "stem.1", "blocks.0", "blocks.1", "pair", "named"]
+    assert [layer.name for layer in backbone.layers()] == names
+    found = read(backbone, x, "blocks.1", "pair", "named")
+    assert torch.equal(found["pair"], found["blocks.1"] + 1)
+    assert torch.equal(found["named"], 2 * found["pair"])
+
+
+def test_a_module_that_never_runs_is_said_to_and_one_that_holds_others_is_read(
+    uncarded: Path,
+) -> None:
+    backbone = load(str(uncarded), "random")
+    for name in ("blocks", "unused"):  # iterated, and not called at all
+        with pytest.raises(
+            InputError, match=rf"^net never runs its module {name}; .*lists them\.$"
+        ):
+            backbone.layers((name,))
+    with pytest.raises(InputError, match=r"^net has no layer block\.1; did you mean blocks\.1 or"):
+        backbone.layers(("block.1",))
+    layers = backbone.layers(("named", "stem"))
+    assert [(layer.name, layer.shape, layer.depth) for layer in layers] == [
+        ("stem", (4, 6, 5), 1 / 3),
+        ("named", (4, 6, 5), 1.0),
+    ]
+    x = images(backbone, 2)
+    assert torch.equal(read(backbone, x, "stem")["stem"], read(backbone, x, "stem.1")["stem.1"])
+
+
+def test_a_transformers_modules_run_on_images_as_they_did_on_zeros(tmp_path: Path) -> None:
+    """PyTorch's fused path for transformers would leave the modules inside out."""
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n\n\ndef build():\n"
+        "    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Flatten(2), Turned(), layer)\n\n\n"
+        "class Turned(nn.Module):\n"
+        "    def forward(self, x):\n        return x.transpose(1, 2)\n"
+    )
+    card = tmp_path / "net.toml"
+    card.write_text(
+        'name = "net"\ndomain = "toys"\nnetwork = "./net.py:build"\n[input]\nsize = [8, 8]\n'
+    )
+    backbone = load(str(card), "random")
+    names = [layer.name for layer in backbone.layers()]
+    assert {"3.linear1", "3.norm1"} <= set(names)
+    found = read(backbone, images(backbone, 2), *names)
+    with torch.inference_mode():
+        linear1 = backbone.model.get_submodule("3.linear1")(found["3.norm1"])
+    torch.testing.assert_close(found["3.linear1"], linear1)
+
+
+def test_a_module_that_runs_only_now_and_then_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n"
+        "        self.a, self.b = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)\n"
+        "    def forward(self, x):\n"
+        "        return self.a(x) if x.is_meta or not x.any() else self.b(x)\n\n\n"
+        "def build():\n    return Net()\n"
+    )
+    card = tmp_path / "net.toml"
+    card.write_text(
+        'name = "net"\ndomain = "toys"\nnetwork = "./net.py:build"\n[input]\nsize = [4, 4]\n'
+    )
+    backbone = load(str(card), "random")
+    with pytest.raises(InputError, match=r"^layer a: its module a ran when the network was tried"):
+        read(backbone, images(backbone, 1))
+
+
+def test_no_network_takes_memory_to_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+
+    def recorded(*args: Any, device: str = "cpu", **kwargs: Any) -> nn.Module:
+        built.append(device)
+        return build(*args, device=device, **kwargs)
+
+    monkeypatch.setattr("features.backbone.build", recorded)
+    for name in CARDS:
+        assert describe(name).layers
+    assert built == ["meta"] * len(CARDS)
+
+
+def test_the_licence_is_the_publishers_where_no_card_says_it() -> None:
+    pytest.importorskip("timm")
+    for name, licence in (
+        ("torchvision:resnet18", "BSD-3-Clause (torchvision)"),
+        ("torchvision:vit_h_14", "https://github.com/facebookresearch/SWAG/blob/main/LICENSE"),
+        ("timm:resnet18", "apache-2.0"),
+        ("timm:convnextv2_atto", "cc-by-nc-4.0"),
+    ):
+        assert describe(name).card.licence == licence
+    for card in shipped().values():
+        assert card.licence or card.domain == "control", card.name
+
+
+def test_timm_weights_have_the_publishers_address() -> None:
+    pytest.importorskip("timm")
+    (entry,) = entries_of(Card("timm:resnet18", "objects", "timm:resnet18"))
+    assert str(entry.url).endswith("resnet18_a1_0-d63eafa0.pth")
+    (entry,) = entries_of(Card("timm:convnextv2_atto", "objects", "timm:convnextv2_atto"))
+    assert str(entry.url).endswith(
+        "timm/convnextv2_atto.fcmae_ft_in1k/resolve/main/model.safetensors"
+    )
+    with pytest.raises(InputError, match="weights are not here and PROBE_OFFLINE is set; download"):
+        load("timm:resnet18")
 
 
 def test_a_seed_decides_random_weights_and_leaves_the_callers_alone() -> None:

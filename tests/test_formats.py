@@ -415,9 +415,19 @@ def test_pytorch_files_that_would_fill_the_memory_are_refused(tmp_path: Path) ->
     with zipfile.ZipFile(tmp_path / "b.pth", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x/data.pkl", b"\x80\x02}.")
         archive.writestr("x/data/0", bytes(1 << 24))
-    for name, said in (("a.pth", "asks for a byte array"), ("b.pth", "would unpack to")):
-        with pytest.raises(InputError, match=said):
+    with zipfile.ZipFile(tmp_path / "c.pth", "w") as archive:
+        archive.writestr("x/data.pkl", huge, zipfile.ZIP_DEFLATED)  # its words are hidden
+        archive.writestr("x/padding", bytes(1 << 10))
+    with zipfile.ZipFile(tmp_path / "d.pth", "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02}.")
+        archive.writestr("x/data/0", bytes(1000))
+        (_, record) = archive.infolist()
+        archive.filelist += [record] * 9  # the directory lists the same bytes ten times
+    for name in ("b.pth", "c.pth", "d.pth"):
+        with pytest.raises(InputError, match="its records are compressed or overlap"):
             read(tmp_path / name)
+    with pytest.raises(InputError, match="asks for a byte array"):
+        read(tmp_path / "a.pth")
 
 
 def test_an_npz_bomb_and_a_header_that_lies(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ from torchvision.models import AlexNet_Weights, EfficientNet_B0_Weights, Squeeze
 from torchvision.transforms import functional as F
 
 from features.backbone import describe as architecture
-from features.card import Input, shipped
+from features.card import Card, Input, shipped
+from features.errors import InputError
+from features.network import published_input
 from features.preprocess import describe, normalise, to_pixels
 
 
@@ -60,6 +62,31 @@ def test_a_timm_network_brings_its_own_transform() -> None:
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     image = picture(500, 400)
     torch.testing.assert_close(fed(image, wanted), transform(image), rtol=0, atol=1e-5)
+
+
+def test_every_transform_that_timm_publishes_is_repeated_or_refused() -> None:
+    timm = pytest.importorskip("timm")
+    image, model, tried, refused = picture(320, 250), torch.nn.Identity(), set(), []
+    for name in timm.list_models():
+        published = timm.get_pretrained_cfg(name)
+        if published is None or max(published.input_size) > 400:
+            continue
+        model.pretrained_cfg = published.to_dict()  # type: ignore[assignment]
+        config = timm.data.resolve_model_data_config(model)
+        if str(config) in tried:
+            continue
+        tried.add(str(config))
+        card = Card(name, "objects", f"timm:{name}")
+        if config["crop_mode"] == "border":
+            refused.append(name)
+            with pytest.raises(InputError, match="cannot be repeated exactly; write a card with"):
+                published_input(card, model)
+            continue
+        wanted = published_input(card, model)
+        expected = timm.data.create_transform(**config)(image)
+        torch.testing.assert_close(fed(image, wanted), expected, rtol=0, atol=1e-5, msg=name)
+    assert len(tried) > 50
+    assert len(refused) < 4
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr", "gbr"])

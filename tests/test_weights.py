@@ -10,12 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
+from toys import write_images
+from typer.testing import CliRunner
 
+from cli.app import app
 from features import weights as weights_files
 from features.backbone import Backbone, load, target_of
 from features.card import WeightsEntry, find, shipped
 from features.errors import InputError
 from features.formats.blobs import Blobs
+from features.provenance import seen_in_training
 from features.weights.fit import fit
 
 TinyCard = Callable[..., Path]
@@ -95,23 +99,19 @@ def test_blobs_named_by_the_cards_layers_load(tiny_card: TinyCard, tmp_path: Pat
 def test_vggface_blobs_find_their_modules(tmp_path: Path) -> None:
     target = target_of("vggface")
     layers = [layer for layer in find("vggface").layers or () if not layer.startswith("pool")]
-    modules = [
-        name.removesuffix(".weight") for name in target.model.state_dict() if "weight" in name
-    ]
-    expected = dict(zip(modules, layers, strict=True))
+    wanted = target.model.state_dict()
+    modules = [name.removesuffix(".weight") for name in wanted if "weight" in name]
     blobs = {
-        f"{layer}.{part}": torch.tensor(float(i)).expand(
-            target.model.state_dict()[f"{module}.{part}"].shape
-        )
-        for i, (module, layer) in enumerate(expected.items())
+        f"{layer}.{part}": torch.full((1,), float(i)).expand(wanted[f"{module}.{part}"].shape)
+        for i, (module, layer) in enumerate(zip(modules, layers, strict=True))
         for part in ("weight", "bias")
     }
     found = fit(target, Blobs("pytorch", blobs), WeightsEntry(), tmp_path / "any")
     assert not found.missing + found.mismatched + found.unused
-    for i, module in enumerate(expected):
-        assert (
-            found.state[f"{module}.weight"].unique() == found.state[f"{module}.bias"].unique() == i
-        )
+    for i, module in enumerate(modules):
+        for part in ("weight", "bias"):
+            tensor = found.state[f"{module}.{part}"]
+            assert tensor.flatten()[0] == tensor.flatten()[-1] == i
 
 
 def test_numbers_of_another_precision_load(tiny_card: TinyCard, tmp_path: Path) -> None:
@@ -318,6 +318,43 @@ def test_two_cards_with_files_of_one_name_do_not_share_them(
         loaded.append(load(str(card)).model.state_dict()["fc.bias"])
     assert torch.equal(loaded[0], state(1)["fc.bias"])
     assert torch.equal(loaded[1], state(2)["fc.bias"])
+
+
+@pytest.mark.parametrize(
+    ("source", "warned"),
+    [
+        ("adience:/data/faces", True),
+        ("/data/Adience/gender.csv", True),
+        ("/data/faces/adience_aligned.tsv", True),
+        ("utkface:/data/x", False),
+        ("/data/audience/x.csv", False),
+        ("sample", False),
+    ],
+)
+def test_weights_that_saw_the_studys_own_data_are_known(
+    source: str, warned: bool, tiny_card: TinyCard
+) -> None:
+    card = tiny_card('domain = "toys"', 'domain = "toys"\ntrained_on = ["imagenet", "Adience"]')
+    assert seen_in_training(load(str(card)), source) == ["Adience"] * warned
+    assert seen_in_training(load(str(card), "random"), source) == []
+
+
+def test_every_command_that_uses_such_weights_warns(tiny_card: TinyCard, tmp_path: Path) -> None:
+    card = tiny_card('domain = "toys"', 'domain = "toys"\ntrained_on = ["adience"]')
+    data = write_images(tmp_path / "adience", 40)
+    study = ("--study", str(tmp_path / "study"))
+    said = []
+    for words in (
+        ("extract", "--data", str(data), "--backbone", str(card), "--layer", "fc", *study),
+        ("fit", "--probe", "ridge", *study),
+        ("report", *study),
+    ):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+        said.append(" ".join(result.stderr.split()))
+    page = (tmp_path / "study" / "report" / "index.html").read_text()
+    for text in (*said, page):
+        assert "he weights of tiny were trained on adience, which this study seems to be of" in text
 
 
 def test_bundled_weights_are_here_and_verified() -> None:

@@ -30,6 +30,7 @@ from features.card import find
 from features.errors import InputError
 from features.weights import here
 from features.weights.add import add, fetch
+from features.weights.fetch import download
 from features.weights.kept import folder_of, kept, verify
 
 
@@ -113,7 +114,7 @@ def test_add_list_verify_remove(tmp_path: Path, home: Path) -> None:
     (listed,) = json.loads(probe("weights", "list", "--json").stdout)
     assert listed["sha256"] == hashlib.sha256((tmp_path / "net.mat").read_bytes()).hexdigest()
     assert "whole, verified" in probe("weights", "verify").stdout
-    probe("weights", "remove", "mini")
+    assert "mini: net.mat is removed" in probe("weights", "remove", card).stderr
     assert files(home) == []
     assert "no weights of it are kept here" in refused("weights", "remove", "mini")
     assert probe("weights", "list").stdout.count("\n") == 1
@@ -414,7 +415,9 @@ class Server(http.server.BaseHTTPRequestHandler):
         if self.headers["Range"] and self.headers["If-Range"] == self.tag:
             start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-"))
             if start >= len(self.data):
-                self.send_error(416)
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(self.data)}")
+                self.end_headers()
                 return
             self.send_response(206)
             last = len(self.data) - 1
@@ -470,6 +473,24 @@ def test_a_fetch_goes_on_where_it_was_interrupted(
     added = fetch(target)
     assert served.asked[3:] == ["bytes=900-"]
     assert added.kept.sha256 == hashlib.sha256(served.data).hexdigest()
+    assert len(files(home)) == 1
+
+
+def test_what_was_downloaded_whole_is_not_downloaded_again(
+    server: tuple[type[Server], str], tmp_path: Path, home: Path
+) -> None:
+    served, url = server
+    target = target_of(str(write_card(tmp_path, f'url = "{url}"')))
+    folder = folder_of("mini")
+    folder.mkdir(parents=True)
+    partial = download(url, folder)
+    assert partial.read_bytes() == served.data
+    assert fetch(target).kept.sha256 == hashlib.sha256(served.data).hexdigest()
+    assert served.asked == [None, f"bytes={len(served.data)}-"]
+    partial = download(url, folder)
+    partial.write_bytes(served.data + b"more")  # longer than the file: begun anew
+    probe("weights", "remove", "mini")
+    assert fetch(target).kept.sha256 == hashlib.sha256(served.data).hexdigest()
     assert len(files(home)) == 1
 
 

@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from features.errors import InputError
-from features.formats.blobs import MOST, Blobs, because, of
-
-_INFLATION = 20
+from features.formats.blobs import Blobs, because, of
 
 
 def read(path: Path) -> Blobs:
@@ -56,7 +54,7 @@ def _state_dict(content: object, seen: set[int]) -> Mapping[str, Tensor]:
 
 
 def _refuse_bombs(path: Path) -> None:
-    """PyTorch allows a pickle to make byte arrays of any size, and a record to be compressed."""
+    """A pickle may ask for byte arrays of any size, and hide it in a compressed record."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data.find(b"bytearray") >= 0:
             raise InputError(
@@ -66,8 +64,9 @@ def _refuse_bombs(path: Path) -> None:
         size, zipped = len(data), data[:2] == b"PK"
     if zipped:
         with zipfile.ZipFile(path) as archive:
-            total = sum(record.file_size for record in archive.infolist())
-        if total > min(MOST, _INFLATION * size):
+            records = archive.infolist()
+        if any(one.compress_type for one in records) or sum(r.file_size for r in records) > size:
             raise InputError(
-                f"{path}: would unpack to {total:,} bytes from {size:,}; fetch a sound file."
+                f"{path}: its records are compressed or overlap, as PyTorch writes none; fetch a "
+                "sound file, or convert it to safetensors."
             )

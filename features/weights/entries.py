@@ -10,7 +10,7 @@ from urllib.parse import urlparse
 
 from features.card import Card, WeightsEntry
 from features.errors import InputError
-from features.network import torchvision_weights
+from features.network import timm_weights, torchvision_weights
 
 _BLOCK = 1 << 20
 
@@ -55,12 +55,19 @@ class Digests:
 
 
 def entries_of(card: Card) -> tuple[WeightsEntry, ...]:
-    """The card's weights entries, or else torchvision's own for a network of torchvision."""
+    """The card's weights entries, or else the publisher's own for torchvision and timm."""
     kind, _, name = card.network.partition(":")
-    if card.weights or kind != "torchvision":
+    if card.weights or kind not in ("torchvision", "timm"):
         return card.weights
-    weights = torchvision_weights(name)
-    return () if weights is None else (WeightsEntry(url=weights.url, format="pytorch"),)
+    weights = torchvision_weights(name) if kind == "torchvision" else timm_weights(name)
+    entry = WeightsEntry(url=getattr(weights, "url", None))
+    if kind == "timm" and getattr(weights, "hf_hub_id", None) and not hash_in_name(entry):
+        from huggingface_hub import hf_hub_url  # timm brings it
+
+        # There the names are timm's own; at other addresses they are often another's.
+        file = weights.hf_hub_filename or "model.safetensors"
+        entry = WeightsEntry(url=hf_hub_url(weights.hf_hub_id, file))
+    return (entry,) if entry.url else ()
 
 
 def digests_of(path: Path) -> Digests:

@@ -69,6 +69,8 @@ def _go_on(url: str, partial: Path, progress: Progress) -> None:
     except HTTPError as error:
         if error.code != 416:
             raise
+        if error.headers.get("Content-Range") == f"bytes */{have}":
+            return  # it was here whole
         drop(partial)  # what is here is longer than the file: begin again
         response = urlopen(Request(url), timeout=_SECONDS)
     with response:

@@ -134,15 +134,14 @@ def remove(name: str) -> list[Kept]:
     Raises:
         InputError: There is nothing.
     """
-    found = kept(name)
-    if not folder_of(name).is_dir():
+    found, folder = kept(name), folder_of(name)
+    if not folder.is_dir() or not any(folder.iterdir()):
         raise InputError(
             f"{name}: no weights of it are kept here; `probe weights list` shows what is."
         )
-    with alone(name) as folder:
+    with alone(name):  # the folder stays: who waits for its lock holds on to it
         for path in folder.iterdir():
             path.unlink()
-        folder.rmdir()
     return found
 
 
