@@ -1,4 +1,4 @@
-"""`probe fit` and `probe report`: probes, curves, the report."""
+"""`probe fit`: probes on every extracted layer."""
 
 from __future__ import annotations
 
@@ -107,26 +107,3 @@ def fit(
     if done.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
     show.put_bars(curves(done.study))
-
-
-def report(study: options.Study = options.STUDY, json: options.Json = False) -> None:
-    """Draw the transferability curves: a page, figures (SVG, PNG, PDF) and tables.
-
-    Example: probe report
-    """
-    from probe.reporting import report as run
-    from probe.words import contaminations, findings
-
-    made = run(study)
-    for warning in contaminations(made.study):
-        show.say(f"warning: {warning}")
-    if json:
-        show.put_json({"index": made.index, "table": made.table, "tasks": made.tasks})
-        return
-    for task in made.tasks:
-        typer.echo(f"{task.task}:")
-        for sentence in findings(task):
-            typer.echo(f"  {sentence}")
-    if made.study.synthetic:
-        typer.echo("SYNTHETIC: these images are drawn.")
-    show.say(f"the report is {made.index}")

@@ -68,9 +68,10 @@ def put_bars(found: Sequence[TaskCurves]) -> None:
     """Accuracy over depth as bars, task by task, with the mark of chance."""
     for task in found:
         typer.echo("")
+        mark = task.chance if task.majority is None else task.majority
         typer.echo(
             f"{task.task}: {task.n} images, {len(task.classes)} classes, chance "
-            f"{task.chance:.1%}, majority class {task.majority:.1%} ( | marks it)"
+            f"{task.chance:.1%}, majority class {mark:.1%} ( | marks it)"
         )
         first = {
             panel.method: panel for panel in reversed(task.panels)
@@ -82,7 +83,7 @@ def put_bars(found: Sequence[TaskCurves]) -> None:
                 typer.echo(f"    {curve.backbone} ({curve.domain})")
                 wide = max(len(p.layer) for p in curve.points)
                 for point in curve.points:
-                    bar = _bar(point.accuracy.value, task.majority)
+                    bar = _bar(point.accuracy.value, mark)
                     typer.echo(f"      {point.layer:<{wide}} {bar} {point.accuracy}")
         typer.echo("  best layer, chosen inside the training folds")
         for best in task.best:

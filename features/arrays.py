@@ -70,6 +70,11 @@ def import_features(
     path = opened.feature_path(name)
     if path.is_file():
         with FeatureFile(path) as old:
+            if old.backbone != name:
+                raise InputError(
+                    f"{path}: holds {old.backbone}, whose name differs only in signs that file names "
+                    "lack; choose another --name."
+                )
             if layer in old.keys:
                 raise InputError(
                     f"{path}: layer {layer} of {name} is there; `probe remove {name}` takes it out."

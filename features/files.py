@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import tempfile
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from features.errors import InputError
+
+_LONGEST_NAME = 120
 
 
 @contextmanager
@@ -53,8 +56,15 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def file_name(name: str) -> str:
-    """`name` with every character that is unsafe in a file name replaced by `_`."""
-    return re.sub(r"[^A-Za-z0-9._@+-]", "_", name)
+    """`name` with every character that is unsafe in a file name replaced by `_`.
+
+    A long one, which file systems would refuse, is cut and told from others by a hash.
+    """
+    safe = re.sub(r"[^A-Za-z0-9._@+-]", "_", name)
+    if len(safe) <= _LONGEST_NAME:
+        return safe
+    mark = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    return f"{safe[: _LONGEST_NAME - 9]}-{mark}"
 
 
 def words(size: float) -> str:

@@ -1,23 +1,25 @@
-"""Transferability curves: accuracy over depth, and the gap between the members of a pair."""
+"""Transferability curves: every metric over depth, per task, method, pooling and backbone."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from features.errors import InputError
 from features.study import Study
-from probe import predictions, results
+from probe import results
 from probe.crossval import METHODS
-from probe.protocol import mark
+from probe.gaps import Gap, Member, gaps, members
+from probe.outcomes import Outcomes, name_of
 from probe.results import BEST, Row
-from probe.statistics import Interval, accuracy_interval, band, mean_interval, slope
+from probe.statistics import Interval, mean_interval
+
+TUNED = ("finetune", "scratch", "frozen", "copied")
+"""Methods that train the network; their layer is the cut, empty for the whole network."""
 
 
 @dataclass(frozen=True)
@@ -27,47 +29,25 @@ class Point:
     layer: str
     pool: str
     depth: float
-    accuracy: Interval
+    metrics: Mapping[str, Interval]
+    """By name, as in probe/outcomes.py."""
     rows: tuple[Row, ...]
     """Its folds."""
+
+    @property
+    def accuracy(self) -> Interval:
+        """Pooled over all tested images."""
+        return self.metrics["accuracy"]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy over depth of one backbone."""
+    """Metrics over depth of one backbone and method."""
 
     backbone: str
     domain: str
+    method: str
     points: tuple[Point, ...]
-
-
-@dataclass(frozen=True)
-class GapPoint:
-    """The difference at one layer, with its part of the simultaneous band."""
-
-    layer: str
-    depth: float
-    gap: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Accuracy of one member of a pair minus that of the other, layer by layer, on the same images."""
-
-    near: str
-    far: str
-    far_domain: str
-    near_domain: str
-    points: tuple[GapPoint, ...]
-    slope: Interval
-    """Change of the gap from the input to the end of the network."""
-
-    @property
-    def title(self) -> str:
-        """`near − far`."""
-        return f"{self.near} − {self.far}"
 
 
 @dataclass(frozen=True)
@@ -77,10 +57,15 @@ class Best:
     backbone: str
     domain: str
     method: str
-    accuracy: Interval
+    metrics: Mapping[str, Interval]
     chosen: tuple[str, ...]
     """The layer chosen in each fold."""
     rows: tuple[Row, ...]
+
+    @property
+    def accuracy(self) -> Interval:
+        """Pooled over all tested images."""
+        return self.metrics["accuracy"]
 
 
 @dataclass(frozen=True)
@@ -105,24 +90,17 @@ class TaskCurves:
     effective_subjects: float
     folds: int
     chance: float
-    majority: float
+    majority: float | None
+    """None where nothing tells which images were in which fold."""
     panels: tuple[Panel, ...]
     best: tuple[Best, ...]
     differences: tuple[tuple[str, str, str, Interval], ...]
     """Method, backbone, backbone and the first's `best` accuracy minus the second's."""
-
-
-@dataclass(frozen=True)
-class _Member:
-    """What tells whether two backbones make a pair."""
-
-    name: str
-    domain: str
-    base: str
-    pair: str | None
-    random: bool
-    layers: dict[str, str]
-    """Module by layer, in depth order."""
+    tuned: tuple[Curve, ...]
+    """Fine-tune variants, by depth of the cut; at depth 0, with no layer, the whole network."""
+    metrics: tuple[str, ...]
+    outcomes: Outcomes
+    """The predictions behind all of it."""
 
 
 def curves(study: Study) -> list[TaskCurves]:
@@ -134,205 +112,112 @@ def curves(study: Study) -> list[TaskCurves]:
     rows = [row for row in results.read(study.folder / "results.csv") if not row.variant]
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
-    members = _members(study)
+    known = members(study)
     names = [name for name in study.tasks if any(row.task == name for row in rows)]
-    return [_task(study, name, [r for r in rows if r.task == name], members) for name in names]
+    return [_task(study, name, [r for r in rows if r.task == name], known) for name in names]
 
 
-def _task(study: Study, task: str, rows: list[Row], members: list[_Member]) -> TaskCurves:
-    y = study.labels(task)
+def _task(study: Study, task: str, rows: list[Row], known: list[Member]) -> TaskCurves:
     _check_protocols(study, task, rows)
-    seen = _Seen(study, task, rows, y)
+    seen = Outcomes(study, task, rows)
     methods = [m for m in METHODS if any(r.method == m for r in rows)]
     panels = []
     for method in methods:
         mine = [r for r in rows if r.method == method and r.layer != BEST]
         for pool in _pools(mine):
-            drawn = tuple(_curves(seen, [r for r in mine if r.pool in (pool, "none", "")], members))
-            gaps = tuple(_gaps(seen, method, drawn, members, study.closest))
-            panels.append(Panel(method, pool, drawn, gaps))
+            drawn = _curves(seen, [r for r in mine if r.pool in (pool, "none", "")], known)
+            found = tuple(gaps(seen, drawn, known, study.closest))
+            panels.append(Panel(method, pool, tuple(drawn), found))
     best = [b for method in methods for b in _best(seen, method, rows)]
-    fold = next(iter(seen.folds.values()))
-    tested = fold >= 0
-    sizes = np.bincount(np.unique(study.subjects[tested], return_inverse=True)[1])
+    tuned = [
+        curve
+        for method in dict.fromkeys(r.method for r in rows if r.method not in METHODS)
+        for curve in _curves(seen, [r for r in rows if r.method == method], known)
+    ]
+    n, subjects, effective, majority = _counts(seen, rows)
     return TaskCurves(
         task=task,
-        ordered=study.tasks[task].ordered or rows[0].one_off is not None,
+        ordered=seen.ordered,
         classes=study.tasks[task].classes,
-        n=int(tested.sum()),
-        subjects=len(sizes),
-        effective_subjects=float(sizes.sum() ** 2 / (sizes**2).sum()),
-        folds=int(fold.max()) + 1,
+        n=n,
+        subjects=subjects,
+        effective_subjects=effective,
+        folds=len({row.fold for row in rows}),
         chance=1 / len(study.tasks[task].classes),
-        majority=_majority(y, fold),
+        majority=majority,
         panels=tuple(panels),
         best=tuple(best),
         differences=tuple(_differences(seen, best)),
+        tuned=tuple(tuned),
+        metrics=seen.metrics,
+        outcomes=seen,
     )
 
 
-class _Seen:
-    """Which images each row of results got right, read once."""
-
-    def __init__(
-        self, study: Study, task: str, rows: Sequence[Row], y: npt.NDArray[np.int64]
-    ) -> None:
-        self.subjects = study.subjects
-        keys = [(task, r.backbone, _key(r), r.method) for r in rows]
-        file = study.folder / "predictions.h5"
-        stored = predictions.read_all(file, list(dict.fromkeys(keys)))
-        for key, row in zip(keys, rows, strict=True):
-            if stored[key].protocol and mark(stored[key].protocol) != row.protocol:
-                raise InputError(
-                    f"{file}: its scores of {row.backbone}/{row.layer}/{row.method} are of another "
-                    "run than results.csv, which was not finished; run `probe fit` again."
-                )
-        self.folds = {key[1:]: p.fold.astype(np.int64) for key, p in stored.items()}
-        self.correct = {
-            key[1:]: np.where(
-                p.fold >= 0, np.nan_to_num(p.scores, nan=-np.inf).argmax(1) == y, np.nan
-            )
-            for key, p in stored.items()
-        }
-
-    def of(self, backbone: str, key: str, method: str) -> npt.NDArray[np.float64]:
-        """1 where the image was right, 0 where wrong, NaN where not tested, `(n,)`."""
-        return np.asarray(self.correct[backbone, key, method], dtype=np.float64)
-
-
-def _curves(seen: _Seen, rows: list[Row], members: list[_Member]) -> list[Curve]:
+def _curves(seen: Outcomes, rows: list[Row], known: list[Member]) -> list[Curve]:
     found = []
-    order_of = {m.name: {layer: i for i, layer in enumerate(m.layers)} for m in members}
+    order_of = {m.name: {layer: i for i, layer in enumerate(m.layers)} for m in known}
     for backbone in dict.fromkeys(row.backbone for row in rows):
         mine = [row for row in rows if row.backbone == backbone]
-        points = []
-        for layer in dict.fromkeys(row.layer for row in mine):
-            folds = tuple(row for row in mine if row.layer == layer)
-            right = seen.of(backbone, _key(folds[0]), folds[0].method)
-            tested = ~np.isnan(right)
-            accuracy = accuracy_interval(right[tested], seen.subjects[tested])
-            points.append(Point(layer, folds[0].pool, folds[0].depth or 0.0, accuracy, folds))
+        by_layer: dict[str, list[Row]] = {}
+        for row in mine:
+            by_layer.setdefault(row.layer, []).append(row)
+        points = [
+            Point(layer, folds[0].pool, folds[0].depth or 0.0, seen.measure(folds), tuple(folds))
+            for layer, folds in by_layer.items()
+        ]
         order = order_of.get(backbone, {})
         points.sort(key=lambda p: (p.depth, order.get(p.layer, 0)))
-        found.append(Curve(backbone, mine[0].domain, tuple(points)))
+        found.append(Curve(backbone, mine[0].domain, mine[0].method, tuple(points)))
     last = {"control": 2, "none": 1}
     return sorted(found, key=lambda c: (last.get(c.domain, 0), c.domain, c.backbone))
 
 
-def _gaps(
-    seen: _Seen, method: str, drawn: Sequence[Curve], members: list[_Member], closest: str | None
-) -> list[Gap]:
-    by_name = {curve.backbone: curve for curve in drawn}
-    there = [m for m in members if m.name in by_name]
-    trained = [m for m in there if not m.random]
-    found = []
-    for a, b in combinations(trained, 2):
-        if _paired(a, b):
-            near, far = sorted((a, b), key=lambda m: (m.domain != closest, m.name))
-            found.append(_gap(seen, method, by_name, near, [far], far.name))
-    for a in trained:
-        draws = [m for m in there if m.random and _paired(a, m)]
-        if draws:
-            name = "random weights" + (f" (mean of {len(draws)} draws)" if len(draws) > 1 else "")
-            found.append(_gap(seen, method, by_name, a, draws, name))
-    return [gap for gap in found if gap is not None]
-
-
-def _gap(
-    seen: _Seen, method: str, drawn: dict[str, Curve], near: _Member, far: list[_Member], name: str
-) -> Gap | None:
-    """Paired differences at the layers that all have; several far members are averaged."""
-    points = {p.layer: p for p in drawn[near.name].points}
-    others = [{p.layer: p for p in drawn[m.name].points} for m in far]
-    layers = [layer for layer in points if all(layer in other for other in others)]
-    if not layers:
-        return None
-    columns = []
-    for layer in layers:
-        ours = seen.of(near.name, _key(points[layer].rows[0]), method)
-        theirs = [
-            seen.of(m.name, _key(other[layer].rows[0]), method)
-            for m, other in zip(far, others, strict=True)
-        ]
-        columns.append(ours - np.mean(theirs, axis=0))
-    values = np.stack(columns, axis=1)
-    tested = ~np.isnan(values).any(1)
-    values, subjects = values[tested], seen.subjects[tested]
-    depth = np.array([points[layer].depth for layer in layers])
-    found = band(values, subjects)
-    return Gap(
-        near.name,
-        name,
-        far[0].domain,
-        near.domain,
-        tuple(
-            GapPoint(
-                layer, float(depth[i]), *map(float, (found.value[i], found.low[i], found.high[i]))
-            )
-            for i, layer in enumerate(layers)
-        ),
-        slope(values, depth, subjects),
-    )
-
-
-def _best(seen: _Seen, method: str, rows: list[Row]) -> list[Best]:
+def _best(seen: Outcomes, method: str, rows: list[Row]) -> list[Best]:
     mine = [r for r in rows if r.method == method and r.layer == BEST]
     found = []
     for backbone in dict.fromkeys(row.backbone for row in mine):
         folds = tuple(row for row in mine if row.backbone == backbone)
-        right = seen.of(backbone, BEST, method)
-        tested = ~np.isnan(right)
-        accuracy = accuracy_interval(right[tested], seen.subjects[tested])
         chosen = tuple(row.chosen for row in folds)
-        found.append(Best(backbone, folds[0].domain, method, accuracy, chosen, folds))
+        metrics = seen.measure(folds)
+        found.append(Best(backbone, folds[0].domain, method, metrics, chosen, folds))
     return sorted(found, key=lambda b: -b.accuracy.value)
 
 
-def _differences(seen: _Seen, best: list[Best]) -> list[tuple[str, str, str, Interval]]:
+def difference(seen: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interval | None:
+    """Accuracy of `a` minus that of `b` on the images that both tested, with its paired interval.
+
+    Without predictions there is no interval, and without results no difference.
+    """
+    if not seen.has(name_of(a[0]), name_of(b[0])):
+        value = seen.measure(a)["accuracy"].value - seen.measure(b)["accuracy"].value
+        return Interval(value, np.nan, np.nan, np.nan)
+    apart = seen.correct(name_of(a[0])) - seen.correct(name_of(b[0]))
+    tested = ~np.isnan(apart)
+    return mean_interval(apart[tested], seen.subjects[tested]) if tested.any() else None
+
+
+def _differences(seen: Outcomes, best: list[Best]) -> list[tuple[str, str, str, Interval]]:
     """Every backbone against the next one of the same method, at their `best` rows."""
     found = []
     for a, b in pairwise(best):
         if a.method == b.method:
-            difference = seen.of(a.backbone, BEST, a.method) - seen.of(b.backbone, BEST, b.method)
-            tested = ~np.isnan(difference)
-            interval = mean_interval(difference[tested], seen.subjects[tested])
-            found.append((a.method, a.backbone, b.backbone, interval))
+            apart = difference(seen, a.rows, b.rows)
+            if apart is not None:
+                found.append((a.method, a.backbone, b.backbone, apart))
     return found
 
 
-def _members(study: Study) -> list[_Member]:
-    found = []
-    for name in study.backbones():
-        with study.features(name) as file:
-            card: dict[str, Any] = file.card
-            weights = json.loads(file.attributes.get("weights", "{}"))
-            layers = {file.about(key)["layer"]: file.about(key)["module"] for key in file.keys}
-        found.append(
-            _Member(
-                name,
-                file_domain(card, weights),
-                card.get("name", name),
-                card.get("pair"),
-                bool(weights.get("random")),
-                layers,
-            )
-        )
-    return found
-
-
-def file_domain(card: dict[str, Any], weights: dict[str, Any]) -> str:
-    """The domain of a backbone as its feature file tells it."""
-    if weights.get("random") and card.get("domain") != "control":
-        return "none"
-    return str(card.get("domain", "none"))
-
-
-def _paired(a: _Member, b: _Member) -> bool:
-    """Same architecture and layer names: one card, or two cards that name each other as pair."""
-    shared = [layer for layer in a.layers if layer in b.layers]
-    same = bool(shared) and all(a.layers[layer] == b.layers[layer] for layer in shared)
-    linked = a.base == b.base or a.pair == b.base or b.pair == a.base
-    return same and linked and "control" not in (a.domain, b.domain)
+def _counts(seen: Outcomes, rows: list[Row]) -> tuple[int, int, float, float | None]:
+    """Images, subjects, effective subjects and the majority rate."""
+    if seen.fold is None:
+        first = name_of(rows[0])
+        n = sum(row.n_test for row in rows if name_of(row) == first)
+        return n, n, float(n), None
+    tested = seen.fold >= 0
+    sizes = np.bincount(np.unique(seen.subjects[tested], return_inverse=True)[1])
+    effective = float(sizes.sum() ** 2 / (sizes**2).sum())
+    return int(tested.sum()), len(sizes), effective, _majority(seen.y, seen.fold)
 
 
 def _majority(y: npt.NDArray[np.int64], fold: npt.NDArray[np.int64]) -> float:
@@ -340,6 +225,7 @@ def _majority(y: npt.NDArray[np.int64], fold: npt.NDArray[np.int64]) -> float:
     right = total = 0
     for one in range(int(fold.max()) + 1):
         train, test = (fold >= 0) & (fold != one), fold == one
+        train = train if train.any() else test  # one fold alone: its own most frequent class
         right += int((y[test] == np.bincount(y[train]).argmax()).sum())
         total += int(test.sum())
     return right / total
@@ -364,7 +250,3 @@ def _check_protocols(study: Study, task: str, rows: list[Row]) -> None:
                 "under unlike protocols (other images, folds, scaling or grid), so they cannot be "
                 "compared; run `probe fit` once for all of them."
             )
-
-
-def _key(row: Row) -> str:
-    return BEST if row.layer == BEST else row.features_key

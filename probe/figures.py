@@ -3,54 +3,57 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from probe.axis import layer_ticks, place
 from probe.curves import Curve, Panel, TaskCurves
+from probe.outcomes import METRICS
+from probe.palette import LIGHT, shapes, slots
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, safe for the colour-blind; a shape per backbone is the second cue.
-_KNOWN = {"faces": "#0072B2", "objects": "#D55E00", "none": "#767676", "control": "#000000"}
-_FURTHER = ("#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_SHAPES = "osD^vPX*<>hp"
-_WIDTH = 3.6  # inches per panel
+_SHAPES = "osD^vPX*"
+_WIDTH, _HEIGHT = 3.4, 2.5  # inches per panel: one is a paper's column, two its page
+_LONGEST = 44  # characters of a name; the whole of it is in the tables
 _METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+_STYLE: Any = {
+    "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7,
+    "ytick.labelsize": 7, "legend.fontsize": 7, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.spines.top": False,
+    "axes.spines.right": False, "svg.hashsalt": "probe", "svg.fonttype": "none", "pdf.fonttype": 42,
+    "text.parse_math": False, "axes.formatter.use_mathtext": False,
+}  # fmt: skip
 
 
-def colours(domains: Sequence[str]) -> dict[str, str]:
-    """A colour for every domain, the same in all figures of a report."""
-    others = [d for d in dict.fromkeys(domains) if d not in _KNOWN]
-    return _KNOWN | {d: _FURTHER[i % len(_FURTHER)] for i, d in enumerate(others)}
-
-
-def curve_figure(found: TaskCurves, synthetic: bool) -> Figure:
-    """Accuracy over depth: a row per method, a column per pooling, a line per backbone."""
+def curve_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
+    """A metric over depth: a row per method, a column per pooling, a line per backbone."""
     rows = _grid(found.panels)
-    figure, axes = _figure(len(rows), max(map(len, rows)))
-    palette = colours([c.domain for p in found.panels for c in p.curves])
-    names = list(dict.fromkeys(c.backbone for p in found.panels for c in p.curves))
-    ticks = _shared_layers([c for p in found.panels for c in p.curves])
-    for across, panels in zip(axes, rows, strict=True):
-        for ax, panel in zip(across, panels, strict=False):
-            for curve in panel.curves:
-                _draw(
-                    ax,
-                    curve,
-                    palette[curve.domain],
-                    _SHAPES[names.index(curve.backbone) % 12],
-                    ticks,
-                )
-            ax.axhline(found.chance, color="#767676", linewidth=0.8, linestyle=":")
-            ax.axhline(found.majority, color="#767676", linewidth=0.8, linestyle="-.")
-            _finish(ax, panel, ticks, "accuracy")
-    axes[0][0].plot([], [], color="#767676", linewidth=0.8, linestyle=":", label="chance")
-    axes[0][0].plot([], [], color="#767676", linewidth=0.8, linestyle="-.", label="majority class")
-    _legend(figure, axes)
-    _title(figure, f"{found.task}: accuracy over depth", synthetic)
+    if not rows:
+        return None
+    with _style():
+        figure, axes = _figure(len(rows), max(map(len, rows)))
+        drawn = [c for panel in found.panels for c in panel.curves]
+        look = _look(drawn)
+        ticks = layer_ticks([[(p.layer, p.depth) for p in c.points] for c in _networks(drawn)])
+        handles: dict[str, Artist] = {}
+        for across, panels in zip(axes, rows, strict=True):
+            for ax, panel in zip(across, panels, strict=False):
+                for curve in panel.curves:
+                    _line(ax, curve, metric, look[curve.backbone], ticks, handles)
+                for curve in found.tuned:
+                    _marks(ax, curve, metric, ticks, handles)
+                _levels(ax, found, metric, handles)
+                _finish(ax, panel.method, panel.pool, ticks, METRICS[metric])
+        _close(figure, axes, handles, f"{found.task}: {METRICS[metric]} over depth", synthetic)
     return figure
 
 
@@ -60,49 +63,76 @@ def gap_figure(found: TaskCurves, synthetic: bool) -> Figure | None:
     rows = [row for row in rows if row]
     if not rows:
         return None
-    figure, axes = _figure(len(rows), max(map(len, rows)))
-    gaps = [g for row in rows for p in row for g in p.gaps]
-    names = list(dict.fromkeys(g.title for g in gaps))
-    ticks = _ticks([[(p.layer, p.depth) for p in g.points] for g in gaps])
-    shades = [*_FURTHER, "#0072B2", "#D55E00"]
-    for across, panels in zip(axes, rows, strict=True):
-        for ax, panel in zip(across, panels, strict=False):
-            for gap in panel.gaps:
-                shade = shades[names.index(gap.title) % len(shades)]
-                x = [_place(p.layer, p.depth, ticks) for p in gap.points]
-                ax.fill_between(
-                    x,
-                    [p.low for p in gap.points],
-                    [p.high for p in gap.points],
-                    color=shade,
-                    alpha=0.15,
-                    linewidth=0,
-                )
-                ax.plot(
-                    x,
-                    [p.gap for p in gap.points],
-                    color=shade,
-                    linewidth=1.4,
-                    marker=_SHAPES[names.index(gap.title) % 12],
-                    markersize=4,
-                    label=gap.title,
-                )
-            ax.axhline(0, color="#000000", linewidth=0.8)
-            _finish(ax, panel, ticks, "difference in accuracy")
-    _legend(figure, axes)
-    _title(figure, f"{found.task}: gap within pairs, 95 % band over all layers", synthetic)
+    with _style():
+        figure, axes = _figure(len(rows), max(map(len, rows)))
+        gaps = [g for row in rows for p in row for g in p.gaps]
+        names = list(dict.fromkeys(g.title for g in gaps))
+        ticks = layer_ticks([[(p.layer, p.depth) for p in g.points] for g in gaps])
+        shades = (*LIGHT[4:], *LIGHT[:2])
+        handles: dict[str, Artist] = {}
+        for across, panels in zip(axes, rows, strict=True):
+            for ax, panel in zip(across, panels, strict=False):
+                for gap in panel.gaps:
+                    number = names.index(gap.title)
+                    x = [place(p.layer, p.depth, ticks) for p in gap.points]
+                    low, high = (
+                        [100 * getattr(p, end) for p in gap.points] for end in ("low", "high")
+                    )
+                    shade = shades[number % len(shades)]
+                    ax.fill_between(x, low, high, color=shade, alpha=0.16, linewidth=0)
+                    y = [100 * p.gap for p in gap.points]
+                    (line,) = ax.plot(x, y, color=shade, marker=_SHAPES[number % 8], markersize=3.5)
+                    handles.setdefault(gap.title, line)
+                ax.axhline(0, color="#000000", linewidth=0.6)
+                _finish(ax, panel.method, panel.pool, ticks, "difference in points")
+        _close(
+            figure,
+            axes,
+            handles,
+            f"{found.task}: gap within pairs, 95 % band over all layers",
+            synthetic,
+        )
+    return figure
+
+
+def tuned_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
+    """Fine-tune variants by the depth of their cut; None where nothing was cut."""
+    if not any(p.layer for curve in found.tuned for p in curve.points):
+        return None
+    with _style():
+        figure, axes = _figure(1, 1)
+        ax = axes[0][0]
+        cut = [c for c in found.tuned if any(p.layer for p in c.points)]
+        ticks = layer_ticks([[(p.layer, p.depth) for p in c.points if p.layer] for c in cut])
+        look = _look(found.tuned)
+        handles: dict[str, Artist] = {}
+        for curve in found.tuned:
+            if curve in cut:
+                _line(ax, curve, metric, look[curve.backbone], ticks, handles, name=_variant(curve))
+            else:
+                value = 100 * curve.points[0].metrics[metric].value
+                style = (0, (4, 2)) if curve.method == "scratch" else (0, (1, 1))
+                colour = look[curve.backbone][0]
+                line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
+                handles.setdefault(f"{_variant(curve)}, whole network", line)
+        _levels(ax, found, metric, handles)
+        _finish(ax, "fine-tuning", "none", ticks, METRICS[metric], "cut: frozen or copied through")
+        _close(
+            figure, axes, handles, f"{found.task}: {METRICS[metric]} by depth of the cut", synthetic
+        )
     return figure
 
 
 def render(figure: Figure, kind: str) -> bytes:
     """The figure as `svg`, `png` or `pdf`."""
-    import matplotlib
-
     buffer = io.BytesIO()
-    with matplotlib.rc_context(
-        {"svg.hashsalt": "probe", "svg.fonttype": "none", "pdf.fonttype": 42}
-    ):
-        figure.savefig(buffer, format=kind, metadata=_METADATA[kind], dpi=160, bbox_inches="tight")
+    with _style(), warnings.catch_warnings():
+        # Text stays text in SVG; PNG and PDF show a box where the font has no sign.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()  # once: the layout is the same for all kinds
+            figure.set_layout_engine("none")
+        figure.savefig(buffer, format=kind, metadata=_METADATA[kind], dpi=200)
     return buffer.getvalue()
 
 
@@ -112,99 +142,177 @@ def save(figure: Figure, stem: Path) -> None:
         stem.with_name(f"{stem.name}.{kind}").write_bytes(render(figure, kind))
 
 
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
 def _figure(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(_WIDTH * columns + 0.6, 2.7 * rows + 0.9), layout="constrained")
+    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharey="row")
     return figure, [list(row) for row in axes]
 
 
-def _draw(ax: Axes, curve: Curve, colour: str, shape: str, ticks: dict[str, int] | None) -> None:
-    points = curve.points
-    style = {"none": "--", "control": ":"}.get(curve.domain, "-")
-    label = f"{curve.backbone} ({curve.domain})"
-    if len(points) == 1 and curve.domain == "control":  # one number, whatever the depth
-        ax.axhline(
-            points[0].accuracy.value, color=colour, linestyle=style, linewidth=1.2, label=label
-        )
+def _look(drawn: Sequence[Curve]) -> dict[str, tuple[str, str]]:
+    """Colour and shape of every backbone."""
+    names, domains = [c.backbone for c in drawn], [c.domain for c in drawn]
+    place_of, shape_of = slots(domains), shapes(names, domains)
+    return {c.backbone: (LIGHT[place_of[c.domain]], _SHAPES[shape_of[c.backbone]]) for c in drawn}
+
+
+def _networks(drawn: Sequence[Curve]) -> list[Curve]:
+    return [c for c in drawn if c.domain != "control"]
+
+
+def _line(
+    ax: Axes,
+    curve: Curve,
+    metric: str,
+    look: tuple[str, str],
+    ticks: Mapping[str, int] | None,
+    handles: dict[str, Artist],
+    name: str | None = None,
+) -> None:
+    points = [p for p in curve.points if metric in p.metrics]
+    if not points:
         return
-    x = [_place(p.layer, p.depth, ticks) for p in points]
-    low, high = [p.accuracy.low for p in points], [p.accuracy.high for p in points]
-    ax.fill_between(x, low, high, color=colour, alpha=0.12, linewidth=0)
-    ax.plot(
+    colour, shape = look
+    style = {"none": (0, (4, 2)), "control": (0, (1, 1.5))}.get(curve.domain, "-")
+    label = name or f"{curve.backbone} ({curve.domain})"
+    scale = _scale(metric)
+    y = [scale * p.metrics[metric].value for p in points]
+    if len(points) == 1 and curve.domain == "control":  # one number, whatever the depth
+        handles.setdefault(label, ax.axhline(y[0], color=colour, linestyle=style))
+        return
+    x = [place(p.layer, p.depth, ticks) for p in points]
+    low, high = (
+        [scale * getattr(p.metrics[metric], end) for p in points] for end in ("low", "high")
+    )
+    if np.isfinite(low).all():
+        ax.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+    open_ = curve.method == "copied"
+    (line,) = ax.plot(
         x,
-        [p.accuracy.value for p in points],
+        y,
         color=colour,
         linestyle=style,
-        linewidth=1.4,
         marker=shape,
-        markersize=4,
-        label=label,
+        markersize=3.5 if len(points) <= 24 else 2,
+        markerfacecolor="white" if open_ else colour,
     )
+    handles.setdefault(label, line)
 
 
-def _finish(ax: Axes, panel: Panel, ticks: dict[str, int] | None, what: str) -> None:
-    pool = "" if panel.pool == "none" else f", pooling {panel.pool}"
-    ax.set_title(f"{panel.method}{pool}", fontsize=9)
+def _marks(
+    ax: Axes, curve: Curve, metric: str, ticks: Mapping[str, int] | None, handles: dict[str, Artist]
+) -> None:
+    """Fine-tunes in a probe's panel: a mark at the depth of the cut; of the whole network, a line."""
+    colour = LIGHT[slots([curve.domain])[curve.domain]]
+    scale = _scale(metric)
+    for point in curve.points:
+        if metric not in point.metrics:
+            continue
+        y = scale * point.metrics[metric].value
+        if not point.layer:
+            style = (0, (4, 2)) if curve.method == "scratch" else (0, (5, 1, 1, 1))
+            line = ax.axhline(y, color=colour, linestyle=style, linewidth=0.9)
+            handles.setdefault(f"{_variant(curve)}, whole network", line)
+        elif ticks is None or point.layer in ticks:
+            shape = "+" if curve.method == "copied" else "x"
+            x = place(point.layer, point.depth, ticks)
+            (mark,) = ax.plot([x], [y], color=colour, marker=shape, linestyle="none")
+            handles.setdefault(_variant(curve), mark)
+
+
+def _variant(curve: Curve) -> str:
+    return f"{curve.method} {curve.backbone}"
+
+
+def _scale(metric: str) -> float:
+    return 1.0 if metric == "mae" else 100.0
+
+
+def _levels(ax: Axes, found: TaskCurves, metric: str, handles: dict[str, Artist]) -> None:
+    """What guessing reaches; only for accuracy, where it is one number."""
+    if metric != "accuracy":
+        return
+    handles["chance"] = ax.axhline(
+        100 * found.chance, color="#6B6B6B", linewidth=0.8, linestyle=":"
+    )
+    if found.majority is not None:
+        handles["majority class"] = ax.axhline(
+            100 * found.majority, color="#6B6B6B", linewidth=0.8, linestyle="-."
+        )
+
+
+def _finish(
+    ax: Axes,
+    method: str,
+    pool: str,
+    ticks: Mapping[str, int] | None,
+    what: str,
+    along: str = "layer",
+) -> None:
+    ax.set_title(_short(method if pool == "none" else f"{method}, pooling {pool}"))
     if ticks is None:
         ax.set_xlim(-0.03, 1.03)
-        ax.set_xlabel("depth (0 input, 1 end of the network)", fontsize=8)
+        ax.set_xlabel("depth (0 input, 1 end of the network)")
     else:
-        ax.set_xticks(list(ticks.values()), list(ticks), rotation=60, fontsize=7)
-        ax.set_xlabel("layer", fontsize=8)
-    ax.set_ylabel(what, fontsize=8)
-    ax.tick_params(labelsize=7)
-    ax.grid(axis="y", linewidth=0.3)
-    for side in ("top", "right"):
-        ax.spines[side].set_visible(False)
+        ax.set_xticks(
+            list(ticks.values()), [_short(name, 16) for name in ticks], rotation=50, ha="right"
+        )
+        for label in ax.get_xticklabels():
+            label.set_rotation_mode("anchor")
+        ax.set_xlabel(along)
+    ax.set_ylabel(what if what.startswith(("mean", "diff")) else f"{what} (%)")
+    ax.grid(axis="y", linewidth=0.3, color="#cccccc")
+    ax.set_axisbelow(True)
 
 
-def _legend(figure: Figure, axes: list[list[Axes]]) -> None:
-    found = {}
+def _close(
+    figure: Figure,
+    axes: list[list[Axes]],
+    handles: Mapping[str, Artist],
+    title: str,
+    synthetic: bool,
+) -> None:
     for row in axes:
         for ax in row:
             if not ax.has_data():
                 ax.set_visible(False)
-            handles, labels = ax.get_legend_handles_labels()
-            found.update(dict(zip(labels, handles, strict=True)))
-    figure.legend(
-        list(found.values()),
-        list(found),
+    columns = len(axes[0])
+    wide = max((len(_short(name)) for name in handles), default=0) > 20
+    per_row = max(1, columns * (1 if wide and columns == 1 else 2))
+    legend = figure.legend(
+        list(handles.values()),
+        ["name"] * len(handles),
         loc="outside lower center",
-        fontsize=7,
         frameon=False,
-        ncols=2,
+        ncols=per_row,
+        handlelength=2.4,
+        columnspacing=1.2,
     )
+    for text, name in zip(legend.get_texts(), handles, strict=True):
+        text.set_parse_math(False)
+        text.set_text(_short(name))  # only now: a label that begins with _ would be left out
+    lines = -(-len(handles) // per_row)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.16 * lines + 0.2)
+    said = _short(title) + ("   SYNTHETIC: drawn images" if synthetic else "")
+    figure.suptitle(said, fontsize=9)
 
 
-def _title(figure: Figure, title: str, synthetic: bool) -> None:
-    figure.suptitle(title + ("   SYNTHETIC: drawn images" if synthetic else ""), fontsize=10)
+def _short(name: str, longest: int = _LONGEST) -> str:
+    """A name for a figure: one line, cut where it is long."""
+    flat = " ".join(name.split())
+    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 
 def _grid(panels: Sequence[Panel]) -> list[list[Panel]]:
     methods = dict.fromkeys(p.method for p in panels)
     return [[p for p in panels if p.method == method] for method in methods]
-
-
-def _shared_layers(curves: Sequence[Curve]) -> dict[str, int] | None:
-    found = [c for c in curves if c.domain != "control"]
-    return _ticks([[(p.layer, p.depth) for p in c.points] for c in found])
-
-
-def _ticks(lines: Sequence[Sequence[tuple[str, float]]]) -> dict[str, int] | None:
-    """Places of the layers' names on the axis, if all lines are of one architecture; else None."""
-    depths: dict[str, float] = {}
-    for line in lines:
-        for layer, depth in line:
-            if depths.setdefault(layer, depth) != depth:
-                return None
-    longest = max(lines, key=len, default=[])
-    names = [layer for layer, _ in longest]
-    if set(names) != set(depths) or len(names) > 24:
-        return None
-    return {name: i for i, name in enumerate(names)}
-
-
-def _place(layer: str, depth: float, ticks: dict[str, int] | None) -> float:
-    return depth if ticks is None else float(ticks[layer])

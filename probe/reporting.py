@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import InputError
 from features.files import file_name, write_text
 from features.study import Study, open_study
+from probe.cost import backbone_tables
 from probe.curves import TaskCurves, curves
-from probe.figures import curve_figure, gap_figure, render, save
-from probe.page import page
-from probe.tables import Line, lines, to_csv, to_latex, to_markdown
+from probe.drawing import charts
+from probe.figures import curve_figure, gap_figure, save, tuned_figure
+from probe.listing import fold_table, layer_table
+from probe.page import Contents, TaskSection, looks, page
+from probe.tables import Table, to_csv, to_latex, to_markdown
+from probe.words import contaminations, findings, headline
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,8 @@ class Report:
     study: Study
     folder: Path
     tasks: tuple[TaskCurves, ...]
-    table: tuple[Line, ...]
+    contents: Contents
+    tables: tuple[Table, ...]
 
     @property
     def index(self) -> Path:
@@ -29,8 +36,12 @@ class Report:
         return self.folder / "index.html"
 
 
-def report(study: Study | Path | str) -> Report:
+def report(study: Study | Path | str, metrics: Sequence[str] = ("accuracy",)) -> Report:
     """Draw the report of a study into its folder `report/`.
+
+    Args:
+        study: The study, or its folder.
+        metrics: Which figures to draw as files; the page has all of them.
 
     Raises:
         InputError: Nothing is fitted yet, or the results cannot be compared.
@@ -39,18 +50,59 @@ def report(study: Study | Path | str) -> Report:
     found = curves(opened)
     if not found:
         raise InputError(f"{opened.folder}: no task of study.toml has results; run `probe fit`.")
-    table = lines(found)
+    tables = (layer_table(found), fold_table(found))
+    contents = contents_of(opened, found)
     folder = opened.folder / "report"
     folder.mkdir(exist_ok=True)
-    svgs = {}
-    for task in found:
-        for kind, draw in (("curves", curve_figure), ("gap", gap_figure)):
-            figure = draw(task, opened.synthetic)
+    for stem, task in _stems(found).items():
+        drawn = {
+            f"curves-{stem}" + ("" if m == "accuracy" else f"-{m}"): curve_figure(
+                task, opened.synthetic, m
+            )
+            for m in metrics
+            if m in task.metrics
+        }
+        drawn[f"gap-{stem}"] = gap_figure(task, opened.synthetic)
+        drawn[f"tuned-{stem}"] = tuned_figure(task, opened.synthetic)
+        for name, figure in drawn.items():
             if figure is not None:
-                save(figure, folder / f"{kind}-{file_name(task.task)}")
-                svgs[f"{kind}-{task.task}"] = render(figure, "svg").decode()
-    write_text(folder / "table.csv", to_csv(table))
-    write_text(folder / "table.md", to_markdown(table, opened.synthetic))
-    write_text(folder / "table.tex", to_latex(table, opened.synthetic))
-    write_text(folder / "index.html", page(opened, found, table, svgs))
-    return Report(opened, folder, tuple(found), tuple(table))
+                save(figure, folder / name)
+    for table in tables:
+        write_text(folder / f"{table.name}.csv", to_csv(table))
+    write_text(folder / "table.md", to_markdown(tables[0], opened.synthetic))
+    write_text(folder / "table.tex", to_latex(tables[0], opened.synthetic))
+    write_text(folder / "index.html", page(contents))
+    return Report(opened, folder, tuple(found), contents, tables)
+
+
+def contents_of(study: Study, found: Sequence[TaskCurves]) -> Contents:
+    """What stands on the page of a study."""
+    backbones = list(
+        dict.fromkeys(
+            (curve.backbone, curve.domain)
+            for task in found
+            for curve in (*(c for p in task.panels for c in p.curves), *task.tuned)
+        )
+    )
+    look = looks(backbones)
+    sections = [
+        TaskSection(
+            task.task,
+            headline(task, study.closest),
+            findings(task),
+            charts(task, look),
+            [layer_table([task])],
+        )
+        for task in found
+    ]
+    return Contents(study, sections, backbones, backbone_tables(study), contaminations(study))
+
+
+def _stems(found: Sequence[TaskCurves]) -> dict[str, TaskCurves]:
+    """A file name for every task; those that would share one get a mark of their own."""
+    names = [file_name(task.task) for task in found]
+    stems = {}
+    for name, task in zip(names, found, strict=True):
+        mark = hashlib.sha256(task.task.encode("utf-8", "replace")).hexdigest()[:6]
+        stems[name if names.count(name) == 1 else f"{name}-{mark}"] = task
+    return stems

@@ -1,163 +1,122 @@
-"""The numbers of a report as tables: CSV, Markdown and LaTeX from the same rows."""
+"""A table of numbers as CSV in full, and as Markdown, LaTeX and HTML cells as people read it."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import numpy as np
+Cell = str | int | float | tuple[float, float] | None
+"""Text, a count, a number, both ends of an interval, or nothing known."""
 
-from probe.curves import TaskCurves
-from probe.results import BEST, Row
-from probe.statistics import Interval
+Kind = Literal["text", "percent", "decimal", "points", "count", "interval", "label", "hidden"]
+"""How a column is shown: fractions in per cent, two decimals, signed points, digits; a `label` is
+text for people only, and a `hidden` column stands in the CSV only."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """One backbone, layer and method, over all folds; accuracies are fractions."""
+class Column:
+    """A column: its name in the CSV, its title for people, and how its cells are shown."""
 
-    task: str
-    method: str
-    backbone: str
-    domain: str
-    layer: str
-    pool: str
-    depth: float | None
-    dim: int | None
-    accuracy: float
-    """Pooled over all tested images."""
-    low: float
-    high: float
-    """The 95 % interval over subjects."""
-    fold_mean: float
-    fold_sd: float
-    """Between folds (n - 1)."""
-    fold_sem: float
-    balanced_accuracy: float
-    macro_f1: float
-    one_off: float | None
-    mae: float | None
-    images: int
-    at_edge: int
-    """In how many folds the chosen C lies at the edge of its grid."""
-    chosen: str
-    """For `best`: the layers chosen inside the training folds."""
+    name: str
+    title: str
+    kind: Kind = "text"
 
 
-COLUMNS = tuple(f.name for f in fields(Line))
-_SHOWN = (
-    ("task", "task"), ("method", "method"), ("backbone", "backbone"), ("domain", "domain"),
-    ("layer", "layer"), ("pool", "pool"), ("depth", "depth"), ("accuracy", "accuracy"),
-    ("interval", "95 % interval"), ("fold_mean", "mean of folds"), ("fold_sd", "SD"),
-    ("balanced_accuracy", "balanced"), ("one_off", "one-off"), ("mae", "MAE"),
-)  # fmt: skip
+@dataclass(frozen=True)
+class Table:
+    """Rows under columns, with what a reader should know of them."""
+
+    name: str
+    """Of its files."""
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    @property
+    def shown(self) -> list[Column]:
+        """The columns that people read."""
+        return [column for column in self.columns if column.kind != "hidden"]
+
+    def cells(self, row: Sequence[Cell]) -> list[str]:
+        """What a person reads of a row, under `shown`."""
+        pairs = zip(self.columns, row, strict=True)
+        return [show(value, column.kind) for column, value in pairs if column.kind != "hidden"]
 
 
-def lines(found: Sequence[TaskCurves]) -> list[Line]:
-    """`best` rows first, then every layer in depth order, for each task and method."""
-    made: dict[tuple[str, ...], Line] = {}
-    for task in found:
-        for best in task.best:
-            one = _line(best.rows, best.accuracy)
-            made[_key(one)] = one
-        for panel in task.panels:
-            for curve in panel.curves:
-                for point in curve.points:
-                    one = _line(point.rows, point.accuracy)
-                    made[_key(one)] = one
-    return list(made.values())
+def show(value: Cell, kind: Kind) -> str:
+    """One cell as people read it; blank where nothing is known."""
+    if value is None or value != value:  # not a number
+        return ""
+    if isinstance(value, tuple):
+        low, high = value
+        return "" if low != low else f"{100 * low:.1f}–{100 * high:.1f}"
+    if isinstance(value, str):
+        return value
+    match kind:
+        case "percent":
+            return f"{100 * value:.1f}"
+        case "points":
+            return f"{100 * value:+.1f}"
+        case "decimal":
+            return f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
-def to_csv(table: Sequence[Line]) -> str:
-    """All columns, numbers in full."""
+def to_csv(table: Table) -> str:
+    """All columns, numbers in full; an interval is two columns, `low` and `high`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in table:
-        values = [getattr(one, name) for name in COLUMNS]
+    names = [_headers(column) for column in table.columns]
+    writer.writerow([name for group in names for name in group])
+    for row in table.rows:
         writer.writerow(
-            [f"{v:.6g}" if isinstance(v, float) else "" if v is None else v for v in values]
+            [one for value, n in zip(row, names, strict=True) for one in _full(value, len(n))]
         )
     return text.getvalue()
 
 
-def to_markdown(table: Sequence[Line], synthetic: bool) -> str:
-    """The columns that people read, in per cent."""
-    header = [title for _, title in _SHOWN]
-    rows = [header, ["---"] * len(header), *(cells(one) for one in table)]
+def to_markdown(table: Table, synthetic: bool) -> str:
+    """The columns that people read."""
+    header = [column.title for column in table.shown]
+    rows = [header, ["---"] * len(header), *(table.cells(row) for row in table.rows)]
     escaped = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
     return _stamp(synthetic, "{}\n\n") + "\n".join(escaped) + "\n"
 
 
-def to_latex(table: Sequence[Line], synthetic: bool) -> str:
+def to_latex(table: Table, synthetic: bool) -> str:
     """As Markdown, as a `tabular` to be input."""
-    made = ["\\begin{tabular}{" + "l" * 6 + "r" * (len(_SHOWN) - 6) + "}", "\\hline"]
-    made.append(" & ".join(_tex(title) for _, title in _SHOWN) + " \\\\ \\hline")
-    made += [" & ".join(_tex(cell) for cell in cells(one)) + " \\\\" for one in table]
+    align = "".join("l" if column.kind in ("text", "label") else "r" for column in table.shown)
+    made = [f"\\begin{{tabular}}{{{align}}}", "\\hline"]
+    made.append(" & ".join(_tex(column.title) for column in table.shown) + " \\\\ \\hline")
+    made += [" & ".join(map(_tex, table.cells(row))) + " \\\\" for row in table.rows]
     return _stamp(synthetic, "% {}\n") + "\n".join([*made, "\\hline", "\\end{tabular}"]) + "\n"
 
 
-def cells(one: Line) -> list[str]:
-    """What a person reads of a line, in the order of `headings`."""
-    found = []
-    for name, _ in _SHOWN:
-        if name == "interval":
-            found.append(f"{100 * one.low:.1f}–{100 * one.high:.1f}")
-        elif name in ("depth", "mae"):
-            value = getattr(one, name)
-            found.append("" if value is None else f"{value:.2f}")
-        elif name == "layer" and one.layer == BEST:
-            found.append(f"best: {one.chosen}")
-        else:
-            value = getattr(one, name)
-            found.append(f"{100 * value:.1f}" if isinstance(value, float) else str(value or ""))
-    return found
+def _headers(column: Column) -> list[str]:
+    if column.kind == "label":
+        return []
+    if column.kind != "interval":
+        return [column.name]
+    prefix = "" if column.name == "interval" else f"{column.name}_"
+    return [f"{prefix}low", f"{prefix}high"]
 
 
-def headings() -> list[str]:
-    """The column titles of `cells`."""
-    return [title for _, title in _SHOWN]
+def _full(value: Cell, columns: int) -> Iterable[str | int]:
+    if not columns:
+        return []
+    if isinstance(value, tuple):
+        return [_digits(end) for end in value]
+    if isinstance(value, float):
+        return [_digits(value)]
+    return [""] * columns if value is None else [value]
 
 
-def _line(rows: Sequence[Row], accuracy: Interval) -> Line:
-    n = np.array([row.n_test for row in rows], dtype=float)
-    folds = np.array([row.accuracy for row in rows])
-    sd = float(folds.std(ddof=1)) if len(folds) > 1 else 0.0
-
-    def pooled(name: str) -> float | None:
-        values = [getattr(row, name) for row in rows]
-        return None if None in values else float(np.average(values, weights=n))
-
-    first = rows[0]
-    return Line(
-        task=first.task,
-        method=first.method,
-        backbone=first.backbone,
-        domain=first.domain,
-        layer=first.layer,
-        pool=first.pool,
-        depth=first.depth,
-        dim=first.dim if first.layer != BEST else None,
-        accuracy=accuracy.value,
-        low=accuracy.low,
-        high=accuracy.high,
-        fold_mean=float(folds.mean()),
-        fold_sd=sd,
-        fold_sem=sd / float(np.sqrt(len(folds))),
-        balanced_accuracy=float(np.mean([row.balanced_accuracy for row in rows])),
-        macro_f1=float(np.mean([row.macro_f1 for row in rows])),
-        one_off=pooled("one_off"),
-        mae=pooled("mae"),
-        images=int(n.sum()),
-        at_edge=sum(row.at_edge for row in rows),
-        chosen=", ".join(dict.fromkeys(row.chosen for row in rows)),
-    )
-
-
-def _key(one: Line) -> tuple[str, ...]:
-    return (one.task, one.method, one.backbone, one.layer, one.pool)
+def _digits(value: float) -> str:
+    return "" if value != value else f"{value:.6g}"
 
 
 def _stamp(synthetic: bool, pattern: str) -> str:

@@ -40,7 +40,6 @@ def not_root() -> None:
 # Long, or with cases that the program does not meet yet: run by hand with -m slow.
 BY_HAND = (
     "test_crossval",
-    "test_curves",
     "test_fitting",
 )
 

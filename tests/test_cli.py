@@ -233,7 +233,9 @@ def test_import_fit_report(folder: Path) -> None:
     assert run("import", "f.npz", "--name", "mine", "--layer", "last").exit_code == 0
     assert run("fit", "--probe", "logistic").exit_code == 0
     result = run("report", "--json")
-    best = [line for line in json.loads(result.stdout)["table"] if line["layer"] == "best"]
+    best = [
+        line for line in json.loads(result.stdout)["tables"]["table"] if line["layer"] == "best"
+    ]
     assert best[0]["accuracy"] > 0.95
 
 

@@ -1,0 +1,43 @@
+"""`probe report`: the page, figures and tables of a study."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import options, show
+
+
+def report(
+    study: options.Study = options.STUDY,
+    metric: Annotated[
+        list[str],
+        typer.Option(
+            "--metric",
+            metavar="METRIC",
+            help="Of the figures: accuracy, balanced, one_off or mae; repeatable.",
+        ),
+    ] = ["accuracy"],  # noqa: B006
+    json: options.Json = False,
+) -> None:
+    """Draw the transferability curves: a page, figures (SVG, PNG, PDF) and tables.
+
+    Example: probe report
+    """
+    from probe.machine import as_data
+    from probe.reporting import report as run
+
+    made = run(study, metric)
+    for warning in made.contents.warnings:
+        show.say(f"warning: {warning}")
+    if json:
+        show.put_json(as_data(made))
+        return
+    for section in made.contents.tasks:
+        typer.echo(f"{section.task}:")
+        for sentence in (*section.answer, *section.findings):
+            typer.echo(f"  {sentence}")
+    if made.study.synthetic:
+        typer.echo("SYNTHETIC: these images are drawn.")
+    show.say(f"the report is {made.index}")

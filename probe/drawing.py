@@ -1,0 +1,347 @@
+"""The page's own charts: one SVG per task, method, pooling and metric, with the numbers behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from probe.axis import layer_ticks, place
+from probe.curves import Curve, TaskCurves
+from probe.gaps import Gap
+from probe.outcomes import METRICS
+
+WIDTH, HEIGHT = 480, 330
+_LEFT, _RIGHT, _TOP = 44, 12, 10
+_BELOW_DEPTH, _BELOW_NAMES = 42, 84
+_MARKED = 26
+"""A curve of more points than this has its marks thinned out."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One panel: what it is of, its SVG, and the numbers under the pointer."""
+
+    task: str
+    method: str
+    pool: str
+    metric: str
+    """As in probe/outcomes.py, or `gap`."""
+    title: str
+    svg: str
+    lines: list[dict[str, Any]]
+    """For each line: `b` its backbone, `name`, and `p`, points as [layer, x, value, low, high]."""
+    scale: tuple[float, float]
+    """y = scale[0] + scale[1] * value, in the SVG's units."""
+
+
+@dataclass
+class _Plane:
+    """The plot's rectangle and its two axes."""
+
+    ticks: Mapping[str, int] | None
+    low: float
+    high: float
+    unit: float
+    """What a value is multiplied by for people: 100 for fractions, 1 for classes."""
+    parts: list[str] = field(default_factory=list)
+
+    @property
+    def bottom(self) -> float:
+        return HEIGHT - (_BELOW_DEPTH if self.ticks is None else _BELOW_NAMES)
+
+    def x(self, layer: str, depth: float) -> float:
+        span = WIDTH - _LEFT - _RIGHT
+        if self.ticks is None:
+            return _LEFT + 8 + depth * (span - 16)
+        step = span / (len(self.ticks) + 0.5)
+        return _LEFT + step * (place(layer, depth, self.ticks) + 0.75)
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        factor = (_TOP - self.bottom) / (self.high - self.low)
+        return self.bottom - factor * self.low, factor
+
+    def y(self, value: float) -> float:
+        offset, factor = self.scale
+        return offset + factor * value
+
+
+def charts(found: TaskCurves, looks: Mapping[str, tuple[int, int]]) -> list[Chart]:
+    """Every panel of one task.
+
+    Args:
+        found: The task.
+        looks: Colour and shape of every backbone, as probe/palette.py numbers them.
+    """
+    made = []
+    for panel in found.panels:
+        for metric in found.metrics:
+            made.append(_curves(found, panel.method, panel.pool, metric, panel.curves, looks))
+        if panel.gaps:
+            made.append(_gaps(found, panel.method, panel.pool, panel.gaps, looks))
+    if any(p.layer for curve in found.tuned for p in curve.points):
+        for metric in found.metrics:
+            made.append(_curves(found, "fine-tuning", "none", metric, (), looks))
+    return made
+
+
+def _curves(
+    found: TaskCurves,
+    method: str,
+    pool: str,
+    metric: str,
+    curves: Sequence[Curve],
+    looks: Mapping[str, tuple[int, int]],
+) -> Chart:
+    tuned = [_with(c, metric) for c in found.tuned]
+    lines = [_with(c, metric) for c in curves]
+    alone = not curves  # the panel of fine-tunes, in which the cuts are joined
+    there = [c for c in (*lines, *tuned) if c.points]
+    shared = layer_ticks(
+        [
+            [(p.layer, p.depth) for p in c.points if p.layer]
+            for c in (tuned if alone else lines)
+            if c.domain != "control" and any(p.layer for p in c.points)
+        ]
+    )
+    levels = {}
+    if metric == "accuracy":
+        levels["chance"] = found.chance
+        if found.majority is not None:
+            levels["majority class"] = found.majority
+    values = [v for c in there for p in c.points for v in _ends(p.metrics[metric])]
+    plane = _plane(shared, [*values, *levels.values()], 1 if metric == "mae" else 100)
+    numbers = []
+    _axes(plane, "depth of the cut" if alone else "depth", METRICS[metric])
+    for number, (name, level) in enumerate(levels.items()):
+        _level(plane, level, f"level l{number}", name)
+    for curve in (*lines, *tuned):
+        if not curve.points:
+            continue
+        is_cut = curve.method not in (method,)
+        numbers.append(_line(plane, curve, metric, looks[curve.backbone], alone, is_cut))
+    return _chart(found.task, method, pool, metric, plane, numbers)
+
+
+def _line(
+    plane: _Plane,
+    curve: Curve,
+    metric: str,
+    look: tuple[int, int],
+    alone: bool,
+    is_cut: bool,
+) -> dict[str, Any]:
+    """A curve as a group: its band, its line, its marks."""
+    colour, shape = look
+    name = f"{curve.method} {curve.backbone}" if is_cut else curve.backbone
+    points = [(p.layer, plane.x(p.layer, p.depth), p.metrics[metric]) for p in curve.points]
+    classes = f"curve c{colour}" + (" none" if curve.domain == "none" else "")
+    single = len(points) == 1 and (curve.domain == "control" or not points[0][0])
+    group = [f'<g class="{classes}" data-name="{escape(name, quote=True)}">']
+    if single:  # one number, whatever the depth
+        y = plane.y(points[0][2].value)
+        kind = "scratch" if curve.method == "scratch" else "flat"
+        group.append(f'<path class="line {kind}" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>')
+        points = [(points[0][0], (_LEFT + WIDTH - _RIGHT) / 2, points[0][2])]
+    else:
+        band = [(x, i) for _, x, i in points if np.isfinite(i.low)]
+        if len(band) == len(points) > 1 and (alone or not is_cut):
+            upper = " ".join(f"{x:.1f} {plane.y(i.high):.1f}" for x, i in band)
+            lower = " ".join(f"{x:.1f} {plane.y(i.low):.1f}" for x, i in reversed(band))
+            group.append(f'<path class="band" d="M{upper} {lower}Z"/>')
+        if alone or not is_cut:
+            style = " open" if curve.method == "copied" else ""
+            joined = " ".join(f"{x:.1f} {plane.y(i.value):.1f}" for _, x, i in points)
+            group.append(f'<path class="line{style}" d="M{joined}"/>')
+        every = -(-len(points) // _MARKED)
+        marked = " ".join(f"{x:.1f} {plane.y(i.value):.1f}" for _, x, i in points[::every])
+        mark = f"url(#m{colour}-{8 if is_cut and not alone else shape})"
+        ends = f'marker-start="{mark}" marker-mid="{mark}" marker-end="{mark}"'
+        if " " in marked.partition(" ")[2]:
+            group.append(f'<path class="marks" {ends} d="M{marked}"/>')
+        else:  # a path of one point would draw its marker twice
+            group.append(f'<path class="marks" marker-start="{mark}" d="M{marked}l0 0"/>')
+    plane.parts += [*group, "</g>"]
+    return {
+        "b": curve.backbone,
+        "name": name,
+        "p": [
+            [layer or "whole network", round(x, 1), *(_short(v) for v in (i.value, i.low, i.high))]
+            for layer, x, i in points
+        ],
+    }
+
+
+def _gaps(
+    found: TaskCurves,
+    method: str,
+    pool: str,
+    gaps: Sequence[Gap],
+    looks: Mapping[str, tuple[int, int]],
+) -> Chart:
+    ticks = layer_ticks([[(p.layer, p.depth) for p in g.points] for g in gaps])
+    values = [v for g in gaps for p in g.points for v in (p.gap, p.low, p.high)]
+    plane = _plane(ticks, [*values, 0.0], 100)
+    _axes(plane, "depth", "difference in points")
+    _level(plane, 0.0, "zero", "")
+    numbers = []
+    for gap in gaps:
+        colour, shape = looks[gap.near]
+        classes = f"curve c{colour}" + (" none" if gap.far_domain == "none" else "")
+        points = [(p.layer, plane.x(p.layer, p.depth), p) for p in gap.points]
+        upper = " ".join(f"{x:.1f} {plane.y(p.high):.1f}" for _, x, p in points)
+        lower = " ".join(f"{x:.1f} {plane.y(p.low):.1f}" for _, x, p in reversed(points))
+        middle = " ".join(f"{x:.1f} {plane.y(p.gap):.1f}" for _, x, p in points)
+        mark = f"url(#m{colour}-{shape})"
+        ends = f'marker-start="{mark}" marker-mid="{mark}" marker-end="{mark}"'
+        plane.parts.append(
+            f'<g class="{classes}" data-name="{escape(gap.title, quote=True)}">'
+            f'<path class="band" d="M{upper} {lower}Z"/><path class="line" d="M{middle}"/>'
+            f'<path class="marks" {ends} d="M{middle}"/></g>'
+        )
+        numbers.append(
+            {
+                "b": gap.near,
+                "name": gap.title,
+                "p": [
+                    [layer, round(x, 1), *(_short(v) for v in (p.gap, p.low, p.high))]
+                    for layer, x, p in points
+                ],
+            }
+        )
+    return _chart(found.task, method, pool, "gap", plane, numbers)
+
+
+def markers(looks: Mapping[str, tuple[int, int]]) -> str:
+    """The marks that the charts refer to, one per colour and shape in use, and one for fine-tunes."""
+    wanted = sorted(set(looks.values()) | {(colour, 8) for colour, _ in looks.values()})
+    made = [
+        f'<marker id="m{colour}-{shape}" class="mark c{colour}" viewBox="-6 -6 12 12" '
+        f'markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse">{_OUTLINES[shape]}</marker>'
+        for colour, shape in wanted
+    ]
+    return f'<svg class="defs" aria-hidden="true" width="0" height="0"><defs>{"".join(made)}</defs></svg>'
+
+
+def key(look: tuple[int, int], dashed: bool) -> str:
+    """The sign of a backbone beside its name."""
+    colour, shape = look
+    line = f'<path class="line{" none" if dashed else ""}" d="M0 6H28"/>'
+    mark = f'<g transform="translate(14 6) scale(.8)">{_OUTLINES[shape]}</g>'
+    return (
+        f'<svg class="key c{colour}" viewBox="0 0 28 12" width="28" height="12" '
+        f'aria-hidden="true">{line}{mark}</svg>'
+    )
+
+
+_OUTLINES = (
+    '<circle r="4.4"/>',
+    '<path d="M-4 -4H4V4H-4Z"/>',
+    '<path d="M0 -5.6L5.6 0L0 5.6L-5.6 0Z"/>',
+    '<path d="M0 -5L5 4.2H-5Z"/>',
+    '<path d="M0 5L5 -4.2H-5Z"/>',
+    '<path d="M-1.8 -5H1.8V-1.8H5V1.8H1.8V5H-1.8V1.8H-5V-1.8H-1.8Z"/>',
+    '<path d="M-5 0L5 -5V5Z"/>',
+    '<path d="M0 -5.6L1.6 -1.8L5.6 -1.6L2.5 1L3.5 5L0 2.8L-3.5 5L-2.5 1L-5.6 -1.6L-1.6 -1.8Z"/>',
+    '<path class="cross" d="M-4 -4L4 4M-4 4L4 -4"/>',
+)
+
+
+def _chart(
+    task: str, method: str, pool: str, metric: str, plane: _Plane, numbers: list[dict[str, Any]]
+) -> Chart:
+    title = method if pool == "none" else f"{method}, pooling {pool}"
+    what = "gap within pairs" if metric == "gap" else METRICS[metric]
+    label = f"{task}: {what} over depth, {title}. The numbers are in the tables."
+    svg = (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(label, quote=True)}">{"".join(plane.parts)}</svg>'
+    )
+    offset, factor = plane.scale
+    return Chart(
+        task,
+        method,
+        pool,
+        metric,
+        f"{what}: {title}",
+        svg,
+        numbers,
+        (round(offset, 2), round(factor, 3)),
+    )
+
+
+def _plane(ticks: Mapping[str, int] | None, values: Sequence[float], unit: float) -> _Plane:
+    known = [v for v in values if np.isfinite(v)] or [0.0, 1.0]
+    low, high = min(known), max(known)
+    room = max(high - low, 0.02) * 0.06
+    return _Plane(ticks, low - room, high + room, unit)
+
+
+def _axes(plane: _Plane, along: str, what: str) -> None:
+    low, high = plane.low * plane.unit, plane.high * plane.unit
+    for tick in _ticks(low, high):
+        y = plane.y(tick / plane.unit)
+        plane.parts.append(
+            f'<path class="grid" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>'
+            f'<text class="tick" x="{_LEFT - 5}" y="{y + 3.5:.1f}" text-anchor="end">{tick:g}</text>'
+        )
+    bottom = plane.bottom
+    plane.parts.append(f'<path class="axis" d="M{_LEFT} {_TOP}V{bottom}H{WIDTH - _RIGHT}"/>')
+    unit = "" if plane.unit == 1 or "points" in what else " (%)"
+    middle = (_TOP + bottom) / 2
+    plane.parts.append(
+        f'<text class="label" transform="translate(11 {middle:.0f}) rotate(-90)" '
+        f'text-anchor="middle">{escape(what)}{unit}</text>'
+    )
+    if plane.ticks is None:
+        for tick in (0, 0.25, 0.5, 0.75, 1):
+            x = plane.x("", tick)
+            plane.parts.append(
+                f'<text class="tick" x="{x:.1f}" y="{bottom + 15}" text-anchor="middle">{tick:g}</text>'
+            )
+        plane.parts.append(
+            f'<text class="label" x="{(_LEFT + WIDTH) / 2}" y="{HEIGHT - 6}" text-anchor="middle">'
+            f"{along} (0 input, 1 end of the network)</text>"
+        )
+        return
+    for name in plane.ticks:
+        x = plane.x(name, 0.0)
+        shown = name if len(name) <= 12 else name[:11] + "…"
+        plane.parts.append(
+            f'<text class="tick" transform="translate({x + 3:.1f} {bottom + 12}) rotate(-45)" '
+            f'text-anchor="end">{escape(shown)}</text>'
+        )
+
+
+def _level(plane: _Plane, value: float, kind: str, name: str) -> None:
+    y = plane.y(value)
+    plane.parts.append(f'<path class="{kind}" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>')
+    if name:
+        plane.parts.append(
+            f'<text class="level" x="{WIDTH - _RIGHT}" y="{y - 3:.1f}" text-anchor="end">{name}</text>'
+        )
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers between the ends, about six of them."""
+    step = 10 ** np.floor(np.log10((high - low) / 5))
+    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (step * m) <= 6.5)
+    first = int(np.ceil(low / step))
+    return [round(float(i * step), 6) for i in range(first, int(np.floor(high / step)) + 1)]
+
+
+def _with(curve: Curve, metric: str) -> Curve:
+    points = tuple(p for p in curve.points if metric in p.metrics)
+    return Curve(curve.backbone, curve.domain, curve.method, points)
+
+
+def _ends(interval: Any) -> tuple[float, ...]:
+    return (interval.value, interval.low, interval.high)
+
+
+def _short(value: float) -> float | None:
+    return round(value, 4) if np.isfinite(value) else None
