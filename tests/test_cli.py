@@ -58,7 +58,7 @@ def test_the_three_commands_and_their_files(images: Path) -> None:
     assert run("fit", "--probe", "knn", "--folds", "3").exit_code == 0
     assert run("report").exit_code == 0
     names = {path.name for path in Path("study/report").iterdir()}
-    assert names == {"index.html", "table.csv", "table.md", "table.tex"} | {
+    assert names == {"folds.csv", "index.html", "table.csv", "table.md", "table.tex"} | {
         f"curves-label.{kind}" for kind in ("svg", "png", "pdf")
     }
 
