@@ -30,6 +30,8 @@ def extract(
         typer.Option("--layer", "-l", metavar="NAME", help="A layer's name, or all; repeatable."),
     ] = ["all"],  # noqa: B006
     data: options.Data = None,
+    faces: options.Faces = None,
+    labels: options.Labels = None,
     study: options.Study = options.STUDY,
     weights: Annotated[
         list[str] | None,
@@ -71,6 +73,7 @@ def extract(
     from features.errors import InputError
     from features.extract import extract as run
 
+    data = options.data_with(data, faces, labels)
     if not (study / "study.toml").is_file() and data is None:
         show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
     given = _weights_of(backbone, weights or [])

@@ -13,7 +13,23 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="DATA",
-        help="Folder of class folders, CSV or TSV manifest, utkface:DIR or sample; needed once.",
+        help="Folder of class folders; CSV, TSV or Parquet manifest; .npz or .h5 of images; "
+        "adience:DIR, fairface:CSV, lfw:DIR, utkface:DIR; or sample. Needed once.",
+    ),
+]
+Faces = Annotated[
+    str | None,
+    typer.Option(
+        "--faces", metavar="FACES", help="Adience's aligned or coarse.", show_default="aligned"
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        "--labels",
+        metavar="LABELS",
+        help="Adience's ages: published, corrected, ranges or mivolo; LFW's labels: a CSV file.",
+        show_default="published",
     ),
 ]
 Device = Annotated[
@@ -22,3 +38,17 @@ Device = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON, all else on stderr.")]
 
 STUDY = Path("study")
+
+
+def data_with(data: str | None, faces: str | None, labels: str | None) -> str | None:
+    """What `--data` names, with the options of its reader."""
+    from features.data import with_options
+    from features.errors import InputError
+
+    given = {"faces": faces, "labels": labels}
+    if data is None:
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(f"--{name} {value}: goes with --data, which is not given.")
+        return None
+    return with_options(data, given)

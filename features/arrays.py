@@ -9,18 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
+from features.arrayfile import read_arrays, strings
 from features.card import nearest
 from features.errors import InputError
 from features.featurefile import FeatureFile, Writer, create, merge
-from features.files import locked, words
+from features.files import locked
 from features.manifest import Manifest
 from features.study import Study, draft, open_study, save
-
-_MOST_BYTES = 64 << 30
 
 
 def import_features(
@@ -55,7 +53,7 @@ def import_features(
         raise InputError(f"--layer {layer}: a layer's name has no / and no colon.")
     if not 0 <= depth <= 1:
         raise InputError(f"--depth {depth}: depth runs from 0, the input, to 1, the network's end.")
-    arrays = _read(file)
+    arrays = read_arrays(file)
     features = _features(file, arrays, layer)
     n = len(features)
     if (folder / "study.toml").is_file():
@@ -102,31 +100,6 @@ def import_features(
     return opened
 
 
-def _read(file: Path) -> dict[str, npt.NDArray[Any]]:
-    if not file.is_file():
-        raise InputError(f"{file}: there is no such file; check the path.")
-    try:
-        if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as opened:
-                return {key: opened[key] for key in opened.files}
-        if file.suffix in (".h5", ".hdf5"):
-            with h5py.File(file, "r") as opened:
-                found = {k: v for k, v in opened.items() if isinstance(v, h5py.Dataset)}
-                size = sum(v.size * v.dtype.itemsize for v in found.values())
-                if size > _MOST_BYTES:
-                    raise InputError(f"{file}: {words(size)} of arrays are too many to import.")
-                return {k: _text(v[()]) for k, v in found.items()}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); write it again.") from error
-    raise InputError(f"{file}: features come as .npz or .h5; save them so.")
-
-
-def _text(array: Any) -> npt.NDArray[Any]:
-    if getattr(getattr(array, "dtype", None), "kind", "") == "O":
-        return np.array([x.decode() if isinstance(x, bytes) else str(x) for x in array])
-    return np.asarray(array)
-
-
 def _features(
     file: Path, arrays: Mapping[str, npt.NDArray[Any]], layer: str
 ) -> npt.NDArray[np.float32]:
@@ -155,11 +128,7 @@ def _features(
 
 
 def _manifest(file: Path, arrays: Mapping[str, npt.NDArray[Any]], n: int) -> Manifest:
-    columns = {
-        key: [v.decode() if isinstance(v, bytes) else str(v) for v in array.tolist()]
-        for key, array in arrays.items()
-        if array.shape == (n,)
-    }
+    columns = {key: strings(array) for key, array in arrays.items() if array.shape == (n,)}
     columns.setdefault("path", [f"row-{i:06}" for i in range(n)])
     if len(columns) == 1:
         raise InputError(

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.card import nearest
-from features.data import read_data
+from features.data import is_kept, read_data
 from features.data.table import read_rows
 from features.errors import InputError
 from features.featurefile import FeatureFile
@@ -197,8 +197,8 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
         manifest = read_data(data if data is not None else "sample")
         return draft(folder, manifest), manifest
     study = open_study(folder)
-    if study.source == "sample" and not study.root.is_dir():
-        study = replace(study, root=read_data("sample").root)  # the cache was emptied or moved
+    if is_kept(study.source) and not study.root.is_dir():
+        study = replace(study, root=read_data(study.source).root)  # the cache was emptied or moved
     if data is not None:
         manifest = read_data(data)
         if manifest.source != study.source:

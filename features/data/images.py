@@ -1,0 +1,108 @@
+"""Images in one array, `.npz` or `.h5`: written out as PNG files in the cache folder, once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from features.arrayfile import read_arrays, strings
+from features.card import nearest
+from features.errors import InputError
+from features.home import home
+from features.manifest import Manifest
+
+_PARTS = ("train", "val", "test")
+_CHANNELS = (1, 3, 4)
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def read_images(file: Path) -> Manifest:
+    """Rows of the array `images`, uint8 `(n, h, w)` or `(n, h, w, channels)`, in its order.
+
+    Every other array `(n,)` or `(n, 1)` is a column: labels, and `subject`, `fold` or `split`. Arrays
+    called `train_images`, `val_images` and `test_images`, as in MedMNIST's files, are put one after
+    the other, with a column `split`.
+
+    Raises:
+        InputError: There are no such arrays, or no labels.
+    """
+    arrays = _joined(read_arrays(file))
+    images = arrays.pop("images", None)
+    if images is None:
+        raise InputError(f"{file}: has no array called images; {nearest('images', sorted(arrays))}")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
+        raise InputError(
+            f"{file}: images are {images.dtype} of shape {images.shape}; save them as uint8, 0 to "
+            "255, of shape (n, height, width) or (n, height, width, channels)."
+        )
+    if images.ndim == 4 and images.shape[3] not in _CHANNELS:
+        raise InputError(
+            f"{file}: images have {images.shape[3]} channels in the last axis; save them as (n, "
+            "height, width, channels) with 1, 3 or 4 channels."
+        )
+    n = len(images)
+    columns = {
+        name: strings(array.reshape(n))
+        for name, array in arrays.items()
+        if array.shape in ((n,), (n, 1)) and name != "path"
+    }
+    if not columns:
+        raise InputError(f"{file}: has images but no labels; add an array of length {n} per task.")
+    folder = home() / "arrays" / _digest(file)
+    if not folder.is_dir():
+        _write_out(images, folder)
+    columns = {"path": [_name(i) for i in range(n)], **columns}
+    return Manifest(str(file.resolve()), folder, columns)
+
+
+def _joined(arrays: Arrays) -> Arrays:
+    parts = [part for part in _PARTS if f"{part}_images" in arrays]
+    if not parts or "images" in arrays:
+        return arrays
+    names = [name.removeprefix(f"{parts[0]}_") for name in arrays if name.startswith(parts[0])]
+    found = {
+        ("label" if name == "labels" else name): np.concatenate(
+            [arrays[f"{part}_{name}"] for part in parts]
+        )
+        for name in names
+        if all(f"{part}_{name}" in arrays for part in parts)
+    }
+    sizes = [len(arrays[f"{part}_images"]) for part in parts]
+    return found | {"split": np.repeat(parts, sizes)}
+
+
+def _write_out(images: npt.NDArray[np.uint8], folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".images-"))
+    try:
+        for i, image in enumerate(images):
+            target = made / _name(i)
+            target.parent.mkdir(exist_ok=True)
+            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
+                target, compress_level=1
+            )
+        made.chmod(0o755)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another process was first
+                raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _name(i: int) -> str:
+    return f"{i // 1000:04}/{i:07}.png"
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
