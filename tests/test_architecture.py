@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,26 @@ def test_the_library_never_prints() -> None:
             )
 
 
-def test_top_level_holds_three_packages_and_tests() -> None:
-    tracked = subprocess.run(
+def tracked_files() -> list[str]:
+    listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.split("\n")
-    if not any(tracked):
+    if not any(listed):
         pytest.skip("not a git checkout")
+    return listed
+
+
+def test_whatever_is_no_code_goes_into_the_wheel() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packed = settings["tool"]["setuptools"]["package-data"]
+    for name in tracked_files():
+        package, _, inner = name.partition("/")
+        if package in MAY_IMPORT and not name.endswith(".py"):
+            assert any(Path(inner).match(pattern) for pattern in packed[package]), name
+
+
+def test_top_level_holds_three_packages_and_tests() -> None:
+    tracked = tracked_files()
     top = {name.split("/")[0] for name in tracked if name and not name.startswith(".")}
     assert top == {"probe", "cli", "features", "tests", "pyproject.toml", "README.md", "LICENSE"}
 
