@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -142,7 +143,10 @@ def _side_by_side(
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(min(cores(), len(sets))) as threads:
+        with (
+            warnings.catch_warnings(action="ignore"),  # scikit-learn's; `converged` says it
+            ThreadPoolExecutor(min(cores(), len(sets))) as threads,
+        ):
             return list(threads.map(lambda one: score(*one), sets))
     finally:
         torch.set_num_threads(before)

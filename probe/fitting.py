@@ -110,7 +110,7 @@ def fit(
         raise InputError(f"--scale {scale}: not a scaling; {nearest(scale, SCALES)}")
     if solver not in SOLVERS:
         raise InputError(f"--solver {solver}: not a solver; {nearest(solver, SOLVERS)}")
-    if c is not None and (not c or min(c) <= 0):
+    if c is not None and not (c and all(0 < value < np.inf for value in c)):
         raise InputError("--C: give positive numbers, such as 0.01,0.1,1.")
     chosen_tasks = [choose(opened.tasks, opened.columns, t) for t in tasks or opened.tasks]
     chosen_backbones = _backbones(opened, backbones)

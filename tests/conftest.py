@@ -35,17 +35,3 @@ def not_root() -> None:
     """Skip where permissions do not bind."""
     if os.geteuid() == 0:
         pytest.skip("permissions do not bind root")
-
-
-# Long, or with cases that the program does not meet yet: run by hand with -m slow.
-BY_HAND = (
-    "test_crossval",
-    "test_fitting",
-)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.stem in BY_HAND:
-            item.add_marker(pytest.mark.slow)
