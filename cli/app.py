@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import backbones, demo, doctor, extract, fit, report, study, weights
+from cli import backbones, demo, doctor, extract, finetune, fit, report, study, weights
 from features.errors import InputError, Stopped
 
 
@@ -89,6 +89,7 @@ app.add_typer(weights.app, name="weights")
 app.command("extract")(extract.extract)
 app.command("import")(extract.import_)
 app.command("fit")(fit.fit)
+app.command("finetune")(finetune.finetune)
 app.command("report")(report.report)
 app.command("status")(study.status)
 app.command("remove")(study.remove)

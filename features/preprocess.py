@@ -28,7 +28,7 @@ def to_pixels(image: Image.Image, wanted: Input) -> npt.NDArray[np.uint8]:
     size = _resized(image.size, wanted)
     if image.size != size:
         image = image.resize(size, _FILTERS[wanted.interpolation])
-    left, top = _offset(image.width - width, wanted), _offset(image.height - height, wanted)
+    left, top = offset(image.width - width, wanted), offset(image.height - height, wanted)
     if (left, top) != (0, 0) or image.size != (width, height):
         image = image.crop((left, top, left + width, top + height))
     return np.asarray(image).transpose(2, 0, 1)
@@ -63,7 +63,7 @@ def mean_of(wanted: Input) -> Tensor:
             f"{wanted.mean}: the mean image is {rows} x {columns}, and neither the resized image "
             "nor its crop has this size; mend size and resize under [input]."
         )
-    top, left = _offset(rows - height, wanted), _offset(columns - width, wanted)
+    top, left = offset(rows - height, wanted), offset(columns - width, wanted)
     return image[None, :, top : top + height, left : left + width]
 
 
@@ -86,7 +86,7 @@ def _mean_in_words(wanted: Input) -> str:
     return f"the mean image {Path(wanted.mean).name} (sha256 {digest[:12]}) at the crop's place"
 
 
-def _offset(room: int, wanted: Input) -> int:
+def offset(room: int, wanted: Input) -> int:
     """Where the centre crop begins, `room` being what the image has more than the crop."""
     return room // 2 if isinstance(wanted.mean, str) else round(room / 2.0)
 

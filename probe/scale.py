@@ -18,14 +18,19 @@ def scaled(train: Tensor, other: Tensor, scale: str) -> tuple[Tensor, Tensor]:
     by its length.
     """
     if scale == "standard":
-        sd, mean = torch.std_mean(train, 0, correction=0)
-        floor = float(_FLOOR * sd.double().square().mean().sqrt())
-        # A unit that never varies in training is left out: nothing is known of it.
-        weight = torch.where(sd > 0, 1 / sd.clamp_min(max(floor, 1e-30)), 0)
+        mean, weight = statistics(train)
         return (train - mean) * weight, (other - mean) * weight
     if scale == "l2":
         return _unit(train), _unit(other)
     return train, other
+
+
+def statistics(train: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean of every feature, and one over its floored SD, `(dim,)` each."""
+    sd, mean = torch.std_mean(train, 0, correction=0)
+    floor = float(_FLOOR * sd.double().square().mean().sqrt())
+    # A unit that never varies in training is left out: nothing is known of it.
+    return mean, torch.where(sd > 0, 1 / sd.clamp_min(max(floor, 1e-30)), 0)
 
 
 def _unit(x: Tensor) -> Tensor:

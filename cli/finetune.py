@@ -1,0 +1,187 @@
+"""`probe finetune`: whole networks, or parts of them, trained on the study's folds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import options, show
+
+
+def finetune(
+    backbone: Annotated[
+        str,
+        typer.Option(
+            "--backbone",
+            "-b",
+            metavar="NAME",
+            help="A card's name, a card file, torchvision:NAME or timm:NAME.",
+        ),
+    ],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            "-t",
+            metavar="NAME",
+            help="Or NAME:ordered; several share one network, a head each.",
+            show_default="every task, by itself",
+        ),
+    ] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Start from random weights.")
+    ] = False,
+    freeze_through: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER",
+            help="Keep the layers through LAYER, train new ones above; repeatable, or all.",
+            show_default=False,
+        ),
+    ] = None,
+    copy_through: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER",
+            help="Copy the layers through LAYER, tune all; repeatable, or all.",
+            show_default=False,
+        ),
+    ] = None,
+    keep_above: Annotated[
+        bool, typer.Option("--keep-above", help="Copy the layers above such a LAYER too.")
+    ] = False,
+    study: options.Study = options.STUDY,
+    data: options.Data = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|random", help="Weights other than the card's own."),
+    ] = None,
+    recipe: Annotated[
+        str, typer.Option(metavar="RECIPE", help="modern, gilnet, paper or paper-vgg.")
+    ] = "modern",
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="At most, with early stopping.", show_default="the recipe's"
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Stop after N epochs without a better inner loss; 0: train all epochs.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE", help="Learning rate of the copied layers.", show_default="the recipe's"
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Images per step.", show_default="the recipe's")
+    ] = None,
+    accumulate: Annotated[
+        int, typer.Option(metavar="N", help="Compute a batch in N parts, to save memory.")
+    ] = 1,
+    class_weights: Annotated[
+        bool, typer.Option("--class-weights", help="Let every class weigh the same.")
+    ] = False,
+    augment: Annotated[
+        bool,
+        typer.Option(help="Crop, mirror and recolour as the recipe says, or not at all."),
+    ] = True,
+    views: Annotated[
+        list[str], typer.Option(metavar="VIEW", help="At test: center, flip or 10crop; repeatable.")
+    ] = ["center", "10crop"],  # noqa: B006
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Folds to make where the data have none.", show_default="their own, or 5"
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of folds, new weights and batches.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Threads that decode.", show_default="one per core"),
+    ] = None,
+    device: options.Device = "auto",
+    precision: Annotated[
+        str, typer.Option(metavar="P", help="float32, amp (on a GPU), or auto.")
+    ] = "auto",
+    redo: Annotated[bool, typer.Option("--redo", help="Train again what is there.")] = False,
+    json: options.Json = False,
+) -> None:
+    """Train the whole network, or from a layer up, or from scratch, on the folds of the probes.
+
+    The number of epochs is chosen on an inner part of the training folds. Killed and run again, it
+    goes on at its last epoch. Rows go into results.csv beside those of the probes.
+
+    Example: probe finetune --backbone sample-faces --task age --freeze-through conv3 --epochs 3
+    """
+    from probe.finetuning import finetune as run
+    from probe.recipes import recipe as recipe_of
+
+    plain = {"crop": False, "mirror": False, "colour": 0.0}
+    chosen = recipe_of(
+        recipe,
+        epochs=epochs,
+        patience=patience,
+        rate=rate,
+        batch_size=batch_size,
+        class_weights=class_weights or None,
+        **({} if augment else plain),
+    )
+    with show.Progress("training", "images") as progress:
+        done = run(
+            study,
+            backbone,
+            data=data,
+            weights=weights,
+            tasks=task or (),
+            from_scratch=from_scratch,
+            freeze_through=freeze_through or (),
+            copy_through=copy_through or (),
+            keep_above=keep_above,
+            recipe=chosen,
+            views=views,
+            folds=folds,
+            seed=seed,
+            device=device,
+            workers=workers,
+            accumulate=accumulate,
+            precision=precision,
+            redo=redo,
+            announce=show.say,
+            progress=progress,
+        )
+    for note in done.notes:
+        show.say(f"note: {note}")
+    kept = f", {done.kept} results were there already" if done.kept else ""
+    show.say(
+        f"{done.trained} networks trained in {show.clock(done.seconds)}{kept}: "
+        f"{study / 'results.csv'}"
+    )
+    if json:
+        show.put_json({"trained": done.trained, "kept": done.kept, "rows": done.rows})
+        return
+    if done.study.synthetic:
+        show.say("SYNTHETIC: these images are drawn")
+    show.put_table(
+        ("task", "backbone", "method", "cut", "views", "epochs", "accuracy", "n"),
+        [
+            (
+                row.task,
+                row.backbone,
+                row.method,
+                row.cut,
+                row.views,
+                row.epochs,
+                f"{row.accuracy:.1%}",
+                str(row.n),
+            )
+            for row in done.summary()
+        ],
+    )

@@ -1,0 +1,65 @@
+"""training.csv: how the training of every fine-tune went, one row per fold, stage and epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.data.table import read_rows
+from features.files import write_text
+from probe.training import Epoch
+
+COLUMNS = (
+    "backbone", "layer", "method", "task", "fold", "stage", "epoch", "loss", "accuracy",
+    "inner_loss", "inner_accuracy", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Line:
+    """One epoch of one training."""
+
+    backbone: str
+    layer: str
+    """The cut, empty without one."""
+    method: str
+    task: str
+    fold: int
+    stage: str
+    """`inner`, which chooses the epochs and has an inner loss, or `whole`, on all training rows."""
+    epoch: Epoch
+    """Its losses are means in nats; its accuracies fractions."""
+
+    @property
+    def cells(self) -> list[str]:
+        """As they stand in the file."""
+        e = self.epoch
+        numbers = (e.loss, e.accuracy, e.inner_loss, e.inner_accuracy, e.seconds)
+        return [
+            self.backbone,
+            self.layer,
+            self.method,
+            self.task,
+            str(self.fold),
+            self.stage,
+            str(e.epoch + 1),
+            *("" if x is None else f"{x:.6g}" for x in numbers),
+        ]
+
+
+def add(file: Path, lines: Sequence[Line]) -> None:
+    """Put the epochs of whole results into the file, in the place of older ones."""
+    kept: list[list[str]] = []
+    new = [line.cells for line in lines]
+    made = {tuple(cells[:4]) for cells in new}
+    if file.is_file():
+        _, there = read_rows(file)
+        kept = [cells for cells in there if tuple(cells[:4]) not in made]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([*kept, *new])
+    write_text(file, text.getvalue())
