@@ -64,27 +64,49 @@ def suffix_of(
     """
     if prefix.layer is None or not prefix.closed:
         return None
-    fired, cut = architecture.traced.fired, prefix.layer.module
+    network.eval()
+    with (
+        torch.no_grad(),
+        capture(network.body, [prefix.layer], architecture.traced, _copied) as run,
+    ):
+        features = run(sample)[prefix.layer.name].clone()
+    for place in _places(architecture, prefix.layer.module):
+        made = _held_at(network, architecture, place).eval()
+        with suppress(Exception), torch.no_grad():  # one that does not come apart is run whole
+            if torch.allclose(made(features), network(sample), rtol=1e-4, atol=1e-5):
+                return made
+    return None
+
+
+def _places(architecture: Architecture, cut: str) -> list[str]:
+    """The cut, and before it the modules around it that end with it, the outermost first.
+
+    A residual block whose last ReLU is the cut is such a one: only as a whole can it be left out.
+    """
+    fired = architecture.traced.fired
+    found, parent = [cut], cut.rpartition(".")[0]
+    while parent in fired and fired[parent].order == fired[found[0]].order + 1:
+        found.insert(0, parent)
+        parent = parent.rpartition(".")[0]
+    return found
+
+
+def _held_at(network: Network, architecture: Architecture, place: str) -> Suffix:
+    """A copy of `network` with kept features at `place`, and nothing in front of it."""
+    fired = architecture.traced.fired
     before = [
         name
         for name, one in fired.items()
-        if one.order < fired[cut].order and not cut.startswith(f"{name}.")
+        if one.order < fired[place].order
+        and not name.startswith(f"{place}.")
+        and not place.startswith(f"{name}.")
     ]
-    held = Held()
-    other = copy.deepcopy(network)
-    for name in sorted(before, key=len):
-        inside = any(name.startswith(f"{outer}.") for outer in before) or name.startswith(f"{cut}.")
-        if not inside:
+    held, other = Held(), copy.deepcopy(network)
+    for name in before:
+        if not any(name.startswith(f"{outer}.") for outer in before):
             set_module(other.body, name, nn.Identity())
-    set_module(other.body, cut, held)
-    made = Suffix(other, held, architecture.input.size)
-    network.eval(), made.eval()
-    with suppress(Exception), torch.no_grad():  # a network that does not come apart is run whole
-        with capture(network.body, [prefix.layer], architecture.traced, _copied) as run:
-            features = run(sample)[prefix.layer.name].clone()
-        if torch.allclose(made(features), network(sample), rtol=1e-4, atol=1e-5):
-            return made
-    return None
+    set_module(other.body, place, held)
+    return Suffix(other, held, architecture.input.size)
 
 
 def _copied(_layer: str, output: Tensor) -> Tensor:

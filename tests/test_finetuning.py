@@ -1,0 +1,359 @@
+"""Fine-tunes through the library and the command line, on small images with a planted answer."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+from typer.testing import CliRunner
+
+from cli.app import app
+from features.backbone import load
+from features.study import open_study
+from probe import predictions, results
+from probe.finetuning import finetune
+from probe.fitting import fit
+from probe.recipes import recipe
+from probe.results import Row
+
+N = 48
+QUICK = recipe("modern", epochs=2, patience=0, batch_size=8)
+PLAIN = recipe("modern", epochs=2, patience=0, batch_size=8, crop=False, mirror=False, colour=0.0)
+
+
+def write_data(folder: Path, *, folds: int = 3, other: dict[int, str] | None = None) -> Path:
+    """Images whose class is the brighter half; `other` labels replace some."""
+    folder.mkdir(exist_ok=True)
+    lines = ["path,side,tone,fold"]
+    for row in range(N):
+        pixels = np.random.default_rng([9, row]).integers(0, 160, (8, 8, 3), dtype=np.uint8)
+        side, tone = row % 2, row // 2 % 2
+        pixels[4 * side : 4 * side + 4] += 95
+        pixels[..., 0] //= 1 + 3 * tone
+        Image.fromarray(pixels).save(folder / f"{row}.png")
+        label = (other or {}).get(row, "upper" if side == 0 else "lower")
+        lines.append(f"{row}.png,{label},{('red', 'blue')[tone]},{row % (2 * folds) // 2}")
+    (folder / "data.csv").write_text("\n".join(lines) + "\n")
+    return folder / "data.csv"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    return str(write_data(tmp_path / "data"))
+
+
+@pytest.fixture
+def card(tiny_card: Callable[..., Path]) -> str:
+    return str(
+        tiny_card("[8, 8]", "[8, 8]\nmean = [127.0, 127.0, 127.0]\nstd = [64.0, 64.0, 64.0]")
+    )
+
+
+def rows_of(study: Path, **wanted: object) -> list[Row]:
+    found = results.read(study / "results.csv")
+    return [r for r in found if all(getattr(r, k) == v for k, v in wanted.items())]
+
+
+def test_rows_predictions_and_history(tmp_path: Path, card: str, data: str) -> None:
+    study = tmp_path / "study"
+    early = recipe("modern", epochs=12, patience=3, batch_size=8, rate=3e-3)
+    done = finetune(study, card, data=data, tasks=["side"], recipe=early, device="cpu")
+    assert done.trained == 3
+    rows = rows_of(study)
+    assert len(rows) == 6  # three folds, two views
+    assert {(r.backbone, r.domain, r.method, r.layer) for r in rows} == {
+        ("tiny", "toys", "finetune", "")
+    }
+    assert {(r.views, r.crops) for r in rows} == {("center", 1), ("10crop", 10)}
+    assert {r.n_train for r in rows} == {32}
+    assert min(r.accuracy for r in rows) > 0.9
+    opened = open_study(study)
+    y = opened.labels("side")
+    for view in ("center", "10crop"):
+        mine = [r for r in rows if r.views == view]
+        stored = predictions.read(study / "predictions.h5", mine[0].stored)
+        assert (stored.fold == np.array([int(f) for f in opened.columns["fold"]])).all()
+        for r in mine:
+            tested = stored.fold == r.fold
+            hits = stored.scores[tested].argmax(1) == y[tested]
+            assert hits.mean() == pytest.approx(r.accuracy)
+            np.testing.assert_allclose(np.exp(stored.scores[tested]).sum(1), 1, rtol=1e-4)
+    with (study / "training.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    for r in (r for r in rows if r.views == "center"):
+        inner = [x for x in lines if x["fold"] == str(r.fold) and x["stage"] == "inner"]
+        losses = [float(x["inner_loss"]) for x in inner]
+        assert r.epochs == int(np.argmin(losses)) + 1
+        assert r.selection == pytest.approx(-min(losses), rel=1e-4)
+        whole = [x for x in lines if x["fold"] == str(r.fold) and x["stage"] == "whole"]
+        assert len(whole) == r.epochs
+    assert not list((study / "training").rglob("*.pt"))
+
+
+def test_same_key_and_protocol_is_kept_and_redo_repeats_it(
+    tmp_path: Path, card: str, data: str
+) -> None:
+    study = tmp_path / "study"
+    first = finetune(study, card, data=data, tasks=["side"], recipe=QUICK, device="cpu")
+    table = (study / "results.csv").read_bytes()
+    again = finetune(study, card, tasks=["side"], recipe=QUICK, device="cpu")
+    assert (first.trained, again.trained, again.kept) == (3, 0, 1)
+    assert {r.key for r in again.rows} == {r.key for r in first.rows}
+    redone = finetune(study, card, tasks=["side"], recipe=QUICK, device="cpu", redo=True)
+    assert redone.trained == 3
+    assert (study / "results.csv").read_bytes() == table
+    other = recipe("modern", epochs=1, patience=0, batch_size=8)
+    assert finetune(study, card, tasks=["side"], recipe=other, device="cpu").trained == 3
+    assert len(rows_of(study, method="finetune")) == 6
+
+
+def test_variants_stand_side_by_side(tmp_path: Path, card: str, data: str) -> None:
+    study = tmp_path / "study"
+    finetune(
+        study,
+        card,
+        data=data,
+        tasks=["side"],
+        from_scratch=True,
+        freeze_through=["conv", "pool"],
+        copy_through=["conv"],
+        recipe=QUICK,
+        views=["center"],
+        device="cpu",
+    )
+    found = {(r.method, r.layer, r.depth, r.domain) for r in rows_of(study)}
+    assert found == {
+        ("scratch", "", None, "task"),
+        ("frozen", "conv", 0.5, "toys"),
+        ("frozen", "pool", 0.5, "toys"),
+        ("copied", "conv", 0.5, "toys"),
+    }
+
+
+def test_a_test_folds_labels_and_pixels_change_nothing_but_its_score(
+    tmp_path: Path, card: str, data: str
+) -> None:
+    flipped = {row: "lower" if row % 2 == 0 else "upper" for row in range(N) if row % 6 // 2 == 1}
+    other = write_data(tmp_path / "other", other=flipped)
+    early = recipe("modern", epochs=4, patience=2, batch_size=8)
+    scores = []
+    for name, source in (("a", data), ("b", str(other))):
+        finetune(
+            tmp_path / name, card, data=source, tasks=["side"], recipe=early, views=["center"],
+            device="cpu",
+        )  # fmt: skip
+        (row, *_) = rows_of(tmp_path / name)
+        scores.append(predictions.read(tmp_path / name / "predictions.h5", row.stored).scores)
+    tested = np.array([row % 6 // 2 == 1 for row in range(N)])
+    np.testing.assert_array_equal(scores[0][tested], scores[1][tested])
+    assert not np.array_equal(scores[0][~tested], scores[1][~tested])
+
+
+def test_kept_features_and_recomputed_ones_train_the_same_network(
+    tmp_path: Path, card: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = []
+    for name, share in (("kept", 0.1), ("recomputed", 0.0)):
+        monkeypatch.setattr("probe.prefix._DISK_SHARE", share)
+        finetune(
+            tmp_path / name, card, data=data, tasks=["side"], freeze_through=["pool"],
+            recipe=PLAIN, device="cpu",
+        )  # fmt: skip
+        rows = rows_of(tmp_path / name)
+        assert {r.recipe.partition("; prefix ")[2].split(" ")[0] for r in rows} == {name}
+        store = tmp_path / name / "predictions.h5"
+        scores.append([predictions.read(store, r.stored).scores for r in rows])
+        assert not list((tmp_path / name).rglob("*.kept"))
+    for a, b in zip(*scores, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_ten_crops_equal_the_mean_by_hand(tmp_path: Path, card: str, data: str) -> None:
+    """All frozen and no epoch's worth of learning: the network is known, so the mean can be made."""
+    from probe.feed import ImageFeed
+    from probe.training import Goal, Job, predict
+    from probe.variants import Variant, start
+
+    tiny = load(card)
+    network, prefix = start(tiny, Variant("finetune"), 2, 0)
+    finetune(tmp_path / "s", card, data=data, tasks=["side"], recipe=QUICK, device="cpu")
+    study = open_study(tmp_path / "s")
+    wanted = tiny.architecture.input
+    feed = ImageFeed(study, wanted, PLAIN, torch.device("cpu"))
+    job = Job(network, prefix, PLAIN, 1.0, Goal(study.labels("side")[:, None], (2,)), feed, 1, 0)
+    rows = np.array([5, 0, 7])
+    found = predict(job, rows, "10crop")
+    network.eval()
+    for row, p in zip(rows.tolist(), found, strict=True):
+        image = Image.open(study.root / study.paths[row]).convert("RGB").resize((9, 9), 2)
+        pixels = np.asarray(image).astype(np.float32)
+        total = np.zeros(2)
+        for top in (0, 1):
+            for left in (0, 1):
+                total += softmax_of(network, pixels[top : top + 8, left : left + 8])
+                total += softmax_of(network, pixels[top : top + 8, left : left + 8][:, ::-1])
+        total += softmax_of(network, pixels[:8, :8]) + softmax_of(network, pixels[:8, :8][:, ::-1])
+        np.testing.assert_allclose(p, total / 10, rtol=1e-5)
+
+
+def softmax_of(network: torch.nn.Module, pixels: np.ndarray) -> np.ndarray:
+    x = (torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None] - 127) / 64
+    with torch.no_grad():
+        return functional.softmax(network(x), 1)[0].double().numpy()
+
+
+def test_two_tasks_share_a_network(tmp_path: Path, card: str, data: str) -> None:
+    study = tmp_path / "study"
+    learn = recipe("modern", epochs=12, patience=0, batch_size=8, rate=3e-3, colour=0.0)
+    done = finetune(study, card, data=data, tasks=["side", "tone"], recipe=learn, device="cpu")
+    assert done.trained == 3
+    for task in ("side", "tone"):
+        rows = rows_of(study, task=task, views="center")
+        assert np.mean([r.accuracy for r in rows]) > 0.9, task
+        assert {r.recipe for r in rows} == {"modern; one network for side+tone"}
+
+
+def test_every_task_by_itself_if_none_is_named(tmp_path: Path, card: str, data: str) -> None:
+    done = finetune(tmp_path / "s", card, data=data, recipe=QUICK, views=["flip"], device="cpu")
+    assert done.trained == 6
+    assert {(r.task, r.recipe, r.views, r.crops) for r in rows_of(tmp_path / "s")} == {
+        ("side", "modern", "flip", 2),
+        ("tone", "modern", "flip", 2),
+    }
+
+
+def test_an_unreadable_image_is_left_out(tmp_path: Path, card: str, data: str) -> None:
+    (tmp_path / "data" / "3.png").write_text("no image")
+    done = finetune(tmp_path / "s", card, data=data, tasks=["side"], recipe=QUICK, device="cpu")
+    assert done.notes == ["1 images cannot be read (first: 3.png); left out"]
+    (row, *_) = rows_of(tmp_path / "s")
+    assert predictions.read(tmp_path / "s" / "predictions.h5", row.stored).fold[3] == -1
+
+
+@pytest.mark.parametrize("task", ["age"])
+def test_frozen_through_the_last_layer_is_a_probe(tmp_path: Path, task: str) -> None:
+    """On the sample: the same features, so the same accuracy as logistic, within its noise.
+
+    Noise is that of the paired difference over 600 images: its standard error from the images on
+    which the two disagree.
+    """
+    from features.extract import extract
+
+    extract(tmp_path, "sample-faces", data="sample", layers=["fc6"], device="cpu")
+    fit(tmp_path, probes=["logistic"], tasks=[task])
+    plain = recipe(
+        "modern", epochs=25, patience=5, crop=False, mirror=False, colour=0.0, smoothing=0.0
+    )
+    finetune(
+        tmp_path, "sample-faces", tasks=[task], freeze_through=["fc6"], recipe=plain,
+        views=["center"], device="cpu",
+    )  # fmt: skip
+    y = open_study(tmp_path).labels(task)
+    hits = []
+    for method in ("frozen", "logistic"):
+        (row, *_) = rows_of(tmp_path, method=method, layer="fc6", task=task)
+        hits.append(predictions.read(tmp_path / "predictions.h5", row.stored).scores.argmax(1) == y)
+    difference = hits[0].astype(float) - hits[1]
+    assert abs(difference.mean()) < 2.6 * difference.std() / np.sqrt(len(y)), [
+        h.mean() for h in hits
+    ]
+    assert np.mean([h.mean() for h in hits]) > 1.5 / 8  # and both have learnt something
+
+
+def run(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["finetune", "--device", "cpu", *words])
+    return done.exit_code, done.stderr
+
+
+def test_command(tmp_path: Path, card: str, data: str) -> None:
+    study = tmp_path / "study"
+    words = ["finetune", "--study", str(study), "-b", card, "--data", data, "-t", "side", "--json"]
+    words += ["--freeze-through", "all", "--epochs", "1", "--patience", "0", "--device", "cpu"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert {r["layer"] for r in json.loads(done.stdout)["rows"]} == {
+        "pixels",
+        "conv",
+        "act",
+        "pool",
+        "fc",
+    }
+    done = CliRunner().invoke(app, words)
+    assert "0 networks trained" in done.stderr
+    assert "5 results were there already" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--freeze-through", "cnv"], 3, "error: tiny has no layer cnv; did you mean conv"),
+        (["-t", "sidd"], 3, "error: --task sidd: there is no such label column; did you mean side"),
+        (["--recipe", "x"], 3, "error: --recipe x: not a recipe"),
+        (["--views", "11crop"], 3, "error: --views 11crop: not a view; did you mean 10crop"),
+        (["--accumulate", "0"], 3, "error: --accumulate 0"),
+        (["--precision", "amp"], 3, "error: --precision amp: mixed precision is for a GPU"),
+        (["--keep-above"], 3, "error: --keep-above: says what lies above a cut"),
+        (["--rate", "1e35", "-t", "side"], 4, "error: the loss became NaN or infinite in epoch "),
+    ],
+)
+def test_errors_are_one_sentence(
+    tmp_path: Path, card: str, data: str, words: list[str], code: int, said: str
+) -> None:
+    study = tmp_path / "study"
+    found, stderr = run("--study", str(study), "-b", card, "--data", data, *words)
+    assert found == code
+    assert stderr.splitlines()[-1].startswith(said)
+    assert code == 4 or not study.exists()
+
+
+def test_a_class_in_one_fold_only_is_said(tmp_path: Path, card: str) -> None:
+    other = write_data(tmp_path / "d", other={0: "both", 6: "both"})
+    found, stderr = run(
+        "--study", str(tmp_path / "s"), "-b", card, "--data", str(other), "-t", "side"
+    )
+    assert found == 3
+    assert "all images of the class 'both' are in fold 0" in stderr
+
+
+def test_a_backbone_without_weights_cannot_be_trained(tmp_path: Path, data: str) -> None:
+    found, stderr = run("--study", str(tmp_path / "s"), "-b", "control:pixels", "--data", data)
+    assert found == 3
+    assert "has no weights that could be trained" in stderr
+
+
+@pytest.mark.slow
+def test_killed_from_outside_at_twenty_moments(tmp_path: Path, card: str, data: str) -> None:
+    """SIGKILL, again and again, until the run is through: the scores are those of a run left alone."""
+    words = [sys.executable, "-m", "cli", "finetune", "-b", card, "--data", data, "-t", "side"]
+    words += ["--device", "cpu", "--epochs", "30", "--patience", "30", "--batch-size", "8"]
+    words[1:3] = ["-c", "from cli.app import main; main()"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = time.monotonic()
+    subprocess.run([*words, "--study", str(tmp_path / "whole")], env=environment, check=True)
+    seconds = time.monotonic() - started
+    kills, chance = 0, np.random.default_rng(0)
+    for number in range(7):
+        study = tmp_path / str(number)
+        for _ in range(3):
+            with subprocess.Popen([*words, "--study", str(study)], env=environment) as process:
+                time.sleep(seconds * chance.uniform(0.3, 0.95))
+                process.send_signal(signal.SIGKILL)
+            kills += process.returncode == -signal.SIGKILL
+        subprocess.run([*words, "--study", str(study)], env=environment, check=True)
+        (row, *_) = rows_of(tmp_path / "whole")
+        a, b = (
+            predictions.read(s / "predictions.h5", row.stored).scores
+            for s in (tmp_path / "whole", study)
+        )
+        np.testing.assert_array_equal(a, b)
+    assert kills >= 15
