@@ -19,6 +19,15 @@ def report(
             help="Of the figures: accuracy, balanced, one_off or mae; repeatable.",
         ),
     ] = ["accuracy"],  # noqa: B006
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--by",
+            metavar="COLUMN",
+            help="Column whose values are subgroups; repeatable.",
+            show_default="all of 2 to 12 values",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Draw the transferability curves: a page, figures (SVG, PNG, PDF) and tables.
@@ -28,7 +37,7 @@ def report(
     from probe.machine import as_data
     from probe.reporting import report as run
 
-    made = run(study, metric)
+    made = run(study, metric, by or ())
     for warning in made.contents.warnings:
         show.say(f"warning: {warning}")
     if json:

@@ -13,10 +13,13 @@ from probe.axis import layer_ticks, place
 from probe.curves import Curve, TaskCurves
 from probe.gaps import Gap
 from probe.outcomes import METRICS
+from probe.palette import SHAPES
 
 WIDTH, HEIGHT = 480, 330
 _LEFT, _RIGHT, _TOP = 44, 12, 10
-_BELOW_DEPTH, _BELOW_NAMES = 42, 84
+_BELOW = 42
+"""Room for numbers and a label under the axis; for names as much as the longest needs."""
+_LONGEST = 12
 _MARKED = 26
 """A curve of more points than this has its marks thinned out."""
 
@@ -36,6 +39,8 @@ class Chart:
     """For each line: `b` its backbone, `name`, and `p`, points as [layer, x, value, low, high]."""
     scale: tuple[float, float]
     """y = scale[0] + scale[1] * value, in the SVG's units."""
+    legend: tuple[tuple[str, str], ...] = ()
+    """Sign and name of the lines, where they are no backbones."""
 
 
 @dataclass
@@ -51,7 +56,10 @@ class _Plane:
 
     @property
     def bottom(self) -> float:
-        return HEIGHT - (_BELOW_DEPTH if self.ticks is None else _BELOW_NAMES)
+        if self.ticks is None:
+            return HEIGHT - _BELOW
+        longest = min(max(map(len, self.ticks)), _LONGEST)
+        return HEIGHT - 20 - 5 * longest
 
     def x(self, layer: str, depth: float) -> float:
         span = WIDTH - _LEFT - _RIGHT
@@ -159,7 +167,9 @@ def _line(
             group.append(f'<path class="line{style}" d="M{joined}"/>')
         every = -(-len(points) // _MARKED)
         marked = " ".join(f"{x:.1f} {plane.y(i.value):.1f}" for _, x, i in points[::every])
-        mark = f"url(#m{colour}-{8 if is_cut and not alone else shape})"
+        if is_cut and not alone:
+            shape = _PLUS if curve.method == "copied" else _CROSS
+        mark = f"url(#m{colour}-{shape})"
         ends = f'marker-start="{mark}" marker-mid="{mark}" marker-end="{mark}"'
         if " " in marked.partition(" ")[2]:
             group.append(f'<path class="marks" {ends} d="M{marked}"/>')
@@ -188,9 +198,10 @@ def _gaps(
     plane = _plane(ticks, [*values, 0.0], 100)
     _axes(plane, "depth", "difference in points")
     _level(plane, 0.0, "zero", "")
-    numbers = []
+    numbers, legend = [], []
     for gap in gaps:
         colour, shape = looks[gap.near]
+        legend.append((key((colour, shape), gap.far_domain == "none"), gap.title))
         classes = f"curve c{colour}" + (" none" if gap.far_domain == "none" else "")
         points = [(p.layer, plane.x(p.layer, p.depth), p) for p in gap.points]
         upper = " ".join(f"{x:.1f} {plane.y(p.high):.1f}" for _, x, p in points)
@@ -213,12 +224,13 @@ def _gaps(
                 ],
             }
         )
-    return _chart(found.task, method, pool, "gap", plane, numbers)
+    return _chart(found.task, method, pool, "gap", plane, numbers, tuple(legend))
 
 
 def markers(looks: Mapping[str, tuple[int, int]]) -> str:
     """The marks that the charts refer to, one per colour and shape in use, and one for fine-tunes."""
-    wanted = sorted(set(looks.values()) | {(colour, 8) for colour, _ in looks.values()})
+    used = {colour for colour, _ in looks.values()}
+    wanted = sorted(set(looks.values()) | {(c, s) for c in used for s in (_CROSS, _PLUS)})
     made = [
         f'<marker id="m{colour}-{shape}" class="mark c{colour}" viewBox="-6 -6 12 12" '
         f'markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse">{_OUTLINES[shape]}</marker>'
@@ -248,11 +260,20 @@ _OUTLINES = (
     '<path d="M-5 0L5 -5V5Z"/>',
     '<path d="M0 -5.6L1.6 -1.8L5.6 -1.6L2.5 1L3.5 5L0 2.8L-3.5 5L-2.5 1L-5.6 -1.6L-1.6 -1.8Z"/>',
     '<path class="cross" d="M-4 -4L4 4M-4 4L4 -4"/>',
+    '<path class="cross" d="M-5 0H5M0 -5V5"/>',
 )
+_CROSS, _PLUS = SHAPES, SHAPES + 1
+"""The marks of fine-tunes: frozen or tuned, and copied."""
 
 
 def _chart(
-    task: str, method: str, pool: str, metric: str, plane: _Plane, numbers: list[dict[str, Any]]
+    task: str,
+    method: str,
+    pool: str,
+    metric: str,
+    plane: _Plane,
+    numbers: list[dict[str, Any]],
+    legend: tuple[tuple[str, str], ...] = (),
 ) -> Chart:
     title = method if pool == "none" else f"{method}, pooling {pool}"
     what = "gap within pairs" if metric == "gap" else METRICS[metric]
@@ -271,6 +292,7 @@ def _chart(
         svg,
         numbers,
         (round(offset, 2), round(factor, 3)),
+        legend,
     )
 
 
@@ -310,7 +332,7 @@ def _axes(plane: _Plane, along: str, what: str) -> None:
         return
     for name in plane.ticks:
         x = plane.x(name, 0.0)
-        shown = name if len(name) <= 12 else name[:11] + "…"
+        shown = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
         plane.parts.append(
             f'<text class="tick" transform="translate({x + 3:.1f} {bottom + 12}) rotate(-45)" '
             f'text-anchor="end">{escape(shown)}</text>'

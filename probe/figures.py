@@ -114,7 +114,7 @@ def tuned_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -
                 style = (0, (4, 2)) if curve.method == "scratch" else (0, (1, 1))
                 colour = look[curve.backbone][0]
                 line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
-                handles.setdefault(f"{_variant(curve)}, whole network", line)
+                handles.setdefault(_variant(curve), line)
         _levels(ax, found, metric, handles)
         _finish(ax, "fine-tuning", "none", ticks, METRICS[metric], "cut: frozen or copied through")
         _close(
@@ -161,7 +161,7 @@ def _figure(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
 def _look(drawn: Sequence[Curve]) -> dict[str, tuple[str, str]]:
     """Colour and shape of every backbone."""
     names, domains = [c.backbone for c in drawn], [c.domain for c in drawn]
-    place_of, shape_of = slots(domains), shapes(names, domains)
+    place_of, shape_of = slots(domains), shapes(names)
     return {c.backbone: (LIGHT[place_of[c.domain]], _SHAPES[shape_of[c.backbone]]) for c in drawn}
 
 
@@ -221,7 +221,7 @@ def _marks(
         if not point.layer:
             style = (0, (4, 2)) if curve.method == "scratch" else (0, (5, 1, 1, 1))
             line = ax.axhline(y, color=colour, linestyle=style, linewidth=0.9)
-            handles.setdefault(f"{_variant(curve)}, whole network", line)
+            handles.setdefault(_variant(curve), line)
         elif ticks is None or point.layer in ticks:
             shape = "+" if curve.method == "copied" else "x"
             x = place(point.layer, point.depth, ticks)
@@ -286,7 +286,7 @@ def _close(
             if not ax.has_data():
                 ax.set_visible(False)
     columns = len(axes[0])
-    wide = max((len(_short(name)) for name in handles), default=0) > 20
+    wide = max((len(_short(name)) for name in handles), default=0) > 24
     per_row = max(1, columns * (1 if wide and columns == 1 else 2))
     legend = figure.legend(
         list(handles.values()),

@@ -26,7 +26,7 @@ def as_data(made: Report) -> dict[str, Any]:
             | {"answer_words": list(section.answer), "words": list(section.findings)}
             for task, section in zip(made.tasks, made.contents.tasks, strict=True)
         ],
-        "tables": {table.name: _table(table) for table in (*made.tables, *made.contents.tables)},
+        "tables": {table.name: _table(table) for table in made.tables},
         "missing": list(made.contents.missing),
     }
 

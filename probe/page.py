@@ -54,7 +54,7 @@ class Contents:
 def looks(backbones: Sequence[tuple[str, str]]) -> dict[str, tuple[int, int]]:
     """Colour and shape of every backbone, as the charts number them."""
     names, domains = [n for n, _ in backbones], [d for _, d in backbones]
-    place, shape = slots(domains), shapes(names, domains)
+    place, shape = slots(domains), shapes(names)
     return {name: (place[domain], shape[name]) for name, domain in backbones}
 
 
@@ -125,7 +125,11 @@ def _colours() -> str:
 
     light = "".join(f".c{i}{{--c:{c}}}" for i, c in enumerate(LIGHT))
     dark = "".join(f'[data-theme="dark"] .c{i}{{--c:{c}}}' for i, c in enumerate(DARK))
-    return f"{light}@media screen{{{dark}}}"
+    heat = "".join(
+        f".h{i}{{background:color-mix(in srgb,var(--focus) {5 * i}%,transparent)}}"
+        for i in range(1, 11)
+    )
+    return f"{light}{heat}@media screen{{{dark}}}"
 
 
 def _masthead(contents: Contents, tasks: str) -> str:
@@ -227,10 +231,12 @@ def _charts(charts: Sequence[Chart], numbered: list[Chart]) -> list[str]:
     parts = ['<div class="charts">']
     for chart in charts:
         title = escape(chart.title)
+        legend = "".join(f"<li>{sign}{escape(name)}</li>" for sign, name in chart.legend)
+        caption = f'<figcaption><ul class="legend">{legend}</ul></figcaption>' if legend else ""
         parts.append(
             f'<figure data-chart="{len(numbered)}"><h4>{title}</h4><div class="plot" tabindex="0" '
             f'role="group" aria-label="{escape(chart.title, quote=True)}; arrow keys read the points">'
-            f"{chart.svg}</div></figure>"
+            f"{chart.svg}</div>{caption}</figure>"
         )
         numbered.append(chart)
     return [*parts, "</div>"]
@@ -259,13 +265,20 @@ def _table(table: Table) -> list[str]:
     parts.append("</tr></thead><tbody>")
     for row in table.rows:
         cells = "".join(
-            f"<td>{escape(cell)}</td>" if is_text else f'<td class="n">{escape(cell)}</td>'
-            for cell, is_text in zip(table.cells(row), text, strict=True)
+            f"<td>{escape(cell)}</td>"
+            if is_text
+            else f'<td class="n{_shade(cell, column.kind)}">{escape(cell)}</td>'
+            for cell, column, is_text in zip(table.cells(row), table.shown, text, strict=True)
         )
         best = "best" in row
         parts.append(f'<tr class="best">{cells}</tr>' if best else f"<tr>{cells}</tr>")
     parts.append("</tbody></table></div></details>")
     return parts
+
+
+def _shade(cell: str, kind: str) -> str:
+    """A class that shades a cell by its per cent."""
+    return f" h{round(float(cell) / 10)}" if kind == "heat" and cell else ""
 
 
 def _reading() -> str:

@@ -21,12 +21,6 @@ def slots(domains: Sequence[str]) -> dict[str, int]:
     return _KNOWN | {d: len(_KNOWN) + i % free for i, d in enumerate(others)}
 
 
-def shapes(backbones: Sequence[str], domains: Sequence[str]) -> dict[str, int]:
-    """A shape for every backbone, counted within its domain, so that colour and shape tell it."""
-    found: dict[str, int] = {}
-    for name, domain in zip(backbones, domains, strict=True):
-        if name not in found:
-            found[name] = sum(
-                1 for n in found if dict(zip(backbones, domains, strict=True))[n] == domain
-            )
-    return {name: place % SHAPES for name, place in found.items()}
+def shapes(backbones: Sequence[str]) -> dict[str, int]:
+    """A shape for every backbone: no two of the first eight are alike, whatever their colours."""
+    return {name: i % SHAPES for i, name in enumerate(dict.fromkeys(backbones))}

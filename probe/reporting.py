@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from features.card import nearest
 from features.errors import InputError
 from features.files import file_name, write_text
 from features.study import Study, open_study
+from probe.classes import class_table, confusion_matrices, confusion_table, subgroup_table
 from probe.cost import backbone_tables
 from probe.curves import TaskCurves, curves
 from probe.drawing import charts
 from probe.figures import curve_figure, gap_figure, save, tuned_figure
 from probe.listing import fold_table, layer_table
+from probe.literature import literature_table
+from probe.outcomes import METRICS
 from probe.page import Contents, TaskSection, looks, page
+from probe.results import BEST
 from probe.tables import Table, to_csv, to_latex, to_markdown
 from probe.words import contaminations, findings, headline
+
+_MOST_FOLDS = 500
+"""Rows of the page's table per fold; more would only make it slow."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +44,15 @@ class Report:
         return self.folder / "index.html"
 
 
-def report(study: Study | Path | str, metrics: Sequence[str] = ("accuracy",)) -> Report:
+def report(
+    study: Study | Path | str, metrics: Sequence[str] = ("accuracy",), by: Sequence[str] = ()
+) -> Report:
     """Draw the report of a study into its folder `report/`.
 
     Args:
         study: The study, or its folder.
         metrics: Which figures to draw as files; the page has all of them.
+        by: Columns of images.csv whose values are subgroups; by default all of few values.
 
     Raises:
         InputError: Nothing is fitted yet, or the results cannot be compared.
@@ -50,8 +61,18 @@ def report(study: Study | Path | str, metrics: Sequence[str] = ("accuracy",)) ->
     found = curves(opened)
     if not found:
         raise InputError(f"{opened.folder}: no task of study.toml has results; run `probe fit`.")
-    tables = (layer_table(found), fold_table(found))
-    contents = contents_of(opened, found)
+    for metric in metrics:
+        if metric not in METRICS:
+            raise InputError(f"--metric {metric}: not a metric; {nearest(metric, METRICS)}")
+    contents = contents_of(opened, found, by)
+    tables = (
+        layer_table(found),
+        fold_table(found),
+        class_table(found),
+        confusion_table(found),
+        subgroup_table(opened, found, by),
+        *contents.tables,
+    )
     folder = opened.folder / "report"
     folder.mkdir(exist_ok=True)
     for stem, task in _stems(found).items():
@@ -68,14 +89,15 @@ def report(study: Study | Path | str, metrics: Sequence[str] = ("accuracy",)) ->
             if figure is not None:
                 save(figure, folder / name)
     for table in tables:
-        write_text(folder / f"{table.name}.csv", to_csv(table))
-    write_text(folder / "table.md", to_markdown(tables[0], opened.synthetic))
-    write_text(folder / "table.tex", to_latex(tables[0], opened.synthetic))
+        if table.rows:
+            write_text(folder / f"{table.name}.csv", to_csv(table))
+            write_text(folder / f"{table.name}.md", to_markdown(table, opened.synthetic))
+            write_text(folder / f"{table.name}.tex", to_latex(table, opened.synthetic))
     write_text(folder / "index.html", page(contents))
     return Report(opened, folder, tuple(found), contents, tables)
 
 
-def contents_of(study: Study, found: Sequence[TaskCurves]) -> Contents:
+def contents_of(study: Study, found: Sequence[TaskCurves], by: Sequence[str] = ()) -> Contents:
     """What stands on the page of a study."""
     backbones = list(
         dict.fromkeys(
@@ -91,11 +113,30 @@ def contents_of(study: Study, found: Sequence[TaskCurves]) -> Contents:
             headline(task, study.closest),
             findings(task),
             charts(task, look),
-            [layer_table([task])],
+            _tables(study, task, by),
         )
         for task in found
     ]
-    return Contents(study, sections, backbones, backbone_tables(study), contaminations(study))
+    whole = [*backbone_tables(study), literature_table(study.source, found)]
+    tables = [table for table in whole if table is not None]
+    return Contents(study, sections, backbones, tables, contaminations(study))
+
+
+def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:
+    """The tables of one task that hold anything."""
+    folds = fold_table([task])
+    if len(folds.rows) > _MOST_FOLDS:
+        best = tuple(row for row in folds.rows if BEST in row)
+        note = f"Of best rows; all {len(folds.rows):,} rows are in folds.csv."
+        folds = replace(folds, rows=best, note=note)
+    made = [
+        layer_table([task]),
+        folds,
+        class_table([task]),
+        *confusion_matrices(task),
+        subgroup_table(study, [task], by),
+    ]
+    return [table for table in made if table.rows]
 
 
 def _stems(found: Sequence[TaskCurves]) -> dict[str, TaskCurves]:

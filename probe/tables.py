@@ -11,9 +11,11 @@ from typing import Literal
 Cell = str | int | float | tuple[float, float] | None
 """Text, a count, a number, both ends of an interval, or nothing known."""
 
-Kind = Literal["text", "percent", "decimal", "points", "count", "interval", "label", "hidden"]
-"""How a column is shown: fractions in per cent, two decimals, signed points, digits; a `label` is
-text for people only, and a `hidden` column stands in the CSV only."""
+Kind = Literal[
+    "text", "percent", "heat", "decimal", "points", "count", "interval", "label", "hidden"
+]
+"""How a column is shown: fractions in per cent (`heat`: shaded), two decimals, signed points, digits;
+a `label` is text for people only, and a `hidden` column stands in the CSV only."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def show(value: Cell, kind: Kind) -> str:
     if isinstance(value, str):
         return value
     match kind:
-        case "percent":
+        case "percent" | "heat":
             return f"{100 * value:.1f}"
         case "points":
             return f"{100 * value:+.1f}"

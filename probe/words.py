@@ -40,10 +40,10 @@ def headline(found: TaskCurves, closest: str | None) -> list[str]:
     said += _closest(found, made, closest)
     if made.scratch is not None:
         c = made.scratch
-        said.append(f"{c.a} against {c.b}: {verdict(c.difference)}.")
+        said.append(f"Against training from scratch: {c.a} over {c.b}: {verdict(c.difference)}.")
     if made.random is not None:
         c = made.random
-        said.append(f"Over the floor: {c.a} against {c.b}: {verdict(c.difference)}.")
+        said.append(f"Over the floor: {c.a} over {c.b}: {verdict(c.difference)}.")
     if made.tuning is not None:
         c = made.tuning
         adds = "adds to" if c.difference.low > 0 else "against"
@@ -141,15 +141,11 @@ def _leader(found: TaskCurves, made: Answer) -> str:
     names = ", ".join(
         f"{c.b} ({verdict(c.difference).removesuffix(', within noise')})" for c in made.noise
     )
-    several = f"the {len(made.noise)} others" if len(made.noise) > 1 else "the other"
-    behind = (
-        f"; beyond noise behind it: {len(made.behind) - len(made.noise)}"
-        if len(made.noise) < len(made.behind)
-        else ""
-    )
+    others = len(made.behind) - len(made.noise)
     return (
-        f"No single winner: {top.backbone} ({top.domain}) with {top.method} reaches {score}, but "
-        f"{several} within noise of it cannot be told apart on these images: {names}{behind}."
+        f"No single winner: {top.backbone} ({top.domain}) with {top.method} reaches {score}; within "
+        f"noise of it: {names}"
+        + (f"; {others} more are behind it beyond noise." if others else ".")
     )
 
 

@@ -309,13 +309,9 @@ def test_every_promised_file_is_there(tmp_path: Path) -> None:
     study = pair(tmp_path / "study")
     made = report(study)
     drawn = {f"{stem}-label.{kind}" for stem in ("curves", "gap") for kind in KINDS}
-    assert set(files_of(made.folder)) == drawn | {
-        "folds.csv",
-        "index.html",
-        "table.csv",
-        "table.md",
-        "table.tex",
-    }
+    tables = ("table", "folds", "classes", "confusion", "backbones", "cost")
+    written = {f"{stem}.{kind}" for stem in tables for kind in ("csv", "md", "tex")}
+    assert set(files_of(made.folder)) == drawn | written | {"index.html"}
     found = files_of(made.folder)
     for name, start in (("svg", b"<?xml"), ("png", b"\x89PNG"), ("pdf", b"%PDF")):
         assert found[f"curves-label.{name}"].startswith(start)

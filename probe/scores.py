@@ -1,0 +1,130 @@
+"""Transfer scores: how well features suit a task, told without training a probe; larger is better.
+
+Each takes features `(n, d)` and class numbers `(n,)`, uses every row at once, and is no accuracy: only
+its order between layers or backbones means something.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+_ROUNDS = 100
+
+
+def logme(x: npt.NDArray[np.floating], y: Ints) -> float:
+    """LogME: log evidence of a Bayesian linear model of each class's indicator, per image.
+
+    You, Liu, Wang and Long, LogME: practical assessment of pre-trained models, 2021 (arXiv
+    2102.11005). With t the indicator, weights w ~ N(0, 1/alpha) and noise N(0, 1/beta), the evidence
+    is maximised over alpha and beta by MacKay's fixed point, in the singular basis of the features:
+
+        gamma = sum_k beta s_k / (alpha + beta s_k),  alpha = gamma / |m|^2,
+        beta = (n - gamma) / |X m - t|^2
+    """
+    x = np.asarray(x, dtype=np.float64)
+    n, d = x.shape
+    u, singular, _ = np.linalg.svd(x, full_matrices=False)
+    s = singular**2
+    evidence = []
+    for one in np.unique(y):
+        t = (y == one).astype(np.float64)
+        z = (u.T @ t) ** 2  # squared coordinates of t in the singular basis
+        rest = max(float(t @ t - z.sum()), 0.0)  # of t outside the span of the features
+        alpha = beta = 1.0
+        for _ in range(_ROUNDS):
+            lam = alpha / beta
+            gamma = float((s / (s + lam)).sum())
+            m2 = float((s * z / (s + lam) ** 2).sum())
+            residual = float((z * lam**2 / (s + lam) ** 2).sum()) + rest
+            before = lam
+            alpha = gamma / max(m2, 1e-12)
+            beta = (n - gamma) / max(residual, 1e-12)
+            if abs(alpha / beta - before) <= 1e-3 * before:
+                break
+        lam = alpha / beta
+        m2 = float((s * z / (s + lam) ** 2).sum())
+        residual = float((z * lam**2 / (s + lam) ** 2).sum()) + rest
+        evidence.append(
+            0.5
+            * (
+                d * np.log(alpha)
+                + n * np.log(beta)
+                - n * np.log(2 * np.pi)
+                - beta * residual
+                - alpha * m2
+                - np.log(alpha + beta * s).sum()
+                - (d - len(s)) * np.log(alpha)
+            )
+            / n
+        )
+    return float(np.mean(evidence))
+
+
+def h_score(x: npt.NDArray[np.floating], y: Ints) -> float:
+    """Regularised H-score: tr(cov(f)^-1 cov(E[f|y])), the covariance shrunk.
+
+    Ibrahim, Ponomareva and Mazumder, Newer is not always better, 2021 (arXiv 2110.06893), on the
+    H-score of Bao et al. 2019. Ledoit and Wolf's (2004) shrinkage a pulls cov(f) towards
+    mean(diag) I, and the class means are weighted by 1 - a. Where features outnumber rows the same
+    trace is taken in the space of the rows.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    n, d = x.shape
+    x = x - x.mean(0)
+    shrink, mean = ledoit_wolf(x)
+    classes, number = np.unique(y, return_inverse=True)
+    member = (number[:, None] == np.arange(len(classes))).astype(np.float64)  # (n, K)
+    sizes = member.sum(0)
+    # cov(E[f|y]) = G'G / n with G the class means weighted by the root of their sizes, (K, d).
+    g = (member.T @ x) / np.sqrt(sizes)[:, None]
+    ridge = shrink * mean
+    if d <= n:
+        covariance = (1 - shrink) * (x.T @ x) / n + ridge * np.eye(d)
+        solved = np.linalg.solve(covariance, g.T)
+    elif ridge > 0:
+        # (a X'X/n + r I)^-1 = (I - X' (n r / a I + X X')^-1 X) / r
+        inner = x @ x.T + n * ridge / (1 - shrink) * np.eye(n)
+        solved = (g.T - x.T @ np.linalg.solve(inner, x @ g.T)) / ridge
+    else:
+        solved = np.linalg.pinv(x.T @ x / n) @ g.T
+    return float((1 - shrink) * np.trace(g @ solved) / n)
+
+
+def ledoit_wolf(x: Floats) -> tuple[float, float]:
+    """The shrinkage of the covariance of centred `x`, 0 to 1, and the mean of its diagonal.
+
+    Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004;
+    sums over the d x d covariance are taken from the smaller of X'X and X X'.
+    """
+    n, d = x.shape
+    mean = float((x**2).sum() / (n * d))
+    gram = x @ x.T if n < d else x.T @ x
+    squared = float((gram**2).sum()) / n**2  # |S|^2
+    delta = squared / d - mean**2
+    fourth = float(((x**2).sum(1) ** 2).sum()) / n
+    beta = min((fourth - squared) / (n * d), delta)
+    return (max(beta / delta, 0.0) if delta > 0 else 0.0), mean
+
+
+def leep(probabilities: npt.NDArray[np.floating], y: Ints) -> float:
+    """LEEP: mean log of sum_z P(y|z) p(z|x), z being the classes that the network was trained on.
+
+    Nguyen, Hassner, Seeger and Archambeau, LEEP: a new measure to evaluate transferability, 2020
+    (arXiv 2002.12462). P(y|z) comes from the same images.
+
+    Args:
+        probabilities: The network's own output after softmax, `(n, Z)`.
+        y: Class numbers, `(n,)`.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    classes, number = np.unique(y, return_inverse=True)
+    member = (number[:, None] == np.arange(len(classes))).astype(np.float64)
+    joint = member.T @ p / len(p)  # (K, Z)
+    marginal = joint.sum(0)
+    given = np.divide(joint, marginal, out=np.zeros_like(joint), where=marginal > 0)
+    seen = (p @ given.T)[np.arange(len(p)), number]
+    return float(np.log(np.maximum(seen, np.finfo(np.float64).tiny)).mean())
