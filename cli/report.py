@@ -1,4 +1,4 @@
-"""`probe report`: the page, figures and tables of a study."""
+"""`probe report` and `probe rank`: the report of a study, and scores without a probe."""
 
 from __future__ import annotations
 
@@ -50,3 +50,68 @@ def report(
     if made.study.synthetic:
         typer.echo("SYNTHETIC: these images are drawn.")
     show.say(f"the report is {made.index}")
+
+
+def rank(
+    study: options.Study = options.STUDY,
+    backbone: Annotated[
+        list[str] | None,
+        typer.Option("--backbone", "-b", metavar="NAME", help="Repeatable.", show_default="all"),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option("--layer", "-l", metavar="NAME", help="Repeatable.", show_default="all"),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", metavar="NAME", help="Repeatable.", show_default="all"),
+    ] = None,
+    rows: Annotated[int, typer.Option(metavar="N", help="Images to look at.")] = 1_000,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the draw of images.")] = 0,
+    json: options.Json = False,
+) -> None:
+    """Rank extracted layers by transfer scores, without fitting a probe.
+
+    LogME, the regularised H-score and, where a layer is the network's own output, LEEP; larger is
+    better. A layer that nearly repeats an earlier one (debiased CKA above 0.98) is marked. Where
+    probes are fitted too, weighted Kendall tau tells how well each score orders their accuracy.
+
+    Example: probe rank --task age
+    """
+    from probe.ranking import agreements, measured
+    from probe.ranking import rank as run
+
+    with show.Progress("scoring", "layers") as progress:
+        made = run(
+            study,
+            backbones=backbone or (),
+            layers=layer or (),
+            tasks=task or (),
+            rows=rows,
+            seed=seed,
+            progress=progress,
+        )
+    accuracy = measured(made.study)
+    found = agreements(made.lines, accuracy)
+    if json:
+        show.put_json({"scores": made.lines, "agreement": found})
+        return
+    header = ["task", "backbone", "layer", "depth", "LogME", "H-score", "LEEP", "near copy of"]
+    ordered = sorted(made.lines, key=lambda line: (line.task, -line.logme))
+    show.put_table(
+        header,
+        [
+            [
+                line.task, line.backbone, line.key, f"{line.depth:.2f}", f"{line.logme:.4f}",
+                f"{line.h_score:.3f}", "" if line.leep is None else f"{line.leep:.3f}", line.copy_of,
+            ]
+            for line in ordered
+        ],
+    )  # fmt: skip
+    for one in found:
+        show.say(
+            f"{one.task}: {one.score} against {one.method} over {one.n} {one.over}: weighted tau "
+            f"{one.tau:+.2f}, Pearson {one.pearson:+.2f}"
+        )
+    if made.study.synthetic:
+        show.say("SYNTHETIC: these images are drawn")

@@ -6,16 +6,37 @@ its order between layers or backbones means something.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_ROUNDS = 100
+_ROUNDS, _CLOSE, _TINY = 200, 1e-5, 1e-12
 
 
-def logme(x: npt.NDArray[np.floating], y: Ints) -> float:
+@dataclass(frozen=True)
+class Basis:
+    """The left singular vectors `(n, r)` and squared singular values `(r,)` of features, all above 0."""
+
+    u: Floats
+    s: Floats
+    dim: int
+
+
+def basis(x: npt.NDArray[np.floating]) -> Basis:
+    """The singular basis of features, by way of the smaller of X X' and X'X."""
+    x = np.asarray(x, dtype=np.float64)
+    n, d = x.shape
+    s, v = np.linalg.eigh(x.T @ x if d <= n else x @ x.T)
+    kept = s > s[-1] * max(n, d) * np.finfo(np.float64).eps
+    u = x @ v[:, kept] / np.sqrt(s[kept]) if d <= n else v[:, kept]
+    return Basis(u, s[kept], d)
+
+
+def logme(x: npt.NDArray[np.floating] | Basis, y: Ints) -> float:
     """LogME: log evidence of a Bayesian linear model of each class's indicator, per image.
 
     You, Liu, Wang and Long, LogME: practical assessment of pre-trained models, 2021 (arXiv
@@ -25,10 +46,9 @@ def logme(x: npt.NDArray[np.floating], y: Ints) -> float:
         gamma = sum_k beta s_k / (alpha + beta s_k),  alpha = gamma / |m|^2,
         beta = (n - gamma) / |X m - t|^2
     """
-    x = np.asarray(x, dtype=np.float64)
-    n, d = x.shape
-    u, singular, _ = np.linalg.svd(x, full_matrices=False)
-    s = singular**2
+    found = x if isinstance(x, Basis) else basis(x)
+    u, s, d = found.u, found.s, found.dim
+    n = len(u)
     evidence = []
     for one in np.unique(y):
         t = (y == one).astype(np.float64)
@@ -38,29 +58,16 @@ def logme(x: npt.NDArray[np.floating], y: Ints) -> float:
         for _ in range(_ROUNDS):
             lam = alpha / beta
             gamma = float((s / (s + lam)).sum())
-            m2 = float((s * z / (s + lam) ** 2).sum())
-            residual = float((z * lam**2 / (s + lam) ** 2).sum()) + rest
-            before = lam
-            alpha = gamma / max(m2, 1e-12)
-            beta = (n - gamma) / max(residual, 1e-12)
-            if abs(alpha / beta - before) <= 1e-3 * before:
+            alpha = gamma / max(float((s * z / (s + lam) ** 2).sum()), _TINY)
+            beta = (n - gamma) / max(float((z * lam**2 / (s + lam) ** 2).sum()) + rest, _TINY)
+            if abs(alpha / beta - lam) <= _CLOSE * lam:
                 break
         lam = alpha / beta
-        m2 = float((s * z / (s + lam) ** 2).sum())
-        residual = float((z * lam**2 / (s + lam) ** 2).sum()) + rest
-        evidence.append(
-            0.5
-            * (
-                d * np.log(alpha)
-                + n * np.log(beta)
-                - n * np.log(2 * np.pi)
-                - beta * residual
-                - alpha * m2
-                - np.log(alpha + beta * s).sum()
-                - (d - len(s)) * np.log(alpha)
-            )
-            / n
-        )
+        length = float((s * z / (s + lam) ** 2).sum())  # |m|^2
+        residual = float((z * lam**2 / (s + lam) ** 2).sum()) + rest  # |X m - t|^2
+        log_det = float(np.log(alpha + beta * s).sum()) + (d - len(s)) * np.log(alpha)
+        twice = d * np.log(alpha) + n * np.log(beta / (2 * np.pi))
+        evidence.append((twice - beta * residual - alpha * length - log_det) / (2 * n))
     return float(np.mean(evidence))
 
 
@@ -72,25 +79,27 @@ def h_score(x: npt.NDArray[np.floating], y: Ints) -> float:
     mean(diag) I, and the class means are weighted by 1 - a. Where features outnumber rows the same
     trace is taken in the space of the rows.
     """
-    x = np.asarray(x, dtype=np.float64)
-    n, d = x.shape
-    x = x - x.mean(0)
-    shrink, mean = ledoit_wolf(x)
+    f = np.array(x, dtype=np.float64)
+    n, d = f.shape
+    f -= f.mean(0)
+    shrink, mean = ledoit_wolf(f)
+    if shrink == 1:
+        return 0.0
     classes, number = np.unique(y, return_inverse=True)
     member = (number[:, None] == np.arange(len(classes))).astype(np.float64)  # (n, K)
     sizes = member.sum(0)
     # cov(E[f|y]) = G'G / n with G the class means weighted by the root of their sizes, (K, d).
-    g = (member.T @ x) / np.sqrt(sizes)[:, None]
+    g = (member.T @ f) / np.sqrt(sizes)[:, None]
     ridge = shrink * mean
     if d <= n:
-        covariance = (1 - shrink) * (x.T @ x) / n + ridge * np.eye(d)
-        solved = np.linalg.solve(covariance, g.T)
+        covariance = (1 - shrink) * (f.T @ f) / n + ridge * np.eye(d)
+        solved = np.linalg.pinv(covariance, hermitian=True) @ g.T
     elif ridge > 0:
         # (a X'X/n + r I)^-1 = (I - X' (n r / a I + X X')^-1 X) / r
-        inner = x @ x.T + n * ridge / (1 - shrink) * np.eye(n)
-        solved = (g.T - x.T @ np.linalg.solve(inner, x @ g.T)) / ridge
+        inner = f @ f.T + n * ridge / (1 - shrink) * np.eye(n)
+        solved = (g.T - f.T @ np.linalg.solve(inner, f @ g.T)) / ridge
     else:
-        solved = np.linalg.pinv(x.T @ x / n) @ g.T
+        solved = np.linalg.pinv(f.T @ f / n) @ g.T
     return float((1 - shrink) * np.trace(g @ solved) / n)
 
 
