@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import backbones, demo, doctor, extract, finetune, fit, report, study, weights
+from cli import backbones, data, demo, doctor, extract, finetune, fit, report, study, weights
 from features.errors import InputError, Stopped
 
 
@@ -86,6 +86,7 @@ app.command("demo")(demo.demo)
 app.command("backbones")(backbones.backbones)
 app.command("layers")(backbones.layers)
 app.add_typer(weights.app, name="weights")
+app.add_typer(data.app, name="data")
 app.command("extract")(extract.extract)
 app.command("import")(extract.import_)
 app.command("fit")(fit.fit)

@@ -91,6 +91,7 @@ def fit(
             solver=solver,
             seed=seed,
             redo=redo,
+            announce=show.say,
             progress=step,
         )
     for note in done.notes[:_NOTES]:

@@ -3,6 +3,7 @@
 study.toml       data source, tasks, the closest domain, toolkit version; may be edited
 images.csv       one row per manifest row: path (from the root in study.toml), label columns,
 subject, fold, use; frozen when the study is made
+copies.json      which rows show one image (features/copies.py)
 features/        one feature file per backbone (features/featurefile.py)
 results.csv, predictions.h5, report/   what `probe` makes of them
 """
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.card import nearest
+from features.copies import Copies, load, merged
 from features.data import is_kept, read_data
 from features.data.table import read_rows
 from features.errors import InputError
@@ -46,6 +48,8 @@ class Study:
     tasks: Mapping[str, Task]
     closest: str | None = None
     synthetic: bool = False
+    copies: Copies | None = None
+    """Which rows show one image; None if nobody has looked."""
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -62,12 +66,22 @@ class Study:
         return np.array([use != "0" for use in self.columns.get("use", ["1"] * len(self))])
 
     @property
-    def subjects(self) -> npt.NDArray[np.int64]:
+    def named_subjects(self) -> npt.NDArray[np.int64]:
         """The subject of every row as a number, `(n,)`; a row without one is its own subject."""
         names = self.columns.get("subject", [""] * len(self))
         keys = [("subject", name) if name else ("row", str(i)) for i, name in enumerate(names)]
         number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
         return np.array([number[key] for key in keys], dtype=np.int64)
+
+    @property
+    def subjects(self) -> npt.NDArray[np.int64]:
+        """As `named_subjects`, with those made one that share a picture among the rows in use."""
+        named = self.named_subjects
+        if self.copies is None:
+            return named
+        used = self.used
+        groups = [[r for r in group if used[r]] for group in self.copies.acted_on(len(self))]
+        return merged(named, [tuple(group) for group in groups if len(group) > 1])
 
     @property
     def images_hash(self) -> str:
@@ -135,7 +149,7 @@ def open_study(folder: Path | str) -> Study:
         }
         header, rows = read_rows(folder / "images.csv", filled="path")
         columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-        return Study(
+        study = Study(
             folder=folder,
             source=data["source"],
             root=Path(data["root"]),
@@ -144,6 +158,7 @@ def open_study(folder: Path | str) -> Study:
             closest=raw.get("closest"),
             synthetic=bool(data.get("synthetic", False)),
         )
+        return replace(study, copies=load(folder / "copies.json", study.images_hash))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{file}: not a TOML file, {error}; mend that line.") from error
     except (KeyError, TypeError, AttributeError) as error:

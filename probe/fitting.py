@@ -18,6 +18,7 @@ from features.files import locked
 from features.study import Study, open_study
 from features.tasks import Task, choose
 from probe import knn, predictions, results
+from probe.copies import checked
 from probe.crossval import (
     GRID,
     METHODS,
@@ -77,6 +78,7 @@ def fit(
     solver: str = "grid",
     seed: int = 0,
     redo: bool = False,
+    announce: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int, Job | None], None] = lambda _done, _all, _job: None,
 ) -> Fitted:
     """Fit probes on extracted layers and score every image once, in the fold that tests it.
@@ -97,6 +99,7 @@ def fit(
         solver: `grid`, this project's own, or `sklearn`, for logistic, svm and ridge.
         seed: Of the folds that are made.
         redo: Fit again what is there.
+        announce: Is told of what takes time before the first fit.
         progress: Is called with layers done, layers in all, and the one that is next.
 
     Raises:
@@ -112,6 +115,7 @@ def fit(
         raise InputError(f"--solver {solver}: not a solver; {nearest(solver, SOLVERS)}")
     if c is not None and not (c and all(0 < value < np.inf for value in c)):
         raise InputError("--C: give positive numbers, such as 0.01,0.1,1.")
+    opened = checked(opened, announce)
     chosen_tasks = [choose(opened.tasks, opened.columns, t) for t in tasks or opened.tasks]
     chosen_backbones = _backbones(opened, backbones)
     started = time.perf_counter()

@@ -84,9 +84,8 @@ def make_splits(
         raise InputError(
             f"task {task.name}: no image with a label has features; extract some first."
         )
-    own = study.columns.get("fold")
-    if own is not None and any(own):
-        fold = _own_folds(study, rows, own, folds)
+    if own_folds(study) is not None:
+        fold = _own_folds(study, rows, folds)
     else:
         wanted = 5 if folds is None else folds
         _check_subjects(study, task, rows, wanted)
@@ -108,7 +107,18 @@ def make_splits(
     return splits
 
 
-def _own_folds(study: Study, rows: Ints, own: list[str], folds: int | None) -> Ints:
+def own_folds(study: Study) -> Ints | None:
+    """The data set's own fold of every row in use, `(n,)`, -1 elsewhere; None if it has none."""
+    own = study.columns.get("fold")
+    if own is None or not any(own):
+        return None
+    named = [name if use else "" for name, use in zip(own, study.used.tolist(), strict=True)]
+    number = {name: i for i, name in enumerate(sorted(set(named) - {""}))}
+    return np.array([number.get(name, -1) for name in named], dtype=np.int64)
+
+
+def _own_folds(study: Study, rows: Ints, folds: int | None) -> Ints:
+    own = study.columns["fold"]
     names = sorted({own[row] for row in rows})
     if "" in names:
         raise InputError(
@@ -126,17 +136,35 @@ def _own_folds(study: Study, rows: Ints, own: list[str], folds: int | None) -> I
             "--folds out."
         )
     fold = np.array([names.index(own[row]) for row in rows], dtype=np.int64)
-    subjects = study.subjects[rows]
-    pairs = np.unique(np.stack([subjects, fold]), axis=1)
-    subject, in_folds = np.unique(pairs[0], return_counts=True)
-    if (in_folds > 1).any():
-        first = int(subject[in_folds > 1][0])
-        name = study.columns["subject"][int(rows[subjects == first][0])]
+    across = in_several(study.named_subjects[rows], fold)
+    if len(across):
+        name = study.columns["subject"][int(rows[across[0][0]])]
         raise InputError(
-            f"{study.folder / 'images.csv'}: {int((in_folds > 1).sum())} subjects are in several "
-            f"folds (first: {name}); a subject must be in one, or the results are inflated."
+            f"{study.folder / 'images.csv'}: {len(across)} subjects are in several folds (first: "
+            f"{name}); a subject must be in one, or the results are inflated."
+        )
+    across = in_several(study.subjects[rows], fold)
+    if len(across):
+        one, other = _unlike(across[0], fold)
+        raise InputError(
+            f"{study.folder / 'images.csv'}: {len(across)} images have copies in another fold (first: "
+            f"{study.paths[rows[one]]} and {study.paths[rows[other]]}); `probe data check "
+            "--drop-duplicates` leaves the copies out."
         )
     return fold
+
+
+def in_several(subjects: Ints, fold: Ints) -> list[Ints]:
+    """For every subject that is in several folds its places in `subjects`, `(n,)`."""
+    order = np.argsort(subjects, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(subjects[order])) + 1)
+    return [group for group in groups if len(np.unique(fold[group])) > 1]
+
+
+def _unlike(places: Ints, fold: Ints) -> tuple[int, int]:
+    """Two of the places whose folds differ."""
+    other = places[fold[places] != fold[places[0]]][0]
+    return int(places[0]), int(other)
 
 
 def _shared_folds(

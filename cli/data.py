@@ -1,0 +1,159 @@
+"""`probe data`: looking at a data set before a number is made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli import options, show
+
+if TYPE_CHECKING:
+    from probe.checks import Check
+
+_LISTED = 5
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def data() -> None:
+    """Look at a data set before a number is made of it.
+
+    Example: probe data check --data sample
+    """
+
+
+@app.command()
+def check(
+    data: options.Data = None,
+    faces: options.Faces = None,
+    labels: options.Labels = None,
+    study: options.Study = options.STUDY,
+    drop: Annotated[
+        bool,
+        typer.Option(
+            "--drop-duplicates", help="Mark copies as unused in images.csv; the first one stays."
+        ),
+    ] = False,
+    group: Annotated[
+        bool,
+        typer.Option(
+            "--group-duplicates",
+            help="Keep copies on one side of every split; the default where folds are made.",
+        ),
+    ] = False,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the worst pairs of copies into this PNG file."),
+    ] = None,
+    json: options.Json = False,
+) -> None:
+    """Count images per class, fold and subject; find unreadable files, copies and leaks.
+
+    Copies are the same bytes, or the same picture re-encoded, resized or slightly cropped. Ends with
+    3 if `probe fit` would refuse this data.
+
+    Example: probe data check --data sample --sheet copies.png
+    """
+    from probe.copies import examine
+
+    spec = options.data_with(data, faces, labels)
+    if not (study / "study.toml").is_file() and spec is None:
+        show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
+    with show.Progress("reading", "images") as progress:
+        found = examine(study, data=spec, drop=drop, group=group, progress=progress)
+    if sheet is not None:
+        from probe.sheet import write_sheet
+
+        drawn = write_sheet(found, sheet)
+        show.say(f"{drawn} pairs in {sheet}" if drawn else "no copies, so no picture sheet")
+    if json:
+        show.put_json(_plain(found))
+    else:
+        _tell(found)
+    for sentence in found.refused:
+        show.say(f"error: {sentence}")
+    if found.refused:
+        raise typer.Exit(3)
+
+
+def _plain(found: Check) -> dict[str, Any]:
+    paths = found.study.paths
+
+    def named(groups: tuple[tuple[int, ...], ...]) -> list[list[str]]:
+        return [[paths[row] for row in group] for group in groups]
+
+    return {
+        "source": found.study.source,
+        "synthetic": found.study.synthetic,
+        "rows": len(found.study),
+        "used": int(found.study.used.sum()),
+        "subjects": {"n": found.subjects, "across_folds": found.subjects_across},
+        "tasks": found.tasks,
+        "duplicates": {
+            "exact": named(found.copies.exact),
+            "near": [[paths[a], paths[b], alike] for a, b, alike in found.copies.near],
+            "across_folds": named(found.copies_across),
+            "too_large": named(found.too_large),
+            "conflicts": [
+                {"task": c.task, "paths": [paths[row] for row in c.rows], "labels": c.labels}
+                for c in found.conflicts
+            ],
+        },
+        "unreadable": {paths[row]: why for row, why in found.copies.unreadable.items()},
+        "refused": found.refused,
+    }
+
+
+def _tell(found: Check) -> None:
+    paths = found.study.paths
+    used = int(found.study.used.sum())
+    show.say(
+        f"{found.study.source}: {len(paths)} rows, {used} in use, {found.subjects} subjects"
+        + (", SYNTHETIC" if found.study.synthetic else "")
+    )
+    header = ["task", "class", "images"]
+    most = max((len(task.folds) for task in found.tasks.values()), default=0)
+    rows = []
+    for name, task in found.tasks.items():
+        counts = [
+            (one, task.classes[one], [f.classes[one] for f in task.folds]) for one in task.classes
+        ]
+        for one, n, folds in [*counts, ("all", task.n, [f.n for f in task.folds])]:
+            rows.append([name, one, str(n), *map(str, folds), *[""] * (most - len(folds))])
+    show.put_table([*header, *(f"fold {i}" for i in range(most))], rows)
+    groups = [
+        ("the same bytes or path", found.copies.exact),
+        ("the same picture", tuple((a, b) for a, b, _ in found.copies.near)),
+        ("copies in several folds", found.copies_across),
+        ("copies above 1 % of the rows, shown only", found.too_large),
+    ]
+    for what, several in groups:
+        _list(what, [" = ".join(dict.fromkeys(paths[row] for row in one)) for one in several])
+    _list(
+        "one image, several labels",
+        [
+            f"{c.task}: "
+            + ", ".join(f"{paths[r]} {label!r}" for r, label in zip(c.rows, c.labels, strict=True))
+            for c in found.conflicts
+        ],
+    )
+    _list("subjects in several folds", list(found.subjects_across))
+    absent = [
+        f"{name}: {cls} is in fold {fold} only"
+        for name, task in found.tasks.items()
+        for fold, cls in task.absent
+    ]
+    _list("classes that training would lack", absent)
+    _list("unreadable", [f"{paths[r]}: {why}" for r, why in found.copies.unreadable.items()])
+
+
+def _list(what: str, lines: list[str]) -> None:
+    if lines:
+        show.say(f"{what}: {len(lines)}")
+    for line in lines[:_LISTED]:
+        show.say(f"  {line}")
+    if len(lines) > _LISTED:
+        show.say(f"  and {len(lines) - _LISTED} more; --json lists them")

@@ -1,0 +1,119 @@
+"""How alike two small grey images are once one is laid over the other: moved, stretched, cropped.
+
+The position is found by Gauss-Newton steps on four numbers, scale and shift along x and y, with the
+gradients of the first image throughout (the inverse compositional algorithm; Baker and Matthews,
+"Lucas-Kanade 20 years on", IJCV 2004), first at 16 pixels, then at 32 and 64. Brightness and contrast
+are taken out. What is compared in the end is the middle band of detail, which two photographs of one
+person do not share and two versions of one photograph do, whatever their size and compression.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_STAGES = ((16, 6, 0.8), (32, 4, 0.9))
+"""Side, steps, and the correlation below which a pair is given up: of 1,200 pairs of an image and its
+version, cropped by up to a tenth at each side, fewer than one in a hundred are lost here."""
+_LAST_STEPS = 4
+_BAND = (1.0, 3.0)  # SDs, in pixels of 64, between which detail counts
+_BATCH = 512
+_DAMPING = 1e-3
+
+
+def alikeness(grey: npt.NDArray[np.uint8], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Correlation of the middle band of each pair at its best position; 0 where it is far from any.
+
+    Args:
+        grey: Images, `(n, 64, 64)`.
+        pairs: Numbers of two images each, `(m, 2)`; the second may be a part of the first, or the
+            first of the second.
+    """
+    numbers = torch.from_numpy(np.ascontiguousarray(pairs))
+    images = torch.from_numpy(grey)
+    position = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(len(pairs), 1)
+    left = torch.arange(len(pairs))
+    for side, steps, enough in _STAGES:
+        kept = [left[:0]]
+        for batch in torch.split(left, _BATCH):
+            a, b = (_shrunk(images[numbers[batch, i]], side) for i in (0, 1))
+            position[batch] = _align(a, b, position[batch], steps)
+            laid, inside = _laid_over(b, position[batch])
+            kept.append(batch[_correlation(a, laid, inside) >= enough])
+        left = torch.cat(kept)
+    found = torch.zeros(len(pairs))
+    for batch in torch.split(left, _BATCH):
+        a, b = (images[numbers[batch, i]].float() for i in (0, 1))
+        here = _align(a, b, position[batch], _LAST_STEPS)
+        laid, inside = _laid_over(_band(b), here)
+        found[batch] = _correlation(_band(a), laid, inside)
+    return found.clamp(0, 1).double().numpy()
+
+
+def _shrunk(images: Tensor, side: int) -> Tensor:
+    return F.avg_pool2d(images[:, None].float(), images.shape[-1] // side)[:, 0]
+
+
+def _align(a: Tensor, b: Tensor, position: Tensor, steps: int) -> Tensor:
+    """Better positions `(m, 4)`: where the pixels of `a` `(m, s, s)` lie in `b`, scales then shifts."""
+    side = a.shape[-1]
+    template = _standard(a, torch.ones_like(a))
+    x, y = _axes(side)
+    along_x = torch.gradient(template, dim=2)[0] * side / 2
+    along_y = torch.gradient(template, dim=1)[0] * side / 2
+    slopes = torch.stack([along_x * x, along_y * y, along_x, along_y], 1).flatten(
+        2
+    )  # (m, 4, s * s)
+    inverse = torch.linalg.inv(slopes @ slopes.mT + _DAMPING * side**2 * torch.eye(4))
+    for _ in range(steps):
+        laid, inside = _laid_over(b, position)
+        off = (_standard(laid, inside) - _standard(a, inside)).flatten(1)
+        step = (inverse @ (slopes @ off[..., None]))[..., 0]
+        scale = position[:, :2] / (1 + step[:, :2])  # the position, after the step undone
+        shift = position[:, 2:] - scale * step[:, 2:]
+        position = torch.cat([scale.clamp(0.7, 1.4), shift.clamp(-0.4, 0.4)], 1)
+    return position
+
+
+def _laid_over(b: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+    """`b` as seen from the pixels of the other image, and 1 where those lie inside it."""
+    x, y = _axes(b.shape[-1])
+    scale, shift = position[:, :2, None, None], position[:, 2:, None, None]
+    grid = torch.stack([scale[:, 0] * x + shift[:, 0], scale[:, 1] * y + shift[:, 1]], -1)
+    laid = F.grid_sample(b[:, None], grid, align_corners=False, padding_mode="border")
+    return laid[:, 0], (grid.abs() <= 1).all(-1).float()
+
+
+def _axes(side: int) -> tuple[Tensor, Tensor]:
+    """The middles of pixels along x and y, `(s, s)` each, the image reaching from -1 to 1."""
+    middles = (2 * torch.arange(side) + 1) / side - 1
+    return middles.expand(side, side), middles[:, None].expand(side, side)
+
+
+def _standard(image: Tensor, inside: Tensor) -> Tensor:
+    """Mean 0 and SD 1 over the pixels inside, 0 elsewhere."""
+    pixels = inside.sum((1, 2), keepdim=True).clamp(min=1)
+    centred = (image - (image * inside).sum((1, 2), keepdim=True) / pixels) * inside
+    spread = (centred.square().sum((1, 2), keepdim=True) / pixels).sqrt()
+    return centred / spread.clamp(min=1e-3)
+
+
+def _correlation(a: Tensor, b: Tensor, inside: Tensor) -> Tensor:
+    product = (_standard(a, inside) * _standard(b, inside)).sum((1, 2))
+    return product / inside.sum((1, 2)).clamp(min=1)
+
+
+def _band(images: Tensor) -> Tensor:
+    return _blurred(images, _BAND[0]) - _blurred(images, _BAND[1])
+
+
+def _blurred(images: Tensor, sd: float) -> Tensor:
+    reach = round(3 * sd)
+    weights = torch.exp(-((torch.arange(2 * reach + 1) - reach) ** 2) / (2 * sd**2))
+    weights /= weights.sum()
+    padded = F.pad(images[:, None], (reach,) * 4, mode="replicate")
+    along_x = F.conv2d(padded, weights.view(1, 1, 1, -1))
+    return F.conv2d(along_x, weights.view(1, 1, -1, 1))[:, 0]
