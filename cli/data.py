@@ -25,7 +25,7 @@ def data() -> None:
     """
 
 
-@app.command()
+@app.command("check")
 def check(
     data: options.Data = None,
     faces: options.Faces = None,
