@@ -11,7 +11,9 @@ from features.extract import extract
 from features.sample.dataset import PLANTED
 from features.study import open_study
 from probe.curves import TaskCurves
+from probe.finetuning import finetune
 from probe.fitting import Job, fit
+from probe.recipes import recipe
 from probe.reporting import Report, report
 from probe.words import gap_sentence
 
@@ -22,6 +24,7 @@ BACKBONES = (
     ("control:pixels", None),
 )
 LAYERS = ("conv1", "conv3", "conv5", "fc6", "fc7")
+TUNED, CUTS = "age", ("conv3", "fc6")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def run(folder: Path, progress: Callable[[int, int, str], None]) -> tuple[Report
     """
     if (folder / "study.toml").is_file() and open_study(folder).source != "sample":
         raise InputError(f"{folder}: holds a study of other data; give another --study.")
-    steps = len(BACKBONES) + 2
+    steps = len(BACKBONES) + 4
     for number, (name, weights) in enumerate(BACKBONES):
         progress(number, steps, f"extracting {name}")
         layers = ("all",) if name.startswith("control") else LAYERS
@@ -52,9 +55,26 @@ def run(folder: Path, progress: Callable[[int, int, str], None]) -> tuple[Report
         progress(len(BACKBONES), steps, now)
 
     fit(folder, probes=("logistic",), progress=step)
-    progress(len(BACKBONES) + 1, steps, "drawing the report")
+    _tune(folder, (), lambda now: progress(len(BACKBONES) + 1, steps, now))
+    _tune(folder, CUTS, lambda now: progress(len(BACKBONES) + 2, steps, now))
+    progress(steps - 1, steps, "drawing the report")
     made = report(folder)
     return made, [Planted(t.task, PLANTED[t.task], _found(t)) for t in made.tasks]
+
+
+def _tune(folder: Path, cuts: tuple[str, ...], say: Callable[[str], None]) -> None:
+    """The network of faces tuned as a whole, or from scratch and frozen at two depths: a few epochs."""
+    few = recipe("modern", epochs=3, patience=0, crop=False, mirror=False, colour=0.0)
+    finetune(
+        folder,
+        BACKBONES[0][0],
+        tasks=[TUNED],
+        from_scratch=bool(cuts),
+        freeze_through=cuts,
+        recipe=few,
+        views=["center"],
+        progress=lambda _done, _all, now: say(f"training: {now}"),
+    )
 
 
 def _found(task: TaskCurves) -> tuple[str, ...]:
