@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import randomnets
 import torch
 from caffefiles import survives, write
 from torch import Tensor
@@ -156,6 +157,8 @@ def equals_opencv(folder: Path, text: str, old: bool = False) -> int:
     writer = {text.tops[0]: text.name for text in layers.layers}  # the last one in place counts
     for text_layer in layers.layers:
         name = text_layer.name.replace(".", "/")
+        if len(text_layer.tops) > 1:
+            continue  # seen in the layers that read them
         theirs.setInput(x.numpy())
         expected = torch.from_numpy(theirs.forward(writer[text_layer.tops[0]]))
         assert ours[name].shape == expected.shape, name
@@ -170,6 +173,12 @@ def test_every_layer_equals_opencv(tmp_path: Path) -> None:
 
 def test_every_layer_of_an_old_file_equals_opencv(tmp_path: Path) -> None:
     assert equals_opencv(tmp_path, OLD_PAIR, old=True) == 12
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_networks_equal_opencv(tmp_path: Path, seed: int) -> None:
+    text, old = randomnets.drawn(seed)
+    assert equals_opencv(tmp_path, text, old) > 1
 
 
 @pytest.mark.parametrize("method", ["MAX", "AVE"])

@@ -14,7 +14,7 @@ from torch import nn
 
 from features.caffe import modules
 from features.caffe.prototxt import LayerText
-from features.caffe.schema import choice
+from features.caffe.schema import choice, message
 
 Shape = tuple[int, ...]
 Maker = Callable[[LayerText, Sequence[Shape]], nn.Module]
@@ -170,7 +170,8 @@ def _softmax(layer: LayerText, shapes: Sequence[Shape]) -> nn.Module:
 
 
 def _flatten(layer: LayerText, shapes: Sequence[Shape]) -> nn.Module:
-    p = layer.parameters.flatten_param
+    old = not hasattr(layer.parameters, "flatten_param")  # which always flattened everything
+    p = message("FlattenParameter")() if old else layer.parameters.flatten_param
     start, end = _axis(p.axis, shapes[0]), _axis(p.end_axis, shapes[0])
     if not 0 < start <= end:
         raise Unusable(f"axis {p.axis} and end_axis {p.end_axis} do not fit {shapes[0]}")
