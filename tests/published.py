@@ -389,6 +389,21 @@ def npz(path: Path, w: Weights) -> None:
     path.with_suffix(".npz").rename(path)
 
 
+def mean_image(kind: str, path: Path, image: np.ndarray[Any, Any]) -> None:
+    if kind == "npy":
+        np.save(path.with_suffix(".npy"), image)
+        path.with_suffix(".npy").rename(path)
+    elif kind == "mat":
+        savemat(path, {"net": {"normalization": {"averageImage": image.transpose(1, 2, 0)}}})
+    else:
+        from features.caffe.schema import message
+
+        blob = message("BlobProto")()
+        blob.num, (blob.channels, blob.height, blob.width) = 1, image.shape
+        blob.data.extend(image.ravel().tolist())
+        path.write_bytes(blob.SerializeToString())
+
+
 AUTOMATIC = {"conv1": "conv2d_9", "conv2": "conv2d_10", "fc3": "dense_1", "fc4": "dense_2"}
 Writer = Callable[[Path, Weights], None]
 

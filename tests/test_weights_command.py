@@ -374,36 +374,6 @@ def test_archive_bombs(tmp_path: Path, home: Path) -> None:
     assert files(home) == []
 
 
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("pack", [tar_of, zip_of])
-def test_damaged_archives(
-    pack: Callable[[Path, dict[str, bytes]], None], tmp_path: Path, home: Path
-) -> None:
-    from features.weights.archive import unpack
-
-    pack(tmp_path / "whole", {"net.bin": save(weights()), "readme": b"text" * 99})
-    data = (tmp_path / "whole").read_bytes()
-    rng = np.random.default_rng(0)
-    for number in range(1000):
-        changed = bytearray(data)
-        place = int(rng.integers(2, len(data)))
-        if number % 3:
-            changed[place] ^= int(rng.integers(1, 256))
-        else:
-            del changed[place:]
-        (tmp_path / "damaged").write_bytes(changed)
-        folder = tmp_path / "folder"
-        folder.mkdir(exist_ok=True)
-        try:
-            file, _ = unpack(tmp_path / "damaged", folder)
-            file.unlink()
-        except InputError as error:
-            said = str(error)
-            assert "\n" not in said
-        for left in folder.iterdir():
-            left.unlink()
-
-
 class Server(http.server.BaseHTTPRequestHandler):
     """Serves one file, with Range; `cut` is how many bytes it gives before the line breaks."""
 
