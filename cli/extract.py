@@ -61,6 +61,14 @@ def extract(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image.")] = False,
     device: options.Device = "auto",
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source",
+            metavar="NAME=DIR",
+            help="Also a sample of a domain's images, for the distance to it; repeatable.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of random weights and --limit.")] = 0,
     json: options.Json = False,
 ) -> None:
@@ -72,6 +80,7 @@ def extract(
     """
     from features.errors import InputError
     from features.extract import extract as run
+    from features.sources import extract_source
 
     data = options.data_with(data, faces, labels)
     if not (study / "study.toml").is_file() and data is None:
@@ -81,6 +90,11 @@ def extract(
     if len(backbone) > 1 and known - set(backbone):
         raise InputError(
             f"--weights {min(known - set(backbone))}=...: not one of the backbones given."
+        )
+    samples = dict(value.partition("=")[::2] for value in source or [])
+    if not all(samples.values()):
+        raise InputError(
+            f"--source {next(iter(samples))}: write it as NAME=DIR, such as faces=lfw."
         )
     results = []
     for name in backbone:
@@ -105,6 +119,25 @@ def extract(
             )
         _summary(result)
         results.append(result)
+        for sample, folder in samples.items():
+            with show.Progress(f"extracting {name} of {sample}", "images") as progress:
+                made = extract_source(
+                    study,
+                    sample,
+                    Path(folder),
+                    name,
+                    result,
+                    weights=given.get(name),
+                    dtype=dtype,
+                    batch_size=batch_size,
+                    workers=workers,
+                    device=device,
+                    seed=seed,
+                    announce=show.say,
+                    progress=progress,
+                )
+            _summary(made)
+            results.append(made)
     if json:
         show.put_json(results)
 

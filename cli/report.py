@@ -37,7 +37,8 @@ def report(
     from probe.machine import as_data
     from probe.reporting import report as run
 
-    made = run(study, metric, by or ())
+    with show.Progress("measuring distances", "layers") as progress:
+        made = run(study, metric, by or (), progress)
     for warning in made.contents.warnings:
         show.say(f"warning: {warning}")
     if json:

@@ -82,7 +82,8 @@ def proxy_a(a: Floats, b: Floats) -> float:
 
 
 DISTANCES: dict[str, Distance] = {"frechet": frechet, "proxy_a": proxy_a}
-"""By name, with what each is called in tables."""
+NAMES = {"frechet": "Fréchet distance", "proxy_a": "proxy A-distance"}
+"""What people call them."""
 
 
 def _folds(n: int) -> npt.NDArray[np.int64]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from probe.axis import layer_ticks, place
 from probe.curves import Curve, TaskCurves
@@ -28,17 +29,19 @@ _MARKED = 26
 class Chart:
     """One panel: what it is of, its SVG, and the numbers under the pointer."""
 
-    task: str
-    method: str
-    pool: str
+    task: str | None
+    """None: of the study as a whole, whatever is filtered."""
+    method: str | None
+    pool: str | None
     metric: str
-    """As in probe/outcomes.py, or `gap`."""
+    """As in probe/outcomes.py, or `gap`, or another word."""
     title: str
     svg: str
     lines: list[dict[str, Any]]
     """For each line: `b` its backbone, `name`, and `p`, points as [layer, x, value, low, high]."""
     scale: tuple[float, float]
     """y = scale[0] + scale[1] * value, in the SVG's units."""
+    unit: str = "%"
     legend: tuple[tuple[str, str], ...] = ()
     """Sign and name of the lines, where they are no backbones."""
 
@@ -132,7 +135,10 @@ def _curves(
             continue
         is_cut = curve.method not in (method,)
         numbers.append(_line(plane, curve, metric, looks[curve.backbone], alone, is_cut))
-    return _chart(found.task, method, pool, metric, plane, numbers)
+    title = method if pool == "none" else f"{method}, pooling {pool}"
+    unit = "classes" if metric == "mae" else "%"
+    title = f"{METRICS[metric]}: {title}"
+    return _chart(found.task, method, pool, metric, title, plane, numbers, unit)
 
 
 def _line(
@@ -193,38 +199,104 @@ def _gaps(
     gaps: Sequence[Gap],
     looks: Mapping[str, tuple[int, int]],
 ) -> Chart:
-    ticks = layer_ticks([[(p.layer, p.depth) for p in g.points] for g in gaps])
-    values = [v for g in gaps for p in g.points for v in (p.gap, p.low, p.high)]
-    plane = _plane(ticks, [*values, 0.0], 100)
-    _axes(plane, "depth", "difference in points")
-    _level(plane, 0.0, "zero", "")
+    lines = [
+        Line(
+            gap.near,
+            gap.title,
+            looks[gap.near],
+            gap.far_domain == "none",
+            [(p.layer, p.depth, p.gap, p.low, p.high) for p in gap.points],
+        )
+        for gap in gaps
+    ]
+    title = method if pool == "none" else f"{method}, pooling {pool}"
+    made = line_chart(f"gap within pairs: {title}", "difference in points", lines, "points", True)
+    return replace(made, task=found.task, method=method, pool=pool, metric="gap")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart that is not of metrics."""
+
+    backbone: str
+    name: str
+    look: tuple[int, int]
+    dashed: bool
+    points: list[tuple[str, float, float, float, float]]
+    """Layer, depth, value, and both ends of its interval."""
+
+
+def line_chart(
+    title: str, what: str, lines: Sequence[Line], unit: str = "", zero: bool = False
+) -> Chart:
+    """Any lines over depth with their bands.
+
+    Args:
+        title: Above the chart.
+        what: On its axis.
+        lines: What to draw.
+        unit: `points` of fractions, or none.
+        zero: Whether to draw a line at 0.
+    """
+    ticks = layer_ticks([[(p[0], p[1]) for p in line.points] for line in lines])
+    values = [v for line in lines for p in line.points for v in p[2:]]
+    plane = _plane(ticks, [*values, 0.0], 100 if unit == "points" else 1)
+    _axes(plane, "depth", what)
+    if zero:
+        _level(plane, 0.0, "zero", "")
     numbers, legend = [], []
-    for gap in gaps:
-        colour, shape = looks[gap.near]
-        legend.append((key((colour, shape), gap.far_domain == "none"), gap.title))
-        classes = f"curve c{colour}" + (" none" if gap.far_domain == "none" else "")
-        points = [(p.layer, plane.x(p.layer, p.depth), p) for p in gap.points]
-        upper = " ".join(f"{x:.1f} {plane.y(p.high):.1f}" for _, x, p in points)
-        lower = " ".join(f"{x:.1f} {plane.y(p.low):.1f}" for _, x, p in reversed(points))
-        middle = " ".join(f"{x:.1f} {plane.y(p.gap):.1f}" for _, x, p in points)
-        mark = f"url(#m{colour}-{shape})"
+    for line in lines:
+        legend.append((key(line.look, line.dashed), line.name))
+        at = [(p[0], plane.x(p[0], p[1]), *p[2:]) for p in line.points]
+        upper = " ".join(f"{x:.1f} {plane.y(high):.1f}" for _, x, _, _, high in at)
+        lower = " ".join(f"{x:.1f} {plane.y(low):.1f}" for _, x, _, low, _ in reversed(at))
+        middle = " ".join(f"{x:.1f} {plane.y(value):.1f}" for _, x, value, _, _ in at)
+        mark = f"url(#m{line.look[0]}-{line.look[1]})"
         ends = f'marker-start="{mark}" marker-mid="{mark}" marker-end="{mark}"'
         plane.parts.append(
-            f'<g class="{classes}" data-name="{escape(gap.title, quote=True)}">'
+            f'<g class="curve c{line.look[0]}{" none" if line.dashed else ""}" '
+            f'data-name="{escape(line.name, quote=True)}">'
             f'<path class="band" d="M{upper} {lower}Z"/><path class="line" d="M{middle}"/>'
             f'<path class="marks" {ends} d="M{middle}"/></g>'
         )
-        numbers.append(
-            {
-                "b": gap.near,
-                "name": gap.title,
-                "p": [
-                    [layer, round(x, 1), *(_short(v) for v in (p.gap, p.low, p.high))]
-                    for layer, x, p in points
-                ],
-            }
-        )
-    return _chart(found.task, method, pool, "gap", plane, numbers, tuple(legend))
+        rows = [[layer, round(x, 1), *map(_short, three)] for layer, x, *three in at]
+        numbers.append({"b": line.backbone, "name": line.name, "p": rows})
+    return _chart(None, None, None, what, title, plane, numbers, unit, tuple(legend))
+
+
+def square_chart(title: str, names: Sequence[str], values: npt.NDArray[np.float64]) -> Chart:
+    """A square of numbers from 0 to 1 as shades, names down the left side.
+
+    Args:
+        title: Above the chart.
+        names: Of rows and columns, alike.
+        values: `(names, names)`.
+    """
+    left, top = 130, 6
+    size = min(16.0, (WIDTH - left - 4) / len(names))
+    parts = []
+    for i, name in enumerate(names):
+        y = top + size * i
+        if size >= 7 or i % 2 == 0:
+            shown = name if len(name) <= 24 else "…" + name[-23:]
+            parts.append(
+                f'<text class="small" x="{left - 4}" y="{y + size / 2 + 2.5:.1f}" '
+                f'text-anchor="end">{escape(shown)}</text>'
+            )
+        for j, other in enumerate(names):
+            value = float(np.clip(values[i, j], 0, 1))
+            parts.append(
+                f'<rect class="c0" x="{left + size * j:.1f}" y="{y:.1f}" width="{size:.1f}" '
+                f'height="{size:.1f}" fill-opacity="{value:.2f}">'
+                f"<title>{escape(name)} and {escape(other)}: {values[i, j]:.2f}</title></rect>"
+            )
+    height = round(top + size * len(names) + 6)
+    svg = (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="{escape(title, quote=True)}; the numbers are in similarity.csv">'
+        f"{''.join(parts)}</svg>"
+    )
+    return Chart(None, None, None, "similarity", title, svg, [], (0.0, 0.0), "")
 
 
 def markers(looks: Mapping[str, tuple[int, int]]) -> str:
@@ -267,33 +339,25 @@ _CROSS, _PLUS = SHAPES, SHAPES + 1
 
 
 def _chart(
-    task: str,
-    method: str,
-    pool: str,
+    task: str | None,
+    method: str | None,
+    pool: str | None,
     metric: str,
+    title: str,
     plane: _Plane,
     numbers: list[dict[str, Any]],
+    unit: str,
     legend: tuple[tuple[str, str], ...] = (),
 ) -> Chart:
-    title = method if pool == "none" else f"{method}, pooling {pool}"
-    what = "gap within pairs" if metric == "gap" else METRICS[metric]
-    label = f"{task}: {what} over depth, {title}. The numbers are in the tables."
+    label = f"{title} over depth" + (f", task {task}" if task else "")
     svg = (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(label, quote=True)}">{"".join(plane.parts)}</svg>'
+        f'aria-label="{escape(label, quote=True)}; the numbers are in the tables">'
+        f"{''.join(plane.parts)}</svg>"
     )
     offset, factor = plane.scale
-    return Chart(
-        task,
-        method,
-        pool,
-        metric,
-        f"{what}: {title}",
-        svg,
-        numbers,
-        (round(offset, 2), round(factor, 3)),
-        legend,
-    )
+    scale = (round(offset, 2), round(factor, 3))
+    return Chart(task, method, pool, metric, title, svg, numbers, scale, unit, legend)
 
 
 def _plane(ticks: Mapping[str, int] | None, values: Sequence[float], unit: float) -> _Plane:

@@ -29,11 +29,11 @@ const figures = $("figure[data-chart]").map((figure) => {
   return { figure, about, lines, plot: figure.querySelector(".plot"), svg: figure.querySelector("svg") };
 });
 
-const number = (value, unit) => (unit === "classes" ? value.toFixed(2) : (100 * value).toFixed(1));
+const number = (value, unit) => (unit === "%" || unit === "points" ? (100 * value).toFixed(1) : value.toFixed(2));
 function words(about, line, point) {
   const [layer, , value, low, high] = point;
-  const sign = about.metric === "gap" && value >= 0 ? "+" : "";
-  const unit = about.metric === "mae" ? "classes" : about.metric === "gap" ? "points" : "%";
+  const unit = about.unit;
+  const sign = unit === "points" && value >= 0 ? "+" : "";
   const range = low === null ? "" : ` [${number(low, unit)}, ${number(high, unit)}]`;
   return [line.name, layer, `${sign}${number(value, unit)} ${unit}${range}`];
 }
@@ -141,7 +141,7 @@ function apply() {
   for (const chart of figures) {
     const { task, method, pool, metric } = chart.about;
     const tuning = method === "fine-tuning";
-    const metricFits = metric === "gap" ? want.metric === "accuracy" || !want.metric : fits(metric, want.metric);
+    const metricFits = metric === "gap" ? ["", "accuracy"].includes(want.metric) : task === null || fits(metric, want.metric);
     const poolFits = pool === "none" || fits(pool, want.pool);
     set(chart.figure, fits(task, want.task) && (tuning || fits(method, want.method)) && poolFits && metricFits);
     if (chart.figure.hidden) continue;

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -34,6 +34,16 @@ class TaskSection:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of the page that is of no one task."""
+
+    title: str
+    words: Sequence[str]
+    charts: Sequence[Chart]
+    tables: Sequence[Table]
+
+
+@dataclass(frozen=True)
 class Contents:
     """Everything that stands on the page."""
 
@@ -47,8 +57,8 @@ class Contents:
     """What makes its numbers flatter than the truth."""
     missing: Sequence[str] = ()
     """What this study does not hold, and the command that would make it."""
-    extra: Mapping[str, Sequence[Chart]] = field(default_factory=dict)
-    """Further charts of the study as a whole, under their titles."""
+    more: Sequence[Section] = ()
+    """Of the study as a whole, before its tables."""
 
 
 def looks(backbones: Sequence[tuple[str, str]]) -> dict[str, tuple[int, int]]:
@@ -68,8 +78,13 @@ def page(contents: Contents) -> str:
     body = [_masthead(contents, tasks), _filters(contents, look), "<main>"]
     for section in contents.tasks:
         body += _task(section, contents, look, numbered)
-    for title, charts in contents.extra.items():
-        body += [f"<section><h2>{escape(title)}</h2>", *_charts(charts, numbered), "</section>"]
+    for part in contents.more:
+        body.append(f"<section><h2>{escape(part.title)}</h2>")
+        body += [f"<p>{escape(sentence)}</p>" for sentence in part.words]
+        body += _charts(part.charts, numbered)
+        for table in part.tables:
+            body += [f"<h3>{escape(table.title)}</h3>", *_table(table)]
+        body.append("</section>")
     for table in contents.tables:
         body += [f"<section><h2>{escape(table.title)}</h2>", *_table(table), "</section>"]
     body += [_reading(), "</main>", markers(look)]
@@ -77,7 +92,7 @@ def page(contents: Contents) -> str:
         "charts": [
             {
                 "task": chart.task, "method": chart.method, "pool": chart.pool,
-                "metric": chart.metric, "scale": chart.scale, "lines": chart.lines,
+                "metric": chart.metric, "unit": chart.unit, "scale": chart.scale, "lines": chart.lines,
             }
             for chart in numbered
         ]
@@ -164,10 +179,10 @@ def _masthead(contents: Contents, tasks: str) -> str:
 def _filters(contents: Contents, look: Mapping[str, tuple[int, int]]) -> str:
     charts = [chart for section in contents.tasks for chart in section.charts]
     metrics = {m: METRICS[m] for c in charts if (m := c.metric) in METRICS}
-    chosen = {
+    chosen: dict[str, dict[str, str]] = {
         "task": {s.task: s.task for s in contents.tasks},
-        "method": {c.method: c.method for c in charts if c.method != "fine-tuning"},
-        "pool": {c.pool: c.pool for c in charts if c.pool != "none"},
+        "method": {c.method: c.method for c in charts if c.method and c.method != "fine-tuning"},
+        "pool": {c.pool: c.pool for c in charts if c.pool and c.pool != "none"},
         "metric": metrics,
     }
     parts = ['<div class="filters" role="search" aria-label="filters"><div>']

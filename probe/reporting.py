@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from probe.literature import literature_table
 from probe.outcomes import METRICS
 from probe.page import Contents, TaskSection, looks, page
 from probe.results import BEST
+from probe.sections import closeness_section, scores_section
 from probe.tables import Table, to_csv, to_latex, to_markdown
 from probe.words import contaminations, findings, headline
 
@@ -45,7 +46,10 @@ class Report:
 
 
 def report(
-    study: Study | Path | str, metrics: Sequence[str] = ("accuracy",), by: Sequence[str] = ()
+    study: Study | Path | str,
+    metrics: Sequence[str] = ("accuracy",),
+    by: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
 ) -> Report:
     """Draw the report of a study into its folder `report/`.
 
@@ -53,6 +57,7 @@ def report(
         study: The study, or its folder.
         metrics: Which figures to draw as files; the page has all of them.
         by: Columns of images.csv whose values are subgroups; by default all of few values.
+        progress: Is called with layers done, and in all, while distances to sources are measured.
 
     Raises:
         InputError: Nothing is fitted yet, or the results cannot be compared.
@@ -64,7 +69,7 @@ def report(
     for metric in metrics:
         if metric not in METRICS:
             raise InputError(f"--metric {metric}: not a metric; {nearest(metric, METRICS)}")
-    contents = contents_of(opened, found, by)
+    contents = contents_of(opened, found, by, progress)
     tables = (
         layer_table(found),
         fold_table(found),
@@ -72,6 +77,7 @@ def report(
         confusion_table(found),
         subgroup_table(opened, found, by),
         *contents.tables,
+        *(table for section in contents.more for table in section.tables),
     )
     folder = opened.folder / "report"
     folder.mkdir(exist_ok=True)
@@ -97,7 +103,12 @@ def report(
     return Report(opened, folder, tuple(found), contents, tables)
 
 
-def contents_of(study: Study, found: Sequence[TaskCurves], by: Sequence[str] = ()) -> Contents:
+def contents_of(
+    study: Study,
+    found: Sequence[TaskCurves],
+    by: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
+) -> Contents:
     """What stands on the page of a study."""
     backbones = list(
         dict.fromkeys(
@@ -117,9 +128,17 @@ def contents_of(study: Study, found: Sequence[TaskCurves], by: Sequence[str] = (
         )
         for task in found
     ]
-    whole = [*backbone_tables(study), literature_table(study.source, found)]
+    whole = [literature_table(study.source, found), *backbone_tables(study)]
     tables = [table for table in whole if table is not None]
-    return Contents(study, sections, backbones, tables, contaminations(study))
+    near = closeness_section(study, found, look, progress)
+    scored, missing = scores_section(study, look)
+    if near is None:
+        missing.append(
+            "The distance to source domains: `probe extract --backbone NAME --source DOMAIN=DIR` takes "
+            "samples of them."
+        )
+    more = [section for section in (near, scored) if section is not None]
+    return Contents(study, sections, backbones, tables, contaminations(study), missing, more)
 
 
 def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:

@@ -12,10 +12,21 @@ Cell = str | int | float | tuple[float, float] | None
 """Text, a count, a number, both ends of an interval, or nothing known."""
 
 Kind = Literal[
-    "text", "percent", "heat", "decimal", "points", "count", "interval", "label", "hidden"
+    "text",
+    "percent",
+    "heat",
+    "decimal",
+    "precise",
+    "points",
+    "count",
+    "interval",
+    "range",
+    "label",
+    "hidden",
 ]
-"""How a column is shown: fractions in per cent (`heat`: shaded), two decimals, signed points, digits;
-a `label` is text for people only, and a `hidden` column stands in the CSV only."""
+"""How a column is shown: fractions in per cent (`heat`: shaded), two or four decimals, signed points,
+digits; an `interval` is of fractions and a `range` of plain numbers; a `label` is text for people
+only, and a `hidden` column stands in the CSV only."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,11 @@ def show(value: Cell, kind: Kind) -> str:
         return ""
     if isinstance(value, tuple):
         low, high = value
-        return "" if low != low else f"{100 * low:.1f}–{100 * high:.1f}"
+        if low != low:
+            return ""
+        return (
+            f"{low:.2f} to {high:.2f}" if kind == "range" else f"{100 * low:.1f}–{100 * high:.1f}"
+        )
     if isinstance(value, str):
         return value
     match kind:
@@ -65,6 +80,8 @@ def show(value: Cell, kind: Kind) -> str:
             return f"{100 * value:+.1f}"
         case "decimal":
             return f"{value:.2f}"
+        case "precise":
+            return f"{value:.4f}"
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
@@ -101,7 +118,7 @@ def to_latex(table: Table, synthetic: bool) -> str:
 def _headers(column: Column) -> list[str]:
     if column.kind == "label":
         return []
-    if column.kind != "interval":
+    if column.kind not in ("interval", "range"):
         return [column.name]
     prefix = "" if column.name == "interval" else f"{column.name}_"
     return [f"{prefix}low", f"{prefix}high"]

@@ -18,6 +18,7 @@ from features.data.lfw import read_lfw
 from features.data.parquet import read_parquet
 from features.data.sample import read_sample
 from features.data.table import read_table
+from features.data.unlabelled import read_unlabelled
 from features.data.utkface import read_utkface
 from features.errors import InputError
 from features.manifest import Manifest
@@ -26,6 +27,7 @@ READERS: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
     "adience": (read_adience, ("faces", "labels")),
     "fairface": (read_fairface, ()),
     "lfw": (read_lfw, ("labels",)),
+    "unlabelled": (read_unlabelled, ()),
     "utkface": (read_utkface, ()),
 }
 """What stands before the colon, with the options that the reader takes."""

@@ -1,0 +1,36 @@
+"""A sample of a domain: any images of a folder, without labels, in two halves drawn by chance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from features.data.folders import image_files
+from features.errors import InputError
+from features.manifest import Manifest
+
+MOST = 500
+"""Images of a sample; a larger folder gives this many, drawn by a fixed seed."""
+
+
+def read_unlabelled(folder: Path) -> Manifest:
+    """Rows of up to MOST images, wherever in the folder they lie; the column `half` is `a` or `b`.
+
+    Raises:
+        InputError: There is no such folder, or too few images in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such folder; give a folder of images.")
+    paths = image_files(folder)
+    if len(paths) < 20:
+        raise InputError(
+            f"{folder}: {len(paths)} images are too few for a sample of a domain; give 20 or more."
+        )
+    drawn = np.random.default_rng(0).permutation(len(paths))[:MOST]
+    half = np.random.default_rng(1).permutation(len(drawn)) % 2
+    columns = {
+        "path": [paths[i] for i in np.sort(drawn)],
+        "half": [("a", "b")[i] for i in half],
+    }
+    return Manifest(f"unlabelled:{folder.resolve()}", folder.resolve(), columns)
