@@ -80,7 +80,7 @@ def extract(
     """
     from features.errors import InputError
     from features.extract import extract as run
-    from features.sources import extract_source
+    from features.sources import check_source, extract_source
 
     data = options.data_with(data, faces, labels)
     if not (study / "study.toml").is_file() and data is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from features.data.unlabelled import read_unlabelled
 from features.errors import InputError
 from features.extract import Extraction, extract
 from features.files import file_name
@@ -23,6 +24,20 @@ def sources(study: Study) -> dict[str, Study]:
     """The samples of a study, by name."""
     folders = sorted((study.folder / "sources").glob("*/study.toml"))
     return {file.parent.name: open_study(file.parent) for file in folders}
+
+
+def check_source(name: str, folder: Path) -> None:
+    """Make sure that a sample can be taken, before anything is written.
+
+    Raises:
+        InputError: The name or the folder cannot be used.
+    """
+    if not name or name != file_name(name) or name.startswith("."):
+        raise InputError(
+            f"--source {name}={folder}: a sample's name is of letters, digits and ._@+- alone, such as "
+            "faces=DIR."
+        )
+    read_unlabelled(folder)
 
 
 def extract_source(
@@ -61,11 +76,7 @@ def extract_source(
     Raises:
         InputError: The name or the folder cannot be used.
     """
-    if not name or name != file_name(name) or name.startswith("."):
-        raise InputError(
-            f"--source {name}={folder}: a sample's name is of letters, digits and ._@+- alone, such as "
-            "faces=DIR."
-        )
+    check_source(name, folder)
     layers, pools = _as_in(open_study(study), extracted.backbone)
     return extract(
         source_folder(study, name),
