@@ -96,6 +96,8 @@ def extract(
         raise InputError(
             f"--source {next(iter(samples))}: write it as NAME=DIR, such as faces=lfw."
         )
+    for sample, folder in samples.items():
+        check_source(sample, Path(folder))
     results = []
     for name in backbone:
         with show.Progress(f"extracting {name}", "images") as progress:
