@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from features.errors import InputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _LONGEST_NAME = 120
 
@@ -53,6 +56,13 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 f"{what}: another process is writing it; wait until it has finished."
             ) from error
         yield
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full, also one of a library that keeps no errno."""
+    return getattr(error, "errno", None) in _FULL or any(
+        f"(os error {n})" in str(error) for n in _FULL
+    )
 
 
 def file_name(name: str) -> str:

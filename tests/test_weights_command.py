@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import http.server
@@ -20,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 from published import WRITERS, bgr, by_module, caffe, keras, simplenn, weights, write_card
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 from toys import write_images
 from typer.testing import CliRunner, Result
@@ -28,6 +30,7 @@ from cli.app import app
 from features.backbone import load, target_of
 from features.card import find
 from features.errors import InputError
+from features.formats import sandbox
 from features.weights import here
 from features.weights.add import add, fetch
 from features.weights.fetch import download
@@ -568,6 +571,46 @@ def test_killed_at_any_step_leaves_nothing_half(moment: str, tmp_path: Path, hom
     add(target_of(str(card)), tmp_path / "given")
     assert files(folder_of("mini")) == [kept()[0].path.name]
     assert_loads(card, "mini@net")
+
+
+@pytest.mark.parametrize("moment", ["convert", "unpack", "fetch", "parse"])
+def test_a_full_disk_is_called_that_and_what_is_there_is_kept(
+    moment: str, server: tuple[type[Server], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served, url = server
+    card, file = write_card(tmp_path, f'url = "{url}"'), tmp_path / "given"
+    tar_of(file, {"net": save(weights())})
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*_args: Any, **_keywords: Any) -> None:
+        raise full
+
+    def fail_as_safetensors_does(*_args: Any, **_keywords: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+
+    words = ("weights", "fetch", card) if moment == "fetch" else ("weights", "add", card, file)
+    with monkeypatch.context() as patch:
+        if moment == "convert":
+            patch.setattr("safetensors.torch.save_file", fail_as_safetensors_does)
+        elif moment == "unpack":
+            patch.setattr("features.weights.archive._write", fail)
+        elif moment == "fetch":
+            served.cut = 300
+            with pytest.raises(InputError):
+                fetch(target_of(str(card)))
+            patch.setattr("features.weights.fetch._append", fail)
+        else:
+            keras(file, weights())
+            full_child = f"import os; os._exit({sandbox.FULL})"
+            patch.setattr(sandbox, "_BOOT", full_child)
+        said = probe(*words, code=4).stderr
+        assert "error: the disk is full; make room and run the same command again" in said
+    assert kept() == []
+    served.cut = -1
+    probe(*words)
+    assert_loads(card, load(str(card)).name)
+    if moment == "fetch":
+        assert served.asked[-1] == "bytes=900-"
 
 
 def test_two_at_once_take_turns(tmp_path: Path) -> None:

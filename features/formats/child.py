@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from features.files import is_full
 from features.formats.blobs import because
-from features.formats.sandbox import Part
+from features.formats.sandbox import FULL, Part
 
 
 def main() -> None:
@@ -22,6 +23,8 @@ def main() -> None:
     try:
         _save(parse(kind, Path(source)), Path(target))
     except BaseException as error:
+        if is_full(error):
+            os._exit(FULL)
         Path(target).with_name("reason").write_text(because(error), encoding="utf-8")
         os._exit(1)
 

@@ -6,6 +6,7 @@ safetensors file, so that whatever goes wrong in it ends in one sentence here.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -26,6 +27,10 @@ _PATIENCE = 4
 """Times the seconds of computing: a busy machine takes longer."""
 
 
+FULL = 28
+"""How a child ends that found the disk full."""
+
+
 class Part(NamedTuple):
     """One array of a layer, such as its kernel."""
 
@@ -39,6 +44,7 @@ def run(kind: str, path: Path) -> list[Part]:
 
     Raises:
         InputError: The file is damaged, or parsing it crashed or took too much.
+        OSError: The disk is full.
     """
     from safetensors import safe_open
 
@@ -62,6 +68,8 @@ def run(kind: str, path: Path) -> list[Part]:
             raise InputError(
                 f"{path}: reading it took too long; it is damaged, fetch it again."
             ) from error
+        if done.returncode == FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
         if done.returncode or not target.is_file():
             raise InputError(
                 f"{path}: a damaged {kind} file ({_reason(Path(folder))}); fetch it again."

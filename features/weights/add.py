@@ -13,6 +13,7 @@ from torch import Tensor
 
 from features.card import Card, WeightsEntry
 from features.errors import InputError
+from features.files import is_full
 from features.formats.recognise import read, recognise
 from features.home import offline
 from features.weights import kept as keeping
@@ -107,6 +108,7 @@ def fetch(
 
     Raises:
         InputError: There is no address, or the file could not be fetched or used.
+        OSError: The disk is full; what is here of the file is kept.
     """
     card, entries = target.card, entries_of(target.card)
     entry = entry or next((one for one in entries if one.url), None)
@@ -129,6 +131,8 @@ def fetch(
         try:
             partial = download(entry.url, folder, progress)
         except OSError as error:
+            if is_full(error):
+                raise
             raise InputError(
                 f"{card.name}: its weights are not here and could not be fetched ({error}); {how}"
             ) from error

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from features.errors import InputError
+from features.files import is_full
 from features.formats.blobs import MOST, because
 from features.formats.recognise import recognise
 
@@ -42,12 +43,15 @@ def unpack(path: Path, folder: Path, member: str | None = None) -> tuple[Path, s
 
     Raises:
         InputError: The archive is damaged or hostile, or it is not clear which member to take.
+        OSError: The disk is full.
     """
     try:
         found = _unpack(path, folder, member)
     except InputError:
         raise
     except Exception as error:  # zipfile, tarfile and zlib raise many kinds
+        if is_full(error):
+            raise
         raise InputError(
             f"{path}: a damaged archive ({because(error)}); fetch it again."
         ) from error

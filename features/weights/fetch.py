@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.client
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
 from features.errors import InputError
+from features.files import is_full
 from features.formats.blobs import MOST
 
 _BLOCK = 1 << 20
@@ -43,6 +46,8 @@ def download(url: str, folder: Path, progress: Progress = lambda _done, _all: No
         try:
             _go_on(url, partial, progress)
         except (URLError, OSError, http.client.HTTPException) as error:
+            if is_full(error):
+                raise
             again = not isinstance(error, HTTPError) and partial.is_file()
             if not again or tried == _TRIES - 1:
                 raise OSError(_reason(error)) from error
@@ -77,8 +82,10 @@ def _go_on(url: str, partial: Path, progress: Progress) -> None:
         start = _start(response, have)
         left = int(response.headers.get("Content-Length") or 0)
         total = start + left if left else 0
-        if total > MOST or (total and shutil.disk_usage(partial.parent).free < left):
-            raise OSError(f"it has {total:,} bytes, and there is no room for them")
+        if total > MOST:
+            raise OSError(f"it has {total:,} bytes, more than any weights")
+        if total and shutil.disk_usage(partial.parent).free < left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial))
         tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if not start:
             drop(partial)

@@ -7,6 +7,7 @@ all: it is renamed when it is complete.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from features.card import Card, WeightsEntry
 from features.errors import InputError
-from features.files import file_name, replacing
+from features.files import file_name, is_full, replacing
 from features.home import home
 
 _VERSION = "1"
@@ -89,10 +90,16 @@ def keep(state: Mapping[str, Tensor], described: Kept) -> Kept:
     about = {k: str(v) for k, v in asdict(described).items() if k != "path"}
     tensors = {name: tensor.contiguous().clone() for name, tensor in state.items()}
     about["seal"] = _seal(tensors, about)
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with replacing(described.path) as written:
-        save_file(tensors, written, metadata=about)
+        try:
+            save_file(tensors, written, metadata=about)
+        except SafetensorError as error:
+            if is_full(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(written)) from error
+            raise
     return described
 
 
