@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from features.backbone import describe
 from features.caffe import fitted, named_tensors, network_from_prototxt
 from features.caffe.network import CaffeNetwork
-from features.card import find
+from features.card import find, shipped
 from features.network import build
 
 
@@ -111,6 +111,83 @@ def test_parameters_and_depth_are_the_published_ones(
     assert backbone.traced.fired[deepest.module].weight_layers == weight_layers
     assert [found.depth for found in backbone.layers] == sorted(f.depth for f in backbone.layers)
     assert [found.name for found in backbone.layers] == list(find(name).layers or ())
+
+
+def counted(*steps: tuple[str, int]) -> dict[str, int]:
+    """Weight layers up to each layer, from how many each adds."""
+    found, total = {}, 0
+    for names, more in steps:
+        total += more
+        found.update(dict.fromkeys(names.split(), total))
+    return found
+
+
+_FC = (("fc6", 1), ("fc7", 1), ("fc8", 1))
+_FIVE = (("conv1 pool1 norm1", 1), ("conv2 pool2 norm2", 1), ("conv3", 1), ("conv4", 1))
+_VGG = tuple(
+    (f"conv{stage}_{i}" + f" pool{stage}" * (i == last), 1)
+    for stage, last in ((1, 2), (2, 2), (3, 3), (4, 3), (5, 3))
+    for i in range(1, last + 1)
+)
+_RESNET = (
+    ("conv1.7x7_s2 pool1.3x3_s2", 1),
+    *((f"conv{s}_{i}", 3) for s, n in ((2, 3), (3, 4), (4, 6), (5, 3)) for i in range(1, n + 1)),
+    ("pool5.7x7_s1", 0),
+    ("classifier", 1),
+)
+_SMALL = (*((f"conv{i}", 1) for i in range(1, 6)), ("pool5", 0), ("fc6", 1), ("fc7", 1))
+_FIRES = {"1_0": (1, 4, 8), "1_1": (1, 3, 5)}
+
+
+def _squeezenet(version: str) -> dict[str, int]:
+    pools = _FIRES[version]
+    fires = ((f"fire{i}" + f" pool{i}" * (i in pools), 2) for i in range(2, 10))
+    return counted(("conv1 pool1", 1), *fires, ("conv10 pool10", 1))
+
+
+# Counted by hand: convolutions and fully connected layers from the image to each layer.
+COUNTS = {
+    "alexnet": counted(
+        ("conv1 pool1", 1), ("conv2 pool2", 1), *_FIVE[2:], ("conv5 pool5", 1), *_FC
+    ),
+    "bvlc-alexnet": counted(*_FIVE, ("conv5 pool5", 1), *_FC),
+    "caffenet": counted(*_FIVE, ("conv5 pool5", 1), *_FC),
+    "control:pixels": counted(("pixels", 0)),
+    "gilnet": counted(*_FIVE[:2], ("conv3 pool5", 1), *_FC),
+    "googlenet-bvlc": counted(
+        ("conv1.7x7_s2 pool1.3x3_s2 pool1.norm1", 1),
+        ("conv2.3x3_reduce", 1),
+        ("conv2.3x3 conv2.norm2 pool2.3x3_s2", 1),
+        ("inception_3a.output", 2),
+        ("inception_3b.output pool3.3x3_s2", 2),
+        *((f"inception_4{i}.output", 2) for i in "abcd"),
+        ("inception_4e.output pool4.3x3_s2", 2),
+        ("inception_5a.output", 2),
+        ("inception_5b.output pool5.7x7_s1", 2),
+        ("loss3.classifier", 1),
+    ),
+    "mobilefacenet": counted(
+        ("conv1", 1), ("dw_conv1", 1), *((f"blocks.{i}", 3) for i in range(15)),
+        ("conv2", 1), ("linear7", 1), ("linear1", 1),
+    ),
+    "sample-faces": counted(*_SMALL),
+    "sample-objects": counted(*_SMALL),
+    "squeezenet1_0": _squeezenet("1_0"),
+    "squeezenet1_1": _squeezenet("1_1"),
+    "squeezenet1_1-caffe": _squeezenet("1_1"),
+    "vgg16": counted(*_VGG, *_FC),
+    "vggface": counted(*_VGG, *_FC),
+    "vggface2-resnet50": counted(*_RESNET),
+    "vggface2-senet50": counted(*_RESNET),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_depth_is_the_hand_count(name: str) -> None:
+    counts = COUNTS[name]
+    longest = max(1, *counts.values())
+    found = {layer.name: layer.depth for layer in describe(name).layers}
+    assert found == pytest.approx({layer: count / longest for layer, count in counts.items()})
 
 
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
