@@ -553,7 +553,7 @@ add.add(target_of(sys.argv[1]), Path(sys.argv[2]))
 
 @pytest.mark.parametrize(
     "moment",
-    ["unpack", "after unpack", "after read", "fit", "_sound", "save_file", "after save_file"],
+    ["after unpack", "fit", "save_file", "after save_file"],
 )
 def test_killed_at_any_step_leaves_nothing_half(moment: str, tmp_path: Path, home: Path) -> None:
     tar_of(tmp_path / "given", {"net": save(weights())})
