@@ -147,7 +147,7 @@ def extract(
         )
     if loaded.weights is not None and not loaded.weights.verified:
         result.notes.append(
-            f"weights {loaded.weights.path.name} are unverified: no checksum is published for "
+            f"weights {loaded.weights.source} are unverified: no checksum is published for "
             f"them; sha256 {loaded.weights.sha256[:12]}... is recorded"
         )
     for name in seen_in_training(loaded, opened.source):

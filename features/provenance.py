@@ -98,7 +98,7 @@ def file_attributes(job: Job) -> dict[str, Any]:
     file = backbone.weights
     weights: dict[str, Any] = {}
     if file:
-        weights = {"file": file.path.name, "sha256": file.sha256, "verified": file.verified}
+        weights = {"file": file.source, "sha256": file.sha256, "verified": file.verified}
     elif backbone.architecture.parameters:
         weights = {"random": True, "seed": backbone.seed}
     made_with = {
