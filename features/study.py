@@ -24,8 +24,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from features import copies
 from features.card import nearest
-from features.copies import Copies, load, merged
+from features.copies import Copies, merged
 from features.data import is_kept, read_data
 from features.data.table import read_rows
 from features.errors import InputError
@@ -158,7 +159,7 @@ def open_study(folder: Path | str) -> Study:
             closest=raw.get("closest"),
             synthetic=bool(data.get("synthetic", False)),
         )
-        return replace(study, copies=load(folder / "copies.json", study.images_hash))
+        return replace(study, copies=copies.load(folder / "copies.json", study.images_hash))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{file}: not a TOML file, {error}; mend that line.") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -189,8 +190,14 @@ def draft(folder: Path, manifest: Manifest) -> Study:
 
 
 def save(study: Study) -> None:
-    """Write study.toml and images.csv; the folder is made if need be."""
+    """Write study.toml, images.csv and what is known of copies; the folder is made if need be."""
     (study.folder / "features").mkdir(parents=True, exist_ok=True)
+    save_images(study)
+    write_text(study.folder / "study.toml", _toml(study))
+
+
+def save_images(study: Study) -> None:
+    """Write images.csv, and copies.json if somebody has looked for copies."""
     text = io.StringIO()
     returns = any("\r" in cell for values in study.columns.values() for cell in values)
     # Python's writer leaves a bare carriage return unquoted, and its reader ends the line there.
@@ -199,7 +206,8 @@ def save(study: Study) -> None:
     writer.writerow(study.columns)
     writer.writerows(zip(*study.columns.values(), strict=True))
     write_text(study.folder / "images.csv", text.getvalue())
-    write_text(study.folder / "study.toml", _toml(study))
+    if study.copies is not None:
+        copies.save(study.folder / "copies.json", study.copies, study.images_hash)
 
 
 def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | None]:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from features import copies
 from features.copies import Copies
 from features.errors import InputError
-from features.study import Study, open_or_draft, save
+from features.files import locked
+from features.study import Study, open_or_draft, save, save_images
 from features.thumbnail import SIDE, thumbnails
 from probe.alignment import alikeness
 from probe.checks import Check, check, without_copies
@@ -66,16 +67,17 @@ def find(study: Study, progress: Callable[[int, int], None] = lambda _done, _all
 
 
 def checked(study: Study, announce: Callable[[str], None] = lambda _: None) -> Study:
-    """The study with its copies known: looked for now if nobody has, and kept in its folder.
+    """The study with its copies known: looked for now if nobody has, and kept if it is on disk.
 
     Where none of the files is there, as with imported features, nothing is looked for.
     """
     if study.copies is not None or not any((study.root / p).is_file() for p in study.paths):
         return study
     announce(f"looking for copies among {len(set(study.paths))} images, once")
-    found = find(study)
-    copies.save(study.folder / "copies.json", found, study.images_hash)
-    return replace(study, copies=found)
+    study = replace(study, copies=find(study))
+    if (study.folder / "study.toml").is_file():
+        save_images(study)
+    return study
 
 
 def examine(
@@ -109,12 +111,12 @@ def examine(
             "changed; use --drop-duplicates."
         )
     found = find(opened, progress)
-    if drop:
-        opened = without_copies(opened, found)
-    if drop or (group and manifest is not None):
+    opened = without_copies(opened, found) if drop else replace(opened, copies=found)
+    if manifest is None:
+        with locked(study / ".results.lock", str(study / "images.csv")):
+            save_images(opened)
+    elif drop or group:
         save(opened)
-    if drop or group or manifest is None:
-        copies.save(study / "copies.json", found, opened.images_hash)
     return check(opened, found)
 
 

@@ -22,6 +22,7 @@ from features.study import Study, open_or_draft, save
 from features.tasks import Task, choose
 from probe import history, predictions, results
 from probe.augment import VIEWS, check_views
+from probe.copies import checked
 from probe.feed import ImageFeed
 from probe.folds import Splits, make_splits
 from probe.metrics import kind_of, measure
@@ -173,6 +174,7 @@ def finetune(
     if precision == "auto":
         precision = "amp" if on.type == "cuda" else "float32"
     opened, manifest = open_or_draft(Path(study), data)
+    opened = checked(opened, announce)
     only_scratch = from_scratch and not freeze_through and not copy_through
     loaded = load(backbone, "random" if only_scratch else weights, seed, announce)
     if not loaded.architecture.parameters:
