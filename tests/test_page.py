@@ -1,0 +1,227 @@
+"""The page in a real browser: opened from disk, no request, no error; pointer, keys, filters, sorting.
+
+Needs Chromium (Debian's `chromium`, or $CHROMIUM) and playwright; skipped where there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import studies
+
+from features.study import open_study
+from features.tasks import Task
+from probe.fitting import fit
+from probe.ranking import rank
+from probe.reporting import report
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+HOSTILE = "<img src=x onerror=alert(1)>\"'‮ש"
+LAYERS = ("conv1", "conv3", "fc6", "fc7")
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks, two probes, a pair, random weights and a hostile name."""
+    folder = tmp_path_factory.mktemp("page") / "study"
+    y = np.arange(120) % 3
+    sexes = np.arange(120) // 3 % 2
+    tasks = {"age": Task("age", ("0-2", "4-6", "8-12"), ordered=True)}
+    labels = {"age": [tasks["age"].classes[v] for v in y], "sex": [("f", "m")[v] for v in sexes]}
+    study = studies.begin(folder, labels, tasks, "faces", subject=np.arange(120) // 2)
+    for name, domain, apart, card in (
+        ("near", "faces", (0.3, 0.6, 1.2, 1.6), {"pair": HOSTILE}),
+        (HOSTILE, "objects", (0.4, 0.6, 0.6, 0.4), {"pair": "near"}),
+        ("near@random", "none", (0.1, 0.1, 0.1, 0.1), {"name": "near"}),
+    ):
+        layers = {
+            layer: studies.signal(y, 6, one, len(name) + i)
+            for i, (layer, one) in enumerate(zip(LAYERS, apart, strict=True))
+        }
+        random = {"random": True, "seed": 0} if domain == "none" else None
+        studies.add(study, name, layers, domain=domain, card=card, weights=random)
+    fit(folder, probes=("ridge", "knn"))
+    rank(folder)
+    return report(open_study(folder)).index
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield opened
+        opened.close()
+
+
+class Watched:
+    """A page and everything it asked for or complained of."""
+
+    def __init__(self, browser: Any, index: Path, width: int = 1280, dark: bool = False) -> None:
+        scheme = "dark" if dark else "light"
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme
+        )
+        self.page = self.context.new_page()
+        self.requests: list[str] = []
+        self.complaints: list[str] = []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+        self.page.goto(index.as_uri())
+
+    def check(self, index: Path) -> None:
+        assert self.requests == [index.as_uri()]
+        assert self.complaints == []
+
+
+@pytest.fixture
+def watched(browser: Any, index: Path) -> Iterator[Watched]:
+    made = Watched(browser, index)
+    yield made
+    made.check(index)
+    made.context.close()
+
+
+def shown(page: Any) -> list[str]:
+    return list(page.locator("main figure:visible h4").all_text_contents())
+
+
+def test_hover_tells_the_number_under_the_pointer(watched: Watched) -> None:
+    page = watched.page
+    plot = page.locator("figure:visible .plot").first
+    plot.scroll_into_view_if_needed()
+    at = page.evaluate(
+        "() => { const chart = JSON.parse(document.getElementById('data').textContent).charts[0];"
+        " const p = chart.lines[0].p[3];"
+        " return [p[1], chart.scale[0] + chart.scale[1] * p[2], chart.lines[0].name, p[0], p[2]] }"
+    )
+    box = plot.locator("svg").bounding_box()
+    scale = box["width"] / 480
+    page.mouse.move(box["x"] + at[0] * scale + 2, box["y"] + at[1] * scale + 2)
+    told = page.locator(".tip").inner_text()
+    assert at[2] in told
+    assert at[3] in told
+    assert f"{100 * at[4]:.1f} %" in told
+    page.mouse.move(5, 5)
+    assert page.locator(".tip").count() == 0
+
+
+def test_arrow_keys_read_the_points(watched: Watched) -> None:
+    page = watched.page
+    page.locator("figure:visible .plot").first.focus()
+    page.keyboard.press("ArrowRight")
+    first = page.locator("#status").inner_text()
+    page.keyboard.press("ArrowRight")
+    second = page.locator("#status").inner_text()
+    assert ", conv1, " in first
+    assert ", conv3, " in second
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#status").inner_text().split(",")[0] != first.split(",")[0]
+    page.keyboard.press("Escape")
+    assert page.locator(".tip").count() == 0
+
+
+def test_filters_leave_what_was_asked_for(watched: Watched) -> None:
+    page = watched.page
+    everything = shown(page)
+    assert len([title for title in everything if title.startswith("accuracy")]) == 4
+    page.select_option("[data-filter=task]", "sex")
+    page.select_option("[data-filter=method]", "knn")
+    page.wait_for_function("document.querySelectorAll('main figure:not([hidden])').length < 6")
+    assert [t for t in shown(page) if not t.startswith("How")] == [
+        "accuracy: knn", "gap within pairs: knn",
+    ]  # fmt: skip
+    page.select_option("[data-filter=task]", "")
+    page.select_option("[data-filter=metric]", "mae")
+    page.wait_for_function("!document.querySelector('#status').textContent.startsWith('0')")
+    assert [t for t in shown(page) if not t.startswith("How")] == ["mean error in classes: knn"]
+    page.select_option("[data-filter=metric]", "accuracy")
+    page.fill("[data-filter=layer]", "fc")
+    rows = "table[data-filtered=layers] tbody tr:not([hidden])"
+    page.wait_for_function(f"document.querySelectorAll('{rows}').length < 20")
+    layers = page.locator(rows).evaluate_all("rows => rows.map(row => row.cells[4].textContent)")
+    assert layers
+    assert all("fc" in layer for layer in layers)
+    marks = page.locator("figure:visible g.curve path.line").first.get_attribute("d")
+    assert marks.count(".") == 4  # two points are left of four
+    page.locator("summary", has_text="backbones").first.click()
+    page.locator("[data-check=none]").click()
+    page.locator("[data-backbone=near]").check()
+    page.wait_for_timeout(100)
+    names = page.locator(rows).evaluate_all("rows => rows.map(row => row.cells[2].textContent)")
+    assert set(names) == {"near"}
+
+
+def test_tables_sort_both_ways(watched: Watched) -> None:
+    page = watched.page
+    table = page.locator("table[data-filtered=layers]").first
+    column = table.locator("th", has_text="accuracy").first
+    column.locator("button").click()
+    cells = "rows => rows.map(row => row.cells[7].textContent).filter(t => t).map(Number)"
+    up = table.locator("tbody tr").evaluate_all(cells)
+    assert up == sorted(up)
+    assert column.get_attribute("aria-sort") == "ascending"
+    column.locator("button").click()
+    assert table.locator("tbody tr").evaluate_all(cells) == sorted(up, reverse=True)
+    assert column.get_attribute("aria-sort") == "descending"
+
+
+def test_hostile_names_stay_text(watched: Watched) -> None:
+    page = watched.page
+    assert page.locator("img").count() == 0
+    assert page.get_by_text(HOSTILE).count() > 0
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(27, 31, 36)"
+
+
+@pytest.mark.parametrize(
+    ("width", "dark"), [(1280, False), (390, False), (1280, True), (390, True)]
+)
+def test_nothing_sticks_out_and_no_rule_of_accessibility_is_broken(
+    browser: Any, index: Path, width: int, dark: bool
+) -> None:
+    made = Watched(browser, index, width, dark)
+    assert made.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert made.page.evaluate("document.documentElement.dataset.theme") == (
+        "dark" if dark else "light"
+    )
+    axe = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed")
+    source = (Path(axe.__file__).parent / "axe.min.js").read_text()
+    made.check(index)
+    made.page.evaluate(source)  # by the browser's own protocol: the page's policy lets in no script
+    found = made.page.evaluate("() => axe.run()")
+    serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in serious] == []
+    assert len(found["passes"]) > 10
+    made.context.close()
+
+
+def test_it_prints_in_full(watched: Watched, tmp_path: Path) -> None:
+    watched.page.emulate_media(media="print")
+    watched.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert watched.page.locator("main details:not([open])").count() == 0
+    assert not watched.page.locator(".filters").is_visible()
+    watched.page.pdf(path=tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").stat().st_size > 10_000
+
+
+def test_without_its_script_everything_is_there(browser: Any, index: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(index.as_uri())
+    assert page.locator("figure:visible svg.chart").count() > 8
+    assert not page.locator(".filters").is_visible()
+    context.close()
