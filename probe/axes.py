@@ -1,55 +1,112 @@
-"""Features in the principal axes of their training rows: an exact rotation for probes with an L2 penalty.
+"""Rows in the coordinates that the solver works in: the features, or the row space where that is smaller.
 
-An L2 penalty does not change when the axes turn. With X = U S V', `(n, dim)`, a linear model on the
-coordinates Z = X V is the model on X: same objective, same margins. In these axes Z'Z = S^2 is
-diagonal, which makes the solver's preconditioner a vector; and with fewer rows than features there
-are only n of them (the optimal weights are a combination of the training rows), so that a layer of
-100,000 features costs what one of n costs.
-
-S and the smaller of U and V come from the eigenvectors of the smaller of X X' and X'X. Products are
-taken in float32 over blocks and added up in float64: their error is that of one block.
+An L2 penalty does not change when the axes turn. With fewer rows than features the optimal weights are
+a combination of the training rows, so the coordinates of all rows in the space that these span will do:
+with X X' = L L' they are L for the training rows and Y X' L'^-1 for other rows Y. Same objective, same
+margins, and a layer of 100,000 features costs what one of n costs. The Cholesky factor is pivoted and
+stops at rows that add nothing (a row that comes twice, the mean of centred rows).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-_BLOCK = 512
+_NOTHING = 1e-8
+"""Squared distance of a row from the span of the others, relative, below which it adds nothing."""
 
 
 @dataclass(frozen=True)
-class Axes:
-    """Rows in the principal axes of the training rows."""
+class Held:
+    """Rows in memory, `(n, p)`."""
 
-    train: Tensor
-    """`(n, r)` float32, r <= min(n, dim)."""
-    other: Tensor
-    """`(m, r)` float32."""
-    squares: Tensor
-    """Squared length of each column of `train`, `(r,)` float64: its Gram matrix is diagonal."""
+    x: Tensor
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return self.x.shape[0]
+
+    @property
+    def p(self) -> int:
+        """The number of coordinates."""
+        return self.x.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the products."""
+        return self.x.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.x.device
+
+    def times(self, w: Tensor) -> Tensor:
+        """X W, `(p, columns)` to `(n, columns)`."""
+        return self.x @ w
+
+    def back(self, r: Tensor) -> Tensor:
+        """X'R, `(n, columns)` to `(p, columns)`."""
+        return (r.T @ self.x).T  # ten times X.T @ R where R has eight columns
+
+    def double(self) -> Held:
+        """The same in float64."""
+        return Held(self.x.double())
 
 
-def principal_axes(train: Tensor, other: Tensor) -> Axes:
-    """Turn training rows `(n, dim)` and other rows `(m, dim)`, float32, into principal axes."""
-    n, dim = train.shape
-    if dim < n:
-        values, v = torch.linalg.eigh(_inner(train.T, train.T))  # (dim,), (dim, dim)
-        turn = v.to(torch.float32)
-        return Axes(train @ turn, other @ turn, values.clamp_min(0))
-    values, u = torch.linalg.eigh(_inner(train, train))  # ascending, (n,), (n, n)
-    keep = values > values[-1].clamp_min(1e-30) * 1e-9
-    values, u = values[keep], u[:, keep]
-    root = values.sqrt()
-    turned = _inner(other, train) @ (u / root)
-    return Axes((u * root).to(torch.float32), turned.to(torch.float32), values)
+@dataclass(frozen=True)
+class Streamed:
+    """Rows read block by block whenever they are needed, `(n, p)`."""
+
+    blocks: Callable[[], Iterator[Tensor]]
+    """Starts to read; float32."""
+    n: int
+    p: int
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    def times(self, w: Tensor) -> Tensor:
+        """X W, `(p, columns)` to `(n, columns)`."""
+        return torch.cat([block.to(self.dtype) @ w for block in self.blocks()])
+
+    def back(self, r: Tensor) -> Tensor:
+        """X'R, `(n, columns)` to `(p, columns)`."""
+        total = r.new_zeros(r.shape[1], self.p)
+        start = 0
+        for block in self.blocks():
+            total += r[start : start + len(block)].T @ block.to(self.dtype)
+            start += len(block)
+        return total.T
+
+    def double(self) -> Streamed:
+        """The same in float64."""
+        return Streamed(self.blocks, self.n, self.p, self.device, torch.float64)
 
 
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """A B', `(p, q)` float64, from `(p, dim)` and `(q, dim)` float32."""
-    total = torch.zeros(a.shape[0], b.shape[0], dtype=torch.float64, device=a.device)
-    for start in range(0, a.shape[1], _BLOCK):
-        total += a[:, start : start + _BLOCK] @ b[:, start : start + _BLOCK].T
-    return total
+def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates in the space that training rows span.
+
+    Args:
+        inner: Inner products of training rows, `(n, n)` float64; it is overwritten.
+        across: Those of other rows with them, `(m, n)` float64.
+
+    Returns:
+        Coordinates of the training rows, `(n, r)`, and of the others, `(m, r)`, float32, r <= n.
+    """
+    from scipy.linalg import lapack
+
+    n = len(inner)
+    most = float(inner.diagonal().max()) if n else 0.0
+    matrix = inner.cpu().numpy()
+    factor, order, rank, _ = lapack.dpstrf(matrix, tol=max(most * _NOTHING, 1e-300), lower=1)
+    order = torch.from_numpy(order).long() - 1
+    lower = torch.from_numpy(factor).tril_()[:, :rank]
+    train = torch.empty(n, rank, dtype=torch.float32)
+    train[order] = lower.to(torch.float32)
+    top = lower[:rank].to(across.device)
+    other = torch.linalg.solve_triangular(top, across[:, order[:rank]].T, upper=False).T
+    return train.to(across.device), other.to(torch.float32).contiguous()

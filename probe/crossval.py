@@ -6,7 +6,9 @@ import hashlib
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +17,42 @@ import torch
 from features.device import cores
 from probe import knn
 from probe.folds import Splits
-from probe.linear import Prepared, Scored, fit_linear, log_loss, prepare
+from probe.linear import TOL, Scored, fit_linear, log_losses
+from probe.scale import AUTO
+from probe.source import Prepared, Source, prepared
 
 LINEAR = ("logistic", "svm", "ridge")
 METHODS = (*LINEAR, "knn")
 GRID = tuple(float(g) for g in np.logspace(-2, 4, 13))
 """Of C times the mean squared length of the training rows."""
 
+_STAGE = 3
+"""Points of the grid that are tried together once the path goes on beyond its middle."""
+_SURE = 3.0
+"""Standard errors by which points must be worse than the best one for a path to end."""
+
 Features = npt.NDArray[np.float32]
-Shared = dict[tuple[str, frozenset[int], str, bool], Prepared]
-Scorer = Callable[[frozenset[int], Sequence[int] | None], list[Scored]]
+Ints = npt.NDArray[np.int64]
+Left = frozenset[int]
+"""The parts that a training set leaves out."""
+Asked = tuple[Left, Sequence[int], Scored | None]
+"""A training set, the points of the grid to fit on it, and what to start from."""
+Scorer = Callable[[Sequence[Asked]], list[list[Scored]]]
+
+
+@dataclass
+class Shared:
+    """What probes and tasks on the same layer share: rows of length one, training sets."""
+
+    limit: int = 2 << 30
+    """Bytes of training sets to keep."""
+    sources: dict[str, Source] = field(default_factory=dict)
+    sets: dict[tuple[str, Left, str, bool], Prepared] = field(default_factory=dict)
+
+    def keep(self, key: tuple[str, Left, str, bool], one: Prepared) -> None:
+        """Keep a training set while there is room."""
+        if sum(kept.nbytes() for kept in list(self.sets.values())) + one.nbytes() <= self.limit:
+            self.sets[key] = one
 
 
 @dataclass(frozen=True)
@@ -37,6 +65,7 @@ class Settings:
     relative: bool
     """The grid is of C times the mean squared length of the training rows, not of C itself."""
     solver: str
+    tol: float = TOL
 
 
 @dataclass(frozen=True)
@@ -53,6 +82,8 @@ class FoldResult:
     n_train: int
     n_test: int
     converged: bool
+    scale: str = ""
+    """The scaling, where it was chosen too."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +95,19 @@ class Outcome:
     folds: tuple[FoldResult, ...]
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """The best point of one fold's path."""
+
+    worth: float
+    point: int
+    at_edge: bool
+    scale: str
+
+
 def cross_validate(
-    x: Features,
-    y: npt.NDArray[np.int64],
+    x: Features | Source,
+    y: Ints,
     classes: int,
     splits: Splits,
     settings: Settings,
@@ -75,7 +116,8 @@ def cross_validate(
     """Choose C, alpha or k by cross-validation inside each training set, then test it once.
 
     An inner training set that leaves out parts i and j serves both orders: j validates for the fold
-    of i, and i for the fold of j.
+    of i, and i for the fold of j. With the scale `auto`, standard and L2 scaling are both tried and
+    chosen between in the same way.
 
     Args:
         x: Features, `(n, dim)`; rows that take no part are not looked at.
@@ -83,125 +125,192 @@ def cross_validate(
         classes: K.
         splits: Folds and parts.
         settings: The probe.
-        shared: Training sets already prepared from `x`, and where to put further ones: probes and
-            tasks on the same folds prepare each but once.
+        shared: What other probes and tasks have prepared of `x`, and where to put more.
     """
-    score = (
-        _knn_scorer(x, y, classes, splits)
-        if settings.method == "knn"
-        else _linear_scorer(x, y, classes, splits, settings, shared)
-    )
-    inner_sets = sorted(
-        {left_out for fold in splits.folds for _, left_out in splits.inner(fold)}, key=sorted
-    )
-    made = _side_by_side(score, [(left_out, None) for left_out in inner_sets])
-    inner = dict(zip(inner_sets, made, strict=True))
-    chosen: list[tuple[int, float, int]] = []
-    for fold in splits.folds:
-        losses = []
-        for part, left_out in splits.inner(fold):
-            here = splits.part[splits.held_out_rows(left_out)] == part
-            truth = y[splits.held_out_rows(left_out)][here]
-            losses.append((len(truth), [_worth(s, here, truth, settings) for s in inner[left_out]]))
-        points = min(len(worth) for _, worth in losses)
-        total = sum(n for n, _ in losses)
-        mean = [sum(n * worth[p] for n, worth in losses) / total for p in range(points)]
-        best = int(np.argmax(mean))  # the first of equals: the strongest penalty, the smallest k
-        chosen.append((best, mean[best], points))
+    source = x if isinstance(x, Source) else Source.of(x)
+    shared = Shared() if shared is None else shared
+    chosen: dict[int, _Choice] = {}
+    scorers = {}
+    for scale in AUTO if settings.scale == "auto" else (settings.scale,):
+        here = replace(settings, scale=scale)
+        scorers[scale] = (
+            _knn_scorer(source, y, classes, splits)
+            if settings.method == "knn"
+            else _linear_scorer(source, y, classes, splits, here, shared)
+        )
+        for fold, choice in _choose(scorers[scale], y, splits, here, source.held).items():
+            if fold not in chosen or choice.worth > chosen[fold].worth:
+                chosen[fold] = choice
     scores = np.full((len(y), classes), np.nan, dtype=np.float32)
-    results = []
-    refits = [
-        (splits.tested(f), [best]) for f, (best, _, _) in zip(splits.folds, chosen, strict=True)
-    ]
-    for fold, (best, selection, points), (left_out, _), (one,) in zip(
-        splits.folds, chosen, refits, _side_by_side(score, refits), strict=True
-    ):
-        rows = splits.held_out_rows(left_out)
-        scores[rows] = one.scores
-        results.append(
-            FoldResult(
+    results = {}
+    for scale, scorer in scorers.items():
+        folds = [fold for fold in splits.folds if chosen[fold].scale == scale]
+        refits = scorer([(splits.tested(fold), [chosen[fold].point], None) for fold in folds])
+        for fold, (one,) in zip(folds, refits, strict=True):
+            rows = splits.held_out_rows(splits.tested(fold))
+            scores[rows] = one.scores
+            results[fold] = FoldResult(
                 fold,
                 one.value,
-                points > 1 and best in (0, points - 1),
-                selection,
-                len(splits.training_rows(left_out)),
+                chosen[fold].at_edge,
+                chosen[fold].worth,
+                len(splits.training_rows(splits.tested(fold))),
                 len(rows),
                 one.converged,
+                scale,
             )
-        )
-    return Outcome(scores, tuple(results))
+    return Outcome(scores, tuple(results[fold] for fold in splits.folds))
 
 
-def _side_by_side(
-    score: Scorer, sets: Sequence[tuple[frozenset[int], Sequence[int] | None]]
-) -> list[list[Scored]]:
+def _choose(
+    score: Scorer, y: Ints, splits: Splits, settings: Settings, staged: bool
+) -> dict[int, _Choice]:
+    """The best point for every fold, from strong penalties to weak ones.
+
+    The path of a fold ends before its last point where three points in a row are worse than the best
+    one by three standard errors of the differences: from there on it only overfits.
+    """
+    points = len(settings.grid)
+    first = points if settings.method in ("ridge", "knn") or not staged else points // 2 + 1
+    starts = [0, *range(first, points, _STAGE)]
+    inner = {fold: list(splits.inner(fold)) for fold in splits.folds}
+    worth: dict[int, list[npt.NDArray[np.float64]]] = {fold: [] for fold in splits.folds}
+    going = set(splits.folds)
+    last: dict[Left, Scored] = {}
+    for start, stop in pairwise([*starts, points]):
+        sets = sorted({left for fold in going for _, left in inner[fold]}, key=sorted)
+        asked = [(left, range(start, stop), last.get(left)) for left in sets]
+        made = dict(zip(sets, score(asked), strict=True))
+        last = {left: found[-1] for left, found in made.items()}
+        for fold in sorted(going):
+            pieces = []
+            for part, left in inner[fold]:
+                rows = splits.held_out_rows(left)
+                here = splits.part[rows] == part
+                truth = y[rows][here]
+                pieces.append([_worth(one.scores[here], truth, settings) for one in made[left]])
+            common = min(map(len, pieces))  # a k larger than a training set has no score there
+            worth[fold] += [np.concatenate([p[i] for p in pieces]) for i in range(common)]
+            if _overfits(worth[fold]):
+                going.discard(fold)
+        if not going:
+            break
+    chosen = {}
+    for fold, found in worth.items():
+        mean = [float(one.mean()) for one in found]
+        best = int(np.argmax(mean))  # the first of equals: the strongest penalty, the smallest k
+        end = len(found) - 1 if settings.method == "knn" else points - 1
+        chosen[fold] = _Choice(mean[best], best, end > 0 and best in (0, end), settings.scale)
+    return chosen
+
+
+def _overfits(worth: list[npt.NDArray[np.float64]]) -> bool:
+    best = max(worth, key=lambda one: float(one.mean()))
+    for one in worth[-_STAGE:]:
+        lost = best - one
+        if not lost.mean() > _SURE * lost.std() / len(lost) ** 0.5:
+            return False
+    return len(worth) > _STAGE
+
+
+def _worth(
+    scores: npt.NDArray[np.float32], truth: Ints, settings: Settings
+) -> npt.NDArray[np.float64]:
+    """Of every row: minus its log loss for logistic, else whether it is right."""
+    if settings.method == "logistic":
+        return -log_losses(scores, truth)
+    return np.asarray(scores.argmax(1) == truth, dtype=np.float64)
+
+
+def _side_by_side(score: Callable[[Asked], list[Scored]], asked: Sequence[Asked]) -> list[Any]:
     """`score` on every training set, as many at a time as there are cores.
 
     Each runs on one thread: two threads that share a small product wait for each other at its end,
     and on a busy machine that wait is what takes the time (measured: forty times).
     """
+    if not asked:
+        return []
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with (
             warnings.catch_warnings(action="ignore"),  # scikit-learn's; `converged` says it
-            ThreadPoolExecutor(min(cores(), len(sets))) as threads,
+            ThreadPoolExecutor(min(cores(), len(asked))) as threads,
         ):
-            return list(threads.map(lambda one: score(*one), sets))
+            return list(threads.map(score, asked))
     finally:
         torch.set_num_threads(before)
 
 
 def _linear_scorer(
-    x: Features,
-    y: npt.NDArray[np.int64],
+    source: Source,
+    y: Ints,
     classes: int,
     splits: Splits,
     settings: Settings,
-    shared: Shared | None,
+    shared: Shared,
 ) -> Scorer:
-    features = torch.from_numpy(x)
     centre = settings.method != "svm"
     same = hashlib.sha256(splits.part.tobytes()).hexdigest()
+    if settings.scale == "l2":
+        if same not in shared.sources:
+            shared.sources[same] = source.unit_rows(np.flatnonzero(splits.part >= 0))
+        source = shared.sources[same]
 
-    def prepared(left_out: frozenset[int]) -> Prepared:
-        key = (same, left_out, settings.scale, centre or settings.scale == "standard")
-        if shared is not None and key in shared:
-            return shared[key]
-        train, other = splits.training_rows(left_out), splits.held_out_rows(left_out)
-        made = prepare(features[train], features[other], settings.scale, centre)
-        if shared is not None:
-            shared[key] = made
-        return made
+    def rows(left: Left) -> tuple[Ints, Ints]:
+        return splits.training_rows(left), splits.held_out_rows(left)
 
-    def score(left_out: frozenset[int], points: Sequence[int] | None) -> list[Scored]:
+    def key(left: Left) -> tuple[str, Left, str, bool]:
+        return same, left, settings.scale, centre or settings.scale == "standard"
+
+    def fit(one: Prepared, asked: Asked) -> list[Scored]:
+        left, points, start = asked
         return fit_linear(
             settings.method,
-            prepared(left_out),
-            y[splits.training_rows(left_out)],
+            one,
+            y[splits.training_rows(left)],
             classes,
-            settings.grid if points is None else [settings.grid[p] for p in points],
+            [settings.grid[point] for point in points],
             relative=settings.relative,
             solver=settings.solver,
+            tol=settings.tol,
+            start=start,
         )
 
+    def alone(asked: Asked) -> list[Scored]:
+        left = asked[0]
+        one = shared.sets.get(key(left))
+        if one is None:
+            sets = [rows(left)]
+            ((_, one),) = prepared(source, splits.part, sets, settings.scale, centre)
+            shared.keep(key(left), one)
+        return fit(one, asked)
+
+    def score(asked: Sequence[Asked]) -> list[list[Scored]]:
+        if source.held and source.device.type == "cpu":
+            largest = max((len(splits.training_rows(left)) for left, _, _ in asked), default=0)
+            for part in np.unique(splits.part[splits.part >= 0]).tolist():
+                source.moments(splits.part, [part], largest > source.dim)
+            return _side_by_side(alone, asked)
+        found: dict[int, list[Scored]] = {}
+        for group in source.groups([rows(left) for left, _, _ in asked]):
+            sets = [rows(asked[i][0]) for i in group]
+            for number, one in prepared(source, splits.part, sets, settings.scale, centre):
+                found[group[number]] = fit(one, asked[group[number]])
+        return [found[i] for i in range(len(asked))]
+
     return score
 
 
-def _knn_scorer(x: Features, y: npt.NDArray[np.int64], classes: int, splits: Splits) -> Scorer:
-    found = knn.neighbours(x, splits.part, knn.GRID[-1])
+def _knn_scorer(source: Source, y: Ints, classes: int, splits: Splits) -> Scorer:
+    found = knn.neighbours(source, splits.part, knn.GRID[-1])
 
-    def score(left_out: frozenset[int], points: Sequence[int] | None) -> list[Scored]:
-        n_train = len(splits.training_rows(left_out))
-        made = knn.vote(found, left_out, splits.held_out_rows(left_out), y, classes, n_train)
-        return made if points is None else [made[p] for p in points]
+    def score(asked: Sequence[Asked]) -> list[list[Scored]]:
+        result = []
+        for left, points, _ in asked:
+            n_train = len(splits.training_rows(left))
+            made = knn.vote(found, left, splits.held_out_rows(left), y, classes, n_train)
+            result.append([made[point] for point in points if point < len(made)])
+        return result
 
     return score
-
-
-def _worth(
-    scored: Scored, here: npt.NDArray[np.bool_], truth: npt.NDArray[np.int64], settings: Settings
-) -> float:
-    if settings.method == "logistic":
-        return -log_loss(scored.scores[here], truth)
-    return float((scored.scores[here].argmax(1) == truth).mean())

@@ -37,7 +37,6 @@ from probe.scale import SCALES
 DEFAULT_PROBES = ("logistic", "svm")
 _COMMIT_SECONDS = 20.0
 _SHARED_BYTES = 2 << 30
-_TRAINING_SETS = 15  # of five folds: five, and ten that leave out two
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class _Layer:
     backbone: str
     key: str
     x: npt.NDArray[np.float32]
-    shared: Shared | None
+    shared: Shared
 
 
 @dataclass
@@ -158,8 +157,7 @@ class _Run:
         if self.now is None or (self.now.backbone, self.now.key) != (job.backbone, job.key):
             self.now = None  # let go of the last layer before reading the next
             x = file.read(job.key)
-            rows = x.shape[0] * min(x.shape) * x.itemsize * _TRAINING_SETS
-            self.now = _Layer(job.backbone, job.key, x, {} if rows <= _SHARED_BYTES else None)
+            self.now = _Layer(job.backbone, job.key, x, Shared(_SHARED_BYTES))
         return self.now
 
     def splits_of(self, task: Task, file: FeatureFile) -> Splits:

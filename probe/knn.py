@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from probe.linear import Scored
+from probe.source import Source
 
 GRID = (1, 5, 10, 20, 50, 100, 200)
 TEMPERATURE = 0.07
+_QUERIES = 4096
 
 Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
@@ -33,7 +35,10 @@ def engine() -> str:
 
 
 def neighbours(
-    x: npt.NDArray[np.float32], part: npt.NDArray[np.int64], k: int, search: str | None = None
+    x: npt.NDArray[np.float32] | Source,
+    part: npt.NDArray[np.int64],
+    k: int,
+    search: str | None = None,
 ) -> dict[int, Found]:
     """For each part, the similarity and the row of its k rows nearest to every row.
 
@@ -46,13 +51,18 @@ def neighbours(
     Returns:
         By part: similarities `(n, k)`, descending, and rows `(n, k)`.
     """
-    unit = np.ascontiguousarray(x, dtype=np.float32)
-    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    source = x if isinstance(x, Source) else Source.of(x)
     find = _faiss if (search or engine()) == "faiss" else _torch
+    used = np.flatnonzero(part >= 0)
     found = {}
-    for one in np.unique(part[part >= 0]).tolist():
+    for one in np.unique(part[used]).tolist():
         rows = np.flatnonzero(part == one)
-        similarity, place = find(unit[rows], unit, min(k, len(rows)))
+        base, count = _unit(source.rows(rows)), min(k, len(rows))
+        similarity = np.zeros((source.n, count), dtype=np.float32)
+        place = np.zeros((source.n, count), dtype=np.int64)
+        for start in range(0, len(used), _QUERIES):
+            here = used[start : start + _QUERIES]
+            similarity[here], place[here] = find(base, _unit(source.rows(here)), count)
         found[one] = (similarity, rows[place])
     return found
 
@@ -98,10 +108,10 @@ def _faiss(base: Any, queries: Any, k: int) -> Found:
 def _torch(base: Any, queries: Any, k: int) -> Found:
     import torch
 
-    pieces = []
-    to = torch.from_numpy(base).T
-    for start in range(0, len(queries), 4096):
-        block = torch.from_numpy(queries[start : start + 4096])
-        pieces.append((block @ to).topk(k, dim=1))
-    similarity = torch.cat([piece.values for piece in pieces]).numpy()
-    return similarity, torch.cat([piece.indices for piece in pieces]).numpy()
+    found = (torch.from_numpy(queries) @ torch.from_numpy(base).T).topk(k, dim=1)
+    return found.values.numpy(), found.indices.numpy()
+
+
+def _unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))

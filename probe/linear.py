@@ -14,7 +14,7 @@ RidgeClassifier, with their meaning of C. `--solver grid` is this project's own 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from probe.axes import Axes, principal_axes
-from probe.scale import scaled
-from probe.solver import logistic_loss, softmax_loss, solve, squared_hinge_loss
+from probe.axes import Held
+from probe.solver import Rows, Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
+from probe.source import Prepared, prepare
+
+__all__ = ["SOLVERS", "TOL", "Scored", "fit_linear", "log_loss", "prepare", "sklearn_model"]
 
 SOLVERS = ("grid", "sklearn")
+TOL = 1e-4
+"""Relative error of the objective."""
 _MAX_ITER = 2_000
+_EXACT = 1_024
+"""Up to so many features the eigenvectors are float64."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +45,8 @@ class Scored:
     value: float
     """The C, alpha or k itself."""
     converged: bool = True
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """One training set and the rows to score, scaled and turned; probes and tasks can share it."""
-
-    axes: Axes
-    unit: float
-    """Mean squared length of the scaled training rows."""
-
-
-def prepare(train: Tensor, other: Tensor, scale: str, centre: bool) -> Prepared:
-    """Scale training rows `(n, dim)` and other rows `(m, dim)` and turn them into principal axes.
-
-    A probe whose bias is not penalised may `centre` them too: the bias makes up for the mean.
-    """
-    x, z = scaled(train, other, scale)
-    unit = float(x.square().sum(1, dtype=torch.float64).mean())
-    if centre and scale != "standard":  # which is centred already
-        mean = x.mean(0)
-        x, z = x - mean, z - mean
-    return Prepared(principal_axes(x, z), unit)
+    weights: Tensor | None = field(default=None, repr=False, compare=False)
+    """`(p + 1, k)`, from which a weaker penalty may start."""
 
 
 def fit_linear(
@@ -72,6 +58,8 @@ def fit_linear(
     *,
     relative: bool,
     solver: str = "grid",
+    tol: float = TOL,
+    start: Scored | None = None,
 ) -> list[Scored]:
     """Fit every point of a grid and score the other rows.
 
@@ -83,78 +71,158 @@ def fit_linear(
         grid: Values of C.
         relative: The grid is of C times the mean squared length of the scaled training rows.
         solver: `grid` or `sklearn`.
+        tol: Relative error of the objective at which `grid` stops.
+        start: What the same training set gave at another C, to start from.
 
     Returns:
         The scores of the other rows at every point of the grid, in its order. A class that `y` lacks
         has score minus infinity.
     """
-    axes, unit = prepared.axes, prepared.unit if relative else 1.0
+    unit = prepared.unit if relative else 1.0
     cs = [point / (unit or 1.0) for point in grid]
     seen, codes = np.unique(y, return_inverse=True)
     if len(seen) == 1:  # nothing to separate: always that class
-        scores = np.full((len(axes.other), classes), -np.inf, dtype=np.float32)
+        scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
         scores[:, seen] = 0
         return [Scored(scores, 1 / c if method == "ridge" else c) for c in cs]
-    fit = _with_sklearn if solver == "sklearn" else _with_grid
+    if solver == "sklearn":
+        made = _with_sklearn(method, prepared, codes, cs)
+    else:
+        weights = None if start is None else start.weights
+        made = _with_grid(method, prepared, codes, len(seen), cs, tol, weights)
     found = []
-    for c, (margins, converged) in zip(cs, fit(method, axes, codes, len(seen), cs), strict=True):
-        scores = np.full((len(axes.other), classes), -np.inf, dtype=np.float32)
-        scores[:, seen] = margins
-        found.append(Scored(scores, 1 / c if method == "ridge" else c, converged))
+    for c, one in zip(cs, made, strict=True):
+        scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
+        scores[:, seen] = one.scores
+        value = 1 / c if method == "ridge" else c
+        found.append(Scored(scores, value, one.converged, one.weights))
     return found
 
 
 def log_loss(scores: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> float:
-    """Mean of -log softmax(scores)[y] in nats; a class never seen counts as 1e-15."""
+    """The mean of `log_losses`."""
+    return float(log_losses(scores, y).mean())
+
+
+def log_losses(
+    scores: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """-log softmax(scores)[y] of every row in nats; a class never seen counts as 1e-15."""
     s = scores.astype(np.float64)
     s = s - s.max(1, keepdims=True)
     p = np.exp(s[np.arange(len(y)), y]) / np.exp(s).sum(1)
-    return float(-np.log(np.maximum(p, 1e-15)).mean())
+    return np.asarray(-np.log(np.maximum(p, 1e-15)))
 
 
 def _with_grid(
-    method: str, axes: Axes, y: npt.NDArray[np.int64], classes: int, cs: list[float]
-) -> list[tuple[npt.NDArray[np.float32], bool]]:
-    """Margins `(m, classes)` of the other rows for every C, and whether the solver converged."""
+    method: str,
+    prepared: Prepared,
+    y: npt.NDArray[np.int64],
+    classes: int,
+    cs: list[float],
+    tol: float,
+    start: Tensor | None,
+) -> list[Scored]:
+    """Scores of the other rows for every C, one column per class."""
+    rows, device = prepared.train, prepared.train.device
     c = torch.tensor(cs, dtype=torch.float64)
-    labels = torch.from_numpy(y)
+    labels = torch.from_numpy(y).to(device)
     signs = 2 * torch.nn.functional.one_hot(labels, classes).to(torch.float32) - 1  # (n, K)
-    ones = torch.ones(len(axes.other), 1)
     if method == "ridge":
-        return [(_ridge(axes, signs, 1 / one), True) for one in cs]
+        weights = _ridge(rows, prepared.gram, signs[:, -1:] if classes == 2 else signs, 1 / c)
+        weights = torch.cat([-weights, weights], 2) if classes == 2 else weights
+        return _scored(prepared.other, weights, weights, torch.ones(len(c), dtype=torch.bool))
+
+    def started(copies: int) -> Tensor | None:
+        return None if start is None else start[:, None].expand(-1, copies, -1)
+
     if method == "svm":  # problem q is class q % K at C number q // K
+        begin = None if start is None else start.repeat(1, len(c))[:, :, None]
         made = solve(
-            axes,
+            rows,
+            prepared.gram,
             lambda q: squared_hinge_loss(signs[:, q % classes]),
             c.repeat_interleave(classes),
             1,
             penalise_bias=True,
+            start=begin,
+            tol=tol,
         )
-        gaps = made.gap.reshape(len(cs), classes).amax(1)
-        weights = made.weights.reshape(-1, len(cs), classes)
-    elif classes == 2:
-        made = solve(axes, lambda q: logistic_loss(signs[:, 1]), c, 1, penalise_bias=False)
-        gaps, weights = made.gap, torch.cat([-made.weights / 2, made.weights / 2], 2)
-    else:
-        made = solve(axes, lambda q: softmax_loss(labels, classes), c, classes, penalise_bias=False)
-        gaps, weights = made.gap, made.weights
-    other = torch.cat([axes.other, ones], 1).double()
+        shape = (-1, len(c), classes)
+        made = Solved(
+            made.weights.reshape(shape), made.objective, made.gap.reshape(shape[1:]).amax(1), 0
+        )
+        return _scored(prepared.other, made.weights, made.weights, made.gap <= tol)
+    if classes == 2:
+        made = solve(
+            rows,
+            prepared.gram,
+            lambda _: logistic_loss(signs[:, 1]),
+            c,
+            1,
+            penalise_bias=False,
+            start=started(len(c)),
+            tol=tol,
+        )
+        both = torch.cat([-made.weights / 2, made.weights / 2], 2)
+        return _scored(prepared.other, both, made.weights, made.gap <= tol)
+    made = solve(
+        rows,
+        prepared.gram,
+        lambda _: softmax_loss(labels, classes),
+        c,
+        classes,
+        penalise_bias=False,
+        start=started(len(c)),
+        tol=tol,
+    )
+    return _scored(prepared.other, made.weights, made.weights, made.gap <= tol)
+
+
+def _scored(other: Rows, weights: Tensor, solved: Tensor, converged: Tensor) -> list[Scored]:
+    """Scores by weights `(p + 1, points, K)`, `solved` being what the solver goes on from."""
+    points, k = weights.shape[1:]
+    flat = weights.reshape(len(weights), -1).to(other.dtype)
+    margins = (other.times(flat[:-1]) + flat[-1]).reshape(-1, points, k).float().cpu().numpy()
     return [
-        ((other @ weights[:, i]).float().numpy(), bool(gaps[i] <= 1e-4)) for i in range(len(cs))
+        Scored(margins[:, i], 0.0, bool(converged[i]), solved[:, i].to(torch.float32))
+        for i in range(points)
     ]
 
 
-def _ridge(axes: Axes, signs: Tensor, alpha: float) -> npt.NDArray[np.float32]:
-    """In principal axes the normal equations are diagonal: w = z't / (s^2 + alpha)."""
-    mean = signs.mean(0)
-    weights = (axes.train.T @ (signs - mean)).double() / (axes.squares[:, None] + alpha)
-    return (axes.other @ weights.float() + mean).numpy()
+def _ridge(rows: Rows, gram: Tensor, signs: Tensor, alphas: Tensor) -> Tensor:
+    """The normal equations (G + alpha) w = X't for all alphas from one factorisation of G = V S V'.
+
+    Rows are centred, so the bias is the mean of t. What float32 eigenvectors leave over is solved for
+    once more.
+
+    Returns:
+        Weights `(p + 1, alphas, K)` float64.
+    """
+    exact = gram[:-1, :-1].double()
+    values, v = torch.linalg.eigh(exact if len(exact) <= _EXACT else gram[:-1, :-1])
+    values, turn = values.double().clamp_min(0), v.to(exact.dtype)
+    mean = signs.mean(0, dtype=torch.float64)
+    target = rows.back(signs - mean.float()).double()[:, None]  # (p, 1, K)
+    alpha = alphas.to(gram.device)[None, :, None]
+
+    def solved(b: Tensor) -> Tensor:
+        return _product(turn, _product(turn.T, b) / (values[:, None, None] + alpha))
+
+    w = solved(target.expand(-1, len(alphas), -1))
+    if len(exact) > _EXACT:
+        w = w + solved(target - _product(exact, w) - alpha * w)
+    return torch.cat([w, mean.expand(1, len(alphas), -1)])
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    return (a @ b.reshape(len(b), -1)).reshape(-1, *b.shape[1:])
 
 
 def _with_sklearn(
-    method: str, axes: Axes, y: npt.NDArray[np.int64], classes: int, cs: list[float]
-) -> list[tuple[npt.NDArray[np.float32], bool]]:
-    train, other = axes.train.double().numpy(), axes.other.double().numpy()
+    method: str, prepared: Prepared, y: npt.NDArray[np.int64], cs: list[float]
+) -> list[Scored]:
+    train, other = (_array(rows) for rows in (prepared.train, prepared.other))
     found = []
     for c in cs:
         model = sklearn_model(method, c).fit(train, y)
@@ -164,8 +232,13 @@ def _with_sklearn(
         if margins.ndim == 1:  # two classes: one margin, for the second
             half = margins / 2 if method == "logistic" else margins
             margins = np.stack([-half, half], axis=1)
-        found.append((margins.astype(np.float32), converged))
+        found.append(Scored(margins.astype(np.float32), 0.0, converged))
     return found
+
+
+def _array(rows: Rows) -> npt.NDArray[np.float64]:
+    x = rows.x if isinstance(rows, Held) else rows.times(torch.eye(rows.p, device=rows.device))
+    return np.asarray(x.double().cpu().numpy())
 
 
 def sklearn_model(method: str, c: float) -> Any:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 SCALES = ("standard", "l2", "none")
-_FLOOR = 1e-3
+AUTO = ("standard", "l2")
+"""What the scale `auto` chooses between, inside the training folds."""
+FLOOR = 1e-3
 
 
 def scaled(train: Tensor, other: Tensor, scale: str) -> tuple[Tensor, Tensor]:
@@ -28,7 +30,7 @@ def scaled(train: Tensor, other: Tensor, scale: str) -> tuple[Tensor, Tensor]:
 def statistics(train: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of every feature, and one over its floored SD, `(dim,)` each."""
     sd, mean = torch.std_mean(train, 0, correction=0)
-    floor = float(_FLOOR * sd.double().square().mean().sqrt())
+    floor = float(FLOOR * sd.double().square().mean().sqrt())
     # A unit that never varies in training is left out: nothing is known of it.
     return mean, torch.where(sd > 0, 1 / sd.clamp_min(max(floor, 1e-30)), 0)
 

@@ -1,6 +1,6 @@
 """The solver: one training set, a whole grid of C, all at once, to the optimum.
 
-For every problem q of the grid it minimises, over weights W, `(r + 1, k)` with the bias as last row,
+For every problem q of the grid it minimises, over weights W, `(p + 1, k)` with the bias as last row,
 
     f_q(W) = C_q sum_i loss(x_i W, t_i) + |D W|^2 / 2,    D = 1, but 0 for a bias that is not penalised,
 
@@ -8,11 +8,11 @@ a strictly convex function, by L-BFGS (Nocedal and Wright, Numerical Optimizatio
 
 - All problems share the rows, so the margins X W and the gradients X'R of all of them are one large
   matrix product each, which runs at full speed where a single problem would wait for memory.
-- The rows come in principal axes (probe/axes.py), where the Hessian of the loss at W = 0 is
-  C_q a diag(s^2), a being the curvature of the loss. Its inverse with the penalty, a vector, is the
-  initial inverse Hessian: ten or twenty iterations instead of hundreds.
-- Along a direction the margins change linearly, so the line search, Newton's method on a convex
-  function of one variable, passes over the margins and not over the features.
+- The Hessian of the loss at W = 0 is C_q a X'X, a being the curvature of the loss. Its Cholesky factor
+  with the penalty, one for all problems within a decade of C, is the initial inverse Hessian: ten or
+  twenty iterations instead of hundreds.
+- Along a direction the margins change linearly, so the line search passes over the margins and not
+  over the features; the step of 1 is nearly always taken, and its slope is the next gradient's.
 - A problem that has converged is taken out of the products.
 
 Products are float32 and sums float64. Where C is so large that almost every training row is fitted,
@@ -24,29 +24,57 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
-
-from probe.axes import Axes
 
 _MEMORY = 12
 _LINE_STEPS = 12
 _ROUGH = 0.1
 """Mean loss of a row below which float32 margins are too coarse."""
-_SINGLE_STEPS = 60
+_SINGLE_STEPS = 100
+_CAUTION = 50
+"""The estimate of the error is of its order only; it must be this much smaller than asked."""
+
+
+class Rows(Protocol):
+    """A matrix of rows, `(n, p)`, that can be multiplied from either side."""
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+
+    @property
+    def p(self) -> int:
+        """The number of coordinates."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the products."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are worked on."""
+
+    def times(self, w: Tensor) -> Tensor:
+        """X W, `(p, columns)` to `(n, columns)`."""
+
+    def back(self, r: Tensor) -> Tensor:
+        """X'R, `(n, columns)` to `(p, columns)`."""
+
+    def double(self) -> Self:
+        """The same in float64."""
 
 
 @dataclass(frozen=True)
 class Loss:
     """A convex loss of margins, `(n, q, k)`."""
 
-    value: Callable[[Tensor], Tensor]
-    """`(n, q, k)` to the sum over rows, `(q,)` float64."""
-    slope: Callable[[Tensor], Tensor]
-    """Derivative by the margins, `(n, q, k)`."""
-    along: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-    """First and second derivative of the sum along a direction of margins, each `(q,)` float64."""
+    value: Callable[[Tensor], tuple[Tensor, Tensor]]
+    """The sum over rows, `(q,)` float64, and its derivative by the margins, `(n, q, k)`."""
+    bend: Callable[[Tensor, Tensor], Tensor]
+    """The sum's second derivative along a direction of margins, `(q,)` float64, from the derivative."""
     curvature: float
     """Second derivative at zero margins, the a above."""
 
@@ -56,123 +84,116 @@ class Solved:
     """The optimum of every problem."""
 
     weights: Tensor
-    """`(r + 1, q, k)` float64; the last row is the bias."""
+    """`(p + 1, q, k)` float64; the last row is the bias."""
     objective: Tensor
     """`(q,)` float64."""
     gap: Tensor
-    """Estimated error of the objective, relative, `(q,)`: half the Newton decrement g'Hg."""
+    """Estimated error of the objective, relative, `(q,)`."""
     iterations: int
 
 
 def softmax_loss(y: Tensor, classes: int) -> Loss:
     """Multinomial logistic loss of labels `(n,)`; margins are `(n, q, K)`."""
-    hot = torch.nn.functional.one_hot(y, classes).to(torch.float32)[:, None]  # (n, 1, K)
+    place = y[:, None, None]
 
-    def along(m: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-        pd = m.softmax(2) * d
-        mean = pd.sum(2)
-        return _sum(mean - (hot * d).sum(2)), _sum((pd * d).sum(2) - mean * mean)
+    def value(m: Tensor) -> tuple[Tensor, Tensor]:
+        at = place.expand(-1, m.shape[1], 1)
+        log_p = m.log_softmax(2)
+        loss = -_sum(log_p.gather(2, at))
+        p = log_p.exp_()
+        return loss, p.scatter_add_(2, at, p.new_full((), -1).expand(at.shape))
 
-    return Loss(
-        value=lambda m: _sum(m.logsumexp(2) - (m * hot).sum(2)),
-        slope=lambda m: m.softmax(2) - hot,
-        along=along,
-        curvature=1 / classes,
-    )
+    def bend(residual: Tensor, d: Tensor) -> Tensor:
+        at = place.expand(-1, d.shape[1], 1)
+        pd = residual.scatter_add(2, at, residual.new_ones(()).expand(at.shape)) * d
+        return _sum(pd * d) - _sum(pd.sum(2, keepdim=True) ** 2)
+
+    return Loss(value, bend, 1 / classes)
 
 
 def logistic_loss(sign: Tensor) -> Loss:
     """Binary logistic loss of signs `(n,)`, -1 or 1; margins are `(n, q, 1)`."""
     t = sign[:, None, None]
 
-    def along(m: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-        p = (-t * m).sigmoid()
-        return _sum(-t * p * d), _sum(p * (1 - p) * d * d)
+    def value(m: Tensor) -> tuple[Tensor, Tensor]:
+        wrong = -t * m
+        return _sum(torch.nn.functional.softplus(wrong)), -t * wrong.sigmoid()
 
-    return Loss(
-        value=lambda m: _sum(torch.nn.functional.softplus(-t * m)),
-        slope=lambda m: -t * (-t * m).sigmoid(),
-        along=along,
-        curvature=0.25,
-    )
+    def bend(residual: Tensor, d: Tensor) -> Tensor:
+        p = residual.abs()
+        return _sum(p * (1 - p) * d * d)
+
+    return Loss(value, bend, 0.25)
 
 
 def squared_hinge_loss(signs: Tensor) -> Loss:
     """Squared hinge loss of signs `(n, q)`, -1 or 1; margins are `(n, q, 1)`."""
     t = signs[:, :, None]
 
-    def along(m: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-        short = (1 - t * m).clamp_min(0)
-        return _sum(-2 * t * short * d), _sum(2 * d * d * (short > 0))
+    def value(m: Tensor) -> tuple[Tensor, Tensor]:
+        short = (1 - t * m).clamp_min_(0)
+        return _sum(short * short), -2 * t * short
 
-    return Loss(
-        value=lambda m: _sum((1 - t * m).clamp_min(0) ** 2),
-        slope=lambda m: -2 * t * (1 - t * m).clamp_min(0),
-        along=along,
-        curvature=2.0,
-    )
+    return Loss(value, lambda residual, d: _sum(2 * d * d * (residual != 0)), 2.0)
 
 
 def solve(
-    axes: Axes,
+    rows: Rows,
+    gram: Tensor,
     loss: Callable[[Tensor], Loss],
     c: Tensor,
     k: int,
     *,
     penalise_bias: bool,
-    tol: float = 1e-6,
-    max_iter: int = 500,
+    start: Tensor | None = None,
+    tol: float = 1e-4,
+    max_iter: int = 1_000,
 ) -> Solved:
     """Minimise every problem of a grid on one training set.
 
     Args:
-        axes: The training rows, in principal axes.
+        rows: The training rows, `(n, p)`.
+        gram: [X, 1]'[X, 1], `(p + 1, p + 1)`; it decides the speed, not the answer.
         loss: From the numbers of the problems still running, `(q,)`, to their loss.
         c: C of every problem, `(q,)` float64.
         k: Columns of weights per problem: K for softmax, else 1.
         penalise_bias: Whether the bias counts in the penalty.
-        tol: Stop when the estimated relative error of the objective is at most this.
+        start: Weights to start from, `(p + 1, q, k)`; zeros by default.
+        tol: Stop when the relative error of the objective is at most this.
         max_iter: Stop in any case; `gap` then says how far it came.
     """
-    n, r = axes.train.shape
-    x = torch.cat([axes.train, axes.train.new_ones(n, 1)], 1)  # (n, r + 1)
-    penalty = x.new_ones(r + 1, 1, 1)
+    device, total = rows.device, len(c)
+    penalty = torch.ones(rows.p + 1, 1, 1, device=device)
     penalty[-1] = float(penalise_bias)
-    squares = torch.cat([axes.squares, axes.squares.new_tensor([float(n)])])
-    problems = torch.arange(len(c))
-    out = torch.zeros(r + 1, len(c), k, dtype=torch.float64)
-    objective = torch.zeros(len(c), dtype=torch.float64)
-    gap = torch.full((len(c),), torch.inf, dtype=torch.float64)
+    problems = torch.arange(total, device=device)
+    out = torch.zeros(rows.p + 1, total, k, dtype=torch.float64, device=device)
+    objective = torch.zeros(total, dtype=torch.float64, device=device)
+    gap = torch.full((total,), torch.inf, dtype=torch.float64, device=device)
 
+    c = c.to(device)
     now = loss(problems)
-    scale = c[:, None].to(torch.float32)  # (q, 1)
-    first = 1 / (c[None] * now.curvature * squares[:, None] + penalty[:, :, 0].double())
-    inverse = first.to(torch.float32)[:, :, None]  # (r + 1, q, 1)
-    w = x.new_zeros(r + 1, len(c), k)
-    m = x.new_zeros(n, len(c), k)
-    f = c * now.value(m)
-    g = _times(x.T, scale * now.slope(m)) + penalty * w
+    inverse = _Inverse(gram, c * now.curvature, penalty)
+    w = out.to(torch.float32) if start is None else start.to(device, torch.float32)
+    m = _times(rows, w)
+    f, g = _objective(rows, now, c, penalty, m, w)
     history: list[tuple[Tensor, Tensor, Tensor]] = []  # s, y, 1 / s'y
-    calm = torch.zeros(len(c), dtype=torch.int64)
+    calm = torch.zeros(total, dtype=torch.int64, device=device)
     iterations = 0
-    while len(problems):
-        d = -_apply_inverse(g, history, inverse)
+    while True:
+        d = -_apply_inverse(g, history, inverse, problems)
         slope = _dot(g, d)  # (q,), negative
         error = -slope / 2 / f.abs().clamp_min(1e-300)
-        single = x.dtype == torch.float32
-        calm = torch.where(error <= (tol if single else tol / 100), calm + 1, 0)
-        rough = f < _ROUGH * c * n if single else torch.zeros_like(slope, dtype=torch.bool)
+        single = rows.dtype == torch.float32
+        calm = torch.where(error <= tol / _CAUTION / (1 if single else 100), calm + 1, 0)
+        rough = f < _ROUGH * c * rows.n if single else torch.zeros_like(slope, dtype=torch.bool)
         finished = ((calm >= 2) | (slope >= 0)) & ~rough | (iterations >= max_iter)
         if single and not finished.all():
-            near = (error <= 10 * tol) | (slope >= 0)
+            near = (error <= tol / 5) | (slope >= 0)
             if bool((finished | (rough & near)).all()) or iterations >= _SINGLE_STEPS:
-                x, penalty, scale, inverse, w, d = (
-                    a.double() for a in (x, penalty, scale, inverse, w, d)
-                )
+                rows, penalty, w = rows.double(), penalty.double(), w.double()
                 history = [(s.double(), y.double(), rho) for s, y, rho in history]
-                m = _times(x, w)
-                f = c * now.value(m) + _dot(penalty * w, w) / 2
-                g = _times(x.T, scale * now.slope(m)) + penalty * w
+                m = _times(rows, w)
+                f, g = _objective(rows, now, c, penalty, m, w)
                 continue
         # Taking problems out copies everything, so it waits until a quarter are done.
         if finished.all() or int(finished.sum()) * 4 >= len(problems):
@@ -180,21 +201,15 @@ def solve(
             out[:, done] = w[:, finished].to(out.dtype)
             objective[done], gap[done] = f[finished], error[finished]
             left = ~finished
-            problems, calm, f, slope = problems[left], calm[left], f[left], slope[left]
+            problems, calm, f, slope, c = (a[left] for a in (problems, calm, f, slope, c))
             if not len(problems):
                 break
-            scale, c, now = scale[left], c[left], loss(problems)
+            now = loss(problems)
             w, m, g, d = w[:, left], m[:, left], g[:, left], d[:, left]
-            inverse = inverse[:, left]
             history = [(s[:, left], y[:, left], rho[left]) for s, y, rho in history]
-        change = _times(x, d)  # (n, q, k)
-        step = _line_search(now, c, m, change, w, d, penalty, slope)
-        m = m + _wide(step, m) * change
-        moved = _wide(step, d) * d
-        w = w + moved
-        f = c * now.value(m) + _dot(penalty * w, w) / 2
-        before, g = g, _times(x.T, scale * now.slope(m)) + penalty * w
-        y = g - before
+        w, m, f, residual, step = _line_search(now, c, m, _times(rows, d), w, d, penalty, slope)
+        before, g = g, _gradient(rows, c, penalty, residual, w)
+        moved, y = _wide(step, d) * d, g - before
         sy = _dot(moved, y)
         rho = torch.where(sy > 0, 1 / sy.clamp_min(1e-300), 0)
         history = [*history[-_MEMORY + 1 :], (moved, y, rho)]
@@ -202,23 +217,54 @@ def solve(
     return Solved(out, objective, gap, iterations)
 
 
+class _Inverse:
+    """Inverses of c X'X + D for many c: one Cholesky factor for all within a decade."""
+
+    def __init__(self, gram: Tensor, c: Tensor, penalty: Tensor) -> None:
+        self.group = torch.zeros(len(c), dtype=torch.int64, device=c.device)
+        self.factors: list[Tensor] = []
+        left = torch.ones_like(c, dtype=torch.bool)
+        while left.any():
+            low = c[left].min()
+            here = left & (c <= low * 10.01)
+            middle = float((c[here].log().mean()).exp())
+            matrix = middle * gram
+            ridge = penalty.reshape(-1) + 1e-6 * matrix.diagonal().max()
+            matrix.diagonal().add_(ridge)
+            self.group[here] = len(self.factors)
+            self.factors.append(torch.linalg.cholesky(matrix))
+            left &= ~here
+
+    def __call__(self, v: Tensor, problems: Tensor) -> Tensor:
+        """The inverse times `v`, `(p + 1, q, k)`, of these problems."""
+        out = torch.empty_like(v)
+        group = self.group[problems]
+        for number, factor in enumerate(self.factors):
+            here = group == number
+            if here.any():
+                some = v[:, here].to(factor.dtype)
+                flat = torch.cholesky_solve(some.reshape(len(v), -1), factor)
+                out[:, here] = flat.reshape(some.shape).to(v.dtype)
+        return out
+
+
 def _apply_inverse(
-    g: Tensor, history: list[tuple[Tensor, Tensor, Tensor]], inverse: Tensor
+    g: Tensor, history: list[tuple[Tensor, Tensor, Tensor]], inverse: _Inverse, problems: Tensor
 ) -> Tensor:
-    """The two-loop recursion: the inverse Hessian times `g`, `(r + 1, q, k)`."""
+    """The two-loop recursion: the inverse Hessian times `g`, `(p + 1, q, k)`."""
     v = g
     alphas = []
     for s, y, rho in reversed(history):
         alpha = rho * _dot(s, v)
         v = v - _wide(alpha, v) * y
         alphas.append(alpha)
-    if history:
-        s, y, rho = history[-1]
-        sy = torch.where(rho > 0, 1 / rho.clamp_min(1e-300), 1.0)
-        yhy = _dot(y, inverse * y)
-        v = inverse * v * _wide(torch.where(rho > 0, sy / yhy.clamp_min(1e-300), 1.0), v)
+    if history:  # scaled to the curvature of the last step
+        _, y, rho = history[-1]
+        v, hy = inverse(torch.cat([v, y], 2), problems).chunk(2, 2)
+        curved = torch.where(rho > 0, 1 / (rho * _dot(y, hy)).clamp_min(1e-300), 1.0)
+        v = _wide(curved, v) * v
     else:
-        v = inverse * v
+        v = inverse(v, problems)
     for (s, y, rho), alpha in zip(history, reversed(alphas), strict=True):
         v = v + _wide(alpha - rho * _dot(y, v), v) * s
     return v
@@ -233,31 +279,50 @@ def _line_search(
     d: Tensor,
     penalty: Tensor,
     slope: Tensor,
-) -> Tensor:
-    """The step `(q,)` at which the slope has fallen to a tenth, by safeguarded Newton from 1."""
-    wd, dd = _dot(penalty * w, d), _dot(penalty * d, d)
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The first step at which the slope has fallen to a half, by safeguarded Newton from 1.
+
+    Returns:
+        Weights, margins, objective `(q,)`, slope of the loss by the margins, and the step `(q,)`.
+    """
+    wd, dd, ww = _dot(penalty * w, d), _dot(penalty * d, d), _dot(penalty * w, w)
     step = torch.ones_like(slope)
     low, high = torch.zeros_like(step), torch.full_like(step, torch.inf)
     for _ in range(_LINE_STEPS):
         at = m + _wide(step, m) * change
-        down, bend = loss.along(at, change)
-        first = c * down + wd + step * dd
-        good = first.abs() <= 0.1 * slope.abs()
+        value, residual = loss.value(at)
+        first = c * _dot(residual, change) + wd + step * dd
+        good = first.abs() <= 0.5 * slope.abs()
         if bool(good.all()):
             break
+        newton = step - first / (c * loss.bend(residual, change) + dd).clamp_min(1e-300)
         low = torch.where(first < 0, step, low)
         high = torch.where(first > 0, step, high)
-        second = c * bend + dd
-        newton = step - first / second.clamp_min(1e-300)
-        middle = torch.where(high.isinf(), 4 * step, (low + high) / 2)
         inside = (newton > low) & (newton < high) & (newton < 10 * step)
+        middle = torch.where(high.isinf(), 4 * step, (low + high) / 2)
         step = torch.where(good, step, torch.where(inside, newton, middle))
-    return step
+    f = c * value + ww / 2 + step * wd + step * step * dd / 2
+    return w + _wide(step, d) * d, at, f, residual, step
 
 
-def _times(a: Tensor, b: Tensor) -> Tensor:
-    """A `(p, q)` times B `(q, problems, k)`, as one product."""
-    return (a @ b.reshape(b.shape[0], -1)).reshape(a.shape[0], *b.shape[1:])
+def _objective(
+    rows: Rows, loss: Loss, c: Tensor, penalty: Tensor, m: Tensor, w: Tensor
+) -> tuple[Tensor, Tensor]:
+    value, residual = loss.value(m)
+    return c * value + _dot(penalty * w, w) / 2, _gradient(rows, c, penalty, residual, w)
+
+
+def _gradient(rows: Rows, c: Tensor, penalty: Tensor, residual: Tensor, w: Tensor) -> Tensor:
+    n, q, k = residual.shape
+    r = _wide(c, residual) * residual
+    product = rows.back(r.reshape(n, -1)).reshape(-1, q, k)
+    bias = r.sum(0, keepdim=True, dtype=torch.float64).to(r.dtype)
+    return torch.cat([product, bias]) + penalty * w
+
+
+def _times(rows: Rows, w: Tensor) -> Tensor:
+    """Margins `(n, q, k)` of weights `(p + 1, q, k)`."""
+    return rows.times(w[:-1].reshape(rows.p, -1)).reshape(rows.n, *w.shape[1:]) + w[-1]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -266,9 +331,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _sum(a: Tensor) -> Tensor:
-    """Sum over all axes but the problems', in float64: `(rows, q)` or `(rows, q, k)` to `(q,)`."""
-    total = a.sum(0, dtype=torch.float64)
-    return total.sum(1) if total.ndim > 1 else total
+    """Sum over all axes but the problems', in float64: `(rows, q, k)` to `(q,)`."""
+    return a.sum(0, dtype=torch.float64).sum(1)
 
 
 def _wide(a: Tensor, like: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from probe.axes import principal_axes
+from probe.axes import row_space
 
 SHAPES = {
     "tall": (200, 30),
@@ -24,24 +24,26 @@ def rows(n: int, dim: int, rank: int | None = None, seed: int = 0) -> Tensor:
     return torch.from_numpy(low.astype(np.float32))
 
 
-def check(train: Tensor, other: Tensor, tolerance: float = 2e-5) -> None:
-    """Inner products are kept and the Gram matrix of the training rows is diagonal."""
-    axes = principal_axes(train, other)
+def coordinates(train: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     x, o = train.double(), other.double()
-    z, p = axes.train.double(), axes.other.double()
+    return row_space(x @ x.T, o @ x.T)
+
+
+def check(train: Tensor, other: Tensor, tolerance: float = 2e-5) -> None:
+    """Inner products with the training rows are kept, in no more coordinates than rows."""
+    made = coordinates(train, other)
+    x, o = train.double(), other.double()
+    z, p = (one.double() for one in made)
     size = float(x.square().sum(1).max())
     torch.testing.assert_close(z @ z.T, x @ x.T, rtol=0, atol=tolerance * size)
     reach = float((x.square().sum(1).max() * o.square().sum(1).max()).sqrt())
     torch.testing.assert_close(p @ z.T, o @ x.T, rtol=0, atol=tolerance * reach)
-    most = float(axes.squares.max())
-    torch.testing.assert_close(z.T @ z, torch.diag(axes.squares), rtol=0, atol=tolerance * most)
-    assert axes.train.dtype == axes.other.dtype == torch.float32
-    assert axes.train.shape[1] == axes.other.shape[1] == len(axes.squares) <= min(train.shape)
-    assert bool((axes.squares >= 0).all())
+    assert made[0].dtype == made[1].dtype == torch.float32
+    assert made[0].shape[1] == made[1].shape[1] <= len(train)
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_inner_products_are_kept_and_the_gram_matrix_is_diagonal(name: str) -> None:
+def test_inner_products_are_kept(name: str) -> None:
     n, dim = SHAPES[name]
     check(rows(n, dim), rows(25, dim, seed=1))
 
@@ -50,8 +52,7 @@ def test_inner_products_are_kept_and_the_gram_matrix_is_diagonal(name: str) -> N
 def test_rank_deficient_rows(n: int, dim: int, rank: int) -> None:
     train = rows(n, dim, rank)
     check(train, rows(25, dim, seed=1))
-    values = principal_axes(train, train).squares
-    assert int((values > 1e-5 * values.max()).sum()) == rank
+    assert coordinates(train, train)[0].shape[1] == rank
 
 
 @pytest.mark.parametrize("dim", [30, 700])
@@ -65,19 +66,9 @@ def test_repeated_rows_and_dead_columns(dim: int) -> None:
 
 @pytest.mark.parametrize("dim", [5, 50])
 def test_rows_of_zeros(dim: int) -> None:
-    axes = principal_axes(torch.zeros(10, dim), rows(4, dim))
-    assert float((axes.train @ axes.train.T).abs().max()) == 0
-    assert bool(torch.isfinite(axes.other).all())
-
-
-def test_a_wide_layer_costs_no_more_axes_than_rows() -> None:
-    assert principal_axes(rows(12, 5_000), rows(3, 5_000)).train.shape[1] <= 12
-
-
-def test_many_columns_are_added_up_without_losing_digits() -> None:
-    """Unlike lengths over 40 blocks: a sum in float32 alone would be off by far more."""
-    train = rows(30, 20_000) + 3
-    check(train, rows(10, 20_000, seed=1) + 3, tolerance=1e-6)
+    train, other = coordinates(torch.zeros(10, dim), rows(4, dim))
+    assert train.shape == (10, 0)
+    assert other.shape == (4, 0)
 
 
 @settings(deadline=None, max_examples=40)

@@ -275,7 +275,7 @@ def test_the_same_bits_twice_and_with_shared_training_sets() -> None:
     """Also with what the probes before have left among the shared sets."""
     x, y = blobs(80, 20, 3, 0.5)
     splits = folds_of(80, 4)
-    store: Shared = {}
+    store = Shared()
     for method in METHODS:
         first = cross_validate(x, y, 3, splits, settings(method))
         again = cross_validate(x, y, 3, splits, settings(method), store)
@@ -287,7 +287,7 @@ def test_the_same_bits_twice_and_with_shared_training_sets() -> None:
 def test_shared_training_sets_keep_scalings_and_folds_apart(scale: str) -> None:
     x, y = blobs(120, 10, 3, 0.5)
     x += 3
-    store: Shared = {}
+    store = Shared()
     for folds in (4, 3):
         for method in ("logistic", "svm", "ridge"):
             asked = replace(settings(method), scale=scale)

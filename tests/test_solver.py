@@ -10,10 +10,11 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 import probe.linear
-from probe.axes import principal_axes
+from probe.axes import Held
 from probe.crossval import GRID
 from probe.linear import fit_linear, prepare
 from probe.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
+from probe.source import Prepared
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -61,16 +62,34 @@ def hinge_objective(margins: Floats, weights: Floats, sign: Ints, c: float) -> f
     return float(c * (np.maximum(0, 1 - sign * margins) ** 2).sum() + (weights**2).sum() / 2)
 
 
+def prepare_as_they_are(x: NDArray[np.float32]) -> Prepared:
+    return prepare(torch.from_numpy(x), torch.from_numpy(x), "none", centre=False)
+
+
+def coordinates(one: Prepared) -> Floats:
+    assert isinstance(one.train, Held)
+    return one.train.x.double().numpy()
+
+
 def solve_logistic(x: NDArray[np.float32], y: Ints, cs: list[float], **options: Any) -> Solved:
-    axes = principal_axes(torch.from_numpy(x), torch.from_numpy(x))
+    one = prepare_as_they_are(x)
     c, classes = torch.tensor(cs, dtype=torch.float64), int(y.max()) + 1
     if classes == 2:
         signs = torch.from_numpy(2 * y - 1).float()
-        return solve(axes, lambda _: logistic_loss(signs), c, 1, penalise_bias=False, **options)
+        return solve(
+            one.train,
+            one.gram,
+            lambda _: logistic_loss(signs),
+            c,
+            1,
+            penalise_bias=False,
+            **options,
+        )
     labels = torch.from_numpy(y)
     return solve(
-        axes, lambda _: softmax_loss(labels, classes), c, classes, penalise_bias=False, **options
-    )
+        one.train, one.gram, lambda _: softmax_loss(labels, classes), c, classes,
+        penalise_bias=False, **options,
+    )  # fmt: skip
 
 
 def scores(
@@ -96,7 +115,7 @@ def test_logistic_comes_as_low_as_scikit_learn_at_every_c(shape: str, classes: i
     x, y = problem(n, dim, classes, apart)
     cs = grid_of(x)
     made = solve_logistic(x, y, cs)
-    z = principal_axes(torch.from_numpy(x), torch.from_numpy(x)).train.double().numpy()
+    z = coordinates(prepare_as_they_are(x))
     exact = x.astype(np.float64)
     for i, c in enumerate(cs):
         w = made.weights[:, i].double().numpy()
@@ -116,16 +135,17 @@ def test_svm_comes_as_low_as_scikit_learn_at_every_c(shape: str, classes: int) -
     n, dim, apart = SHAPES[shape]
     x, y = problem(n, dim, classes, apart)
     cs = grid_of(x)
-    axes = principal_axes(torch.from_numpy(x), torch.from_numpy(x))
+    one = prepare_as_they_are(x)
     signs = 2 * np.eye(classes, dtype=np.int64)[y] - 1
     made = solve(
-        axes,
+        one.train,
+        one.gram,
         lambda q: squared_hinge_loss(torch.from_numpy(signs).float()[:, q % classes]),
         torch.tensor(cs, dtype=torch.float64).repeat_interleave(classes),
         1,
         penalise_bias=True,
     )
-    z = np.c_[axes.train.double().numpy(), np.ones(n)]
+    z = np.c_[coordinates(one), np.ones(n)]
     exact = np.c_[x.astype(np.float64), np.ones(n)]
     for i, c in enumerate(cs):
         model = LinearSVC(C=c, dual=False, tol=1e-8, max_iter=10_000).fit(exact[:, :-1], y)
@@ -308,8 +328,7 @@ def test_what_did_not_converge_is_marked(
 def test_weights_have_a_row_per_axis_and_one_for_the_bias() -> None:
     x, y = problem(60, 150, 3)
     made = solve_logistic(x, y, grid_of(x))
-    axes = principal_axes(torch.from_numpy(x), torch.from_numpy(x))
-    assert made.weights.shape == (axes.train.shape[1] + 1, len(GRID), 3)
+    assert made.weights.shape == (prepare_as_they_are(x).train.p + 1, len(GRID), 3)
     assert bool(torch.isfinite(made.weights).all())
     assert isinstance(made.objective, Tensor)
     assert made.objective.dtype == torch.float64

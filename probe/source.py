@@ -1,0 +1,206 @@
+"""A layer's features, in memory or in its feature file, and the training sets made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from probe.axes import Held, Streamed, row_space
+from probe.moments import Moments, Scaling, gram, moments, pooled, scaling
+from probe.solver import Rows
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+_ROWS_BYTES = 64 << 20
+"""Of a block of rows."""
+_COLUMNS = 4096
+"""Of a block of columns in memory."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One training set and the rows to score, scaled; probes and tasks can share it."""
+
+    train: Rows
+    other: Rows
+    gram: Tensor
+    """[X, 1]'[X, 1] of the training rows, `(p + 1, p + 1)` float32."""
+    unit: float
+    """Mean squared length of the scaled training rows."""
+    scaling: Scaling
+
+    def nbytes(self) -> int:
+        """What it holds in memory."""
+        held = [rows.n * rows.p for rows in (self.train, self.other) if isinstance(rows, Held)]
+        return 4 * (sum(held) + self.gram.numel())
+
+
+@dataclass
+class Source:
+    """The features of one layer, `(n, dim)` float32."""
+
+    n: int
+    dim: int
+    rows: Callable[[Ints], Floats]
+    """Some rows."""
+    columns: Callable[[int, int], Floats]
+    """All rows of the columns from one to before another."""
+    held: bool = True
+    """They are in memory."""
+    width: int = _COLUMNS
+    """Columns to look at together."""
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    lengths: Floats | None = None
+    """Of every row, `(n,)`, by which it is to be divided."""
+    memory: int = 2 << 30
+    """Bytes for training sets that are made together."""
+    _known: dict[tuple[int, int, bool], Moments] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, x: Floats, device: torch.device | None = None) -> Source:
+        """Features in memory."""
+        return cls(
+            len(x), x.shape[1], lambda rows: x[rows], lambda start, stop: x[:, start:stop],
+            device=device or torch.device("cpu"),
+        )  # fmt: skip
+
+    def block(self, rows: Ints) -> Tensor:
+        """Some rows, where they are worked on."""
+        x = torch.from_numpy(self.rows(rows)).to(self.device)
+        if self.lengths is not None:
+            x = x / torch.from_numpy(self.lengths[rows, None]).to(self.device)
+        return x
+
+    def blocks(self, rows: Ints) -> Iterator[Tensor]:
+        """The same rows, some at a time."""
+        some = max(1, _ROWS_BYTES // (4 * self.dim))
+        for start in range(0, len(rows), some):
+            yield self.block(rows[start : start + some])
+
+    def unit_rows(self, rows: Ints) -> Source:
+        """The same with each of `rows` divided by its length; the others are not looked at."""
+        lengths = np.ones(self.n, dtype=np.float32)
+        some = max(1, _ROWS_BYTES // (4 * self.dim))
+        for start in range(0, len(rows), some):
+            here = rows[start : start + some]
+            lengths[here] = np.linalg.norm(self.rows(here), axis=1)
+        return Source(
+            self.n, self.dim, self.rows, self.columns, self.held, self.width, self.device,
+            np.maximum(lengths, 1e-12),
+        )  # fmt: skip
+
+    def groups(self, sets: Sequence[tuple[Ints, Ints]]) -> list[list[int]]:
+        """Numbers of the training sets to make in one pass over the features, as memory allows."""
+        groups: list[list[int]] = [[]]
+        size = 0
+        for number, (train, other) in enumerate(sets):
+            # Products of rows in float64 and, while one set is turned, as much again.
+            needs = 16 * len(train) * (len(train) + len(other)) if len(train) <= self.dim else 0
+            if groups[-1] and size + needs > self.memory:
+                groups.append([])
+                size = 0
+            groups[-1].append(number)
+            size += needs
+        return groups
+
+    def moments(self, part: Ints, parts: Sequence[int], products: bool) -> Moments:
+        """Those of the union of some parts; each part is looked at once."""
+        same = hash(part.tobytes())
+        for one in parts:
+            if (same, one, products) not in self._known:
+                total: Moments | None = None
+                for block in self.blocks(np.flatnonzero(part == one)):
+                    found = moments(block, products)
+                    total = found if total is None else pooled([total, found])
+                assert total is not None
+                self._known[same, one, products] = total
+        return pooled([self._known[same, one, products] for one in parts])
+
+
+def prepare(train: Tensor, other: Tensor, scale: str, centre: bool) -> Prepared:
+    """Scale training rows `(n, dim)` and other rows `(m, dim)`, float32.
+
+    A probe whose bias is not penalised may `centre` them too: the bias makes up for the mean.
+    """
+    x = torch.cat([train, other]).numpy()
+    n = len(train)
+    rows = np.arange(len(x))
+    source = Source.of(x)
+    if scale == "l2":
+        source = source.unit_rows(rows)
+    part = (rows >= n).astype(np.int64)
+    ((_, made),) = prepared(source, part, [(rows[:n], rows[n:])], scale, centre)
+    return made
+
+
+def prepared(
+    source: Source, part: Ints, sets: Sequence[tuple[Ints, Ints]], scale: str, centre: bool
+) -> Iterator[tuple[int, Prepared]]:
+    """Every training set of `sets` (its rows, the rows to score), scaled by its own rows alone.
+
+    With more rows than features it stays in the features, else it goes over to the row space.
+
+    Args:
+        source: Features; for the scale `l2` those with rows of length one.
+        part: The part of every row, `(n,)`; a training set is a union of whole parts.
+        sets: Row numbers.
+        scale: `standard`, `l2` or `none`.
+        centre: Subtract the mean of the training rows in any case.
+
+    Yields:
+        The number of a set, and the set.
+    """
+    wide = []
+    for number, (train, other) in enumerate(sets):
+        parts = np.unique(part[train]).tolist()
+        tall = len(train) > source.dim
+        found = source.moments(part, parts, tall)
+        scales = scaling(found, scale, centre)
+        if tall:
+            z, other_z = _rows(source, train, scales), _rows(source, other, scales)
+            yield number, Prepared(z, other_z, gram(found, scales), scales.unit, scales)
+        else:
+            wide.append((number, train, other, scales))
+    if not wide:
+        return
+    products = [_products(source, train, other) for _, train, other, _ in wide]
+    for start in range(0, source.dim, source.width):
+        stop = min(start + source.width, source.dim)
+        columns = torch.from_numpy(source.columns(start, stop)).to(source.device)
+        if source.lengths is not None:
+            columns = columns / torch.from_numpy(source.lengths[:, None]).to(source.device)
+        for (_, train, other, scales), (inner, across) in zip(wide, products, strict=True):
+            some = scales.part(start, stop)
+            x = some(columns[torch.from_numpy(train)])
+            inner += x @ x.T
+            across += some(columns[torch.from_numpy(other)]) @ x.T
+    while products:
+        (number, _, _, scales), (inner, across) = wide.pop(0), products.pop(0)
+        x, y = row_space(inner, across)
+        one = torch.cat([x, x.new_ones(len(x), 1)], 1)
+        yield number, Prepared(Held(x), Held(y), one.T @ one, scales.unit, scales)
+
+
+def _products(source: Source, train: Ints, other: Ints) -> tuple[Tensor, Tensor]:
+    n, m = len(train), len(other)
+    return (
+        torch.zeros(n, n, dtype=torch.float64, device=source.device),
+        torch.zeros(m, n, dtype=torch.float64, device=source.device),
+    )
+
+
+def _rows(source: Source, rows: Ints, scales: Scaling) -> Rows:
+    if source.held:
+        return Held(scales(source.block(rows)))
+    return Streamed(
+        lambda: (scales(block) for block in source.blocks(rows)),
+        len(rows),
+        source.dim,
+        source.device,
+    )
