@@ -177,8 +177,17 @@ def _check_values(card: Card, source: _Source) -> None:
             source.refuse("interpolation", "interpolation is bilinear or bicubic.")
         _check_order(card.input.channel_order, source)
         _check_mean(card.input.mean, source)
-        if len(card.input.std) != 3:
-            source.refuse("std", "std is three numbers, one per channel.")
+        if len(card.input.std) != 3 or min(card.input.std) <= 0:
+            source.refuse("std", "std is three numbers above 0, one per channel.")
+        if card.input.scale <= 0:
+            source.refuse("scale", "scale is a number above 0: what a pixel of 255 becomes.")
+        size, resize = card.input.size, card.input.resize
+        if isinstance(resize, int):
+            resize = (
+                size if resize >= min(size) else (0, 0)
+            )  # the longer side is the image's affair
+        if resize is not None and (resize[0] < size[0] or resize[1] < size[1]):
+            source.refuse("resize", f"resize is smaller than size {list(size)}, the crop.")
     for entry in card.weights:
         _check_conventions(card, entry, source)
         if entry.format is not None and entry.format not in FORMATS:
