@@ -15,7 +15,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cli import backbones, data, demo, doctor, extract, finetune, fit, report, study, weights
+from cli import (
+    backbones,
+    compare,
+    data,
+    demo,
+    doctor,
+    extract,
+    finetune,
+    fit,
+    report,
+    study,
+    weights,
+)
 from features.errors import InputError, Stopped
 
 
@@ -93,6 +105,7 @@ app.command("fit")(fit.fit)
 app.command("finetune")(finetune.finetune)
 app.command("report")(report.report)
 app.command("rank")(report.rank)
+app.command("compare")(compare.compare)
 app.command("status")(study.status)
 app.command("remove")(study.remove)
 app.command("doctor")(doctor.doctor)

@@ -33,6 +33,7 @@ from probe.metrics import kind_of, measure
 from probe.protocol import mark, protocol
 from probe.results import BEST, Row
 from probe.scale import SCALES
+from probe.statistics import detectable
 
 DEFAULT_PROBES = ("logistic", "svm")
 _COMMIT_SECONDS = 20.0
@@ -121,6 +122,8 @@ def fit(
     with locked(opened.folder / ".results.lock", str(opened.folder / "results.csv")):
         run = _Run(opened, scale, None if c is None else tuple(sorted(c)), solver, folds, seed)
         jobs = _jobs(run, chosen_backbones, layers, chosen_tasks, probes)
+        for task in chosen_tasks:
+            announce(_scope(run, task))
         done = Fitted(opened)
         _fit_all(run, jobs, redo, progress, done)
     done.seconds = time.perf_counter() - started
@@ -329,6 +332,17 @@ def _best(
         scores[tested] = stored[key].scores[tested]
     best = [replace(r, layer=BEST, pool="", depth=None, chosen=r.features_key) for r in winners]
     return predictions.Prediction(scores, fold_of, stored[keys[0]].protocol), best
+
+
+def _scope(run: _Run, task: Task) -> str:
+    """What a study of this size can tell, said before anything is fitted."""
+    splits = next(s for (name, _), s in run.splits.items() if name == task.name)
+    subjects = run.study.subjects[splits.part >= 0]
+    return (
+        f"{task.name}: {len(subjects)} images of {len(np.unique(subjects))} subjects; a difference "
+        f"under about {100 * detectable(subjects):.1f} points would be missed more than once in five "
+        "times (of two methods of which one alone is right on a fifth of the images)"
+    )
 
 
 def _notes(job: Job, outcome: Outcome) -> list[str]:

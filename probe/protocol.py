@@ -17,6 +17,18 @@ if TYPE_CHECKING:
 
 _VERSION = 2  # raised when the meaning of a number changes
 
+_WORDS = {
+    "version": "version of the protocol",
+    "metrics": "metrics",
+    "images": "images",
+    "classes": "classes",
+    "ordered": "order of the classes",
+    "labels": "labels",
+    "subjects": "subjects",
+    "folds": "number of folds",
+    "parts": "images of the folds",
+}
+
 
 def protocol(
     study: Study, task: Task, splits: Splits, settings: DataclassInstance, seed: int
@@ -50,6 +62,21 @@ def protocol(
 def mark(said: str) -> str:
     """A protocol's hash, twelve hexadecimal digits: what stands in every row."""
     return _hash(said.encode())[:12]
+
+
+def differences(a: str, b: str) -> list[str]:
+    """What tells two protocols apart, each in a few words; `method` stands for another method.
+
+    Rows of unlike methods can be compared if nothing else differs: their scaling and grids are
+    their own.
+    """
+    one, other = json.loads(a), json.loads(b)
+    said = [words for name, words in _WORDS.items() if one.get(name) != other.get(name)]
+    mine, theirs = one.get("settings", {}), other.get("settings", {})
+    if mine.get("method") != theirs.get("method"):
+        return [*said, "method"]
+    unlike = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
+    return [*said, *(f"{name} ({mine.get(name)} and {theirs.get(name)})" for name in unlike)]
 
 
 def _hash(data: bytes) -> str:

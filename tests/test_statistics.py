@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -6,9 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
-from probe.statistics import Interval, accuracy_interval, band, mean_interval, slope
+from probe.statistics import (
+    Interval,
+    accuracy_interval,
+    band,
+    detectable,
+    mean_interval,
+    sign_flip,
+    slope,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -110,6 +119,56 @@ def test_an_accuracy_lies_in_its_interval_within_0_and_1(
     assert found.value - 1e-12 <= found.high <= 1
     assert found.value == pytest.approx(right.mean())
     assert found.low < found.high
+
+
+def test_the_interval_of_an_accuracy_is_symmetric_in_its_logit() -> None:
+    values, subjects = np.repeat([1.0, 1, 1, 0], 10), np.arange(40)
+    found, plain = accuracy_interval(values, subjects), mean_interval(values, subjects)
+    middle = special.logit(0.75)
+    reach = half_width(plain) / (0.75 * 0.25)
+    assert special.logit(found.low) == pytest.approx(middle - reach)
+    assert special.logit(found.high) == pytest.approx(middle + reach)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_signs_of_few_subjects(seed: int) -> None:
+    """Against every combination, spelled out."""
+    drawn = np.random.default_rng(seed)
+    subjects = np.repeat(np.arange(7) * 3, drawn.integers(1, 5, 7))
+    values = drawn.integers(-1, 2, len(subjects)).astype(float)
+    sums = [values[subjects == one].sum() for one in np.unique(subjects)]
+    flipped = [abs(np.dot(signs, sums)) for signs in product((-1, 1), repeat=7)]
+    wanted = np.mean([one >= abs(sum(sums)) - 1e-9 for one in flipped])
+    assert sign_flip(values, subjects) == pytest.approx(wanted)
+
+
+def test_many_subjects_are_drawn_and_agree_with_the_normal_limit() -> None:
+    drawn = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(200), 3)
+    values = drawn.normal(0.04, 1, 200)[subjects] + drawn.normal(0, 1, 600)
+    sums = np.bincount(subjects, weights=values)
+    limit = 2 * stats.norm.sf(abs(sums.sum()) / np.sqrt((sums**2).sum()))
+    found = sign_flip(values, subjects)
+    assert found == pytest.approx(limit, abs=0.02)
+    assert found == sign_flip(values, subjects)
+    assert sign_flip(values + 9, subjects) == pytest.approx(1e-4)  # none of 9,999 is as far
+    assert sign_flip(np.zeros(600), subjects) == 1
+
+
+def test_what_can_be_detected_is_detected_four_times_in_five() -> None:
+    """100 people of ten images, differences of +-1 on a fifth of the images, alike by 0.1."""
+    drawn = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(100), 10)
+    gap = detectable(subjects)
+    assert gap == pytest.approx(2.825 * np.sqrt(0.2 * 1.9 / 1000), rel=0.01)
+    found = 0
+    for _ in range(300):
+        noise = np.sqrt(0.1) * drawn.normal(size=100)[subjects] + np.sqrt(0.9) * drawn.normal(
+            size=1000
+        )
+        one = mean_interval(gap + np.sqrt(0.2) * noise, subjects)
+        found += one.low > 0
+    assert found / 300 == pytest.approx(0.8, abs=3.5 * 0.4 / np.sqrt(300))
 
 
 def test_an_interval_in_words() -> None:
@@ -299,6 +358,21 @@ def test_a_difference_is_seldom_found_where_there_is_none(
     record_property("rejections", found)
     print(f"\n{sizes.__name__}, accuracy {rate}: {found:.1%} of 10,000 null differences rejected")
     assert 0.04 <= found <= 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [even, drawn_sizes, adience])
+def test_the_paired_test_seldom_rejects_where_there_is_nothing(
+    sizes: Sizes, record_property: Any
+) -> None:
+    rng = np.random.default_rng(0)
+    p = [sign_flip(*two_methods(rng, sizes(rng), 0.8), seed=i) for i in range(2_000)]
+    found = float(np.mean(np.array(p) <= 0.05))
+    record_property("rejections", found)
+    print(
+        f"\n{sizes.__name__}: {found:.1%} of 2,000 null differences rejected by the sign-flip test"
+    )
+    assert 0.035 <= found <= 0.065
 
 
 @pytest.mark.slow

@@ -1,0 +1,33 @@
+"""`probe compare`: two rows of results on the same images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cli import options, show
+
+
+def compare(
+    a: Annotated[str, typer.Argument(metavar="A", help="BACKBONE/LAYER/METHOD.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="Likewise; the layer may be best.")],
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", metavar="NAME", help="Repeatable.", show_default="all"),
+    ] = None,
+    study: options.Study = options.STUDY,
+    json: options.Json = False,
+) -> None:
+    """Compare two results paired on the same images: difference, interval, test.
+
+    Example: probe compare sample-faces/best/logistic control:pixels/best/logistic
+    """
+    from probe.compare import compare as run
+
+    found = run(study, a, b, tasks=task or ())
+    if json:
+        show.put_json(found)
+        return
+    for one in found:
+        typer.echo(str(one))

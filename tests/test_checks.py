@@ -1,0 +1,196 @@
+"""What `probe data check` counts and refuses, and what becomes of leaks that are planted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pictures
+import pytest
+import studies
+from typer.testing import CliRunner, Result
+
+from cli.app import app
+from features.copies import Copies
+from features.errors import InputError
+from features.manifest import Manifest
+from features.study import Study, draft, open_study, save
+from probe.checks import check
+from probe.copies import checked
+from probe.fitting import fit
+from probe.folds import make_splits
+
+
+def faces(folder: Path, n: int = 30, **more: list[str]) -> Path:
+    """A manifest of `n` drawn pictures, `y` by turns; further columns as given."""
+    columns = {"path": [f"{i}.jpg" for i in range(n)], "y": ["ab"[i % 2] for i in range(n)]} | more
+    for i in range(n):
+        pictures.save(pictures.drawn(i, (80, 80)), folder / f"{i}.jpg")
+    lines = [",".join(columns), *(",".join(row) for row in zip(*columns.values(), strict=True))]
+    (folder / "data.csv").write_text("\n".join(lines) + "\n")
+    return folder / "data.csv"
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(app, ["data", "check", *map(str, words)])
+
+
+def told(*words: object) -> dict[str, Any]:
+    return dict(json.loads(run(*words, "--json").stdout))
+
+
+def test_counts_by_hand(tmp_path: Path) -> None:
+    columns = {
+        "path": list("abcdefgh"),
+        "y": ["p", "q", "p", "q", "p", "", "q", "q"],
+        "subject": ["1", "1", "2", "2", "3", "3", "3", "4"],
+        "fold": ["0", "0", "1", "1", "2", "2", "1", "0"],
+        "use": ["1"] * 7 + ["0"],
+    }
+    found = check(draft(tmp_path, Manifest("here", tmp_path, columns)), Copies(((0, 2), (1, 7))))
+    task = found.tasks["y"]
+    assert (task.n, task.classes) == (6, {"p": 3, "q": 3})
+    assert [fold.classes for fold in task.folds] == [
+        {"p": 1, "q": 1}, {"p": 1, "q": 2}, {"p": 1, "q": 0},
+    ]  # fmt: skip
+    assert (found.subjects, found.subjects_across) == (3, ("3",))
+    assert found.copies_across == ((0, 2),)  # row 7 is not in use
+    assert found.conflicts == ()
+    assert "1 subjects are in several folds (first: 3)" in found.refused[0]
+
+
+def test_a_class_in_one_fold_alone_is_named(tmp_path: Path) -> None:
+    columns = {"path": list("abcdef"), "y": list("pqpqrr"), "fold": list("010122")}
+    found = check(draft(tmp_path, Manifest("here", tmp_path, columns)), Copies())
+    assert found.tasks["y"].absent == ((0, "p"), (1, "q"), (2, "r"))
+    assert len(found.refused) == 1
+
+
+def test_a_clean_data_set_begins_no_study(tmp_path: Path) -> None:
+    study = tmp_path / "study"
+    done = run("--data", faces(tmp_path), "--study", study)
+    assert done.exit_code == 0
+    assert not study.exists()
+    found = told("--data", tmp_path / "data.csv", "--study", study)
+    assert found["tasks"]["y"]["n"] == 30
+    assert found["tasks"]["y"]["classes"] == {"a": 15, "b": 15}
+    assert len(found["tasks"]["y"]["folds"]) == 5
+    assert sum(fold["n"] for fold in found["tasks"]["y"]["folds"]) == 30
+    assert found["duplicates"] == {
+        "exact": [], "near": [], "across_folds": [], "too_large": [], "conflicts": []
+    }  # fmt: skip
+    assert found["unreadable"] == {}
+
+
+def leaking(folder: Path) -> Path:
+    """Three folds; 3.jpg copies 0.jpg into another fold, 10.jpg copies 9.jpg under another label."""
+    file = faces(folder, fold=[str(i // 2 % 3) for i in range(30)])
+    (folder / "3.jpg").write_bytes((folder / "0.jpg").read_bytes())
+    pictures.save(pictures.encoded(pictures.drawn(9, (80, 80)), 50), folder / "10.jpg")
+    (folder / "20.jpg").write_text("no image")
+    return file
+
+
+def test_copies_across_given_folds_are_refused_until_dropped(tmp_path: Path) -> None:
+    file, study = leaking(tmp_path), tmp_path / "study"
+    done = run("--data", file, "--study", study, "--sheet", tmp_path / "sheet.png")
+    assert done.exit_code == 3
+    assert "error: " in done.stderr
+    assert "copies in another fold (first: 0.jpg and 3.jpg)" in done.stderr
+    assert (tmp_path / "sheet.png").read_bytes()[:4] == b"\x89PNG"
+    found = told("--data", file, "--study", study)
+    assert sorted(found["duplicates"]["across_folds"]) == [["0.jpg", "3.jpg"], ["9.jpg", "10.jpg"]]
+    (conflict,) = [c for c in found["duplicates"]["conflicts"] if "9.jpg" in c["paths"]]
+    assert conflict == {"task": "y", "paths": ["9.jpg", "10.jpg"], "labels": ["b", "a"]}
+    assert found["unreadable"] == {"20.jpg": "not an image"}
+    grouped = run("--data", file, "--study", study, "--group-duplicates")
+    assert grouped.exit_code == 3
+    assert "comes with folds of its own" in grouped.stderr
+    assert not study.exists()
+    dropped = run("--data", file, "--study", study, "--drop-duplicates")
+    assert dropped.exit_code == 0, dropped.stderr
+    opened = open_study(study)
+    unused = [opened.paths[r] for r in np.flatnonzero(~opened.used)]
+    assert unused == ["0.jpg", "3.jpg", "9.jpg", "10.jpg"]  # labels of both pairs conflict
+    assert len(opened) == 30
+    assert run("--study", study).exit_code == 0
+
+
+def test_the_first_of_agreeing_copies_stays(tmp_path: Path) -> None:
+    file = faces(tmp_path, fold=[str(i // 2 % 3) for i in range(30)])
+    (tmp_path / "4.jpg").write_bytes((tmp_path / "0.jpg").read_bytes())
+    assert run("--data", file, "--study", tmp_path / "study", "--drop-duplicates").exit_code == 0
+    opened = open_study(tmp_path / "study")
+    assert [opened.paths[r] for r in np.flatnonzero(~opened.used)] == ["4.jpg"]
+
+
+def test_copies_are_on_one_side_of_every_split_that_is_made(tmp_path: Path) -> None:
+    file = faces(tmp_path)
+    for i in range(0, 20, 2):
+        pictures.save(pictures.encoded(pictures.drawn(i, (80, 80)), 40), tmp_path / f"{i + 1}.jpg")
+    assert run("--data", file, "--study", tmp_path / "study", "--group-duplicates").exit_code == 0
+    study = open_study(tmp_path / "study")
+    splits = make_splits(study, study.tasks["y"], np.ones(30, dtype=bool), None, 0)
+    for i in range(0, 20, 2):
+        assert splits.part[i] == splits.part[i + 1]
+        assert study.subjects[i] == study.subjects[i + 1]
+
+
+def test_a_picture_that_many_share_is_shown_and_not_acted_on(tmp_path: Path) -> None:
+    file = faces(tmp_path, fold=[str(i // 2 % 3) for i in range(30)])
+    for i in range(11):
+        (tmp_path / f"{i}.jpg").write_bytes((tmp_path / "29.jpg").read_bytes())
+    found = told("--data", file, "--study", tmp_path / "study")
+    assert [len(group) for group in found["duplicates"]["too_large"]] == [12]
+    assert found["refused"] == []
+
+
+def memorising(folder: Path, given: bool) -> Study:
+    """Shuffled labels, every picture twice with one label, and features that tell pictures apart."""
+    rng = np.random.default_rng(0)
+    n = 400
+    y = np.repeat(rng.integers(0, 2, n // 2), 2)
+    columns = {"path": [f"{i}.png" for i in range(n)], "y": [str(v) for v in y]}
+    if given:
+        columns["fold"] = [str(f) for f in rng.integers(0, 5, n)]
+    made = draft(folder, Manifest("here", folder, columns))
+    save(made)
+    x = np.repeat(rng.standard_normal((n // 2, 8)), 2, axis=0) + 1e-3 * rng.standard_normal((n, 8))
+    studies.add(made, "net", {"fc": x.astype(np.float32)})
+    return made
+
+
+def test_one_nearest_neighbour_remembers_nothing_with_leaks_planted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """200 pairs of copies with random labels: left alone they are remembered, grouped it is chance."""
+    from probe import knn
+
+    monkeypatch.setattr(knn, "GRID", (1,))
+    pairs = Copies(tuple((i, i + 1) for i in range(0, 400, 2)))
+    study = memorising(tmp_path / "made", given=False)
+    leaked = fit(study.folder, probes=("knn",)).rows
+    assert np.mean([row.accuracy for row in leaked]) > 0.8
+    save(Study(**{**vars(study), "copies": pairs}))
+    grouped = [r for r in fit(study.folder, probes=("knn",)).rows if r.layer == "fc"]
+    right = sum(row.accuracy * row.n_test for row in grouped)
+    assert abs(right - 200) < 3.5 * np.sqrt(400 / 4 * 2)  # two images of a pair fall together
+    own = memorising(tmp_path / "given", given=True)
+    save(Study(**{**vars(own), "copies": pairs}))
+    with pytest.raises(InputError, match=r"copies in another fold .*--drop-duplicates"):
+        fit(own.folder, probes=("knn",))
+
+
+def test_before_the_first_fit_copies_are_looked_for_once(tmp_path: Path) -> None:
+    file = faces(tmp_path)
+    (tmp_path / "7.jpg").write_bytes((tmp_path / "5.jpg").read_bytes())
+    assert run("--data", file, "--study", tmp_path / "study", "--group-duplicates").exit_code == 0
+    study = tmp_path / "study"
+    (study / "copies.json").unlink()
+    said: list[str] = []
+    assert checked(open_study(study), said.append).copies == Copies(((5, 7),))
+    assert said == ["looking for copies among 30 images, once"]
+    assert checked(open_study(study), said.append).copies == Copies(((5, 7),))
+    assert len(said) == 1

@@ -1,0 +1,92 @@
+"""Paired comparisons: against the numbers of predictions.h5, and refusals of what is not comparable."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import studies
+from typer.testing import CliRunner
+
+from cli.app import app
+from features.errors import InputError
+from features.study import Study
+from probe import predictions
+from probe.compare import compare
+from probe.fitting import fit
+from probe.protocol import differences
+from probe.statistics import mean_interval, sign_flip
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    y = np.arange(120) % 2
+    made = studies.begin(tmp_path / "study", {"label": y}, subject=np.arange(120) // 4)
+    studies.add(made, "good", {"fc": studies.signal(y, 4, 1.5)})
+    studies.add(made, "a/b", {"fc": studies.signal(y, 4, 0.2, 1)})
+    fit(made.folder, probes=("ridge", "knn"))
+    return made
+
+
+def test_a_comparison_is_of_the_stored_scores(study: Study) -> None:
+    (found,) = compare(study.folder, "good/fc/ridge", "a/b/best/knn")
+    file, y = study.folder / "predictions.h5", study.labels("label")
+    keys = [("label", "good", "fc", "ridge"), ("label", "a/b", "best", "knn")]
+    a, b = ((predictions.read(file, key).scores.argmax(1) == y).astype(float) for key in keys)
+    assert found.accuracy_a.value == pytest.approx(a.mean())
+    assert found.accuracy_b.value == pytest.approx(b.mean())
+    again = mean_interval(a - b, study.subjects)
+    assert (found.difference.low, found.difference.high) == (again.low, again.high)
+    assert found.p == sign_flip(a - b, study.subjects)
+    assert (found.only_a, found.only_b) == (
+        ((a == 1) & (b == 0)).sum(),
+        ((a == 0) & (b == 1)).sum(),
+    )
+    assert (found.images, found.subjects) == (120, 30)
+    assert "good/fc/ridge is ahead" in str(found)
+    assert f"{100 * again.value:+.1f} points" in str(found)
+    (back,) = compare(study.folder, "a/b/best/knn", "good/fc/ridge")
+    assert "good/fc/ridge is ahead" in str(back)
+    assert back.difference.value == -found.difference.value
+
+
+def test_a_result_against_itself_is_within_noise(study: Study) -> None:
+    (found,) = compare(study.folder, "good/fc/knn", "good/fc/knn")
+    assert (found.difference.value, found.p, found.only_a) == (0, 1, 0)
+    assert "within noise" in str(found)
+
+
+def test_unlike_protocols_are_refused_and_said(study: Study) -> None:
+    fit(study.folder, probes=("ridge",), backbones=("good",), scale="l2")
+    with pytest.raises(InputError, match=r"differ in scale \(l2 and standard\)"):
+        compare(study.folder, "good/fc/ridge", "a/b/fc/ridge")
+    fit(study.folder, probes=("ridge",), backbones=("good",), folds=3)
+    with pytest.raises(InputError, match="differ in number of folds, images of the folds"):
+        compare(study.folder, "good/fc/ridge", "a/b/fc/knn")
+
+
+def test_no_such_result(study: Study, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"good/fx/ridge: no such result .* mean good/fc/ridge"):
+        compare(study.folder, "good/fx/ridge", "a/b/fc/knn")
+    empty = studies.begin(tmp_path / "empty", {"label": np.arange(9) % 2})
+    with pytest.raises(InputError, match="nothing is fitted yet"):
+        compare(empty.folder, "a/b/c", "a/b/c")
+
+
+def test_protocols_that_are_the_same_do_not_differ() -> None:
+    one = json.dumps({"folds": 5, "settings": {"method": "svm", "scale": "l2"}})
+    other = json.dumps({"folds": 5, "settings": {"method": "knn", "scale": "none"}})
+    assert differences(one, one) == []
+    assert differences(one, other) == ["method"]
+
+
+def test_the_command(study: Study) -> None:
+    words = ["compare", "good/fc/ridge", "a/b/fc/ridge", "--study", str(study.folder)]
+    said = CliRunner().invoke(app, words)
+    assert said.exit_code == 0
+    assert said.stdout.startswith("label: good/fc/ridge ")
+    (found,) = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert found["difference"]["value"] > 0
+    assert CliRunner().invoke(app, [*words[:2], "x", *words[3:]]).exit_code == 3
