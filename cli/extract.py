@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,16 +51,37 @@ def extract(
     dtype: Annotated[
         str, typer.Option(metavar="TYPE", help="Storage: float32 or float16.")
     ] = "float32",
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images per forward pass.")] = 32,
+    precision: Annotated[
+        str, typer.Option(metavar="TYPE", help="Computing: float32, bf16; on a GPU tf32, fp16 too.")
+    ] = "float32",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Images per forward pass.", show_default="the network's fastest"
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Threads that decode.", show_default="one per core"),
+        typer.Option(
+            metavar="N", help="Processes that share the work.", show_default="one per GPU, or one"
+        ),
     ] = None,
     limit: Annotated[
         int | None,
         typer.Option(metavar="N", help="Only so many rows, spread over folds and classes."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image.")] = False,
+    compress: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILTER",
+            help="gzip, lzf or none, when a file is finished.",
+            show_default="none",
+        ),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Append the rows that the data gained since.")
+    ] = False,
     device: options.Device = "auto",
     source: Annotated[
         list[str] | None,
@@ -79,7 +101,7 @@ def extract(
     Example: probe extract --backbone vggface --layer fc6 --weights random
     """
     from features.errors import InputError
-    from features.extract import extract as run
+    from features.extract import extract_together
     from features.sources import check_source, extract_source
 
     data = options.data_with(data, faces, labels)
@@ -98,48 +120,55 @@ def extract(
         )
     for sample, folder in samples.items():
         check_source(sample, Path(folder))
-    results = []
-    for name in backbone:
-        with show.Progress(f"extracting {name}", "images") as progress:
-            result = run(
+    with show.Progress(f"extracting {', '.join(backbone)}", "images") as shown:
+
+        def progress(done: int, total: int, busiest: str) -> None:
+            shown(done, total, f"({busiest} is busiest)" if busiest else "")
+
+        results = extract_together(
+            study,
+            {name: given.get(name) for name in backbone},
+            data=data,
+            layers=layer,
+            pool=pool,
+            dtype=dtype,
+            precision=precision,
+            batch_size=batch_size,
+            workers=workers,
+            limit=limit,
+            strict=strict,
+            compress=compress,
+            update=update,
+            device=device,
+            seed=seed,
+            announce=show.say,
+            said=_plan,
+            progress=progress,
+        )
+    for result in list(results):
+        _summary(result)
+    for (name, result), (sample, folder) in product(
+        list(zip(backbone, results, strict=True)), samples.items()
+    ):
+        with show.Progress(f"extracting {name} of {sample}", "images") as shown:
+            made = extract_source(
                 study,
+                sample,
+                Path(folder),
                 name,
-                data=data,
-                layers=layer,
+                result,
                 weights=given.get(name),
-                pool=pool,
                 dtype=dtype,
+                precision=precision,
                 batch_size=batch_size,
                 workers=workers,
-                limit=limit,
-                strict=strict,
                 device=device,
                 seed=seed,
                 announce=show.say,
-                said=_plan,
                 progress=progress,
             )
-        _summary(result)
-        results.append(result)
-        for sample, folder in samples.items():
-            with show.Progress(f"extracting {name} of {sample}", "images") as progress:
-                made = extract_source(
-                    study,
-                    sample,
-                    Path(folder),
-                    name,
-                    result,
-                    weights=given.get(name),
-                    dtype=dtype,
-                    batch_size=batch_size,
-                    workers=workers,
-                    device=device,
-                    seed=seed,
-                    announce=show.say,
-                    progress=progress,
-                )
-            _summary(made)
-            results.append(made)
+        _summary(made)
+        results.append(made)
     if json:
         show.put_json(results)
 
@@ -200,9 +229,11 @@ def _summary(result: Extraction) -> None:
                 show.say(f"{what}: {len(files) - _LISTED} more; `probe status` lists them")
                 break
             show.say(f"{what}: {path}: {reason}")
-    speed = f" at {result.computed / result.seconds:.0f} images/s" if result.computed else ""
+    rate = result.computed / max(result.seconds, 1e-9)
+    speed = f" at {rate:.{0 if rate >= 10 else 1}f} images/s" if result.computed else ""
+    slowest = f" ({result.bottleneck} was busiest)" if result.bottleneck else ""
     pending = f", {result.pending} rows pending" if result.pending else ""
     show.say(
-        f"{result.backbone}: {result.computed} images in {show.clock(result.seconds)}{speed}, "
+        f"{result.backbone}: {result.computed} images in {show.clock(result.seconds)}{speed}{slowest}, "
         f"{len(result.layers)} arrays, {len(result.unreadable)} unreadable{pending}"
     )

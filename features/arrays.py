@@ -15,10 +15,11 @@ import numpy.typing as npt
 from features.arrayfile import read_arrays, strings
 from features.card import nearest
 from features.errors import InputError
-from features.featurefile import FeatureFile, Writer, create, merge
+from features.featurefile import FeatureFile
 from features.files import locked
 from features.manifest import Manifest
 from features.study import Study, draft, open_study, save
+from features.writer import Writer, create, finish
 
 
 def import_features(
@@ -93,10 +94,7 @@ def import_features(
         create(partial, n, rows, [about], "float32", _attributes(opened, file, name, domain))
         with Writer(partial) as writer:
             writer.write(rows, {layer: features})
-        if path.is_file():
-            merge(partial, path)
-        else:
-            partial.rename(path)
+        finish(partial, path)
     return opened
 
 

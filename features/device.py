@@ -1,10 +1,16 @@
-"""Where the network runs."""
+"""Where the network runs, and how its memory is kept."""
 
+import ctypes
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from features.errors import InputError
+
+PRECISIONS = ("float32", "tf32", "bf16", "fp16")
 
 
 def resolve(device: str) -> torch.device:
@@ -27,6 +33,90 @@ def resolve(device: str) -> torch.device:
     return torch.device(device)
 
 
+def several(device: str) -> list[torch.device]:
+    """The devices called `cuda:I,J,...`, or the one that `resolve` finds.
+
+    Raises:
+        InputError: One of them is not here, or is named twice.
+    """
+    first, *others = device.split(",")
+    kind = first.partition(":")[0]
+    found = [resolve(first), *(resolve(f"{kind}:{index}") for index in others)]
+    if len(set(found)) < len(found):
+        raise InputError(f"--device {device}: names a device twice; name each once.")
+    return found
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Refuse what the device does not compute in.
+
+    Raises:
+        InputError: There is no such precision, or not on this device.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(
+            f"--precision {precision}: not a precision; use float32, tf32, bf16 or fp16."
+        )
+    if device.type == "cpu" and precision in ("tf32", "fp16"):
+        raise InputError(
+            f"--precision {precision}: needs a GPU; on a processor use float32 or bf16."
+        )
+
+
+@contextmanager
+def precise(device: torch.device, precision: str) -> Iterator[None]:
+    """Let a GPU compute float32 as float32, or as TensorFloat-32 where that was asked for."""
+    if device.type != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
 def cores() -> int:
     """The processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# glibc's mallopt: names and defaults.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -3, -4, -8
+_LARGEST_BLOCK = 32 << 20
+
+
+@contextmanager
+def reusing_memory(largest: int) -> Iterator[None]:
+    """Keep freed memory for the next batch instead of giving it back to the system.
+
+    A forward pass allots and frees the same large maps again and again, and by default glibc returns
+    each to the system, which then clears every page anew. Measured on two cores, images a second and
+    core with this: VGG-16 3.7 against 3.2, MobileFaceNet 163 against 139, SqueezeNet 110 against 109.
+
+    Args:
+        largest: Bytes of the largest map of a batch.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):
+        yield
+        return
+    libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    if largest <= _LARGEST_BLOCK:
+        libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK)
+    else:  # larger blocks fit only into the arena that grows without bound
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_ARENA_MAX, 1)
+    try:
+        yield
+    finally:
+        libc.mallopt(_TRIM_THRESHOLD, 128 << 10)
+        libc.mallopt(_MMAP_THRESHOLD, 128 << 10)
+        libc.mallopt(_MMAP_MAX, 1 << 16)
+        libc.mallopt(_ARENA_MAX, 0)
+        libc.malloc_trim(0)

@@ -10,23 +10,24 @@ Format `probe-features`, version 1. Row i is row i of the study's images.csv thr
   in the file is. Rows that are not done hold no features (NaN or zeros).
 - `/checksums/KEY` MUST be `(n,)` uint32: zlib's CRC-32 of the row's bytes in `/layers/KEY`.
 - `/aim` MAY be `(n,)` uint8: the rows that the last run set out to compute.
+- `/seal` MAY be `(32,)` uint8: SHA-256 of everything in a finished file but the features
+  themselves, as `seal` below computes it. It covers the checksums, so a change anywhere shows.
 - `/reasons` MAY be `(n,)` fixed-length bytes: why a row is unreadable, in UTF-8.
 - Root attributes MUST be `format`, `version`, `backbone`, `domain`, `images` (SHA-256 of the
   paths of images.csv, NUL between them), `contract` (SHA-256 of what decides the numbers), `card`,
   `weights` and `made_with` (JSON) and `preprocessing` (words). Others MAY follow.
 
-A file in the making is `NAME.h5.partial` and becomes `NAME.h5` in one step. All space is allotted
-at creation, so that writing a batch touches no HDF5 structure: rows, then a flush, then their
-status, then a flush. A process killed at any moment loses at most the batches under way.
+A file in the making is `NAME.h5.partial` and becomes `NAME.h5` in one step; features/writer.py makes
+both. Data sets MAY be chunked in whole rows, and compressed by a filter that HDF5 brings itself.
 """
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import json
-import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -42,9 +43,16 @@ from features.errors import InputError
 FORMAT = "probe-features"
 VERSION = 1
 PENDING, DONE, UNREADABLE = 0, 1, 2
-_CHUNK_BYTES = 1 << 20
-_REASON_BYTES = 96
-_SLACK_BYTES = 1 << 16
+_PART_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What has changed in a finished file since it was written."""
+
+    what: str
+    """A layer, `status`, `checksums or attributes`, or `structure`."""
+    rows: tuple[int, ...] = ()
 
 
 class FeatureFile:
@@ -57,7 +65,7 @@ class FeatureFile:
             InputError: It is not a feature file, or another process is writing it.
         """
         self.path = path
-        self._file = _open(path, "r")
+        self._file = open_file(path)
 
     def __enter__(self) -> Self:
         """Return the file itself."""
@@ -134,7 +142,7 @@ class FeatureFile:
         data = self._dataset(key)
         rows = np.arange(len(self)) if rows is None else np.asarray(rows)
         out = np.empty((len(rows), data.shape[1]), dtype=data.dtype)
-        for here, there in _runs(rows):
+        for here, there in runs(rows):
             data.read_direct(out, there, here)
         done = self.status[rows] == DONE
         sums = self._file["checksums"][key][:][rows]
@@ -148,197 +156,73 @@ class FeatureFile:
         found[~done] = np.nan
         return found
 
+    def verify(self) -> list[Damage]:
+        """Read every row of every layer; what has changed since it was written, nothing if all is well.
+
+        Files written before there was a seal are checked row by row only.
+        """
+        found = []
+        try:
+            status = self.status
+            odd = np.flatnonzero(status > UNREADABLE)
+            if len(odd):
+                found.append(Damage("status", tuple(odd.tolist())))
+            for key in self.keys:
+                bad = self._changed(key, np.flatnonzero(status == DONE))
+                if bad:
+                    found.append(Damage(key, tuple(bad)))
+            if "seal" in self._file and not found:
+                sealed = bytes(self._file["seal"][:])
+                if any(sealed) and sealed != seal(self._file):
+                    found.append(Damage("status, reasons, checksums or attributes"))
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            found.append(Damage(f"structure ({str(error).splitlines()[0][:80]})"))
+        return found
+
+    def _changed(self, key: str, rows: npt.NDArray[np.int64]) -> list[int]:
+        data, sums = self._file["layers"][key], self._file["checksums"][key][:]
+        at_once = max(1, _PART_BYTES // max(1, data.shape[1] * data.dtype.itemsize))
+        bad = []
+        for start in range(0, len(self), at_once):
+            part = data[start : start + at_once]
+            mine = rows[(rows >= start) & (rows < start + at_once)]
+            bad += [int(row) for row in mine if zlib.crc32(part[row - start].data) != sums[row]]
+        return bad
+
     def _dataset(self, key: str) -> Any:
         if key not in self._file["layers"]:
             raise InputError(f"{self.path}: no layer {key}; {nearest(key, self.keys)}")
         return self._file["layers"][key]
 
 
-class Writer:
-    """A feature file in the making; the only one that may write it."""
+def seal(file: h5py.File) -> bytes:
+    """SHA-256 of attributes, status, reasons and checksums; `aim` and `seal` are left out."""
+    digest = hashlib.sha256()
 
-    def __init__(self, path: Path) -> None:
-        """Open the partial file `path`, made by `create`, for writing."""
-        self.path = path
-        self._file = _open(path, "r+")
+    def add(name: str, item: Any) -> None:
+        for attribute in sorted(item.attrs):
+            value = np.asarray(item.attrs[attribute])
+            text = str(value.tolist()).encode("utf-8", "surrogateescape")
+            digest.update(f"{name}@{attribute}".encode() + b"\0" + text + b"\0")
+        if name == "status" or name == "reasons" or name.startswith("checksums/"):
+            digest.update(name.encode() + b"\0" + item[:].tobytes())
 
-    def __enter__(self) -> Self:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file; what was written stays."""
-        self._file.close()
-
-    @property
-    def keys(self) -> list[str]:
-        """The data sets in the file."""
-        return list(self._file["layers"])
-
-    def about(self, key: str) -> tuple[str, str]:
-        """The layer and the pooling of one data set."""
-        attributes = self._file["layers"][key].attrs
-        return str(attributes["layer"]), str(attributes["pool"])
-
-    @property
-    def aimed(self) -> npt.NDArray[np.int64]:
-        """The rows that this file's run sets out to compute."""
-        return np.flatnonzero(self._file["aim"][:])
-
-    def aim(self, rows: npt.NDArray[np.int64]) -> None:
-        """Set out to compute `rows`."""
-        self._file["aim"][:] = _mask(len(self.status), rows)
-        self._file.flush()
-
-    @property
-    def status(self) -> npt.NDArray[np.uint8]:
-        """As in FeatureFile."""
-        return np.asarray(self._file["status"][:], dtype=np.uint8)
-
-    def write(self, rows: npt.NDArray[np.int64], features: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write features of `rows` (ascending) for every layer, then mark the rows done."""
-        for key, values in features.items():
-            data = self._file["layers"][key]
-            values = np.ascontiguousarray(values, dtype=data.dtype)
-            sums = np.array([zlib.crc32(row.data) for row in values], dtype=np.uint32)
-            for here, there in _runs(rows):
-                data[there] = values[here]
-                self._file["checksums"][key][there] = sums[here]
-        self._mark(rows, DONE)
-
-    def refuse(self, reasons: Mapping[int, str]) -> None:
-        """Mark rows as unreadable, each with its reason."""
-        rows = np.array(sorted(reasons), dtype=np.int64)
-        for row in rows:
-            text = reasons[int(row)].encode("utf-8", "replace")[:_REASON_BYTES]
-            self._file["reasons"][int(row)] = np.bytes_(text)
-        self._mark(rows, UNREADABLE)
-
-    def repeat(self, rows: npt.NDArray[np.int64], sources: npt.NDArray[np.int64]) -> None:
-        """Give `rows` what `sources` hold, features or refusal: the same image listed twice."""
-        status = self.status
-        for row, source in zip(rows.tolist(), sources.tolist(), strict=True):
-            if status[source] == DONE:
-                one = np.array([row])
-                self.write(one, {k: self._file["layers"][k][source][None] for k in self.keys})
-            elif status[source] == UNREADABLE:
-                self.refuse({row: self._file["reasons"][source].decode("utf-8", "replace")})
-
-    def _mark(self, rows: npt.NDArray[np.int64], status: int) -> None:
-        if len(rows):
-            self._file.flush()
-            for _, there in _runs(rows):
-                self._file["status"][there] = status
-            self._file.flush()
+    add("/", file)
+    names: list[str] = []
+    file.visit(names.append)
+    for name in sorted(names):
+        add(name, file[name])
+    return digest.digest()
 
 
-def create(
-    path: Path,
-    n: int,
-    aim: npt.NDArray[np.int64],
-    layers: Sequence[Mapping[str, Any]],
-    dtype: str,
-    attributes: Mapping[str, Any],
-) -> None:
-    """Make an empty partial file with room for `n` rows of every layer.
-
-    Args:
-        path: The file to make.
-        n: Rows.
-        aim: The rows that will be computed.
-        layers: For each data set its `key`, `dim` and the attributes the format asks for.
-        dtype: `float32` or `float16`.
-        attributes: The root attributes besides `format` and `version`.
-    """
-    making = path.with_name(path.name + ".new")
-    width = np.dtype(dtype).itemsize
-    reserve(making, sum(n * (layer["dim"] * width + 4) for layer in layers) + _SLACK_BYTES + 98 * n)
-    with h5py.File(making, "w") as file:
-        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        file.attrs.update(attributes)
-        file["status"] = np.zeros(n, dtype=np.uint8)
-        file["aim"] = _mask(n, aim)
-        file["reasons"] = np.zeros(n, dtype=f"S{_REASON_BYTES}")
-        for order, layer in enumerate(layers):
-            _allot(file, "layers/" + layer["key"], (n, layer["dim"]), np.dtype(dtype))
-            _allot(file, "checksums/" + layer["key"], (n,), np.dtype(np.uint32))
-            found = file["layers/" + layer["key"]].attrs
-            for name in ("layer", "module", "pool", "shape", "depth"):
-                found[name] = layer[name]
-            found["order"] = layer.get("order", order)
-    reserve(making, making.stat().st_size)
-    os.replace(making, path)  # noqa: PTH105 - one step, whatever is there
-
-
-def merge(partial: Path, finished: Path) -> None:
-    """Put the layers of `partial` beside those of `finished`, in one step for a reader."""
-    making = finished.with_name(finished.name + ".merging")
-    reserve(making, finished.stat().st_size + partial.stat().st_size)
-    with (
-        h5py.File(making, "w") as to,
-        h5py.File(finished, "r") as old,
-        h5py.File(partial, "r") as new,
-    ):
-        to.attrs.update(old.attrs)
-        first, second = old["status"][:], new["status"][:]
-        # Unreadable in either is unreadable, and a row is done only where both are.
-        refused = (first == UNREADABLE) | (second == UNREADABLE)
-        to["status"] = np.where(refused, UNREADABLE, np.minimum(first, second)).astype(np.uint8)
-        to["aim"] = old["aim"][:]
-        to["reasons"] = np.where(first == UNREADABLE, old["reasons"][:], new["reasons"][:])
-        for file in (old, new):
-            for group in ("layers", "checksums"):
-                for key in file[group]:
-                    file.copy(f"{group}/{key}", to.require_group(group), name=key)
-    os.replace(making, finished)  # noqa: PTH105
-    partial.unlink()
-
-
-def reserve(path: Path, size: int) -> None:
-    """Give `path` disk space for `size` bytes; HDF5 crashes where a later write finds none.
+def open_file(path: Path, *, locking: bool = True) -> h5py.File:
+    """Open `path` for reading with h5py, checked to be a feature file.
 
     Raises:
-        OSError: The disk is full.
+        InputError: It is not one, or another process is writing it.
     """
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("ab") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                path.unlink()
-                raise
-
-
-def _mask(n: int, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    mask = np.zeros(n, dtype=np.uint8)
-    mask[rows] = 1
-    return mask
-
-
-def _allot(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    width = dtype.itemsize * (shape[1] if len(shape) > 1 else 1)
-    rows = max(1, min(shape[0], _CHUNK_BYTES // max(width, 1)))
-    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    layout.set_chunk((rows, *shape[1:]))
-    space = h5py.h5s.create_simple(shape, (h5py.h5s.UNLIMITED, *shape[1:]))
-    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
-    links.set_create_intermediate_group(True)
-    kind = h5py.h5t.py_create(dtype, logical=True)
-    h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout, lcpl=links).close()
-
-
-def _open(path: Path, mode: str) -> h5py.File:
     try:
-        file = h5py.File(path, mode)
+        file = h5py.File(path, "r", locking=None if locking else False)
     except BlockingIOError as error:
         raise InputError(
             f"{path}: another process is writing it; wait until it has ended."
@@ -361,7 +245,7 @@ def _open(path: Path, mode: str) -> h5py.File:
     return file
 
 
-def _runs(rows: npt.NDArray[Any]) -> Iterator[tuple[slice, slice]]:
+def runs(rows: npt.NDArray[Any]) -> Iterator[tuple[slice, slice]]:
     """Ascending runs of consecutive rows, as slices into `rows` and into the file."""
     if not len(rows):
         return

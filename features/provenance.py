@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from features import preprocess
 from features.backbone import Backbone
 from features.errors import InputError
 from features.featurefile import FeatureFile
-from features.pipeline import Job, threads_per_lane
+from features.pipeline import Job
 
 
 def seen_in_training(backbone: Backbone, source: str) -> list[str]:
@@ -64,6 +65,7 @@ def decisive(job: Job) -> dict[str, Any]:
         "weights": file.sha256 if file else f"random, seed {job.backbone.seed}",
         "dtype": job.dtype,
         "images": job.study.images_hash,
+        **({} if job.precision == "float32" else {"precision": job.precision}),
     }
 
 
@@ -83,11 +85,27 @@ def check_contract(job: Job, path: Path) -> None:
     if attributes["contract"] == contract(job):
         return
     before, now = json.loads(attributes["decisive"]), decisive(job)
-    differ = [name for name in now if before.get(name) != now[name]]
+    differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     raise InputError(
         f"{path}: made with another {' and '.join(differ)}; `probe remove {job.backbone.name}` "
         "takes it out, or give your card another name to keep both."
     )
+
+
+def grown(attributes: Mapping[str, Any], images: str) -> dict[str, Any]:
+    """What changes in a file's attributes when its study gains rows at the end; `images` is its hash."""
+    decided = json.loads(attributes["decisive"])
+    if "images" not in decided:  # imported features
+        return {"images": images}
+    decided["images"] = images
+    digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+    return {"images": images, "decisive": json.dumps(decided), "contract": digest}
+
+
+def made_with(path: Path) -> dict[str, Any]:
+    """Device, precision, threads, batch size and versions that a feature file was made with."""
+    with FeatureFile(path) as file:
+        return dict(json.loads(file.attributes["made_with"]))
 
 
 def file_attributes(job: Job) -> dict[str, Any]:
@@ -109,8 +127,8 @@ def file_attributes(job: Job) -> dict[str, Any]:
         "pillow": version("pillow"),
         "decoder": "pillow",
         "device": str(job.device),
-        "precision": "float32",
-        "threads": threads_per_lane(job),
+        "precision": job.precision,
+        "threads": job.threads,
         "batch_size": job.batch_size,
     }
     return {

@@ -49,12 +49,13 @@ def extract_source(
     *,
     weights: str | None = None,
     dtype: str = "float32",
-    batch_size: int = 32,
+    precision: str = "float32",
+    batch_size: int | None = None,
     workers: int | None = None,
     device: str = "auto",
     seed: int = 0,
     announce: Callable[[str], None] = lambda _: None,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
+    progress: Callable[[int, int, str], None] = lambda _done, _all, _busiest: None,
 ) -> Extraction:
     """Features of the images in `folder`, at the layers and poolings that the study has of a backbone.
 
@@ -66,12 +67,13 @@ def extract_source(
         extracted: What came of those.
         weights: As for the study's own images, and so for the rest.
         dtype: As there.
+        precision: As there.
         batch_size: As there.
         workers: As there.
         device: As there.
         seed: As there.
         announce: Is told of downloads and the like.
-        progress: Is called with rows done and rows in all.
+        progress: Is called with rows done, rows in all, and the busiest stage.
 
     Raises:
         InputError: The name or the folder cannot be used.
@@ -86,6 +88,7 @@ def extract_source(
         weights=weights,
         pool=pools,
         dtype=dtype,
+        precision=precision,
         batch_size=batch_size,
         workers=workers,
         device=device,

@@ -2,7 +2,7 @@
 
 study.toml       data source, tasks, the closest domain, toolkit version; may be edited
 images.csv       one row per manifest row: path (from the root in study.toml), label columns,
-subject, fold, use; frozen when the study is made
+subject, fold, use; frozen when the study is made, rows are only ever appended
 copies.json      which rows show one image (features/copies.py)
 features/        one feature file per backbone (features/featurefile.py)
 results.csv, predictions.h5, report/   what `probe` makes of them
@@ -15,7 +15,8 @@ import hashlib
 import io
 import json
 import tomllib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -87,8 +88,7 @@ class Study:
     @property
     def images_hash(self) -> str:
         """SHA-256 of the paths in order: what a feature file's rows are aligned with."""
-        joined = "\0".join(self.paths).encode("utf-8", errors="surrogateescape")
-        return hashlib.sha256(joined).hexdigest()
+        return hash_of(self.paths)
 
     def labels(self, task: str) -> npt.NDArray[np.int64]:
         """The class number of every row in `task`, `(n,)`; -1 where there is no label."""
@@ -127,6 +127,11 @@ class Study:
                 "extract it again."
             )
         return file
+
+
+def hash_of(paths: Sequence[str]) -> str:
+    """SHA-256 of the paths of images in order."""
+    return hashlib.sha256("\0".join(paths).encode("utf-8", errors="surrogateescape")).hexdigest()
 
 
 def open_study(folder: Path | str) -> Study:
@@ -230,6 +235,40 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
                 "another --study for other data, or leave --data out."
             )
     return study, None
+
+
+def append(study: Study, data: str | None = None) -> Study:
+    """The study with the rows that its data gained since, written to images.csv after the others.
+
+    Rows that are there stay as they are, whatever the data says of them now.
+
+    Raises:
+        InputError: The data is not the study's, or cannot be used.
+    """
+    manifest = read_data(data if data is not None else study.source)
+    if manifest.source != study.source:
+        raise InputError(f"{study.folder}: this study is of {study.source}, not of that data.")
+    there = Counter(study.paths)
+    new = []
+    for row, path in enumerate(manifest.columns["path"]):
+        there[path] -= 1
+        if there[path] < 0:
+            new.append(row)
+    if not new:
+        return study
+    blank = {"use": "1"}
+    columns = {}
+    for name, values in study.columns.items():
+        found = manifest.columns.get(name, [blank.get(name, "")] * len(manifest))
+        columns[name] = [*values, *(found[row] for row in new)]
+    known = {
+        name: task
+        for name, task in study.tasks.items()
+        if set(columns[name]) - {""} <= set(task.classes)
+    }
+    more = replace(study, columns=columns, tasks=infer(columns, {**manifest.tasks, **known}))
+    save(more)
+    return more
 
 
 def _toml(study: Study) -> str:

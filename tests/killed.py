@@ -31,7 +31,7 @@ def steps(card: str, manifest: str, scenario: str) -> tuple[list[Step], Step]:
 
     def run(study: Path, **options: Any) -> None:
         given = manifest if not (study / "study.toml").exists() else None
-        extract(study, card, data=given, batch_size=4, workers=2, device="cpu", **options)
+        extract(study, card, data=given, batch_size=4, lanes=2, device="cpu", **options)
 
     before: dict[str, list[Step]] = {
         "first": [],
@@ -64,8 +64,8 @@ def watch(moment: int) -> list[str]:
         setattr(owner, name, wrapped)
 
     wrap(h5py.Dataset, "__setitem__")
-    wrap(h5py.File, "flush")
-    wrap(os, "replace")
+    for name in ("pwrite", "replace", "fsync", "posix_fallocate"):
+        wrap(os, name)
     for name in ("rename", "replace", "unlink"):
         wrap(pathlib.Path, name)
     return seen
@@ -109,7 +109,7 @@ def main(card: str, manifest: str, folder: Path, scenario: str) -> None:
     assert os.waitpid(fork(lambda: whole(folder / "whole")), 0)[1] == 0
     seconds, seen = json.loads((folder / "seen.json").read_text())
     step = len(seen) // KEPT
-    often = ("__setitem__", "flush")
+    often = ("__setitem__", "pwrite", "fsync", "posix_fallocate")
     moments = [n for n, name in enumerate(seen) if name.split()[1] not in often or n % step == 1]
     for moment in moments:
         study = folder / str(moment)

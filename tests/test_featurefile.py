@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from features.errors import InputError
-from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile, Writer, create, merge
+from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
+from features.writer import Writer, create, merge
 
 GOLDEN = Path(__file__).parent / "data" / "v1.h5"
 Rows = npt.NDArray[np.int64]
@@ -294,7 +295,8 @@ def test_a_second_writer_and_a_reader_are_refused_while_one_writes(tmp_path: Pat
         "import sys\n"
         "from pathlib import Path\n"
         "from features.errors import InputError\n"
-        "from features.featurefile import FeatureFile, Writer\n"
+        "from features.featurefile import FeatureFile\n"
+        "from features.writer import Writer\n"
         "for opening in (Writer, FeatureFile):\n"
         "    try:\n"
         "        opening(Path(sys.argv[1]))\n"
@@ -375,7 +377,7 @@ def test_creating_leaves_an_older_partial_whole_until_the_end(
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("features.featurefile._allot", fails)
+    monkeypatch.setattr("features.writer._allot", fails)
     with pytest.raises(OSError, match="No space"):
         create(path, 5, np.arange(5), [about("fc", 1)], "float32", attributes())
     with FeatureFile(path) as file:

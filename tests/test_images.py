@@ -177,7 +177,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     empty.write_bytes(b"")
     folder.mkdir()
     assert reason(text) == "not an image"
-    assert reason(empty) == "not an image"
+    assert reason(empty) == "an empty file"
     assert "directory" in reason(folder).lower()
     assert reason(tmp_path / "gone.jpg") == "no such file"
     assert reason(text / "below.jpg")
