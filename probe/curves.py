@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from features.errors import InputError
 from features.study import Study
-from probe import results
+from probe import predictions, results
 from probe.crossval import METHODS
 from probe.gaps import Gap, Member, gaps, members
 from probe.outcomes import Outcomes, name_of
+from probe.protocol import differences
 from probe.results import BEST, Row
 from probe.statistics import Interval, mean_interval
 
@@ -239,14 +240,19 @@ def _pools(rows: list[Row]) -> list[str]:
 
 def _check_protocols(study: Study, task: str, rows: list[Row]) -> None:
     for method in METHODS:
-        found: dict[str, set[str]] = {}
+        found: dict[str, list[Row]] = {}
         for row in rows:
             if row.method == method:
-                found.setdefault(row.protocol, set()).add(row.backbone)
+                found.setdefault(row.protocol, []).append(row)
         if len(found) > 1:
-            groups = " and ".join(", ".join(sorted(names)) for names in found.values())
+            groups = [", ".join(sorted({row.backbone for row in made})) for made in found.values()]
+            first, second = (made[0].stored for made in list(found.values())[:2])
+            file = study.folder / "predictions.h5"
+            said = predictions.protocols(file, [first, second])
+            unlike = differences(said[first], said[second]) if len(said) == 2 else []
             raise InputError(
-                f"{study.folder / 'results.csv'}: task {task}, {method}: rows of {groups} were made "
-                "under unlike protocols (other images, folds, scaling or grid), so they cannot be "
+                f"{study.folder / 'results.csv'}: task {task}, {method}: rows of "
+                f"{' and '.join(groups)} were made under unlike protocols (other "
+                f"{', '.join(unlike) or 'images, folds, scaling or grid'}), so they cannot be "
                 "compared; run `probe fit` once for all of them."
             )

@@ -76,7 +76,15 @@ def differences(a: str, b: str) -> list[str]:
     if mine.get("method") != theirs.get("method"):
         return [*said, "method"]
     unlike = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
-    return [*said, *(f"{name} ({mine.get(name)} and {theirs.get(name)})" for name in unlike)]
+    return [
+        *said,
+        *(
+            name
+            if isinstance(mine.get(name), list | dict)
+            else f"{name} ({mine.get(name)} and {theirs.get(name)})"
+            for name in unlike
+        ),
+    ]
 
 
 def _hash(data: bytes) -> str:

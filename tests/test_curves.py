@@ -276,7 +276,9 @@ def test_best_and_its_differences_again(tmp_path: Path) -> None:
 def test_unlike_protocols_are_refused(tmp_path: Path) -> None:
     study = pair(tmp_path / "study")
     fit(study.folder, probes=("ridge",), backbones=("near",), c=[1.0])
-    with pytest.raises(InputError, match=r"rows of .*near.* were made under unlike protocols"):
+    with pytest.raises(
+        InputError, match=r"under unlike protocols \(other grid, relative \(True and False\)\)"
+    ):
         report(study.folder)
     fit(study.folder, probes=("ridge",), c=[1.0])
     assert report(study.folder).tasks
