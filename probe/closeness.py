@@ -214,7 +214,7 @@ def sentences(found: Sequence[Correlation]) -> list[str]:
         + ": where the "
         f"{NAMES[c.measure]} to {c.source} is larger, the gap {c.gap} is "
         f"{'larger' if c.r > 0 else 'smaller'} (r = {c.r:+.2f} [{c.low:+.2f}, {c.high:+.2f}] over {c.n} "
-        "layers, which are not independent of each other)."
+        f"layers, which are not independent of each other; one of {len(found)} correlations looked at)."
         for c in found
         if c.low > 0 or c.high < 0
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -246,7 +247,7 @@ def line_chart(
         _level(plane, 0.0, "zero", "")
     numbers, legend = [], []
     for line in lines:
-        legend.append((key(line.look, line.dashed), line.name))
+        legend.append((key(line.look, "none" if line.dashed else ""), line.name))
         at = [(p[0], plane.x(p[0], p[1]), *p[2:]) for p in line.points]
         upper = " ".join(f"{x:.1f} {plane.y(high):.1f}" for _, x, _, _, high in at)
         lower = " ".join(f"{x:.1f} {plane.y(low):.1f}" for _, x, _, low, _ in reversed(at))
@@ -299,22 +300,23 @@ def square_chart(title: str, names: Sequence[str], values: npt.NDArray[np.float6
     return Chart(None, None, None, "similarity", title, svg, [], (0.0, 0.0), "")
 
 
-def markers(looks: Mapping[str, tuple[int, int]]) -> str:
-    """The marks that the charts refer to, one per colour and shape in use, and one for fine-tunes."""
-    used = {colour for colour, _ in looks.values()}
-    wanted = sorted(set(looks.values()) | {(c, s) for c in used for s in (_CROSS, _PLUS)})
+def markers(charts: Sequence[Chart]) -> str:
+    """The marks that the charts refer to, one per colour and shape in use."""
+    used = {two for chart in charts for two in re.findall(r"url\(#m(\d+)-(\d+)\)", chart.svg)}
     made = [
         f'<marker id="m{colour}-{shape}" class="mark c{colour}" viewBox="-6 -6 12 12" '
-        f'markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse">{_OUTLINES[shape]}</marker>'
-        for colour, shape in wanted
+        f'markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse">'
+        f"{_OUTLINES[int(shape)]}</marker>"
+        for colour, shape in sorted(used)
     ]
     return f'<svg class="defs" aria-hidden="true" width="0" height="0"><defs>{"".join(made)}</defs></svg>'
 
 
-def key(look: tuple[int, int], dashed: bool) -> str:
-    """The sign of a backbone beside its name."""
+def key(look: tuple[int, int], domain: str = "") -> str:
+    """The sign of a backbone of a domain beside its name."""
     colour, shape = look
-    line = f'<path class="line{" none" if dashed else ""}" d="M0 6H28"/>'
+    style = {"none": " none", "control": " flat"}.get(domain, "")
+    line = f'<path class="line{style}" d="M0 6H28"/>'
     mark = f'<g transform="translate(14 6) scale(.8)">{_OUTLINES[shape]}</g>'
     return (
         f'<svg class="key c{colour}" viewBox="0 0 28 12" width="28" height="12" '

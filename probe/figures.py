@@ -285,9 +285,11 @@ def _close(
         for ax in row:
             if not ax.has_data():
                 ax.set_visible(False)
+        for ax in row[1:]:
+            ax.set_ylabel("")  # shared with the first
     columns = len(axes[0])
     wide = max((len(_short(name)) for name in handles), default=0) > 24
-    per_row = max(1, columns * (1 if wide and columns == 1 else 2))
+    per_row = min(3, columns) if wide else min(4, 2 * columns)
     legend = figure.legend(
         list(handles.values()),
         ["name"] * len(handles),

@@ -87,7 +87,7 @@ def page(contents: Contents) -> str:
         body.append("</section>")
     for table in contents.tables:
         body += [f"<section><h2>{escape(table.title)}</h2>", *_table(table), "</section>"]
-    body += [_reading(), "</main>", markers(look)]
+    body += [_reading(), "</main>", markers(numbered)]
     data = {
         "charts": [
             {
@@ -204,7 +204,7 @@ def _filters(contents: Contents, look: Mapping[str, tuple[int, int]]) -> str:
     parts.append('<details><summary>backbones</summary><div class="names">')
     parts.append('<button data-check="all">all</button><button data-check="none">none</button>')
     for name, domain in contents.backbones:
-        sign = key(look[name], domain == "none")
+        sign = key(look[name], domain)
         parts.append(
             f'<label><input type="checkbox" checked data-backbone="{escape(name, quote=True)}">{sign}'
             f"{escape(name)} ({escape(domain)})</label>"
@@ -224,7 +224,7 @@ def _task(
     ]
     parts.append('<ul class="legend">')
     for name, domain in contents.backbones:
-        sign = key(look[name], domain == "none")
+        sign = key(look[name], domain)
         parts.append(f"<li>{sign}{escape(name)} ({escape(domain)})</li>")
     parts.append("</ul>")
     parts += _charts(section.charts, numbered)

@@ -145,6 +145,10 @@ def _distance_lines(
         return []
     for backbone, source in dict.fromkeys((c.backbone, c.source) for c in mine):
         here = [c for c in mine if (c.backbone, c.source) == (backbone, source)]
+        pooled = {c.key.partition(":")[0] for c in here if _pool(c) == pool}
+        # A layer without a map is the same under every pooling, and stands in every chart.
+        here = [c for c in here if _pool(c) == pool or c.key not in pooled]
+        here.sort(key=lambda c: c.depth)
         drawn.append(
             Line(
                 backbone,
