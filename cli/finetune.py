@@ -51,6 +51,18 @@ def finetune(
     keep_above: Annotated[
         bool, typer.Option("--keep-above", help="Copy the layers above such a LAYER too.")
     ] = False,
+    base: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="METHOD",
+            help="Begin with the network trained here on the same fold: finetune or scratch.",
+            show_default="the backbone's weights",
+        ),
+    ] = "",
+    probe_first: Annotated[
+        bool, typer.Option("--probe-first", help="Start the head as the logistic probe (LP-FT).")
+    ] = False,
     study: options.Study = options.STUDY,
     data: options.Data = None,
     weights: Annotated[
@@ -111,6 +123,13 @@ def finetune(
     precision: Annotated[
         str, typer.Option(metavar="P", help="float32, amp (on a GPU), or auto.")
     ] = "auto",
+    search: Annotated[
+        bool, typer.Option("--search", help="Choose the rate too, of three, on the inner part.")
+    ] = False,
+    save: Annotated[
+        bool,
+        typer.Option("--save", help="Keep the trained networks, with cards, in STUDY/networks."),
+    ] = False,
     redo: Annotated[bool, typer.Option("--redo", help="Train again what is there.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -153,6 +172,10 @@ def finetune(
             workers=workers,
             accumulate=accumulate,
             precision=precision,
+            base=base,
+            probe_first=probe_first,
+            search=search,
+            save=save,
             redo=redo,
             announce=show.say,
             progress=progress,
@@ -167,6 +190,8 @@ def finetune(
     if json:
         show.put_json({"trained": done.trained, "kept": done.kept, "rows": done.rows})
         return
+    if save:
+        show.say(f"the trained networks and their cards are in {study / 'networks'}")
     if done.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
     show.put_table(

@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from features import device as devices
+from features import study as studies
 from features.backbone import load
+from features.card import nearest
 from features.errors import InputError
 from features.featurefile import DONE, PENDING
 from features.files import file_name, locked
-from features.study import Study, open_or_draft, save
+from features.study import Study, open_or_draft
 from features.tasks import Task, choose
 from probe import history, predictions, results
 from probe.augment import VIEWS, check_views
@@ -26,7 +28,7 @@ from probe.copies import checked
 from probe.feed import ImageFeed
 from probe.folds import Splits, make_splits
 from probe.metrics import kind_of, measure
-from probe.onefold import Asked, Counter, Fold, Run, images_of, train_folds
+from probe.onefold import Asked, Counter, Fold, Run, chooses, images_of, train_folds
 from probe.protocol import mark, protocol
 from probe.recipes import Recipe
 from probe.recipes import recipe as recipe_of
@@ -36,6 +38,9 @@ from probe.variants import Variant, variants
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+SEARCH = (1 / 3, 1.0, 3.0)
+"""What the rate is multiplied with to be chosen from."""
+BASES = ("finetune", "scratch")
 
 
 @dataclass
@@ -100,6 +105,9 @@ class Settings:
     keep_above: bool
     accumulate: int
     precision: str
+    base: str
+    probe_first: bool
+    rates: tuple[float, ...]
     readable: str
     """Hash of which rows decode."""
 
@@ -123,6 +131,10 @@ def finetune(
     workers: int | None = None,
     accumulate: int = 1,
     precision: str = "auto",
+    base: str = "",
+    probe_first: bool = False,
+    search: bool = False,
+    save: bool = False,
     redo: bool = False,
     announce: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
@@ -153,6 +165,11 @@ def finetune(
         workers: Threads that decode.
         accumulate: Parts that a batch is computed in.
         precision: `float32`, `amp` (GPU only), or `auto`: amp on a GPU.
+        base: `finetune` or `scratch`: begin with that network, trained here on the same fold and
+            kept with `save`, in the place of the backbone's weights: Yosinski's BnB.
+        probe_first: The head starts as the logistic probe (LP-FT).
+        search: Choose the rate too, among a third, once and three times the recipe's.
+        save: Keep every trained network as a backbone of its own, in STUDY/networks.
         redo: Train again what is there.
         announce: Is told of downloads and the like.
         progress: Is called with images trained on, images in all, and where training is.
@@ -167,6 +184,10 @@ def finetune(
     on = devices.resolve(device)
     if accumulate < 1:
         raise InputError(f"--accumulate {accumulate}: a batch is computed in one part or more.")
+    if base not in ("", *BASES):
+        raise InputError(f"--from {base}: not what could be trained here; {nearest(base, BASES)}")
+    if base and from_scratch:
+        raise InputError("--from: says where copied layers come from; leave --from-scratch out.")
     if precision not in ("auto", "float32", "amp"):
         raise InputError(f"--precision {precision}: use auto, float32 or amp.")
     if precision == "amp" and on.type != "cuda":
@@ -202,11 +223,15 @@ def finetune(
         readable,
         accumulate,
         precision,
+        base,
+        probe_first,
+        tuple(chosen.rate * times for times in SEARCH) if search else (chosen.rate,),
+        save,
         progress,
     )
     jobs = [_asked(run, one, group, folds) for group in groups for one in asked]
     if manifest is not None:
-        save(opened)
+        studies.save(opened)
     done = Finetuned(opened)
     done.notes += _unreadable(opened, readable)
     _train_all(run, jobs, redo, done)
@@ -245,7 +270,15 @@ def _asked(run: Run, variant: Variant, tasks: tuple[Task, ...], folds: int | Non
     names = tuple(task.name for task in tasks)
     digest = hashlib.sha256(run.readable.tobytes()).hexdigest()
     settings = Settings(
-        run.recipe, names, variant.keep_above, run.accumulate, run.precision, digest
+        run.recipe,
+        names,
+        variant.keep_above,
+        run.accumulate,
+        run.precision,
+        run.base,
+        run.probe_first,
+        run.rates,
+        digest,
     )
     said = {
         task.name: protocol(run.study, task, own, settings, run.seed)
@@ -282,8 +315,11 @@ def _together(tasks: tuple[Task, ...], each: list[Splits]) -> Splits:
 
 def _identity(run: Run, variant: Variant) -> tuple[str, str]:
     """Backbone and domain as the rows name them: from scratch there is a card but no pretraining."""
+    card = run.backbone.architecture.card
     if variant.method == "scratch":
-        return run.backbone.architecture.card.name, "task"
+        return card.name, "task"
+    if run.base:
+        return f"{card.name if run.base == 'scratch' else run.backbone.name}@{run.base}", "task"
     return run.backbone.name, run.backbone.domain
 
 
@@ -362,11 +398,16 @@ def _commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
         history.add(
             folder / "training.csv",
             [
-                history.Line(name, job.variant.cut, job.variant.method, task.name, f.fold, stage, e)
+                history.Line(
+                    name, job.variant.cut, job.variant.method, task.name, f.fold, stage, rate, e
+                )
                 for task in job.tasks
                 for f in found
-                for stage, epochs in (("inner", f.inner), ("whole", f.whole))
-                for e in epochs
+                for stage, epochs in (
+                    ("inner", f.inner),
+                    ("whole", [(f.rate, e) for e in f.whole]),
+                )
+                for rate, e in epochs
             ],
         )
     return rows
@@ -375,7 +416,7 @@ def _commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
 def _row(run: Run, job: Asked, task: Task, one: Fold, view: str, scores: Floats, y: Rows) -> Row:
     name, domain = _identity(run, job.variant)
     variant = job.variant
-    at_edge = run.recipe.patience > 0 and not one.stopped_early
+    at_edge = chooses(run) and not one.stopped_early
     return Row(
         backbone=name,
         domain=domain,
@@ -407,13 +448,17 @@ def _recipe_in_words(run: Run, job: Asked, one: Fold) -> str:
         said.append("above the cut kept")
     if job.variant.method == "frozen":
         said.append("prefix kept as features" if one.kept_prefix else "prefix recomputed")
+    if run.probe_first:
+        said.append("head from the probe")
+    if len(run.rates) > 1:
+        said.append(f"rate {one.rate:g} chosen")
     if len(job.tasks) > 1:
         said.append("one network for " + "+".join(task.name for task in job.tasks))
     return "; ".join(said)
 
 
 def _notes(run: Run, job: Asked, found: list[Fold]) -> list[str]:
-    edge = sum(not one.stopped_early for one in found) if run.recipe.patience else 0
+    edge = sum(not one.stopped_early for one in found) if chooses(run) else 0
     if not edge:
         return []
     return [

@@ -13,7 +13,7 @@ from features.files import write_text
 from probe.training import Epoch
 
 COLUMNS = (
-    "backbone", "layer", "method", "task", "fold", "stage", "epoch", "loss", "accuracy",
+    "backbone", "layer", "method", "task", "fold", "stage", "rate", "epoch", "loss", "accuracy",
     "inner_loss", "inner_accuracy", "seconds",
 )  # fmt: skip
 
@@ -30,6 +30,8 @@ class Line:
     fold: int
     stage: str
     """`inner`, which chooses the epochs and has an inner loss, or `whole`, on all training rows."""
+    rate: float
+    """The learning rate at its highest."""
     epoch: Epoch
     """Its losses are means in nats; its accuracies fractions."""
 
@@ -45,6 +47,7 @@ class Line:
             self.task,
             str(self.fold),
             self.stage,
+            f"{self.rate:g}",
             str(e.epoch + 1),
             *("" if x is None else f"{x:.6g}" for x in numbers),
         ]

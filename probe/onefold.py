@@ -19,9 +19,25 @@ from features.study import Study
 from features.tasks import Task
 from probe.feed import ImageFeed, KeptFeed
 from probe.folds import Splits
+from probe.head import Network
 from probe.prefix import Suffix, kept_features, suffix_of
+from probe.probefirst import start_from_probe
 from probe.recipes import Recipe, epochs_of
-from probe.training import Epoch, Goal, Job, Now, best_epoch, predict, standardise, train
+from probe.trained import name_of
+from probe.trained import read as read_trained
+from probe.trained import write as write_trained
+from probe.training import (
+    Diverged,
+    Epoch,
+    Goal,
+    Job,
+    Now,
+    Trained,
+    best_epoch,
+    predict,
+    standardise,
+    train,
+)
 from probe.variants import Variant, head_times, start
 
 Rows = npt.NDArray[np.int64]
@@ -44,6 +60,13 @@ class Run:
     readable: npt.NDArray[np.bool_]
     accumulate: int
     precision: str
+    base: str
+    """`finetune` or `scratch`: what starts is that network, trained here on the same fold."""
+    probe_first: bool
+    """The head starts as the logistic probe."""
+    rates: tuple[float, ...]
+    """Learning rates to choose from on the inner part; one is no choice."""
+    save: bool
     progress: Callable[[int, int, str], None]
 
 
@@ -72,9 +95,11 @@ class Fold:
     selection: float | None
     n_train: int
     kept_prefix: bool
+    rate: float
     scores: dict[str, Floats]
     """By view, `(rows of the fold, classes of all tasks)`: log probabilities."""
-    inner: list[Epoch]
+    inner: list[tuple[float, Epoch]]
+    """With the rate that was tried."""
     whole: list[Epoch]
 
 
@@ -89,42 +114,14 @@ def train_folds(run: Run, job: Asked, counter: Counter) -> list[Fold]:
     left = [fold for fold in job.splits.folds if fold not in found]
     if not left:
         return list(found.values())
-    network, prefix = start(run.backbone, job.variant, sum(job.goal.sizes), run.seed)
-    network.to(run.feed.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    ready: _Ready | None = None
     with ExitStack() as held:
-        suffix: Suffix | None = None
-        feed: ImageFeed | KeptFeed = run.feed
-        if prefix.parameters and not (run.recipe.crop or run.recipe.mirror or run.recipe.colour):
-            used = np.flatnonzero(job.splits.part >= 0)
-            for x in run.feed.views(used[:2], "center"):
-                suffix = suffix_of(network, run.backbone.architecture, prefix, x)
-            if suffix is not None:
-                kept = held.enter_context(
-                    kept_features(
-                        network, run.backbone.architecture, prefix, run.feed, used, job.folder
-                    )
-                )
-                if kept is None:
-                    suffix = None
-                else:
-                    feed = KeptFeed(kept, run.feed.device)
-        whole = Job(
-            network=network if suffix is None else suffix,
-            prefix=prefix,
-            recipe=run.recipe,
-            head_times=head_times(run.recipe, job.variant),
-            goal=job.goal,
-            feed=feed,
-            epochs=0,
-            seed=run.seed,
-            accumulate=run.accumulate,
-            precision=run.precision,
-        )
-        first = {name: tensor.clone() for name, tensor in whole.network.state_dict().items()}
         for fold in left:
+            if ready is None or run.base:  # every fold starts from a network of its own
+                held.close()
+                ready = _ready(run, job, fold, held)
             counter.now = f"{job.variant}, fold {fold + 1}/{len(job.splits.folds)}"
-            full = None if suffix is None else network
-            one = _one_fold(run, job, whole, first, full, fold, counter)
+            one = _one_fold(run, job, ready, fold, counter)
             _write_fold(job.folder / f"fold-{fold}.npz", one)
             for checkpoint in job.folder.glob(f"fold-{fold}-*.pt"):
                 checkpoint.unlink()
@@ -132,68 +129,172 @@ def train_folds(run: Run, job: Asked, counter: Counter) -> list[Fold]:
     return [found[fold] for fold in job.splits.folds]
 
 
-def _one_fold(
-    run: Run,
-    job: Asked,
-    training: Job,
-    first: dict[str, torch.Tensor],
-    full: torch.nn.Module | None,
-    fold: int,
-    counter: Counter,
-) -> Fold:
+@dataclass(frozen=True)
+class _Ready:
+    """A network about to be trained."""
+
+    job: Job
+    first: dict[str, torch.Tensor]
+    """Its state, to begin every stage with."""
+    full: Network
+    """The whole network; the job's own, unless features of its prefix are kept."""
+
+
+def _ready(run: Run, job: Asked, fold: int, held: ExitStack) -> _Ready:
+    """Build the network, and keep the features of its frozen prefix where that can be done."""
+    trained = None
+    names = tuple(task.name for task in job.tasks)
+    if run.base:
+        origin = run.backbone.name
+        if run.base == "scratch":
+            origin = run.backbone.architecture.card.name
+        name = name_of(origin, names, run.base, "", fold)
+        seen = job.splits.training_rows(job.splits.tested(fold))
+        trained = read_trained(run.study.folder, name, seen)
+    network, prefix = start(run.backbone, job.variant, sum(job.goal.sizes), run.seed, trained)
+    network.to(run.feed.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    suffix: Suffix | None = None
+    feed: ImageFeed | KeptFeed = run.feed
+    if prefix.parameters and not (run.recipe.crop or run.recipe.mirror or run.recipe.colour):
+        used = np.flatnonzero(job.splits.part >= 0)
+        for x in run.feed.views(used[:2], "center"):
+            suffix = suffix_of(network, run.backbone.architecture, prefix, x)
+        if suffix is not None:
+            kept = held.enter_context(
+                kept_features(
+                    network, run.backbone.architecture, prefix, run.feed, used, job.folder
+                )
+            )
+            feed = run.feed if kept is None else KeptFeed(kept, run.feed.device)
+            suffix = None if kept is None else suffix
+    made = Job(
+        network=network if suffix is None else suffix,
+        prefix=prefix,
+        recipe=run.recipe,
+        head_times=head_times(run.recipe, job.variant),
+        goal=job.goal,
+        feed=feed,
+        epochs=0,
+        seed=run.seed,
+        accumulate=run.accumulate,
+        precision=run.precision,
+    )
+    first = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
+    return _Ready(made, first, network)
+
+
+def _one_fold(run: Run, job: Asked, ready: _Ready, fold: int, counter: Counter) -> Fold:
     rows = job.splits.training_rows(job.splits.tested(fold))
     tested = job.splits.held_out_rows(job.splits.tested(fold))
-    until, inner_history, stopped, selection = None, [], False, None
-    recipe = run.recipe
-    if recipe.patience:
-        inner_rows, validation = _inner(job.splits, fold)
-        planned = replace(training, epochs=epochs_of(recipe, len(inner_rows)))
-        training.network.load_state_dict(first)
-        checkpoint = job.folder / f"fold-{fold}-inner.pt"
-        if recipe.standardise and not checkpoint.is_file():
-            standardise(planned, inner_rows)
-        counter.stage = "choosing epochs"
-        made = train(
-            planned, inner_rows, inner=validation, checkpoint=checkpoint, watch=counter.watch
-        )
-        counter.skip((planned.epochs - len(made.history)) * len(inner_rows))
-        until, inner_history, stopped = made.epochs, made.history, made.stopped_early
-        chosen = made.history[best_epoch(made.history) - 1].inner_loss
-        selection = None if chosen is None else -chosen
-    planned = replace(
-        training, epochs=epochs_of(recipe, len(rows)) if until is None else planned.epochs
+    recipe, epochs, until, selection, stopped = (
+        run.recipe,
+        epochs_of(run.recipe, len(rows)),
+        None,
+        None,
+        False,
     )
-    training.network.load_state_dict(first)
+    tried: list[tuple[float, Epoch]] = []
+    inner = _inner(job.splits, fold)
+    if chooses(run):
+        epochs = epochs_of(recipe, len(inner[0]))
+        counter.stage = "choosing epochs"
+        best = np.inf
+        for rate in run.rates:
+            made = _inner_stage(run, job, ready, fold, replace(recipe, rate=rate), epochs, counter)
+            tried += [(rate, epoch) for epoch in made.history]
+            loss = made.history[best_epoch(made.history) - 1].inner_loss if made.history else None
+            if loss is not None and loss < best:
+                best, selection, until, stopped = loss, -loss, made.epochs, made.stopped_early
+                recipe = replace(run.recipe, rate=rate)
+    planned = replace(ready.job, recipe=recipe, epochs=epochs)
     checkpoint = job.folder / f"fold-{fold}-whole.pt"
-    if recipe.standardise and not checkpoint.is_file():
-        standardise(planned, rows)
+    _begin(run, ready, planned, rows, inner, checkpoint)
     counter.stage = "training"
     made = train(planned, rows, until=until, checkpoint=checkpoint, watch=counter.watch)
-    counter.skip((planned.epochs - made.epochs) * len(rows))
+    counter.skip((epochs - made.epochs) * len(rows))
     counter.stage = "testing"
-    scores = _scores(run, planned, full, tested)
+    scores = _scores(run, planned, ready, tested)
+    if run.save:
+        _save(run, job, ready.full, fold, rows, recipe, made.epochs)
     return Fold(
         fold,
         made.epochs,
         stopped,
         selection,
         len(rows),
-        full is not None,
+        ready.full is not ready.job.network,
+        recipe.rate,
         scores,
-        inner_history,
+        tried,
         made.history,
     )
 
 
-def _scores(
-    run: Run, trained: Job, full: torch.nn.Module | None, tested: Rows
-) -> dict[str, Floats]:
+def chooses(run: Run) -> bool:
+    """Whether an inner part chooses epochs or rate."""
+    return run.recipe.patience > 0 or len(run.rates) > 1
+
+
+def _inner_stage(
+    run: Run, job: Asked, ready: _Ready, fold: int, recipe: Recipe, epochs: int, counter: Counter
+) -> Trained:
+    """Train without an inner part and score it after every epoch."""
+    inner = _inner(job.splits, fold)
+    planned = replace(ready.job, recipe=recipe, epochs=epochs)
+    checkpoint = job.folder / f"fold-{fold}-inner-{recipe.rate:g}.pt"
+    _begin(run, ready, planned, inner[0], inner, checkpoint)
+    try:
+        made = train(planned, inner[0], inner=inner[1], checkpoint=checkpoint, watch=counter.watch)
+    except Diverged:
+        if len(run.rates) == 1:
+            raise
+        made = Trained(0)  # a rate that is too high loses the search
+    counter.skip((epochs - len(made.history)) * len(inner[0]))
+    return made
+
+
+def _begin(
+    run: Run, ready: _Ready, job: Job, rows: Rows, inner: tuple[Rows, Rows], checkpoint: Path
+) -> None:
+    """Bring the network back to its start; what a checkpoint holds need not be made again."""
+    job.network.load_state_dict(ready.first)
+    if checkpoint.is_file():
+        return
+    if run.probe_first:
+        start_from_probe(job, rows, inner)
+    elif job.recipe.standardise:
+        standardise(job, rows)
+
+
+def _save(
+    run: Run, job: Asked, network: Network, fold: int, rows: Rows, recipe: Recipe, epochs: int
+) -> None:
+    """Keep the trained network as a backbone of its own."""
+    names = tuple(task.name for task in job.tasks)
+    origin = run.backbone.name
+    if job.variant.method == "scratch":
+        origin = run.backbone.architecture.card.name
+    name = name_of(origin, names, job.variant.method, job.variant.cut, fold)
+    about = {
+        "by": "probe finetune",
+        "method": str(job.variant),
+        "tasks": names,
+        "fold": fold,
+        "data": run.study.source,
+        "recipe": asdict(recipe),
+        "epochs": epochs,
+        "seed": run.seed,
+    }
+    write_trained(run.study.folder, name, network, run.backbone, seen=rows, about=about)
+
+
+def _scores(run: Run, trained: Job, ready: _Ready, tested: Rows) -> dict[str, Floats]:
     """Log probabilities of the test rows under every view."""
     found = {}
     whole = trained
-    if full is not None:  # the network above the cut has learnt; the whole one sees other crops
-        full.load_state_dict(trained.network.state_dict(), strict=False)
-        whole = replace(trained, network=full, feed=run.feed)  # type: ignore[arg-type]
+    if ready.full is not trained.network:  # which has learnt above the cut; the whole sees crops
+        ready.full.load_state_dict(trained.network.state_dict(), strict=False)
+        whole = replace(trained, network=ready.full, feed=run.feed)
     for view in run.views:
         p = predict(trained if view == "center" else whole, tested, view)
         found[view] = np.log(np.maximum(p, _SMALLEST)).astype(np.float32)
@@ -215,10 +316,10 @@ def images_of(run: Run, job: Asked) -> int:
 def _images_of_fold(run: Run, job: Asked, fold: int) -> int:
     """How many images training a fold sees at most."""
     rows = len(job.splits.training_rows(job.splits.tested(fold)))
-    if not run.recipe.patience:
+    if not chooses(run):
         return epochs_of(run.recipe, rows) * rows
     inner = len(_inner(job.splits, fold)[0])
-    return epochs_of(run.recipe, inner) * (inner + rows)
+    return epochs_of(run.recipe, inner) * (len(run.rates) * inner + rows)
 
 
 class Counter:
@@ -261,7 +362,7 @@ def _read_fold(file: Path) -> Fold:
             scores = {name: opened[name] for name in opened.files if name != "about"}
         about |= {
             "scores": scores,
-            "inner": [Epoch(**epoch) for epoch in about["inner"]],
+            "inner": [(rate, Epoch(**epoch)) for rate, epoch in about["inner"]],
             "whole": [Epoch(**epoch) for epoch in about["whole"]],
         }
         return Fold(**about)

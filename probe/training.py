@@ -28,6 +28,7 @@ from probe.augment import VIEWS
 from probe.cut import Prefix, train_mode
 from probe.head import Network
 from probe.recipes import Recipe, rate_factor
+from probe.scale import statistics
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -207,16 +208,20 @@ def standardise(job: Job, rows: Rows, batch_size: int = 64) -> None:
 
     A feature that never varies is left out; the SD has the floor that probes have.
     """
-    from probe.scale import statistics
+    mean, weight = statistics(head_features(job, rows, batch_size))
+    job.network.head.mean.copy_(mean)
+    job.network.head.scale.copy_(weight)
 
+
+@torch.no_grad()
+def head_features(job: Job, rows: Rows, batch_size: int = 64) -> Tensor:
+    """What the head reads of the centre of `rows`, `(len(rows), dim)` on the host."""
     job.network.eval()
-    with torch.no_grad(), job.network.head.listening() as heard:
+    with job.network.head.listening() as heard:
         for start in range(0, len(rows), batch_size):
             for x in job.feed.views(rows[start : start + batch_size], "center"):
                 job.network(x)
-    mean, weight = statistics(torch.cat(heard))
-    job.network.head.mean.copy_(mean)
-    job.network.head.scale.copy_(weight)
+    return torch.cat(heard).float()
 
 
 def log_loss(probabilities: Floats, goal: Goal, rows: Rows) -> float:

@@ -6,13 +6,14 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from features.backbone import Backbone, Layer
 from features.errors import InputError
 from probe.cut import EMPTY, Prefix, freeze, prefix_of, renew_above
 from probe.head import Network, classifier, with_head
 from probe.recipes import Recipe
+from probe.trained import into
 
 METHODS = ("finetune", "scratch", "frozen", "copied")
 
@@ -63,11 +64,22 @@ def variants(
     return found or [Variant("finetune")]
 
 
-def start(backbone: Backbone, variant: Variant, classes: int, seed: int) -> tuple[Network, Prefix]:
-    """The network before training, and what of it is frozen."""
+def start(
+    backbone: Backbone,
+    variant: Variant,
+    classes: int,
+    seed: int,
+    trained: dict[str, Tensor] | None = None,
+) -> tuple[Network, Prefix]:
+    """The network before training, and what of it is frozen.
+
+    `trained` are tensors to begin with in the place of the backbone's own.
+    """
     architecture = backbone.architecture
     card = architecture.card
     body: nn.Module = copy.deepcopy(backbone.model)
+    if trained is not None:
+        into(body, trained)
     prefix = prefix_of(architecture, variant.layer) if variant.layer else EMPTY
     if variant.layer and not variant.keep_above:
         renew_above(body, card, prefix, seed)

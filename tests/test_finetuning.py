@@ -14,13 +14,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 from typer.testing import CliRunner
 
 from cli.app import app
 from features.backbone import load
+from features.errors import InputError, Stopped
+from features.extract import extract
 from features.study import open_study
 from probe import predictions, results
+from probe.crossval import GRID
 from probe.finetuning import finetune
 from probe.fitting import fit
 from probe.recipes import recipe
@@ -247,8 +252,6 @@ def test_frozen_through_the_last_layer_is_a_probe(tmp_path: Path, task: str) -> 
     Noise is that of the paired difference over 600 images: its standard error from the images on
     which the two disagree.
     """
-    from features.extract import extract
-
     extract(tmp_path, "sample-faces", data="sample", layers=["fc6"], device="cpu")
     fit(tmp_path, probes=["logistic"], tasks=[task])
     plain = recipe(
@@ -357,3 +360,142 @@ def test_killed_from_outside_at_twenty_moments(tmp_path: Path, card: str, data: 
         )
         np.testing.assert_array_equal(a, b)
     assert kills >= 15
+
+
+def test_search_takes_the_rate_with_the_best_inner_loss(
+    tmp_path: Path, card: str, data: str
+) -> None:
+    study = tmp_path / "study"
+    tried = recipe("modern", epochs=6, patience=3, batch_size=8, rate=1e-3)
+    finetune(study, card, data=data, tasks=["side"], recipe=tried, search=True, device="cpu")
+    with (study / "training.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    for row in rows_of(study, views="center"):
+        inner = [x for x in lines if x["stage"] == "inner" and int(x["fold"]) == row.fold]
+        assert len({x["rate"] for x in inner}) == 3
+        best = min(inner, key=lambda x: float(x["inner_loss"]))
+        assert row.epochs == int(best["epoch"])
+        assert f"rate {float(best['rate']):g} chosen" in row.recipe
+        whole = [x for x in lines if x["stage"] == "whole" and int(x["fold"]) == row.fold]
+        assert {x["rate"] for x in whole} == {best["rate"]}
+        assert row.selection == pytest.approx(-float(best["inner_loss"]), rel=1e-4)
+
+
+def test_a_rate_that_diverges_loses_the_search(tmp_path: Path, card: str, data: str) -> None:
+    wild = recipe("gilnet", epochs=2, batch_size=8, rate=1e18, crop=False)
+    with pytest.raises(Stopped):
+        finetune(tmp_path / "a", card, data=data, tasks=["side"], recipe=wild, device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("probe.finetuning.SEARCH", (1e-22, 1.0))
+        finetune(
+            tmp_path / "b", card, data=data, tasks=["side"], recipe=wild, search=True, device="cpu"
+        )
+    assert {r.recipe for r in rows_of(tmp_path / "b")} == {"gilnet; rate 0.0001 chosen"}
+
+
+def test_a_trained_network_is_a_backbone_of_its_own(tmp_path: Path, card: str, data: str) -> None:
+    """Its features come from the trained layers, and its scores are those in predictions.h5."""
+    study = tmp_path / "study"
+    learn = recipe(
+        "modern", epochs=3, patience=0, batch_size=8, crop=False, mirror=False, colour=0.0
+    )
+    finetune(study, card, data=data, tasks=["side"], recipe=learn, save=True, device="cpu")
+    cards = sorted((study / "networks").glob("*.toml"))
+    assert [c.stem for c in cards] == [f"tiny@side-finetune-fold{f}" for f in range(3)]
+    made = load(str(cards[1]))
+    assert (made.name, made.domain) == ("tiny@side-finetune-fold1", "task")
+    assert made.architecture.card.pair == "tiny"
+    assert [x.name for x in made.layers()] == [x.name for x in load(card).layers()]
+    (row, *_) = rows_of(study, views="center")
+    stored = predictions.read(study / "predictions.h5", row.stored)
+    tested = np.flatnonzero(stored.fold == 1)
+    extract(study, str(cards[1]), layers=["conv", "fc"], device="cpu")
+    with open_study(study).features(made.name) as file:
+        scores, conv = file.read("fc")[tested], file.read("conv")[tested]
+    shifted = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    np.testing.assert_allclose(shifted, stored.scores[tested], rtol=1e-3, atol=1e-4)
+    extract(study, card, layers=["conv"], device="cpu")
+    with open_study(study).features("tiny") as file:
+        assert not np.allclose(file.read("conv")[tested], conv)
+
+
+def test_selffer_networks_start_from_the_network_of_their_own_fold(
+    tmp_path: Path, card: str, data: str
+) -> None:
+    study = tmp_path / "study"
+    with pytest.raises(InputError, match=r"no such network was trained here; run .* --save first"):
+        finetune(
+            study, card, data=data, tasks=["side"], base="scratch", freeze_through=["conv"],
+            recipe=QUICK, device="cpu",
+        )  # fmt: skip
+    finetune(study, card, tasks=["side"], from_scratch=True, recipe=QUICK, save=True, device="cpu")
+    finetune(
+        study, card, tasks=["side"], base="scratch", freeze_through=["conv"], recipe=QUICK,
+        save=True, device="cpu",
+    )  # fmt: skip
+    rows = rows_of(study, method="frozen")
+    assert {(r.backbone, r.domain, r.layer) for r in rows} == {("tiny@scratch", "task", "conv")}
+    for fold in range(3):
+        first = load_file(study / "networks" / f"tiny@side-scratch-fold{fold}.safetensors")
+        second = load_file(
+            study / "networks" / f"tiny@scratch@side-frozen-conv-fold{fold}.safetensors"
+        )
+        assert torch.equal(first["conv.weight"], second["conv.weight"])
+        assert not torch.equal(first["fc.weight"], second["fc.weight"])
+    other = load_file(study / "networks" / "tiny@side-scratch-fold0.safetensors")
+    assert not torch.equal(first["conv.weight"], other["conv.weight"])
+
+
+def test_a_network_that_saw_the_test_fold_is_refused(tmp_path: Path, card: str, data: str) -> None:
+    study = tmp_path / "study"
+    finetune(study, card, data=data, tasks=["side"], recipe=QUICK, save=True, device="cpu")
+    folder = study / "networks"
+    (folder / "tiny@side-finetune-fold1.safetensors").replace(
+        folder / "tiny@side-finetune-fold0.safetensors"
+    )
+    with pytest.raises(InputError, match="trained on other rows than this fold's training rows"):
+        finetune(
+            study, card, tasks=["side"], base="finetune", copy_through=["conv"], recipe=QUICK,
+            device="cpu",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("tasks", [["tone"], ["side", "tone"]])
+def test_the_head_starts_as_the_probe(
+    tmp_path: Path, card: str, data: str, tasks: list[str]
+) -> None:
+    """At a rate of nothing, what is scored is scikit-learn's logistic regression at one of its C."""
+    study = tmp_path / "study"
+    still = recipe(
+        "modern",
+        epochs=1,
+        patience=0,
+        batch_size=8,
+        rate=1e-30,
+        crop=False,
+        mirror=False,
+        colour=0.0,
+    )
+    finetune(
+        study, card, data=data, tasks=tasks, freeze_through=["pool"], probe_first=True, recipe=still,
+        views=["center"], device="cpu",
+    )  # fmt: skip
+    extract(study, card, layers=["pool"], pool=["none"], device="cpu")
+    with open_study(study).features("tiny") as file:
+        x = file.read("pool").astype(float)
+    for task in tasks:
+        y = open_study(study).labels(task)
+        (row, *_) = rows_of(study, task=task)
+        assert "head from the probe" in row.recipe
+        stored = predictions.read(study / "predictions.h5", row.stored)
+        for fold in range(3):
+            train, test = stored.fold != fold, stored.fold == fold
+            mean, sd = x[train].mean(0), x[train].std(0)
+            z = (x - mean) / np.where(sd > 0, sd, np.inf)
+            nearest = np.inf
+            for point in GRID[::2]:
+                c = point / (z[train] ** 2).sum(1).mean()
+                model = LogisticRegression(C=c, max_iter=2000).fit(z[train], y[train])
+                apart = np.abs(model.predict_proba(z[test]) - np.exp(stored.scores[test])).max()
+                nearest = min(nearest, apart)
+            assert nearest < 0.02
