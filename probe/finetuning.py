@@ -28,7 +28,7 @@ from probe.copies import checked
 from probe.feed import ImageFeed
 from probe.folds import Splits, make_splits
 from probe.metrics import kind_of, measure
-from probe.onefold import Asked, Counter, Fold, Run, chooses, images_of, train_folds
+from probe.onefold import Asked, Counter, Fold, Run, chooses, identity, images_of, train_folds
 from probe.protocol import mark, protocol
 from probe.recipes import Recipe
 from probe.recipes import recipe as recipe_of
@@ -313,16 +313,6 @@ def _together(tasks: tuple[Task, ...], each: list[Splits]) -> Splits:
     return Splits(part, each[0].fold_of_part)
 
 
-def _identity(run: Run, variant: Variant) -> tuple[str, str]:
-    """Backbone and domain as the rows name them: from scratch there is a card but no pretraining."""
-    card = run.backbone.architecture.card
-    if variant.method == "scratch":
-        return card.name, "task"
-    if run.base:
-        return f"{card.name if run.base == 'scratch' else run.backbone.name}@{run.base}", "task"
-    return run.backbone.name, run.backbone.domain
-
-
 def _train_all(run: Run, jobs: list[Asked], redo: bool, done: Finetuned) -> None:
     table = run.study.folder / "results.csv"
     there = {row.key: row for row in results.read(table)}
@@ -352,7 +342,7 @@ def _train_all(run: Run, jobs: list[Asked], redo: bool, done: Finetuned) -> None
 
 def _keys(run: Run, job: Asked) -> list[tuple[str, ...]]:
     """The keys of the rows that a job makes."""
-    name, domain = _identity(run, job.variant)
+    name, domain = identity(run, job.variant)
     blank = {"accuracy": 0.0, "balanced_accuracy": 0.0, "macro_f1": 0.0, "n_test": 0, "n_train": 0}
     return [
         Row(
@@ -375,7 +365,7 @@ def _keys(run: Run, job: Asked) -> list[tuple[str, ...]]:
 
 def _commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
     """Put a finished result into results.csv, predictions.h5 and training.csv."""
-    name, _ = _identity(run, job.variant)
+    name, _ = identity(run, job.variant)
     rows: list[Row] = []
     made: dict[predictions.Key, predictions.Prediction] = {}
     for task, where in zip(job.tasks, job.goal.parts(), strict=True):
@@ -414,7 +404,7 @@ def _commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
 
 
 def _row(run: Run, job: Asked, task: Task, one: Fold, view: str, scores: Floats, y: Rows) -> Row:
-    name, domain = _identity(run, job.variant)
+    name, domain = identity(run, job.variant)
     variant = job.variant
     at_edge = chooses(run) and not one.stopped_early
     return Row(

@@ -230,6 +230,16 @@ def _one_fold(run: Run, job: Asked, ready: _Ready, fold: int, counter: Counter) 
     )
 
 
+def identity(run: Run, variant: Variant) -> tuple[str, str]:
+    """Backbone and domain as the rows name them: from scratch there is a card but no pretraining."""
+    card = run.backbone.architecture.card
+    if variant.method == "scratch":
+        return card.name, "task"
+    if run.base:
+        return f"{card.name if run.base == 'scratch' else run.backbone.name}@{run.base}", "task"
+    return run.backbone.name, run.backbone.domain
+
+
 def chooses(run: Run) -> bool:
     """Whether an inner part chooses epochs or rate."""
     return run.recipe.patience > 0 or len(run.rates) > 1
@@ -271,9 +281,7 @@ def _save(
 ) -> None:
     """Keep the trained network as a backbone of its own."""
     names = tuple(task.name for task in job.tasks)
-    origin = run.backbone.name
-    if job.variant.method == "scratch":
-        origin = run.backbone.architecture.card.name
+    origin, _ = identity(run, job.variant)
     name = name_of(origin, names, job.variant.method, job.variant.cut, fold)
     about = {
         "by": "probe finetune",
