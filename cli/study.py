@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli import options, show
 
+if TYPE_CHECKING:
+    from features.study import Study
 
-def status(study: options.Study = options.STUDY, json: options.Json = False) -> None:
+
+def status(
+    study: options.Study = options.STUDY,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read all features: has a byte changed on disk?")
+    ] = False,
+    json: options.Json = False,
+) -> None:
     """Show what a study holds: features, results, what is unreadable, bytes.
 
-    Example: probe status
+    Example: probe status --verify
     """
     from features.files import words
     from features.status import held, unreadable
@@ -30,6 +39,8 @@ def status(study: options.Study = options.STUDY, json: options.Json = False) -> 
     }
     bad = unreadable(opened)
     if json:
+        if verify:
+            _verify(opened)
         show.put_json(
             {
                 "source": opened.source,
@@ -74,6 +85,27 @@ def status(study: options.Study = options.STUDY, json: options.Json = False) -> 
     )
     for path, reason in bad.items():
         show.say(f"unreadable: {path}: {reason}")
+    if verify:
+        _verify(opened)
+
+
+def _verify(opened: Study) -> None:
+    from features.errors import InputError
+    from features.status import verify
+
+    found = verify(opened)
+    for backbone, damages in found.items():
+        for one in damages:
+            rows = ", ".join(map(str, one.rows[:10])) + (", ..." if len(one.rows) > 10 else "")
+            where = f" in {len(one.rows)} rows: {rows}" if one.rows else ""
+            show.say(f"{backbone}: {one.what} has changed on disk{where}")
+        if not damages:
+            show.say(f"{backbone}: every row is as it was written")
+    bad = [backbone for backbone, damages in found.items() if damages]
+    if bad:
+        raise InputError(
+            f"{', '.join(bad)}: changed on disk; `probe remove {bad[0]}` and extract it again."
+        )
 
 
 def remove(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from features.card import nearest
 from features.errors import InputError
-from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
+from features.featurefile import DONE, PENDING, UNREADABLE, Damage, FeatureFile
 from features.files import locked
 from features.study import Study
 
@@ -53,6 +53,15 @@ def held(study: Study) -> list[Held]:
                     path.suffix == ".h5",
                 )
             )
+    return found
+
+
+def verify(study: Study) -> dict[str, list[Damage]]:
+    """What has changed on disk since it was written, by backbone, of every finished feature file."""
+    found: dict[str, list[Damage]] = {}
+    for path in sorted((study.folder / "features").glob("*.h5")):
+        with FeatureFile(path) as file:
+            found[file.backbone] = file.verify()
     return found
 
 
