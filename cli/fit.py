@@ -51,10 +51,28 @@ def fit(
             show_default="13, fitted to the layer",
         ),
     ] = None,
-    scale: Annotated[str, typer.Option(metavar="SCALE", help="standard, l2 or none.")] = "standard",
+    scale: Annotated[
+        str,
+        typer.Option(
+            metavar="SCALE",
+            help="standard, l2, none, or auto: the better of the first two, inside.",
+        ),
+    ] = "standard",
     solver: Annotated[
         str, typer.Option(metavar="SOLVER", help="grid, or sklearn to check it.")
     ] = "grid",
+    tol: Annotated[
+        float, typer.Option(metavar="E", help="Relative error of the objective to stop at.")
+    ] = 1e-4,
+    memory: Annotated[
+        float | None,
+        typer.Option(
+            metavar="GB",
+            help="For features and work; larger layers are read in blocks.",
+            show_default="half of the machine's",
+        ),
+    ] = None,
+    device: options.Device = "cpu",
     seed: Annotated[int, typer.Option(metavar="N", help="Of the folds that are made.")] = 0,
     redo: Annotated[bool, typer.Option("--redo", help="Fit again what is there.")] = False,
     json: options.Json = False,
@@ -89,6 +107,9 @@ def fit(
             c=values,
             scale=scale,
             solver=solver,
+            tol=tol,
+            memory=memory,
+            device=device,
             seed=seed,
             redo=redo,
             announce=show.say,

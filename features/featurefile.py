@@ -189,6 +189,10 @@ class FeatureFile:
             bad += [int(row) for row in mine if zlib.crc32(part[row - start].data) != sums[row]]
         return bad
 
+    def columns(self, key: str, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Some columns of all rows, `(n, stop - start)` float32; rows are not checked here."""
+        return np.asarray(self._dataset(key)[:, start:stop], dtype=np.float32)
+
     def _dataset(self, key: str) -> Any:
         if key not in self._file["layers"]:
             raise InputError(f"{self.path}: no layer {key}; {nearest(key, self.keys)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -9,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
 from features.card import nearest
+from features.device import cores, resolve
 from features.errors import InputError
 from features.featurefile import DONE, FeatureFile
-from features.files import locked
+from features.files import locked, words
 from features.study import Study, open_study
 from features.tasks import Task, choose
 from probe import knn, predictions, results
@@ -28,11 +30,12 @@ from probe.crossval import (
     cross_validate,
 )
 from probe.folds import Splits, make_splits
-from probe.linear import SOLVERS
+from probe.linear import SOLVERS, TOL
 from probe.metrics import kind_of, measure
 from probe.protocol import mark, protocol
 from probe.results import BEST, Row
 from probe.scale import SCALES
+from probe.source import Source, in_blocks
 from probe.statistics import detectable
 
 DEFAULT_PROBES = ("logistic", "svm")
@@ -76,6 +79,9 @@ def fit(
     c: Sequence[float] | None = None,
     scale: str = "standard",
     solver: str = "grid",
+    tol: float = TOL,
+    memory: float | None = None,
+    device: str = "cpu",
     seed: int = 0,
     redo: bool = False,
     announce: Callable[[str], None] = lambda _: None,
@@ -95,8 +101,13 @@ def fit(
         folds: How many to make where the data set has none of its own; five by default.
         c: Values of C as scikit-learn means it; by default thirteen over a range that suits the
             layer.
-        scale: `standard`, `l2` or `none`; knn always uses lengths of one.
+        scale: `standard`, `l2` or `none`, or `auto`: standard or l2, chosen like C inside the training
+            folds; knn always uses lengths of one.
         solver: `grid`, this project's own, or `sklearn`, for logistic, svm and ridge.
+        tol: Relative error of the objective at which `grid` stops.
+        memory: Gigabytes for features and what is made of them; a layer that needs more is read in
+            blocks. Half of the machine's by default.
+        device: Where `grid` computes: `auto`, `cpu`, `cuda` or `cuda:I`.
         seed: Of the folds that are made.
         redo: Fit again what is there.
         announce: Is told of what takes time before the first fit.
@@ -109,8 +120,14 @@ def fit(
     for probe in probes:
         if probe not in METHODS:
             raise InputError(f"--probe {probe}: not a probe; {nearest(probe, METHODS)}")
-    if scale not in SCALES:
-        raise InputError(f"--scale {scale}: not a scaling; {nearest(scale, SCALES)}")
+    if scale not in (*SCALES, "auto"):
+        raise InputError(f"--scale {scale}: not a scaling; {nearest(scale, [*SCALES, 'auto'])}")
+    if not 0 < tol < 1:
+        raise InputError(f"--tol {tol}: give a number between 0 and 1, such as {TOL:g}.")
+    if memory is not None and not 0 < memory < np.inf:
+        raise InputError(f"--memory {memory}: give gigabytes, such as 2.")
+    if tol != TOL and solver != "grid":
+        raise InputError("--tol: this is of --solver grid; leave it out for sklearn.")
     if solver not in SOLVERS:
         raise InputError(f"--solver {solver}: not a solver; {nearest(solver, SOLVERS)}")
     if c is not None and not (c and all(0 < value < np.inf for value in c)):
@@ -120,7 +137,18 @@ def fit(
     chosen_backbones = _backbones(opened, backbones)
     started = time.perf_counter()
     with locked(opened.folder / ".results.lock", str(opened.folder / "results.csv")):
-        run = _Run(opened, scale, None if c is None else tuple(sorted(c)), solver, folds, seed)
+        run = _Run(
+            opened,
+            scale,
+            None if c is None else tuple(sorted(c)),
+            solver,
+            tol,
+            _bytes(memory),
+            resolve(device),
+            announce,
+            folds,
+            seed,
+        )
         jobs = _jobs(run, chosen_backbones, layers, chosen_tasks, probes)
         for task in chosen_tasks:
             announce(_scope(run, task))
@@ -136,7 +164,7 @@ class _Layer:
 
     backbone: str
     key: str
-    x: npt.NDArray[np.float32]
+    source: Source
     shared: Shared
 
 
@@ -146,6 +174,10 @@ class _Run:
     scale: str
     c: tuple[float, ...] | None
     solver: str
+    tol: float
+    memory: int
+    device: torch.device
+    announce: Callable[[str], None]
     folds: int | None
     seed: int
     splits: dict[tuple[str, bytes], Splits] = field(default_factory=dict)
@@ -154,13 +186,24 @@ class _Run:
     def settings(self, method: str) -> Settings:
         if method == "knn":
             return Settings("knn", "l2", tuple(map(float, knn.GRID)), False, knn.engine())
-        return Settings(method, self.scale, self.c or GRID, self.c is None, self.solver)
+        return Settings(method, self.scale, self.c or GRID, self.c is None, self.solver, self.tol)
 
     def layer(self, job: Job, file: FeatureFile) -> _Layer:
         if self.now is None or (self.now.backbone, self.now.key) != (job.backbone, job.key):
             self.now = None  # let go of the last layer before reading the next
-            x = file.read(job.key)
-            self.now = _Layer(job.backbone, job.key, x, Shared(_SHARED_BYTES))
+            n, dim = len(file), file.about(job.key)["dim"]
+            needs = _needs(n, dim)
+            if needs <= self.memory:
+                source = Source.of(file.read(job.key), self.device)
+                shared = Shared(min(_SHARED_BYTES, self.memory - needs))
+            else:
+                self.announce(
+                    f"{job.backbone}/{job.key}: {words(needs)} would be needed to work on it in memory "
+                    f"and --memory is {words(self.memory)}, so it is read in blocks"
+                )
+                source = in_blocks(file.path, job.key, n, dim, self.memory, self.device)
+                shared = Shared(0)
+            self.now = _Layer(job.backbone, job.key, source, shared)
         return self.now
 
     def splits_of(self, task: Task, file: FeatureFile) -> Splits:
@@ -169,6 +212,18 @@ class _Run:
         if key not in self.splits:
             self.splits[key] = make_splits(self.study, task, readable, self.folds, self.seed)
         return self.splits[key]
+
+
+def _bytes(memory: float | None) -> int:
+    if memory is not None:
+        return int(memory * 1e9)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _needs(n: int, dim: int) -> int:
+    """Bytes that a layer in memory takes, with one training set per core at work on it."""
+    at_work = 4 * n * dim + (32 * dim * dim if dim < n else 24 * n * n)
+    return 4 * n * dim + (20 * dim * dim if dim < n else 0) + cores() * at_work
 
 
 def _backbones(study: Study, asked: Sequence[str]) -> list[str]:
@@ -273,15 +328,15 @@ def _fit_one(
 ) -> tuple[list[Row], Outcome]:
     y = run.study.labels(job.task.name)
     layer = run.layer(job, file)
-    x = layer.x
-    used = splits.part >= 0
-    if not np.isfinite(x[used]).all():
-        row = int(np.flatnonzero(used & ~np.isfinite(x).all(1))[0])
+    used = np.flatnonzero(splits.part >= 0)
+    bad = used[layer.source.broken(used)]
+    if len(bad):
         raise InputError(
-            f"{file.path}: layer {job.key} has NaN or infinite features in row {row} "
-            f"({run.study.paths[row]}); extract or import it again."
+            f"{file.path}: layer {job.key} has NaN or infinite features in {len(bad)} "
+            f"row{'s' * (len(bad) > 1)}, first in row {bad[0]} ({run.study.paths[int(bad[0])]}); "
+            "extract or import it again."
         )
-    outcome = cross_validate(x, y, len(job.task.classes), splits, settings, layer.shared)
+    outcome = cross_validate(layer.source, y, len(job.task.classes), splits, settings, layer.shared)
     about = file.about(job.key)
     rows = []
     for fold in outcome.folds:
@@ -300,7 +355,7 @@ def _fit_one(
                 n_test=fold.n_test,
                 n_train=fold.n_train,
                 dim=about["dim"],
-                scale=settings.scale,
+                scale=fold.scale,
                 solver=settings.solver,
                 C=fold.value,
                 at_edge=int(fold.at_edge),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from features.featurefile import FeatureFile
 from probe.axes import Held, Streamed, row_space
 from probe.moments import Moments, Scaling, gram, moments, pooled, scaling
 from probe.solver import Rows
@@ -70,6 +72,15 @@ class Source:
             device=device or torch.device("cpu"),
         )  # fmt: skip
 
+    def broken(self, rows: Ints) -> npt.NDArray[np.bool_]:
+        """Which of `rows` have a feature that is NaN or infinite."""
+        some = max(1, _ROWS_BYTES // (4 * self.dim))
+        found = [
+            ~np.isfinite(self.rows(rows[start : start + some])).all(1)
+            for start in range(0, len(rows), some)
+        ]
+        return np.concatenate(found)
+
     def block(self, rows: Ints) -> Tensor:
         """Some rows, where they are worked on."""
         x = torch.from_numpy(self.rows(rows)).to(self.device)
@@ -92,7 +103,7 @@ class Source:
             lengths[here] = np.linalg.norm(self.rows(here), axis=1)
         return Source(
             self.n, self.dim, self.rows, self.columns, self.held, self.width, self.device,
-            np.maximum(lengths, 1e-12),
+            np.maximum(lengths, 1e-12), self.memory,
         )  # fmt: skip
 
     def groups(self, sets: Sequence[tuple[Ints, Ints]]) -> list[list[int]]:
@@ -121,6 +132,32 @@ class Source:
                 assert total is not None
                 self._known[same, one, products] = total
         return pooled([self._known[same, one, products] for one in parts])
+
+
+def in_blocks(path: Path, key: str, n: int, dim: int, memory: int, device: torch.device) -> Source:
+    """A layer of a feature file that is larger than `memory`, in bytes."""
+
+    def rows(asked: Ints) -> Floats:
+        if not len(asked):
+            return np.zeros((0, dim), dtype=np.float32)
+        first, last = int(asked.min()), int(asked.max())
+        # One span of the file and a choice from it: row by row would take far longer.
+        some = max(1, _ROWS_BYTES // (4 * dim))
+        out = np.empty((len(asked), dim), dtype=np.float32)
+        with FeatureFile(path) as file:
+            for start in range(first, last + 1, some):
+                stop = min(start + some, last + 1)
+                here = (asked >= start) & (asked < stop)
+                if here.any():
+                    out[here] = file.read(key, np.arange(start, stop))[asked[here] - start]
+        return out
+
+    def columns(start: int, stop: int) -> Floats:
+        with FeatureFile(path) as file:
+            return file.columns(key, start, stop)
+
+    width = max(256, memory // (8 * 4 * n))
+    return Source(n, dim, rows, columns, held=False, width=width, device=device, memory=memory // 3)
 
 
 def prepare(train: Tensor, other: Tensor, scale: str, centre: bool) -> Prepared:

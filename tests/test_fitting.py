@@ -7,6 +7,7 @@ import studies
 
 import probe.fitting
 import probe.linear
+import probe.source
 from features.arrays import import_features
 from features.errors import InputError
 from features.files import locked
@@ -323,3 +324,41 @@ def test_what_did_not_converge_is_noted(study: Study, monkeypatch: pytest.Monkey
     done = run(study, probes=("logistic",), layers=("high",), tasks=("label",), c=[1e4])
     assert done.notes == ["label: net/high/logistic: 5 folds did not converge"]
     assert {row.converged for row in done.rows} == {0}
+
+
+@pytest.mark.parametrize("dim", [6, 900])
+@pytest.mark.parametrize("scale", ["standard", "l2"])
+def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
+    tmp_path: Path, scale: str, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of seven rows or 256 columns; products of one training set at a time."""
+    monkeypatch.setattr(probe.source, "_ROWS_BYTES", 7 * 4 * dim)
+    y = np.arange(90) % 3
+    study = studies.begin(tmp_path / "study", {"label": y})
+    studies.add(study, "net", {"fc": studies.signal(y, dim, 0.3)}, refused=[4])
+    probes = ("ridge", "svm", "logistic", "knn")
+    said: list[str] = []
+    whole = run(study, probes=probes, scale=scale, announce=said.append).rows
+    assert not any("in blocks" in line for line in said)
+    blocks = run(
+        study, probes=probes, scale=scale, memory=1e-6, redo=True, announce=said.append
+    ).rows
+    assert any("net/fc: " in line and "in blocks" in line for line in said)
+    for a, b in zip(whole, blocks, strict=True):
+        assert (a.key, a.C, a.scale) == (b.key, pytest.approx(b.C, rel=1e-5), b.scale)
+        assert a.accuracy == pytest.approx(b.accuracy, abs=0.06)
+        assert a.selection == pytest.approx(b.selection, abs=2e-3)
+
+
+def test_auto_takes_the_scaling_that_is_better_inside(study: Study) -> None:
+    both = {scale: run(study, scale=scale, redo=True).rows for scale in ("standard", "l2", "auto")}
+    for standard, l2, auto in zip(both["standard"], both["l2"], both["auto"], strict=True):
+        if auto.layer == BEST:
+            continue
+        better = standard if standard.selection >= l2.selection else l2
+        assert (auto.scale, auto.selection, auto.C) == (
+            better.scale,
+            better.selection,
+            better.C,
+        )
+    assert {row.scale for row in both["auto"]} == {"standard", "l2"}
