@@ -150,6 +150,8 @@ def fit(
             seed,
         )
         jobs = _jobs(run, chosen_backbones, layers, chosen_tasks, probes)
+        if any(opened.columns.get("split", ())):
+            announce("the column split is not used: every image is tested once, in folds")
         for task in chosen_tasks:
             announce(_scope(run, task))
         done = Fitted(opened)
