@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from features.files import write_text
 Group = tuple[int, ...]
 _VERSION = 1
 _FEW = 10
+_MOST_ALIKE = 0.1
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,16 @@ class Copies:
         together would tie up subjects who have nothing to do with each other.
         """
         return tuple(g for g in self.groups if len(g) <= largest(rows))
+
+    def plausible(self, rows: int) -> Copies:
+        """The same without its near copies, where these take in over a tenth of the `rows` and four.
+
+        Then the pictures resemble each other by their kind, as drawings, scans and plots do, and
+        likeness is no sign of a copy.
+        """
+        alike = {row for a, b, _ in self.near for row in (a, b)}
+        few = len(alike) <= max(4, _MOST_ALIKE * rows)
+        return self if few else replace(self, near=())
 
 
 def largest(rows: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -143,6 +143,8 @@ def _own_folds(study: Study, rows: Ints, folds: int | None) -> Ints:
             f"{study.folder / 'images.csv'}: {len(across)} subjects are in several folds (first: "
             f"{name}); a subject must be in one, or the results are inflated."
         )
+    if study.copies is not None:
+        study = replace(study, copies=study.copies.plausible(len(study)))
     across = in_several(study.subjects[rows], fold)
     if len(across):
         one, other = _unlike(across[0], fold)

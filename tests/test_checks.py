@@ -194,3 +194,11 @@ def test_before_the_first_fit_copies_are_looked_for_once(tmp_path: Path) -> None
     assert said == ["looking for copies among 30 images, once"]
     assert checked(open_study(study), said.append).copies == Copies(((5, 7),))
     assert len(said) == 1
+
+
+def test_pictures_alike_by_their_kind_are_no_copies_of_each_other() -> None:
+    few = Copies(near=((0, 1, 0.9), (2, 3, 0.9)))
+    many = Copies(exact=((8, 9),), near=(*few.near, (4, 5, 0.9)))
+    assert few.plausible(30) == few
+    assert many.plausible(60) == many
+    assert many.plausible(59) == Copies(exact=((8, 9),))

@@ -130,8 +130,8 @@ def test_a_card_gives_the_golden_values(name: str, picture: Image.Image) -> None
 
 
 def shifted(patch: pytest.MonkeyPatch) -> None:
-    inner = preprocess._offset
-    patch.setattr(preprocess, "_offset", lambda room, wanted: inner(room, wanted) + 1)
+    inner = preprocess.offset
+    patch.setattr(preprocess, "offset", lambda room, wanted: inner(room, wanted) + 1)
 
 
 def not_smoothed(patch: pytest.MonkeyPatch) -> None:
