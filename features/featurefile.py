@@ -129,6 +129,10 @@ class FeatureFile:
         shape = tuple(int(side) for side in data.attrs["shape"])
         return {**found, "shape": shape, "depth": float(data.attrs["depth"]), "dim": data.shape[1]}
 
+    def bytes(self, key: str) -> int:
+        """What one data set takes on disk."""
+        return int(self._dataset(key).id.get_storage_size())
+
     def read(
         self, key: str, rows: npt.NDArray[np.integer[Any]] | None = None
     ) -> npt.NDArray[np.float32]:

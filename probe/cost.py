@@ -40,7 +40,7 @@ def backbone_tables(study: Study) -> tuple[Table, Table]:
             seconds = json.loads(about.get("made_with", "{}")).get("seconds")
             for key in file.keys:
                 layer = file.about(key)
-                size = file.bytes(key) if hasattr(file, "bytes") else 4 * len(file) * layer["dim"]
+                size = file.bytes(key)
                 cost.append(
                     (
                         name, layer["layer"], layer["pool"], layer["dim"], size, done, parameters,

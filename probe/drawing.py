@@ -409,8 +409,10 @@ def _level(plane: _Plane, value: float, kind: str, name: str) -> None:
     y = plane.y(value)
     plane.parts.append(f'<path class="{kind}" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>')
     if name:
+        # At either end, so that two levels close to each other can both be read.
+        x, anchor = (_LEFT + 3, "start") if name == "chance" else (WIDTH - _RIGHT, "end")
         plane.parts.append(
-            f'<text class="level" x="{WIDTH - _RIGHT}" y="{y - 3:.1f}" text-anchor="end">{name}</text>'
+            f'<text class="level" x="{x}" y="{y - 3:.1f}" text-anchor="{anchor}">{name}</text>'
         )
 
 

@@ -235,6 +235,14 @@ def test_the_page_has_the_cells_of_its_tables(study: Study) -> None:
                 assert f">{cell}</td>" in text
 
 
+def test_cost_is_what_the_features_take(study: Study) -> None:
+    report(study)
+    rows = read(study, "cost")
+    assert len(rows) == 9
+    assert {int(row["bytes"]) for row in rows} == {180 * 6 * 4}
+    assert {(row["dim"], row["images"]) for row in rows} == {("6", "180")}
+
+
 def test_a_subgroup_that_is_not_there(study: Study) -> None:
     with pytest.raises(InputError, match="--by sexx: no such column"):
         report(study, by=["sexx"])
