@@ -68,6 +68,7 @@ PREPARED = {
     "bvlc-alexnet": _BVLC,
     "caffenet": _BVLC,
     "control:pixels": Prepared((32, 32), (32, 32)),
+    "control:tiny": Prepared((32, 32), (32, 32)),
     "gilnet": Prepared(
         (227, 227), (256, 256), "bgr", 255.0, (78.4263377603, 87.7689143744, 114.895847746)
     ),
@@ -277,6 +278,8 @@ def run(name: str) -> dict[str, Array]:
     import cv2
 
     fed, layers = prepared(photo(), PREPARED[name]), layers_of(name)
+    if name == "control:tiny":
+        return {"tiny": tiny(fed[0].astype(np.float64))}
     if name not in NETWORKS:
         return {layer: fed[0].reshape(-1) for layer in layers}
     text = NETWORKS[name]()
@@ -295,6 +298,20 @@ def run(name: str) -> dict[str, Array]:
     wanted = {layer: last[published(layer, text)] for layer in layers}
     given = net.forward(list(wanted.values()))
     return dict(zip(wanted, (array[0] for array in given), strict=True))
+
+
+def tiny(image: Array) -> Array:
+    """The trivial features of an image `(3, 32, 32)`."""
+    grey = np.tensordot([0.299, 0.587, 0.114], image, 1)
+    corner = grey[:-1, :-1]
+    right, down = grey[:-1, 1:] - corner, grey[1:, :-1] - corner
+    gradients = []
+    for turn in np.arange(8) * np.pi / 4:
+        towards = np.maximum(right * np.cos(turn) + down * np.sin(turn), 0)
+        ends = [(i * 31 // 4, -(-(i + 1) * 31 // 4)) for i in range(4)]
+        gradients += [towards[a:b, c:d].mean() for a, b in ends for c, d in ends]
+    small = grey.reshape(8, 4, 8, 4).mean((1, 3)).ravel()
+    return np.concatenate([small, image.mean((1, 2)), image.std((1, 2)), gradients])
 
 
 def weights(name: str) -> dict[str, list[Array]]:

@@ -591,3 +591,20 @@ def test_control_pixels_is_the_image() -> None:
     x = images(backbone, 2)
     assert (backbone.name, backbone.domain) == ("control:pixels", "control")
     torch.testing.assert_close(read(backbone, x)["pixels"], x.flatten(1), rtol=0, atol=0)
+
+
+def test_control_tiny_by_hand() -> None:
+    """A ramp to the right on grey 3 g: its gradient is one step, towards the right alone."""
+    backbone = load("control:tiny")
+    ramp = torch.arange(32.0).expand(1, 1, 32, 32)
+    found = read(backbone, torch.cat([3 * ramp, ramp, 0 * ramp], 1))["tiny"][0]
+    step = 3 * 0.299 + 0.587
+    grey, mean, sd, gradients = found.split([64, 3, 3, 128])
+    torch.testing.assert_close(grey.view(8, 8)[0], step * (1.5 + 4 * torch.arange(8.0)))
+    torch.testing.assert_close(grey.view(8, 8)[7], grey.view(8, 8)[0])
+    torch.testing.assert_close(mean, torch.tensor([46.5, 15.5, 0.0]))
+    spread = ((32**2 - 1) / 12) ** 0.5
+    torch.testing.assert_close(sd, torch.tensor([3 * spread, spread, 0.0]))
+    by_direction = gradients.view(8, 16)
+    along = torch.tensor([1, 0.5**0.5, 0, 0, 0, 0, 0, 0.5**0.5]) * step
+    torch.testing.assert_close(by_direction, along[:, None].expand(8, 16), rtol=1e-5, atol=1e-5)

@@ -45,7 +45,9 @@ def test_a_card_is_read_as_it_stands(tiny_card: TinyCard) -> None:
 
 def test_every_shipped_card_is_found_by_its_name() -> None:
     names = ["alexnet", "gilnet", "mobilefacenet", "squeezenet1_1", "vgg16", "vggface"]
-    assert {*names, "sample-faces", "sample-objects", "control:pixels"} <= set(shipped())
+    assert {*names, "sample-faces", "sample-objects", "control:pixels", "control:tiny"} <= set(
+        shipped()
+    )
     for name, card in shipped().items():
         assert find(name) == card
         assert card.domain in ("faces", "objects", "control")

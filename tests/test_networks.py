@@ -153,6 +153,7 @@ COUNTS = {
     "bvlc-alexnet": counted(*_FIVE, ("conv5 pool5", 1), *_FC),
     "caffenet": counted(*_FIVE, ("conv5 pool5", 1), *_FC),
     "control:pixels": counted(("pixels", 0)),
+    "control:tiny": counted(("tiny", 0)),
     "gilnet": counted(*_FIVE[:2], ("conv3 pool5", 1), *_FC),
     "googlenet-bvlc": counted(
         ("conv1.7x7_s2 pool1.3x3_s2 pool1.norm1", 1),

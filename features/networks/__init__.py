@@ -5,6 +5,7 @@ from features.networks.gilnet import gilnet
 from features.networks.googlenet import googlenet_bvlc
 from features.networks.mobilefacenet import mobilefacenet
 from features.networks.pixels import pixels
+from features.networks.tiny import tiny
 from features.networks.vggface2 import resnet50, senet50
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "pixels",
     "resnet50",
     "senet50",
+    "tiny",
 ]
