@@ -13,6 +13,7 @@ from features.errors import InputError
 from features.study import Study
 from probe import predictions, results
 from probe.crossval import METHODS
+from probe.folds import training_of
 from probe.gaps import Gap, Member, gaps, members
 from probe.outcomes import Outcomes, name_of
 from probe.protocol import differences
@@ -218,14 +219,15 @@ def _counts(seen: Outcomes, rows: list[Row]) -> tuple[int, int, float, float | N
     tested = seen.fold >= 0
     sizes = np.bincount(np.unique(seen.subjects[tested], return_inverse=True)[1])
     effective = float(sizes.sum() ** 2 / (sizes**2).sum())
-    return int(tested.sum()), len(sizes), effective, _majority(seen.y, seen.fold)
+    return int(tested.sum()), len(sizes), effective, _majority(seen, seen.fold)
 
 
-def _majority(y: npt.NDArray[np.int64], fold: npt.NDArray[np.int64]) -> float:
+def _majority(seen: Outcomes, fold: npt.NDArray[np.int64]) -> float:
     """Accuracy of always saying the class most frequent among the training rows."""
+    y = seen.y
     right = total = 0
     for one in range(int(fold.max()) + 1):
-        train, test = (fold >= 0) & (fold != one), fold == one
+        train, test = training_of(seen.study, seen.task, fold, one), fold == one
         train = train if train.any() else test  # one fold alone: its own most frequent class
         right += int((y[test] == np.bincount(y[train]).argmax()).sum())
         total += int(test.sum())

@@ -310,7 +310,7 @@ def _together(tasks: tuple[Task, ...], each: list[Splits]) -> Splits:
                 "data a column fold."
             )
         part = np.where(part < 0, other.part, part)
-    return Splits(part, each[0].fold_of_part)
+    return Splits(part, each[0].fold_of_part, each[0].choosing)
 
 
 def _train_all(run: Run, jobs: list[Asked], redo: bool, done: Finetuned) -> None:

@@ -29,7 +29,7 @@ from probe.crossval import (
     Shared,
     cross_validate,
 )
-from probe.folds import Splits, make_splits
+from probe.folds import Splits, has_split, make_splits
 from probe.linear import SOLVERS, TOL
 from probe.metrics import kind_of, measure
 from probe.protocol import mark, protocol
@@ -151,7 +151,11 @@ def fit(
         )
         jobs = _jobs(run, chosen_backbones, layers, chosen_tasks, probes)
         if any(opened.columns.get("split", ())):
-            announce("the column split is not used: every image is tested once, in folds")
+            announce(
+                "the column split is kept to: its test images alone are tested"
+                if folds is None and has_split(opened)
+                else "the column split is not used: every image is tested once, in folds"
+            )
         for task in chosen_tasks:
             announce(_scope(run, task))
         done = Fitted(opened)
@@ -394,7 +398,7 @@ def _best(
 def _scope(run: _Run, task: Task) -> str:
     """What a study of this size can tell, said before anything is fitted."""
     splits = next(s for (name, _), s in run.splits.items() if name == task.name)
-    subjects = run.study.subjects[splits.part >= 0]
+    subjects = run.study.subjects[splits.fold >= 0]
     return (
         f"{task.name}: {len(subjects)} images of {len(np.unique(subjects))} subjects; a difference "
         f"under about {100 * detectable(subjects):.1f} points would be missed more than once in five "

@@ -16,6 +16,11 @@ from features.tasks import Task
 
 Ints = npt.NDArray[np.int64]
 _INNER_PARTS = 3  # of the training rows, where only one other fold is left
+_SPLITS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,9 @@ class Splits:
     part: Ints
     """The part of every row of images.csv, `(n,)`; -1 for rows that take no part."""
     fold_of_part: Ints
-    """The test fold that each part belongs to."""
+    """The test fold that each part belongs to; -1 for parts that are never tested."""
+    choosing: tuple[int, ...] = ()
+    """The only parts that validate; none: every part does, while its fold is not tested."""
 
     @property
     def fold(self) -> Ints:
@@ -47,7 +54,7 @@ class Splits:
 
     def inner(self, fold: int) -> Iterator[tuple[int, frozenset[int]]]:
         """For every part outside `fold`: the part, and what is left out while it validates."""
-        for part in np.flatnonzero(self.fold_of_part != fold).tolist():
+        for part in self.choosing or np.flatnonzero(self.fold_of_part != fold).tolist():
             if (self.part == part).any():
                 yield part, self.tested(fold) | {part}
 
@@ -63,20 +70,22 @@ class Splits:
 def make_splits(
     study: Study, task: Task, readable: npt.NDArray[np.bool_], folds: int | None, seed: int
 ) -> Splits:
-    """The data set's own folds where it has them, else stratified folds grouped by subject.
+    """The data set's own folds or split where it has them, else stratified folds grouped by subject.
 
+    Of a split (train, val and test) the test images are the only fold; val chooses, and the refit is on
+    train and val. Without val, parts of train choose; without test, val is tested.
     Folds that are made serve all tasks alike, wherever every combination of labels has enough images.
 
     Args:
         study: The study.
         task: The task, whose classes are spread evenly over the folds.
         readable: Rows with features, `(n,)`.
-        folds: How many to make; None: the data set's own, or five.
+        folds: How many to make, in the place of a split; None: the data set's own, or five.
         seed: Of the folds that are made.
 
     Raises:
         InputError: There are fewer subjects than folds, a class is missing from a training set, or
-            the data set's own folds share a subject.
+            the data set's own folds or its split share a subject.
     """
     y = study.labels(task.name)
     rows = np.flatnonzero((y >= 0) & readable & study.used)
@@ -84,6 +93,10 @@ def make_splits(
         raise InputError(
             f"task {task.name}: no image with a label has features; extract some first."
         )
+    if folds is None and has_split(study):
+        splits = _split(study, task, rows, seed)
+        _check_classes(splits, task, y)
+        return splits
     if own_folds(study) is not None:
         fold = _own_folds(study, rows, folds)
     else:
@@ -117,6 +130,65 @@ def own_folds(study: Study) -> Ints | None:
     return np.array([number.get(name, -1) for name in named], dtype=np.int64)
 
 
+def has_split(study: Study) -> bool:
+    """Whether the data set comes with a split to keep to: a column that parts its rows, and no folds."""
+    names = study.columns.get("split")
+    if names is None or own_folds(study) is not None:
+        return False
+    used = {name for name, use in zip(names, study.used.tolist(), strict=True) if use}
+    return len({_SPLITS.get(name.casefold(), name) for name in used - {""}}) > 1
+
+
+def training_of(study: Study, task: str, fold: Ints, one: int) -> npt.NDArray[np.bool_]:
+    """The rows that the tests of fold `one` were trained for, `(n,)`, given the fold of every row.
+
+    Of a split they are all with a label outside it, for nobody tests them.
+    """
+    if fold.max() > 0 or not has_split(study):
+        return np.asarray((fold >= 0) & (fold != one))
+    return np.asarray((study.labels(task) >= 0) & study.used & (fold < 0))
+
+
+def _split(study: Study, task: Task, rows: Ints, seed: int) -> Splits:
+    file, own = study.folder / "images.csv", study.columns["split"]
+    said = [own[row] for row in rows]
+    if "" in said:
+        raise InputError(
+            f"{file}: some rows have a split and some have none; fill in the column split, or make "
+            "folds with --folds 5."
+        )
+    for name in said:
+        if name.casefold() not in _SPLITS:
+            raise InputError(
+                f"{file}: the split {name!r} is none of train, val and test; name it so, or make "
+                "folds with --folds 5."
+            )
+    names = np.array([_SPLITS[name.casefold()] for name in said])
+    if "test" not in names:
+        names[names == "val"] = "test"
+    for name in ("train", "test"):
+        if name not in names:
+            raise InputError(
+                f"{file}: task {task.name} has no image of the split {name}; add some, or make folds "
+                "with --folds 5."
+            )
+    fold = np.array([("train", "val", "test").index(name) for name in names])
+    _check_across(study, rows, fold, "split")
+    part = np.full(len(study), -1, dtype=np.int64)
+    if "val" in names:
+        part[rows] = fold
+        return Splits(part, np.array([-1, -1, 0]), (1,))
+    train = rows[fold == 0]
+    if len(np.unique(study.subjects[train])) < 2:
+        raise InputError(
+            f"{file}: all images of the split train are of one subject, so nothing is left to choose "
+            "C on; add data."
+        )
+    part[rows] = _INNER_PARTS
+    part[train] = _made_folds(study, task, train, _INNER_PARTS, seed)
+    return Splits(part, np.array([-1] * _INNER_PARTS + [0]))
+
+
 def _own_folds(study: Study, rows: Ints, folds: int | None) -> Ints:
     own = study.columns["fold"]
     names = sorted({own[row] for row in rows})
@@ -136,11 +208,16 @@ def _own_folds(study: Study, rows: Ints, folds: int | None) -> Ints:
             "--folds out."
         )
     fold = np.array([names.index(own[row]) for row in rows], dtype=np.int64)
+    _check_across(study, rows, fold, "fold")
+    return fold
+
+
+def _check_across(study: Study, rows: Ints, fold: Ints, what: str) -> None:
     across = in_several(study.named_subjects[rows], fold)
     if len(across):
         name = study.columns["subject"][int(rows[across[0][0]])]
         raise InputError(
-            f"{study.folder / 'images.csv'}: {len(across)} subjects are in several folds (first: "
+            f"{study.folder / 'images.csv'}: {len(across)} subjects are in several {what}s (first: "
             f"{name}); a subject must be in one, or the results are inflated."
         )
     if study.copies is not None:
@@ -149,11 +226,10 @@ def _own_folds(study: Study, rows: Ints, folds: int | None) -> Ints:
     if len(across):
         one, other = _unlike(across[0], fold)
         raise InputError(
-            f"{study.folder / 'images.csv'}: {len(across)} images have copies in another fold (first: "
+            f"{study.folder / 'images.csv'}: {len(across)} images have copies in another {what} (first: "
             f"{study.paths[rows[one]]} and {study.paths[rows[other]]}); `probe data check "
             "--drop-duplicates` leaves the copies out."
         )
-    return fold
 
 
 def in_several(subjects: Ints, fold: Ints) -> list[Ints]:
@@ -241,8 +317,9 @@ def _check_classes(splits: Splits, task: Task, y: Ints) -> None:
         missing = np.setdiff1d(present, seen)
         if len(missing):
             name = task.classes[int(missing[0])]
+            where = f"fold {fold}" if splits.fold_of_part.min() >= 0 else "the split test"
             raise InputError(
-                f"task {task.name}: all images of the class {name!r} are in fold {fold}, so nothing "
+                f"task {task.name}: all images of the class {name!r} are in {where}, so nothing "
                 "can be learnt about it there; merge the class with another or empty its labels."
             )
 

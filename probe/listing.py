@@ -62,7 +62,7 @@ def _groups(found: Sequence[TaskCurves]) -> Iterator[tuple[Sequence[Row], Mappin
 def _line(rows: Sequence[Row], metrics: Mapping[str, Interval]) -> tuple[Cell, ...]:
     n = np.array([max(row.n_test, 1) for row in rows], dtype=float)
     folds = np.array([row.accuracy for row in rows])
-    sd = float(folds.std(ddof=1)) if len(folds) > 1 else 0.0
+    sd = float(folds.std(ddof=1)) if len(folds) > 1 else float("nan")
 
     def pooled(name: str) -> float | None:
         values = [getattr(row, name) for row in rows]

@@ -4,6 +4,9 @@ from typing import Any
 import numpy as np
 import pytest
 import studies
+from sklearn.linear_model import RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import probe.fitting
 import probe.linear
@@ -15,6 +18,7 @@ from features.study import Study, open_study
 from probe import predictions, results
 from probe.fitting import Fitted, Job, fit
 from probe.metrics import kind_of, measure
+from probe.reporting import report
 from probe.results import BEST, Row
 
 
@@ -362,3 +366,35 @@ def test_auto_takes_the_scaling_that_is_better_inside(study: Study) -> None:
             better.C,
         )
     assert {row.scale for row in both["auto"]} == {"standard", "l2"}
+
+
+def test_a_split_is_tested_once(tmp_path: Path) -> None:
+    """C is that which val likes best after training on train, and the refit is on both."""
+    y = np.arange(90) % 2
+    y[60:] = np.arange(30) % 3 // 2  # test has another majority than train and val
+    own = ["train"] * 40 + ["val"] * 20 + ["test"] * 30
+    study = studies.begin(tmp_path / "study", {"label": y.tolist()}, split=own)
+    x = studies.signal(y, 20, 0.4)
+    studies.add(study, "net", {"fc": x})
+    told: list[str] = []
+    rows = fit(study.folder, probes=("ridge",), c=[1e-6, 1e3], announce=told.append).rows
+    assert any("split is kept to" in line for line in told)
+    assert [(r.layer, r.fold, r.n_train, r.n_test) for r in rows] == [
+        ("fc", 0, 60, 30),
+        (BEST, 0, 60, 30),
+    ]
+    check(study, rows)
+    assert np.flatnonzero(stored(study, rows[0]).fold == 0).tolist() == list(range(60, 90))
+    scores = {}
+    for alpha in (1e6, 1e-3):
+        model = make_pipeline(StandardScaler(), RidgeClassifier(alpha))
+        scores[alpha] = model.fit(x[:40], y[:40]).score(x[40:60], y[40:60])
+    assert rows[0].selection == pytest.approx(max(scores.values()))
+    assert scores[1e6] != scores[1e-3]
+    assert pytest.approx(max(scores, key=lambda alpha: scores[alpha])) == rows[0].C
+    (found,) = report(study).tasks
+    said = np.bincount(y[:60]).argmax()
+    assert found.majority == pytest.approx((y[60:] == said).mean())
+    told.clear()
+    assert len(fit(study.folder, probes=("ridge",), folds=3, announce=told.append).rows) == 6
+    assert any("split is not used" in line for line in told)

@@ -20,9 +20,10 @@ def study_of(
     subjects: list[str] | None = None,
     folds: list[str] | None = None,
     use: list[str] | None = None,
+    split: list[str] | None = None,
 ) -> Study:
     columns = {"path": [f"{i}.jpg" for i in range(len(labels))], "label": labels}
-    more = {"subject": subjects, "fold": folds, "use": use}
+    more = {"subject": subjects, "fold": folds, "use": use, "split": split}
     columns |= {name: values for name, values in more.items() if values is not None}
     task = Task("label", tuple(sorted(set(labels) - {""})))
     return draft(Path("study"), Manifest("here", Path(), columns, {"label": task}))
@@ -294,3 +295,74 @@ def test_any_data_is_split_by_the_laws_or_refused_in_a_sentence(data: st.DataObj
     assert len(splits.folds) == folds
     check(splits, study.subjects)
     np.testing.assert_array_equal(splits.part >= 0, study.labels("label") >= 0)
+
+
+def thirds(subjects: list[str], names: tuple[str, ...]) -> list[str]:
+    return [names[int(name[1:]) // 3 % len(names)] for name in subjects]
+
+
+def test_a_split_is_kept_to() -> None:
+    """Test is the only fold, val alone chooses on what train has taught, the refit has both."""
+    labels, subjects = people(30)
+    own = thirds(subjects, ("Train", "validation", "test", "train"))
+    splits = split(study_of(labels, subjects, split=own))
+    rows = {name: [i for i, one in enumerate(own) if one == name] for name in set(own)}
+    train = sorted(rows["Train"] + rows["train"])
+    assert list(splits.folds) == [0]
+    assert np.flatnonzero(splits.fold == 0).tolist() == rows["test"]
+    assert splits.training_rows(splits.tested(0)).tolist() == sorted(train + rows["validation"])
+    ((part, left_out),) = splits.inner(0)
+    assert np.flatnonzero(splits.part == part).tolist() == rows["validation"]
+    assert splits.training_rows(left_out).tolist() == train
+
+
+@pytest.mark.parametrize("tested", ["test", "val"])
+def test_a_split_of_two_chooses_inside_train(tested: str) -> None:
+    labels, subjects = people(30)
+    own = thirds(subjects, ("train", "train", tested))
+    study = study_of(labels, subjects, split=own)
+    splits = split(study)
+    assert (splits.fold == 0).tolist() == [name == tested for name in own]
+    assert len(list(splits.inner(0))) == 3
+    check_inside(splits, study.subjects)
+
+
+def check_inside(splits: Splits, subjects: Ints) -> None:
+    held = splits.held_out_rows(splits.tested(0))
+    for part, left_out in splits.inner(0):
+        inner, away = splits.training_rows(left_out), np.flatnonzero(splits.part == part)
+        assert len(inner)
+        assert len(away)
+        assert not {*subjects[away], *subjects[held]} & set(subjects[inner])
+        assert not set(subjects[away]) & set(subjects[held])
+
+
+def test_folds_go_before_a_split() -> None:
+    labels, subjects = people(30)
+    own, fold = thirds(subjects, ("train", "val", "test")), thirds(subjects, ("0", "1"))
+    assert list(split(study_of(labels, subjects, fold, split=own)).folds) == [0, 1]
+    assert len(split(study_of(labels, subjects, split=own), folds=4).folds) == 4
+    assert len(split(study_of(labels, subjects, split=["train"] * len(labels))).folds) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({0: ""}, "some rows have a split and some have none"),
+        ({0: "other"}, "'other' is none of train, val and test"),
+        ({0: "test"}, r"subjects are in several splits \(first: p0\)"),
+    ],
+)
+def test_a_split_that_is_none(change: dict[int, str], said: str) -> None:
+    labels, subjects = people(30)
+    own = thirds(subjects, ("train", "val", "test"))
+    assert subjects[0] == subjects[1] == "p0"
+    for row, name in change.items():
+        own[row] = name
+    with pytest.raises(InputError, match=said):
+        split(study_of(labels, subjects, split=own))
+
+
+def test_a_class_of_the_test_split_alone_is_refused() -> None:
+    with pytest.raises(InputError, match="'c' are in the split test"):
+        split(study_of(list("abababc"), split=["train"] * 4 + ["test"] * 3))
