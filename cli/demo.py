@@ -15,7 +15,7 @@ def demo(
         "probe-demo"
     ),
 ) -> None:
-    """Run the whole chain on drawn faces, offline, in about a minute: extract, fit, report.
+    """Run the whole chain on drawn faces, offline, in two minutes: extract, fit, tune, report.
 
     Three tasks are planted in the same images, so that what comes out can be held against what was
     put in.

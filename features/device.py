@@ -93,8 +93,8 @@ def reusing_memory(largest: int) -> Iterator[None]:
     """Keep freed memory for the next batch instead of giving it back to the system.
 
     A forward pass allots and frees the same large maps again and again, and by default glibc returns
-    each to the system, which then clears every page anew. Measured on two cores, images a second and
-    core with this: VGG-16 3.7 against 3.2, MobileFaceNet 163 against 139, SqueezeNet 110 against 109.
+    each to the system, which then clears every page anew. How much it gains depends on the network
+    and the batch size; tests/bench/extraction.py measures it.
 
     Args:
         largest: Bytes of the largest map of a batch.

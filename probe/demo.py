@@ -23,7 +23,7 @@ BACKBONES = (
     ("sample-faces", "random"),
     ("control:pixels", None),
 )
-LAYERS = ("conv1", "conv3", "conv5", "fc6", "fc7")
+LAYERS = ("conv1", "conv3", "fc6", "fc7")
 TUNED, CUTS = "age", ("conv3", "fc6")
 
 
@@ -48,7 +48,8 @@ def run(folder: Path, progress: Callable[[int, int, str], None]) -> tuple[Report
     for number, (name, weights) in enumerate(BACKBONES):
         progress(number, steps, f"extracting {name}")
         layers = ("all",) if name.startswith("control") else LAYERS
-        extract(folder, name, data="sample", layers=layers, weights=weights)
+        # One pooling, for the time: a study of one's own has two by default.
+        extract(folder, name, data="sample", layers=layers, weights=weights, pool=("auto",))
 
     def step(done: int, total: int, job: Job | None) -> None:
         now = f"fitting {done}/{total}" if job else "drawing the report"
