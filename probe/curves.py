@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from features.errors import InputError
 from features.study import Study
 from probe import predictions, results
 from probe.crossval import METHODS
-from probe.folds import training_of
 from probe.gaps import Gap, Member, gaps, members
+from probe.majority import majority
 from probe.outcomes import Outcomes, name_of
 from probe.protocol import differences
 from probe.results import BEST, Row
@@ -94,6 +93,8 @@ class TaskCurves:
     chance: float
     majority: float | None
     """None where nothing tells which images were in which fold."""
+    floor: Best | None
+    """The majority class."""
     panels: tuple[Panel, ...]
     best: tuple[Best, ...]
     differences: tuple[tuple[str, str, str, Interval], ...]
@@ -136,7 +137,9 @@ def _task(study: Study, task: str, rows: list[Row], known: list[Member]) -> Task
         for method in dict.fromkeys(r.method for r in rows if r.method not in METHODS)
         for curve in _curves(seen, [r for r in rows if r.method == method], known)
     ]
-    n, subjects, effective, majority = _counts(seen, rows)
+    n, subjects, effective = _counts(seen, rows)
+    always = majority(seen)
+    floor = always and Best(always[0][0].backbone, "control", "majority", always[1], (), always[0])
     return TaskCurves(
         task=task,
         ordered=seen.ordered,
@@ -146,7 +149,8 @@ def _task(study: Study, task: str, rows: list[Row], known: list[Member]) -> Task
         effective_subjects=effective,
         folds=len({row.fold for row in rows}),
         chance=1 / len(study.tasks[task].classes),
-        majority=majority,
+        majority=None if floor is None else floor.accuracy.value,
+        floor=floor,
         panels=tuple(panels),
         best=tuple(best),
         differences=tuple(_differences(seen, best)),
@@ -210,28 +214,16 @@ def _differences(seen: Outcomes, best: list[Best]) -> list[tuple[str, str, str, 
     return found
 
 
-def _counts(seen: Outcomes, rows: list[Row]) -> tuple[int, int, float, float | None]:
-    """Images, subjects, effective subjects and the majority rate."""
+def _counts(seen: Outcomes, rows: list[Row]) -> tuple[int, int, float]:
+    """Images, subjects and effective subjects."""
     if seen.fold is None:
         first = name_of(rows[0])
         n = sum(row.n_test for row in rows if name_of(row) == first)
-        return n, n, float(n), None
+        return n, n, float(n)
     tested = seen.fold >= 0
     sizes = np.bincount(np.unique(seen.subjects[tested], return_inverse=True)[1])
     effective = float(sizes.sum() ** 2 / (sizes**2).sum())
-    return int(tested.sum()), len(sizes), effective, _majority(seen, seen.fold)
-
-
-def _majority(seen: Outcomes, fold: npt.NDArray[np.int64]) -> float:
-    """Accuracy of always saying the class most frequent among the training rows."""
-    y = seen.y
-    right = total = 0
-    for one in range(int(fold.max()) + 1):
-        train, test = training_of(seen.study, seen.task, fold, one), fold == one
-        train = train if train.any() else test  # one fold alone: its own most frequent class
-        right += int((y[test] == np.bincount(y[train]).argmax()).sum())
-        total += int(test.sum())
-    return right / total
+    return int(tested.sum()), len(sizes), effective
 
 
 def _pools(rows: list[Row]) -> list[str]:

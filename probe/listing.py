@@ -34,7 +34,7 @@ _FOLDS = (
 
 
 def layer_table(found: Sequence[TaskCurves]) -> Table:
-    """`best` rows first, then every layer in depth order, then fine-tunes, for each task and method."""
+    """For each task `best` rows, the majority class, every layer in depth order, then fine-tunes."""
     rows = {_key(folds[0]): _line(folds, metrics) for folds, metrics in _groups(found)}
     return Table("table", "All layers", _LAYERS, tuple(rows.values()))
 
@@ -54,6 +54,8 @@ def _groups(found: Sequence[TaskCurves]) -> Iterator[tuple[Sequence[Row], Mappin
     for task in found:
         for best in task.best:
             yield best.rows, best.metrics
+        if task.floor is not None:
+            yield task.floor.rows, task.floor.metrics
         for curve in (*(c for panel in task.panels for c in panel.curves), *task.tuned):
             for point in curve.points:
                 yield point.rows, point.metrics

@@ -392,9 +392,14 @@ def test_a_split_is_tested_once(tmp_path: Path) -> None:
     assert rows[0].selection == pytest.approx(max(scores.values()))
     assert scores[1e6] != scores[1e-3]
     assert pytest.approx(max(scores, key=lambda alpha: scores[alpha])) == rows[0].C
-    (found,) = report(study).tasks
+    made = report(study)
+    (found,) = made.tasks
     said = np.bincount(y[:60]).argmax()
     assert found.majority == pytest.approx((y[60:] == said).mean())
+    (line,) = [row for row in made.tables[0].rows if "control:majority" in row]
+    assert found.majority in line
+    assert found.floor is not None
+    assert [(r.n_train, r.n_test, r.balanced_accuracy) for r in found.floor.rows] == [(60, 30, 0.5)]
     told.clear()
     assert len(fit(study.folder, probes=("ridge",), folds=3, announce=told.append).rows) == 6
     assert any("split is not used" in line for line in told)
