@@ -74,6 +74,14 @@ def fit(
     ] = None,
     device: options.Device = "cpu",
     seed: Annotated[int, typer.Option(metavar="N", help="Of the folds that are made.")] = 0,
+    shots: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Also with so many training images per class, such as 1,5,10.",
+        ),
+    ] = None,
+    draws: Annotated[int, typer.Option(metavar="N", help="Draws of --shots, nested.")] = 5,
     redo: Annotated[bool, typer.Option("--redo", help="Fit again what is there.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -83,6 +91,7 @@ def fit(
     """
     from features.errors import InputError
     from probe.curves import curves
+    from probe.fewshot import few_shot_table
     from probe.fitting import fit as run
     from probe.words import contaminations
 
@@ -90,6 +99,10 @@ def fit(
         values = None if c is None else [float(value) for value in c.split(",")]
     except ValueError as error:
         raise InputError(f"--C {c}: not numbers; write them as 0.01,0.1,1.") from error
+    try:
+        few = [] if shots is None else [int(value) for value in shots.split(",")]
+    except ValueError as error:
+        raise InputError(f"--shots {shots}: not whole numbers; write them as 1,5,10.") from error
     with show.Progress("fitting", "layers") as progress:
 
         def step(done: int, total: int, job: Job | None) -> None:
@@ -111,6 +124,8 @@ def fit(
             memory=memory,
             device=device,
             seed=seed,
+            shots=few,
+            draws=draws,
             redo=redo,
             announce=show.say,
             progress=step,
@@ -129,3 +144,8 @@ def fit(
     if done.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
     show.put_bars(curves(done.study))
+    table = few_shot_table(done.rows)
+    if table is not None:
+        show.put_table(
+            [column.title for column in table.shown], [table.cells(row) for row in table.rows]
+        )

@@ -78,7 +78,8 @@ class FoldResult:
     at_edge: bool
     """It is the first or last of its grid."""
     selection: float
-    """Inner score of the choice, larger is better: minus log loss (logistic) or accuracy."""
+    """Inner score of the choice, larger is better: minus log loss (logistic) or accuracy; NaN where
+    nothing could validate."""
     n_train: int
     n_test: int
     converged: bool
@@ -174,6 +175,9 @@ def _choose(
     first = points if settings.method in ("ridge", "knn") or not staged else points // 2 + 1
     starts = [0, *range(first, points, _STAGE)]
     inner = {fold: list(splits.inner(fold)) for fold in splits.folds}
+    if not any(inner.values()):  # the middle of the grid, or the nearest neighbour alone
+        point = 0 if settings.method == "knn" else points // 2
+        return {fold: _Choice(np.nan, point, False, settings.scale) for fold in splits.folds}
     worth: dict[int, list[npt.NDArray[np.float64]]] = {fold: [] for fold in splits.folds}
     going = set(splits.folds)
     last: dict[Left, Scored] = {}

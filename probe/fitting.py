@@ -7,6 +7,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from probe.crossval import (
     Shared,
     cross_validate,
 )
+from probe.fewshot import few_shot
 from probe.folds import Splits, has_split, make_splits
 from probe.linear import SOLVERS, TOL
 from probe.metrics import kind_of, measure
@@ -51,6 +53,15 @@ class Job:
     backbone: str
     key: str
     method: str
+    shots: int | None = None
+    """Training images per class; None: all."""
+    draw: int | None = None
+
+    @property
+    def stored(self) -> predictions.Key:
+        """Where predictions.h5 holds its scores."""
+        made = self.method + results.variant(shots=self.shots, draw=self.draw)
+        return (self.task.name, self.backbone, self.key, made)
 
 
 @dataclass
@@ -83,6 +94,8 @@ def fit(
     memory: float | None = None,
     device: str = "cpu",
     seed: int = 0,
+    shots: Sequence[int] = (),
+    draws: int = 5,
     redo: bool = False,
     announce: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int, Job | None], None] = lambda _done, _all, _job: None,
@@ -108,7 +121,9 @@ def fit(
         memory: Gigabytes for features and what is made of them; a layer that needs more is read in
             blocks. Half of the machine's by default.
         device: Where `grid` computes: `auto`, `cpu`, `cuda` or `cuda:I`.
-        seed: Of the folds that are made.
+        seed: Of the folds that are made, and of draws.
+        shots: Fit also on so many training images of every class.
+        draws: How often they are drawn.
         redo: Fit again what is there.
         announce: Is told of what takes time before the first fit.
         progress: Is called with layers done, layers in all, and the one that is next.
@@ -132,6 +147,10 @@ def fit(
         raise InputError(f"--solver {solver}: not a solver; {nearest(solver, SOLVERS)}")
     if c is not None and not (c and all(0 < value < np.inf for value in c)):
         raise InputError("--C: give positive numbers, such as 0.01,0.1,1.")
+    if any(one < 1 for one in shots):
+        raise InputError("--shots: give numbers of images per class from 1 up, such as 1,5,10.")
+    if draws < 1:
+        raise InputError(f"--draws {draws}: give 1 or more.")
     opened = checked(opened, announce)
     chosen_tasks = [choose(opened.tasks, opened.columns, t) for t in tasks or opened.tasks]
     chosen_backbones = _backbones(opened, backbones)
@@ -149,7 +168,11 @@ def fit(
             folds,
             seed,
         )
-        jobs = _jobs(run, chosen_backbones, layers, chosen_tasks, probes)
+        jobs = [
+            replace(job, shots=few, draw=draw)
+            for job in _jobs(run, chosen_backbones, layers, chosen_tasks, probes)
+            for few, draw in [(None, None), *product(sorted(set(shots)), range(draws))]
+        ]
         if any(opened.columns.get("split", ())):
             announce(
                 "the column split is kept to: its test images alone are tested"
@@ -306,8 +329,9 @@ def _fit_all(
                 splits = run.splits_of(job.task, file)
                 settings = run.settings(job.method)
                 said = protocol(run.study, job.task, splits, settings, run.seed)
-                groups[job.task.name, job.backbone, job.method] = (job.task, mark(said))
-                key = (job.task.name, job.backbone, job.key, job.method)
+                if job.shots is None:
+                    groups[job.task.name, job.backbone, job.method] = (job.task, mark(said))
+                key = job.stored
                 if not redo and key in stored and there[key] == {mark(said)}:
                     done.kept += 1
                     continue
@@ -342,7 +366,13 @@ def _fit_one(
             f"row{'s' * (len(bad) > 1)}, first in row {bad[0]} ({run.study.paths[int(bad[0])]}); "
             "extract or import it again."
         )
-    outcome = cross_validate(layer.source, y, len(job.task.classes), splits, settings, layer.shared)
+    classes = len(job.task.classes)
+    if job.shots is None or job.draw is None:
+        outcome = cross_validate(layer.source, y, classes, splits, settings, layer.shared)
+    else:
+        outcome = few_shot(
+            layer.source, y, classes, splits, settings, job.shots, job.draw, run.seed
+        )
     about = file.about(job.key)
     rows = []
     for fold in outcome.folds:
@@ -365,8 +395,10 @@ def _fit_one(
                 solver=settings.solver,
                 C=fold.value,
                 at_edge=int(fold.at_edge),
-                selection=fold.selection,
+                selection=None if np.isnan(fold.selection) else fold.selection,
                 seed=run.seed,
+                shots=job.shots,
+                draw=job.draw,
                 converged=int(fold.converged),
                 protocol=under,
             )
@@ -407,6 +439,6 @@ def _scope(run: _Run, task: Task) -> str:
 
 
 def _notes(job: Job, outcome: Outcome) -> list[str]:
-    name = f"{job.task.name}: {job.backbone}/{job.key}/{job.method}"
+    name = f"{job.task.name}: {'/'.join(job.stored[1:])}"
     failed = sum(not fold.converged for fold in outcome.folds)
     return [f"{name}: {failed} folds did not converge"] if failed else []

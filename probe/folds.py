@@ -37,6 +37,8 @@ class Splits:
     """The test fold that each part belongs to; -1 for parts that are never tested."""
     choosing: tuple[int, ...] = ()
     """The only parts that validate; none: every part does, while its fold is not tested."""
+    validates: bool = True
+    """Whether any part does."""
 
     @property
     def fold(self) -> Ints:
@@ -54,6 +56,8 @@ class Splits:
 
     def inner(self, fold: int) -> Iterator[tuple[int, frozenset[int]]]:
         """For every part outside `fold`: the part, and what is left out while it validates."""
+        if not self.validates:
+            return
         for part in self.choosing or np.flatnonzero(self.fold_of_part != fold).tolist():
             if (self.part == part).any():
                 yield part, self.tested(fold) | {part}

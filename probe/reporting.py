@@ -11,10 +11,12 @@ from features.card import nearest
 from features.errors import InputError
 from features.files import file_name, write_text
 from features.study import Study, open_study
+from probe import results
 from probe.classes import class_table, confusion_matrices, confusion_table, subgroup_table
 from probe.cost import backbone_tables
 from probe.curves import TaskCurves, curves
 from probe.drawing import charts
+from probe.fewshot import few_shot_table
 from probe.figures import curve_figure, gap_figure, save, tuned_figure
 from probe.listing import fold_table, layer_table
 from probe.literature import literature_table
@@ -128,7 +130,8 @@ def contents_of(
         )
         for task in found
     ]
-    whole = [literature_table(study.source, found), *backbone_tables(study)]
+    few = few_shot_table(results.read(study.folder / "results.csv"))
+    whole = [literature_table(study.source, found), few, *backbone_tables(study)]
     tables = [table for table in whole if table is not None]
     near = closeness_section(study, found, look, progress)
     scored, missing = scores_section(study, look)

@@ -1,0 +1,87 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import studies
+from typer.testing import CliRunner
+
+from cli.app import app
+from features.study import Study
+from probe import predictions
+from probe.fewshot import drawn, few_shot_table
+from probe.fitting import fit
+from probe.folds import make_splits
+from probe.reporting import report
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    y = (np.arange(120) % 3).tolist()
+    study = studies.begin(tmp_path / "study", {"label": y})
+    studies.add(study, "net", {"fc": studies.signal(np.array(y), 6, 1.5)})
+    return study
+
+
+def test_draws_are_nested_and_never_tested(study: Study) -> None:
+    y = study.labels("label")
+    splits = make_splits(study, study.tasks["label"], np.ones(len(y), dtype=bool), None, 0)
+    for fold in splits.folds:
+        test = splits.held_out_rows(splits.tested(fold))
+        seen = []
+        for shots in (1, 2, 5, 1000):
+            made = drawn(splits, y, fold, shots, 0, 7)
+            train = made.training_rows(made.tested(0))
+            assert not set(train) & set(test)
+            assert np.flatnonzero(made.fold == 0).tolist() == test.tolist()
+            counts = np.bincount(y[train]).tolist()
+            assert counts == [
+                min(shots, int((y == c).sum() - (y[test] == c).sum())) for c in range(3)
+            ]
+            seen.append(set(train.tolist()))
+            inner = list(made.inner(0))
+            assert len(inner) == {1: 0, 2: 2}.get(shots, 3)
+            for part, left_out in inner:
+                away = set(np.flatnonzero(made.part == part).tolist())
+                assert set(made.training_rows(left_out).tolist()) == seen[-1] - away
+        assert seen[0] < seen[1] < seen[2] < seen[3]
+        other = drawn(splits, y, fold, 5, 1, 7)
+        assert seen[2] != set(other.training_rows(other.tested(0)).tolist())
+
+
+def test_few_shots_of_every_probe(study: Study) -> None:
+    probes = ("logistic", "svm", "ridge", "knn")
+    done = fit(study.folder, probes=probes, shots=(1, 20), draws=3)
+    assert done.fitted == 4 * (1 + 2 * 3)
+    few = [row for row in done.rows if row.shots is not None]
+    assert len(few) == 4 * 2 * 3 * 5
+    assert {(r.shots, r.n_train) for r in few} == {(1, 3), (20, 60)}
+    assert {r.selection is None for r in few if r.shots == 1} == {True}
+    for row in few:
+        found = predictions.read(study.folder / "predictions.h5", row.stored)
+        here = found.fold == row.fold
+        right = found.scores[here].argmax(1) == study.labels("label")[here]
+        assert row.accuracy == pytest.approx(right.mean())
+    table = few_shot_table(done.rows)
+    assert table is not None
+    for line in table.rows:
+        shots = line[5]
+        each = [
+            np.mean([r.accuracy for r in few if (r.method, r.shots, r.draw) == (line[1], shots, d)])
+            for d in range(3)
+        ]
+        assert line[6] == 3
+        assert list(line[7:9]) == pytest.approx([np.mean(each), np.std(each, ddof=1)])
+    mean = {(line[1], line[5]): line[7] for line in table.rows}
+    assert all(mean[probe, 20] > mean[probe, 1] for probe in probes)  # type: ignore[operator]
+    again = fit(study.folder, probes=probes, shots=(1, 20), draws=3)
+    assert (again.fitted, again.kept, again.rows) == (0, done.fitted, done.rows)
+    assert (report(study).folder / "shots.csv").is_file()
+
+
+def test_the_command_shows_the_draws(study: Study) -> None:
+    words = ["fit", "--study", str(study.folder), "-p", "ridge", "--draws", "2", "--shots"]
+    done = CliRunner().invoke(app, [*words, "1,5"])
+    assert done.exit_code == 0
+    lines = [line for line in done.stdout.splitlines() if line.startswith("label\tridge\tnet\tfc")]
+    assert [line.split("\t")[5:7] for line in lines] == [["1", "2"], ["5", "2"]]
+    assert CliRunner().invoke(app, [*words, "few"]).exit_code != 0
