@@ -365,6 +365,7 @@ def test_a_difference_is_seldom_found_where_there_is_none(
 def test_the_paired_test_seldom_rejects_where_there_is_nothing(
     sizes: Sizes, record_property: Any
 ) -> None:
+    """Per cent rejected at accuracy 0.8: even 3.9, drawn sizes 4.1, adience 4.6 (standard error 0.5)."""
     rng = np.random.default_rng(0)
     p = [sign_flip(*two_methods(rng, sizes(rng), 0.8), seed=i) for i in range(2_000)]
     found = float(np.mean(np.array(p) <= 0.05))
