@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import StratifiedGroupKFold
 
 from features.errors import InputError
 from features.study import Study
@@ -288,6 +287,8 @@ def _check_subjects(study: Study, task: Task, rows: Ints, folds: int) -> None:
 
 def _stratified(subjects: Ints, y: Ints, folds: int, seed: int) -> Ints:
     fold = np.zeros(len(y), dtype=np.int64)
+    from sklearn.model_selection import StratifiedGroupKFold  # a second, where folds are given
+
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():

@@ -6,7 +6,6 @@ from typing import Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 Kind = Literal["logits", "shares", "margins"]
 """What scores mean: softmax makes probabilities of logits, shares are some, margins are none."""
@@ -110,6 +109,8 @@ def calibration_error(p: Floats, y: Ints) -> float:
 
 def auc(scores: npt.NDArray[np.floating], y: Ints) -> float:
     """The chance that an image of class 1 scores above one of class 0, ties counting half."""
+    from scipy import stats  # slow to import, and the only use
+
     rank = stats.rankdata(scores[:, 1].astype(np.float64) - scores[:, 0])
     ones = int((y == 1).sum())
     above = rank[y == 1].sum() - ones * (ones + 1) / 2

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 Floats = npt.NDArray[np.float64]
 
@@ -64,7 +64,7 @@ def accuracy_interval(
     found = mean_interval(correct, subjects)
     n, p = found.effective, found.value
     if p in (0.0, 1.0):
-        z = stats.norm.ppf(0.5 + LEVEL / 2)
+        z = special.ndtri(0.5 + LEVEL / 2)
         centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
         return Interval(p, float(max(0, centre - half)), float(min(1, centre + half)), n)
@@ -108,7 +108,7 @@ def detectable(subjects: npt.NDArray[np.int64]) -> float:
     n = sizes.sum()
     inflated = 1 + (float((sizes**2).sum() / n) - 1) * _WITHIN
     freedom = max(float(n**2 / (sizes**2).sum()) - 1, 1.0)
-    reach = stats.t.ppf(0.5 + LEVEL / 2, freedom) + stats.t.ppf(_POWER, freedom)
+    reach = special.stdtrit(freedom, 0.5 + LEVEL / 2) + special.stdtrit(freedom, _POWER)
     return float(reach * np.sqrt(_APART * inflated / n))
 
 
@@ -128,7 +128,7 @@ def band(values: npt.NDArray[np.floating], subjects: npt.NDArray[np.int64], seed
         signs = rng.choice((-1.0, 1.0), size=(_DRAWS, len(influence)))
         deviation = np.abs(signs @ influence[:, seen]) / error[seen]
         largest = np.quantile(deviation.max(1), LEVEL)
-        single = stats.norm.ppf(0.5 + LEVEL / 2)
+        single = special.ndtri(0.5 + LEVEL / 2)
         factor *= max(1.0, float(largest / single))
     return Band(mean, mean - factor * error, mean + factor * error)
 
@@ -170,4 +170,4 @@ def _by_subject(
 
 
 def _t(effective: float) -> float:
-    return float(stats.t.ppf(0.5 + LEVEL / 2, max(effective - 1, 1.0)))
+    return float(special.stdtrit(max(effective - 1, 1.0), 0.5 + LEVEL / 2))
