@@ -15,7 +15,7 @@ from probe.axis import layer_ticks, place
 from probe.curves import Curve, TaskCurves
 from probe.gaps import Gap
 from probe.outcomes import METRICS
-from probe.palette import SHAPES
+from probe.palette import SHAPES, Looks
 
 WIDTH, HEIGHT = 480, 330
 _LEFT, _RIGHT, _TOP = 44, 12, 10
@@ -82,7 +82,7 @@ class _Plane:
         return offset + factor * value
 
 
-def charts(found: TaskCurves, looks: Mapping[str, tuple[int, int]]) -> list[Chart]:
+def charts(found: TaskCurves, looks: Looks) -> list[Chart]:
     """Every panel of one task.
 
     Args:
@@ -107,7 +107,7 @@ def _curves(
     pool: str,
     metric: str,
     curves: Sequence[Curve],
-    looks: Mapping[str, tuple[int, int]],
+    looks: Looks,
 ) -> Chart:
     tuned = [_with(c, metric) for c in found.tuned]
     lines = [_with(c, metric) for c in curves]
@@ -135,7 +135,9 @@ def _curves(
         if not curve.points:
             continue
         is_cut = curve.method not in (method,)
-        numbers.append(_line(plane, curve, metric, looks[curve.backbone], alone, is_cut))
+        numbers.append(
+            _line(plane, curve, metric, looks[curve.backbone, curve.domain], alone, is_cut)
+        )
     title = method if pool == "none" else f"{method}, pooling {pool}"
     unit = "classes" if metric == "mae" else "%"
     title = f"{METRICS[metric]}: {title}"
@@ -198,13 +200,13 @@ def _gaps(
     method: str,
     pool: str,
     gaps: Sequence[Gap],
-    looks: Mapping[str, tuple[int, int]],
+    looks: Looks,
 ) -> Chart:
     lines = [
         Line(
             gap.near,
             gap.title,
-            looks[gap.near],
+            looks[gap.near, gap.near_domain],
             gap.far_domain == "none",
             [(p.layer, p.depth, p.gap, p.low, p.high) for p in gap.points],
         )

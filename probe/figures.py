@@ -48,7 +48,7 @@ def curve_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -
         for across, panels in zip(axes, rows, strict=True):
             for ax, panel in zip(across, panels, strict=False):
                 for curve in panel.curves:
-                    _line(ax, curve, metric, look[curve.backbone], ticks, handles)
+                    _line(ax, curve, metric, look[curve.backbone, curve.domain], ticks, handles)
                 for curve in found.tuned:
                     _marks(ax, curve, metric, ticks, handles)
                 _levels(ax, found, metric, handles)
@@ -108,11 +108,19 @@ def tuned_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -
         handles: dict[str, Artist] = {}
         for curve in found.tuned:
             if curve in cut:
-                _line(ax, curve, metric, look[curve.backbone], ticks, handles, name=_variant(curve))
+                _line(
+                    ax,
+                    curve,
+                    metric,
+                    look[curve.backbone, curve.domain],
+                    ticks,
+                    handles,
+                    name=_variant(curve),
+                )
             else:
                 value = 100 * curve.points[0].metrics[metric].value
                 style = (0, (4, 2)) if curve.method == "scratch" else (0, (1, 1))
-                colour = look[curve.backbone][0]
+                colour = look[curve.backbone, curve.domain][0]
                 line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
                 handles.setdefault(_variant(curve), line)
         _levels(ax, found, metric, handles)
@@ -158,11 +166,14 @@ def _figure(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
     return figure, [list(row) for row in axes]
 
 
-def _look(drawn: Sequence[Curve]) -> dict[str, tuple[str, str]]:
-    """Colour and shape of every backbone."""
+def _look(drawn: Sequence[Curve]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Colour and shape of every backbone and domain."""
     names, domains = [c.backbone for c in drawn], [c.domain for c in drawn]
     place_of, shape_of = slots(domains), shapes(names)
-    return {c.backbone: (LIGHT[place_of[c.domain]], _SHAPES[shape_of[c.backbone]]) for c in drawn}
+    return {
+        (c.backbone, c.domain): (LIGHT[place_of[c.domain]], _SHAPES[shape_of[c.backbone]])
+        for c in drawn
+    }
 
 
 def _networks(drawn: Sequence[Curve]) -> list[Curve]:

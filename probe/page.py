@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from html import escape
@@ -15,7 +15,7 @@ from typing import Any
 from features.study import Study
 from probe.drawing import Chart, key, markers
 from probe.outcomes import METRICS
-from probe.palette import shapes, slots
+from probe.palette import Looks, shapes, slots
 from probe.tables import Table
 
 _OPEN_ROWS = 60
@@ -61,11 +61,11 @@ class Contents:
     """Of the study as a whole, before its tables."""
 
 
-def looks(backbones: Sequence[tuple[str, str]]) -> dict[str, tuple[int, int]]:
-    """Colour and shape of every backbone, as the charts number them."""
+def looks(backbones: Sequence[tuple[str, str]]) -> Looks:
+    """Colour and shape of every backbone and domain, as the charts number them."""
     names, domains = [n for n, _ in backbones], [d for _, d in backbones]
     place, shape = slots(domains), shapes(names)
-    return {name: (place[domain], shape[name]) for name, domain in backbones}
+    return {(name, domain): (place[domain], shape[name]) for name, domain in backbones}
 
 
 def page(contents: Contents) -> str:
@@ -176,7 +176,7 @@ def _masthead(contents: Contents, tasks: str) -> str:
     return "\n".join([*parts, "</header>"])
 
 
-def _filters(contents: Contents, look: Mapping[str, tuple[int, int]]) -> str:
+def _filters(contents: Contents, look: Looks) -> str:
     charts = [chart for section in contents.tasks for chart in section.charts]
     metrics = {m: METRICS[m] for c in charts if (m := c.metric) in METRICS}
     chosen: dict[str, dict[str, str]] = {
@@ -204,7 +204,7 @@ def _filters(contents: Contents, look: Mapping[str, tuple[int, int]]) -> str:
     parts.append('<details><summary>backbones</summary><div class="names">')
     parts.append('<button data-check="all">all</button><button data-check="none">none</button>')
     for name, domain in contents.backbones:
-        sign = key(look[name], domain)
+        sign = key(look[name, domain], domain)
         parts.append(
             f'<label><input type="checkbox" checked data-backbone="{escape(name, quote=True)}">{sign}'
             f"{escape(name)} ({escape(domain)})</label>"
@@ -216,7 +216,7 @@ def _filters(contents: Contents, look: Mapping[str, tuple[int, int]]) -> str:
 def _task(
     section: TaskSection,
     contents: Contents,
-    look: Mapping[str, tuple[int, int]],
+    look: Looks,
     numbered: list[Chart],
 ) -> list[str]:
     parts = [
@@ -224,7 +224,7 @@ def _task(
     ]
     parts.append('<ul class="legend">')
     for name, domain in contents.backbones:
-        sign = key(look[name], domain)
+        sign = key(look[name, domain], domain)
         parts.append(f"<li>{sign}{escape(name)} ({escape(domain)})</li>")
     parts.append("</ul>")
     parts += _charts(section.charts, numbered)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # Okabe and Ito's palette (2008), safe for the colour-blind; a shape per backbone is the second cue.
 _KNOWN = {"faces": 0, "objects": 1, "none": 2, "control": 3}
@@ -10,6 +10,9 @@ LIGHT = ("#0072B2", "#C44E00", "#6B6B6B", "#000000", "#00795A", "#A8487F", "#8A6
 """On white: darkened where the original would be pale."""
 DARK = ("#6CB8F0", "#FF9A57", "#B0B0B0", "#FFFFFF", "#2FD6A5", "#EE9CCB", "#F0BE3C", "#9AD4F7")
 """On near-black."""
+Looks = Mapping[tuple[str, str], tuple[int, int]]
+"""Colour and shape by backbone and domain: one trained here from scratch shares its card's name."""
+
 SHAPES = 8
 """How many shapes there are; a backbone's is its place in the study, modulo this."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,10 +13,9 @@ from probe.curves import TaskCurves
 from probe.distances import DISTANCES, NAMES
 from probe.drawing import Line, line_chart, square_chart
 from probe.page import Section
-from probe.palette import SHAPES, slots
+from probe.palette import SHAPES, Looks, slots
 from probe.tables import Column, Table
 
-Looks = Mapping[str, tuple[int, int]]
 _MOST_ALIKE = 48
 """Layers of the map of similarity."""
 
@@ -139,6 +138,7 @@ def _distance_lines(
 ) -> list[Line]:
     """A line per backbone and source: coloured by the source, shaped by the backbone."""
     colour = slots([c.source for c in lines])
+    shape = {name: one for (name, _), (_, one) in looks.items()}
     drawn = []
     mine = [c for c in lines if c.measure == measure and _pool(c) in (pool, "")]
     if not any(_pool(c) == pool for c in mine):
@@ -153,7 +153,7 @@ def _distance_lines(
             Line(
                 backbone,
                 f"{backbone} to {source}",
-                (colour[source], looks.get(backbone, (0, 0))[1] % SHAPES),
+                (colour[source], shape.get(backbone, 0) % SHAPES),
                 here[0].domain == "none",
                 [(c.key.partition(":")[0], c.depth, c.value, c.low, c.high) for c in here],
             )

@@ -24,7 +24,7 @@ from probe.curves import Panel, TaskCurves, curves
 from probe.drawing import Chart
 from probe.fitting import fit
 from probe.gaps import Gap
-from probe.page import page
+from probe.page import looks, page
 from probe.reporting import Report, contents_of, report
 from probe.results import BEST
 from probe.statistics import accuracy_interval, band, mean_interval
@@ -584,3 +584,9 @@ def test_results_of_a_removed_backbone_do_not_stop_the_report(tmp_path: Path) ->
     (found,) = report(study.folder).tasks
     assert found.panels[0].gaps == ()
     assert {row.backbone for row in results.read(study.folder / "results.csv")} == {"near", "far"}
+
+
+def test_a_network_trained_from_scratch_has_a_colour_of_its_own() -> None:
+    found = looks([("net", "faces"), ("net", "task"), ("other", "faces")])
+    assert found["net", "faces"][0] == found["other", "faces"][0] != found["net", "task"][0]
+    assert found["net", "faces"][1] == found["net", "task"][1] != found["other", "faces"][1]
