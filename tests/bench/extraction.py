@@ -59,7 +59,7 @@ def draw(folder: Path, n: int, side: int) -> list[Path]:
     for i, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
         photo(side, i).save(path, quality=90)
-    return paths
+    return sorted(paths)  # as the rows of the study
 
 
 def rate(step: Callable[[int], object], lanes: int, calls: int, images: int) -> float:
