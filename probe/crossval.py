@@ -28,8 +28,10 @@ GRID = tuple(float(g) for g in np.logspace(-2, 4, 13))
 
 _STAGE = 3
 """Points of the grid that are tried together once the path goes on beyond its middle."""
+_WORSE = 2
+"""Points in a row that must be worse than the best one for a path to end."""
 _SURE = 3.0
-"""Standard errors by which points must be worse than the best one for a path to end."""
+"""Standard errors by which they must be worse."""
 
 Features = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -168,7 +170,7 @@ def _choose(
 ) -> dict[int, _Choice]:
     """The best point for every fold, from strong penalties to weak ones.
 
-    The path of a fold ends before its last point where three points in a row are worse than the best
+    The path of a fold ends before its last point where two points in a row are worse than the best
     one by three standard errors of the differences: from there on it only overfits.
     """
     points = len(settings.grid)
@@ -210,11 +212,11 @@ def _choose(
 
 def _overfits(worth: list[npt.NDArray[np.float64]]) -> bool:
     best = max(worth, key=lambda one: float(one.mean()))
-    for one in worth[-_STAGE:]:
+    for one in worth[-_WORSE:]:
         lost = best - one
         if not lost.mean() > _SURE * lost.std() / len(lost) ** 0.5:
             return False
-    return len(worth) > _STAGE
+    return len(worth) > _WORSE
 
 
 def _worth(

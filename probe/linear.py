@@ -141,7 +141,7 @@ def _with_grid(
         made = solve(
             rows,
             prepared.gram,
-            lambda q: squared_hinge_loss(signs[:, q % classes]),
+            lambda q: squared_hinge_loss(signs.T[q % classes]),
             c.repeat_interleave(classes),
             1,
             penalise_bias=True,

@@ -34,6 +34,8 @@ _LINE_STEPS = 12
 _ROUGH = 0.1
 """Mean loss of a row below which float32 margins are too coarse."""
 _SINGLE_STEPS = 100
+_SPAN = 32
+"""Largest ratio of C within which one factor will do."""
 _CAUTION = 50
 """The estimate of the error is of its order only; it must be this much smaller than asked."""
 
@@ -69,10 +71,10 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Loss:
-    """A convex loss of margins, `(n, q, k)`."""
+    """A convex loss of margins, `(q, k, n)`."""
 
     value: Callable[[Tensor], tuple[Tensor, Tensor]]
-    """The sum over rows, `(q,)` float64, and its derivative by the margins, `(n, q, k)`."""
+    """The sum over rows, `(q,)` float64, and its derivative by the margins, `(q, k, n)`."""
     bend: Callable[[Tensor, Tensor], Tensor]
     """The sum's second derivative along a direction of margins, `(q,)` float64, from the derivative."""
     curvature: float
@@ -93,31 +95,30 @@ class Solved:
 
 
 def softmax_loss(y: Tensor, classes: int) -> Loss:
-    """Multinomial logistic loss of labels `(n,)`; margins are `(n, q, K)`."""
-    place = y[:, None, None]
+    """Multinomial logistic loss of labels `(n,)`; margins are `(q, K, n)`."""
+    place = y[None, None]
 
     def value(m: Tensor) -> tuple[Tensor, Tensor]:
-        at = place.expand(-1, m.shape[1], 1)
-        log_p = m.log_softmax(2)
-        loss = -_sum(log_p.gather(2, at))
+        at = place.expand(len(m), 1, -1)
+        log_p = m.log_softmax(1)
+        loss = -_sum(log_p.gather(1, at))
         p = log_p.exp_()
-        return loss, p.scatter_add_(2, at, p.new_full((), -1).expand(at.shape))
+        return loss, p.scatter_add_(1, at, p.new_full((), -1).expand(at.shape))
 
     def bend(residual: Tensor, d: Tensor) -> Tensor:
-        at = place.expand(-1, d.shape[1], 1)
-        pd = residual.scatter_add(2, at, residual.new_ones(()).expand(at.shape)) * d
-        return _sum(pd * d) - _sum(pd.sum(2, keepdim=True) ** 2)
+        at = place.expand(len(d), 1, -1)
+        pd = residual.scatter_add(1, at, residual.new_ones(()).expand(at.shape)) * d
+        return _sum(pd * d) - _sum(pd.sum(1, keepdim=True) ** 2)
 
     return Loss(value, bend, 1 / classes)
 
 
 def logistic_loss(sign: Tensor) -> Loss:
-    """Binary logistic loss of signs `(n,)`, -1 or 1; margins are `(n, q, 1)`."""
-    t = sign[:, None, None]
+    """Binary logistic loss of signs `(n,)`, -1 or 1; margins are `(q, 1, n)`."""
 
     def value(m: Tensor) -> tuple[Tensor, Tensor]:
-        wrong = -t * m
-        return _sum(torch.nn.functional.softplus(wrong)), -t * wrong.sigmoid()
+        wrong = -sign * m
+        return _sum(torch.nn.functional.softplus(wrong)), -sign * wrong.sigmoid()
 
     def bend(residual: Tensor, d: Tensor) -> Tensor:
         p = residual.abs()
@@ -127,8 +128,8 @@ def logistic_loss(sign: Tensor) -> Loss:
 
 
 def squared_hinge_loss(signs: Tensor) -> Loss:
-    """Squared hinge loss of signs `(n, q)`, -1 or 1; margins are `(n, q, 1)`."""
-    t = signs[:, :, None]
+    """Squared hinge loss of signs `(q, n)`, -1 or 1; margins are `(q, 1, n)`."""
+    t = signs[:, None]
 
     def value(m: Tensor) -> tuple[Tensor, Tensor]:
         short = (1 - t * m).clamp_min_(0)
@@ -163,24 +164,27 @@ def solve(
         max_iter: Stop in any case; `gap` then says how far it came.
     """
     device, total = rows.device, len(c)
-    penalty = torch.ones(rows.p + 1, 1, 1, device=device)
+    penalty = torch.ones(rows.p + 1, device=device)
     penalty[-1] = float(penalise_bias)
     problems = torch.arange(total, device=device)
-    out = torch.zeros(rows.p + 1, total, k, dtype=torch.float64, device=device)
+    out = torch.zeros(total, k, rows.p + 1, dtype=torch.float64, device=device)
     objective = torch.zeros(total, dtype=torch.float64, device=device)
     gap = torch.full((total,), torch.inf, dtype=torch.float64, device=device)
 
     c = c.to(device)
     now = loss(problems)
     inverse = _Inverse(gram, c * now.curvature, penalty)
-    w = out.to(torch.float32) if start is None else start.to(device, torch.float32)
+    w = out.to(torch.float32)
+    if start is not None:
+        w = start.to(device, torch.float32).permute(1, 2, 0).contiguous()
     m = _times(rows, w)
     f, g = _objective(rows, now, c, penalty, m, w)
-    history: list[tuple[Tensor, Tensor, Tensor]] = []  # s, y, 1 / s'y
+    pg = inverse(g, problems)
+    steps = _Steps.none(total, k * (rows.p + 1), device)
     calm = torch.zeros(total, dtype=torch.int64, device=device)
     iterations = 0
     while True:
-        d = -_apply_inverse(g, history, inverse, problems)
+        d = -steps.inverse(g, pg)
         slope = _dot(g, d)  # (q,), negative
         error = -slope / 2 / f.abs().clamp_min(1e-300)
         single = rows.dtype == torch.float32
@@ -190,35 +194,32 @@ def solve(
         if single and not finished.all():
             near = (error <= tol / 5) | (slope >= 0)
             if bool((finished | (rough & near)).all()) or iterations >= _SINGLE_STEPS:
-                rows, penalty, w = rows.double(), penalty.double(), w.double()
-                history = [(s.double(), y.double(), rho) for s, y, rho in history]
+                rows, penalty, w, steps = rows.double(), penalty.double(), w.double(), steps.double()
                 m = _times(rows, w)
                 f, g = _objective(rows, now, c, penalty, m, w)
+                pg = inverse(g, problems)
                 continue
         # Taking problems out copies everything, so it waits until a quarter are done.
         if finished.all() or int(finished.sum()) * 4 >= len(problems):
             done = problems[finished]
-            out[:, done] = w[:, finished].to(out.dtype)
+            out[done] = w[finished].to(out.dtype)
             objective[done], gap[done] = f[finished], error[finished]
             left = ~finished
             problems, calm, f, slope, c = (a[left] for a in (problems, calm, f, slope, c))
             if not len(problems):
                 break
-            now = loss(problems)
-            w, m, g, d = w[:, left], m[:, left], g[:, left], d[:, left]
-            history = [(s[:, left], y[:, left], rho[left]) for s, y, rho in history]
+            now, steps = loss(problems), steps.of(left)
+            w, m, g, pg, d = (a[left] for a in (w, m, g, pg, d))
         w, m, f, residual, step = _line_search(now, c, m, _times(rows, d), w, d, penalty, slope)
-        before, g = g, _gradient(rows, c, penalty, residual, w)
-        moved, y = _wide(step, d) * d, g - before
-        sy = _dot(moved, y)
-        rho = torch.where(sy > 0, 1 / sy.clamp_min(1e-300), 0)
-        history = [*history[-_MEMORY + 1 :], (moved, y, rho)]
+        g_before, g = g, _gradient(rows, c, penalty, residual, w)
+        pg_before, pg = pg, inverse(g, problems)
+        steps.add(_wide(step, d) * d, g - g_before, pg - pg_before)
         iterations += 1
-    return Solved(out, objective, gap, iterations)
+    return Solved(out.permute(2, 0, 1), objective, gap, iterations)
 
 
 class _Inverse:
-    """Inverses of c X'X + D for many c: one Cholesky factor for all within a decade."""
+    """Inverses P of c X'X + D for many c: one Cholesky factor for all within a decade and a half."""
 
     def __init__(self, gram: Tensor, c: Tensor, penalty: Tensor) -> None:
         self.group = torch.zeros(len(c), dtype=torch.int64, device=c.device)
@@ -226,48 +227,97 @@ class _Inverse:
         left = torch.ones_like(c, dtype=torch.bool)
         while left.any():
             low = c[left].min()
-            here = left & (c <= low * 10.01)
+            here = left & (c <= low * _SPAN)
             middle = float((c[here].log().mean()).exp())
             matrix = middle * gram
-            ridge = penalty.reshape(-1) + 1e-6 * matrix.diagonal().max()
-            matrix.diagonal().add_(ridge)
+            matrix.diagonal().add_(penalty + 1e-6 * matrix.diagonal().max())
             self.group[here] = len(self.factors)
             self.factors.append(torch.linalg.cholesky(matrix))
             left &= ~here
 
     def __call__(self, v: Tensor, problems: Tensor) -> Tensor:
-        """The inverse times `v`, `(p + 1, q, k)`, of these problems."""
+        """P times `v`, `(q, k, p + 1)`, of these problems."""
         out = torch.empty_like(v)
         group = self.group[problems]
         for number, factor in enumerate(self.factors):
             here = group == number
             if here.any():
-                some = v[:, here].to(factor.dtype)
-                flat = torch.cholesky_solve(some.reshape(len(v), -1), factor)
-                out[:, here] = flat.reshape(some.shape).to(v.dtype)
+                some = v[here].to(factor.dtype)
+                flat = torch.cholesky_solve(some.reshape(-1, v.shape[2]).T, factor).T
+                out[here] = flat.reshape(some.shape).to(v.dtype)
         return out
 
 
-def _apply_inverse(
-    g: Tensor, history: list[tuple[Tensor, Tensor, Tensor]], inverse: _Inverse, problems: Tensor
-) -> Tensor:
-    """The two-loop recursion: the inverse Hessian times `g`, `(p + 1, q, k)`."""
-    v = g
-    alphas = []
-    for s, y, rho in reversed(history):
-        alpha = rho * _dot(s, v)
-        v = v - _wide(alpha, v) * y
-        alphas.append(alpha)
-    if history:  # scaled to the curvature of the last step
-        _, y, rho = history[-1]
-        v, hy = inverse(torch.cat([v, y], 2), problems).chunk(2, 2)
-        curved = torch.where(rho > 0, 1 / (rho * _dot(y, hy)).clamp_min(1e-300), 1.0)
-        v = _wide(curved, v) * v
-    else:
-        v = inverse(v, problems)
-    for (s, y, rho), alpha in zip(history, reversed(alphas), strict=True):
-        v = v + _wide(alpha - rho * _dot(y, v), v) * s
-    return v
+@dataclass
+class _Steps:
+    """The last steps s of every problem and the changes y of its gradient, scaled to s'y = 1.
+
+    They make the inverse Hessian H of L-BFGS out of P. In the compact form (Byrd, Nocedal and Schnabel
+    1994, theorem 2.2), with U the upper triangle of S'Y and a scalar h that fits h P to the last step,
+
+        H = h P + [S  h P Y] [U'^-1 (1 + h Y'P Y) U^-1   -U'^-1;  -U^-1   0] [S  h P Y]',
+
+    H g is a few products of all steps at once; P Y comes from differences of P g, so that P is applied
+    once in an iteration.
+    """
+
+    s: Tensor
+    """`(q, steps, k (p + 1))`, oldest first."""
+    py: Tensor
+    """P Y, alike."""
+    sy: Tensor
+    """S'Y, `(q, steps, steps)` float64; nothing below its diagonal is used."""
+    ypy: Tensor
+    """Y'P Y, alike."""
+
+    @classmethod
+    def none(cls, q: int, size: int, device: torch.device) -> _Steps:
+        """No steps yet."""
+        vectors = torch.zeros(q, 0, size, device=device)
+        numbers = torch.zeros(q, 0, 0, dtype=torch.float64, device=device)
+        return cls(vectors, vectors, numbers, numbers)
+
+    def of(self, which: Tensor) -> _Steps:
+        """Those of some problems."""
+        return _Steps(self.s[which], self.py[which], self.sy[which], self.ypy[which])
+
+    def double(self) -> _Steps:
+        """The same in float64."""
+        return _Steps(self.s.double(), self.py.double(), self.sy, self.ypy)
+
+    def add(self, s: Tensor, y: Tensor, py: Tensor) -> None:
+        """One more, `(q, k, p + 1)` each; the oldest goes when there are too many."""
+        sy = _dot(s, y)
+        unit = _wide(torch.where(sy > 0, sy.clamp_min(1e-300).rsqrt(), 0), s)
+        s, y, py = ((unit * a).flatten(1)[:, None] for a in (s, y, py))
+        old = slice(max(0, self.s.shape[1] - _MEMORY + 1), None)
+        self.s = torch.cat([self.s[:, old], s], 1)
+        self.py = torch.cat([self.py[:, old], py], 1)
+        self.sy = _bordered(self.sy[:, old, old], torch.bmm(self.s, y.mT))
+        self.ypy = _bordered(self.ypy[:, old, old], torch.bmm(self.py, y.mT))
+
+    def inverse(self, g: Tensor, pg: Tensor) -> Tensor:
+        """H g, `(q, k, p + 1)`, from `g` and `P g`."""
+        count = self.s.shape[1]
+        if not count:
+            return pg
+        upper = self.sy.triu(1) + torch.eye(count, dtype=self.sy.dtype, device=self.sy.device)
+        last = self.ypy[:, -1, -1]
+        h = torch.where(last > 0, 1 / last.clamp_min(1e-300), 1.0)[:, None, None]
+        flat = g.flatten(1)[:, :, None]
+        a, b = torch.bmm(self.s, flat).double(), torch.bmm(self.py, flat).double()
+        t = torch.linalg.solve_triangular(upper, a, upper=True)
+        along = torch.linalg.solve_triangular(
+            upper.mT, t + h * (self.ypy @ t) - h * b, upper=False
+        )
+        change = torch.bmm(along.mT.to(g.dtype), self.s) - torch.bmm((h * t).mT.to(g.dtype), self.py)
+        return _wide(h[:, 0, 0], pg) * pg + change.reshape(g.shape)
+
+
+def _bordered(square: Tensor, column: Tensor) -> Tensor:
+    """A symmetric matrix `(q, a, a)` with a last row and column `(q, a + 1, 1)`."""
+    column = column.double()
+    return torch.cat([torch.cat([square, column[:, :-1].mT], 1), column], 2)
 
 
 def _line_search(
@@ -313,27 +363,29 @@ def _objective(
 
 
 def _gradient(rows: Rows, c: Tensor, penalty: Tensor, residual: Tensor, w: Tensor) -> Tensor:
-    n, q, k = residual.shape
+    q, k, n = residual.shape
     r = _wide(c, residual) * residual
-    product = rows.back(r.reshape(n, -1)).reshape(-1, q, k)
-    bias = r.sum(0, keepdim=True, dtype=torch.float64).to(r.dtype)
-    return torch.cat([product, bias]) + penalty * w
+    product = rows.back(r.reshape(-1, n).T).T.reshape(q, k, -1)
+    bias = r.sum(2, keepdim=True, dtype=torch.float64).to(r.dtype)
+    return torch.cat([product, bias], 2) + penalty * w
 
 
 def _times(rows: Rows, w: Tensor) -> Tensor:
-    """Margins `(n, q, k)` of weights `(p + 1, q, k)`."""
-    return rows.times(w[:-1].reshape(rows.p, -1)).reshape(rows.n, *w.shape[1:]) + w[-1]
+    """Margins `(q, k, n)` of weights `(q, k, p + 1)`."""
+    flat = w.reshape(-1, rows.p + 1)
+    margins = rows.times(flat[:, :-1].T).T + flat[:, -1:]
+    return margins.contiguous().reshape(*w.shape[:2], rows.n)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each problem's numbers, `(rows, q, k)` twice to `(q,)` float64."""
+    """Inner product of each problem's numbers, `(q, k, n)` twice to `(q,)` float64."""
     return _sum(a * b)
 
 
 def _sum(a: Tensor) -> Tensor:
-    """Sum over all axes but the problems', in float64: `(rows, q, k)` to `(q,)`."""
-    return a.sum(0, dtype=torch.float64).sum(1)
+    """Sum over all axes but the problems', in float64: `(q, k, n)` to `(q,)`."""
+    return a.sum((1, 2), dtype=torch.float64)
 
 
 def _wide(a: Tensor, like: Tensor) -> Tensor:
-    return a.to(like.dtype)[None, :, None]
+    return a.to(like.dtype)[:, None, None]

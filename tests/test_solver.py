@@ -140,7 +140,7 @@ def test_svm_comes_as_low_as_scikit_learn_at_every_c(shape: str, classes: int) -
     made = solve(
         one.train,
         one.gram,
-        lambda q: squared_hinge_loss(torch.from_numpy(signs).float()[:, q % classes]),
+        lambda q: squared_hinge_loss(torch.from_numpy(signs).float().T[q % classes]),
         torch.tensor(cs, dtype=torch.float64).repeat_interleave(classes),
         1,
         penalise_bias=True,

@@ -74,7 +74,7 @@ def sampled(
             made = solve(
                 one.train,
                 one.gram,
-                lambda q: squared_hinge_loss(signs[:, q % classes]),
+                lambda q: squared_hinge_loss(signs.T[q % classes]),
                 torch.full((classes,), c, dtype=torch.float64),
                 1,
                 penalise_bias=True,
