@@ -174,7 +174,7 @@ def _choose(
     one by three standard errors of the differences: from there on it only overfits.
     """
     points = len(settings.grid)
-    first = points if settings.method in ("ridge", "knn") or not staged else points // 2 + 1
+    first = points if settings.method == "knn" or not staged else points // 2 + 1
     starts = [0, *range(first, points, _STAGE)]
     inner = {fold: list(splits.inner(fold)) for fold in splits.folds}
     if not any(inner.values()):  # the middle of the grid, or the nearest neighbour alone

@@ -33,7 +33,10 @@ TOL = 1e-4
 """Relative error of the objective."""
 _MAX_ITER = 2_000
 _EXACT = 1_024
-"""Up to so many features the eigenvectors are float64."""
+"""Up to so many features ridge takes one eigendecomposition for all alphas."""
+_REFINED = 5
+_LEFT = 1e-8
+"""Residual of the normal equations, relative, at which a solution is refined no further."""
 
 
 @dataclass(frozen=True)
@@ -191,32 +194,40 @@ def _scored(other: Rows, weights: Tensor, solved: Tensor, converged: Tensor) -> 
 
 
 def _ridge(rows: Rows, gram: Tensor, signs: Tensor, alphas: Tensor) -> Tensor:
-    """The normal equations (G + alpha) w = X't for all alphas from one factorisation of G = V S V'.
+    """The normal equations (G + alpha) w = X't; rows are centred, so the bias is the mean of t.
 
-    Rows are centred, so the bias is the mean of t. What float32 eigenvectors leave over is solved for
-    once more.
+    For narrow features one eigendecomposition G = V S V' serves every alpha. For wide ones it costs
+    more than a Cholesky factor for each of them.
 
     Returns:
         Weights `(p + 1, alphas, K)` float64.
     """
-    exact = gram[:-1, :-1].double()
-    values, v = torch.linalg.eigh(exact if len(exact) <= _EXACT else gram[:-1, :-1])
-    values, turn = values.double().clamp_min(0), v.to(exact.dtype)
     mean = signs.mean(0, dtype=torch.float64)
-    target = rows.back(signs - mean.float()).double()[:, None]  # (p, 1, K)
-    alpha = alphas.to(gram.device)[None, :, None]
-
-    def solved(b: Tensor) -> Tensor:
-        return _product(turn, _product(turn.T, b) / (values[:, None, None] + alpha))
-
-    w = solved(target.expand(-1, len(alphas), -1))
-    if len(exact) > _EXACT:
-        w = w + solved(target - _product(exact, w) - alpha * w)
+    target = rows.back(signs - mean.float()).double()  # (p, K)
+    square = gram[:-1, :-1]
+    if len(square) <= _EXACT:
+        values, turn = torch.linalg.eigh(square.double())
+        alpha = alphas.to(gram.device)[None, :, None]
+        bent = (turn.T @ target)[:, None] / (values.clamp_min(0)[:, None, None] + alpha)
+        w = (turn @ bent.flatten(1)).reshape(bent.shape)
+    else:
+        w = torch.stack([_ridge_at(square, float(a), target) for a in alphas], 1)
     return torch.cat([w, mean.expand(1, len(alphas), -1)])
 
 
-def _product(a: Tensor, b: Tensor) -> Tensor:
-    return (a @ b.reshape(len(b), -1)).reshape(-1, *b.shape[1:])
+def _ridge_at(square: Tensor, alpha: float, target: Tensor) -> Tensor:
+    """(G + alpha)^-1 b, `(p, K)` float64: a float32 factor, refined; a float64 one where that won't do."""
+    exact = square.double()
+    exact.diagonal().add_(alpha)
+    factor, failed = torch.linalg.cholesky_ex(exact.to(torch.float32))
+    if not failed:
+        w = torch.zeros_like(target)
+        for _ in range(_REFINED):
+            left = target - exact @ w
+            if float(left.norm()) <= _LEFT * float(target.norm()):
+                return w
+            w = w + torch.cholesky_solve(left.to(torch.float32), factor).double()
+    return torch.cholesky_solve(target, torch.linalg.cholesky(exact))
 
 
 def _with_sklearn(

@@ -194,7 +194,12 @@ def solve(
         if single and not finished.all():
             near = (error <= tol / 5) | (slope >= 0)
             if bool((finished | (rough & near)).all()) or iterations >= _SINGLE_STEPS:
-                rows, penalty, w, steps = rows.double(), penalty.double(), w.double(), steps.double()
+                rows, penalty, w, steps = (
+                    rows.double(),
+                    penalty.double(),
+                    w.double(),
+                    steps.double(),
+                )
                 m = _times(rows, w)
                 f, g = _objective(rows, now, c, penalty, m, w)
                 pg = inverse(g, problems)
@@ -307,10 +312,10 @@ class _Steps:
         flat = g.flatten(1)[:, :, None]
         a, b = torch.bmm(self.s, flat).double(), torch.bmm(self.py, flat).double()
         t = torch.linalg.solve_triangular(upper, a, upper=True)
-        along = torch.linalg.solve_triangular(
-            upper.mT, t + h * (self.ypy @ t) - h * b, upper=False
+        along = torch.linalg.solve_triangular(upper.mT, t + h * (self.ypy @ t) - h * b, upper=False)
+        change = torch.bmm(along.mT.to(g.dtype), self.s) - torch.bmm(
+            (h * t).mT.to(g.dtype), self.py
         )
-        change = torch.bmm(along.mT.to(g.dtype), self.s) - torch.bmm((h * t).mT.to(g.dtype), self.py)
         return _wide(h[:, 0, 0], pg) * pg + change.reshape(g.shape)
 
 
