@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -244,40 +239,3 @@ def test_every_listing_is_tab_separated_in_a_pipe(folder: Path) -> None:
     lines = run("layers", "gilnet").stdout.splitlines()
     assert lines[0].split("\t") == ["layer", "module", "shape", "size", "depth"]
     assert [line.split("\t")[0] for line in lines[1:]][:3] == ["conv1", "pool1", "norm1"]
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 4), (signal.SIGINT, 130)])
-def test_a_signal_stops_and_the_next_run_goes_on(images: Path, number: int, code: int) -> None:
-    (images.parent / "net.py").write_text(
-        "import time, torch\n"
-        "class Slow(torch.nn.Module):\n"
-        "    def forward(self, x): time.sleep(0.3 * (x.device.type == 'cpu')); return x.flatten(1)\n"
-        "def build(): return torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), Slow())\n"
-    )
-    Path("mine.toml").write_text(
-        'name = "slow"\ndomain = "d"\nnetwork = "./net.py:build"\n[input]\nsize = [8, 8]\n'
-        '[layers]\nout = "1"\n'
-    )
-    words = ["extract", "--backbone", "./mine.toml", "--weights", "random", "--data", str(images)]
-    words += ["--batch-size", "1"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from cli.app import main; main()", *words],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    partial = Path("study/features/slow@random.h5.partial")
-    for _ in range(600):
-        if partial.is_file():
-            break
-        time.sleep(0.1)
-    time.sleep(0.7)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code, errors
-    assert "again" in errors
-    assert "Traceback" not in errors
-    assert partial.is_file()
-    assert run(*words).exit_code == 0
-    assert not partial.exists()
-    assert Path("study/features/slow@random.h5").is_file()

@@ -620,53 +620,6 @@ def test_two_runs_that_begin_one_study_at_once(tiny_card: TinyCard, tmp_path: Pa
     assert run(study, card).computed == 0
 
 
-FULL = """
-import os, subprocess, sys, torch
-from pathlib import Path
-from features.extract import extract
-
-torch.set_num_threads(1)
-card, manifest, disk = sys.argv[1:]
-size = lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
-run = lambda: extract(Path(disk) / "study", card, data=manifest, batch_size=4, device="cpu")
-subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], check=True)
-try:
-    run()
-except Exception as error:
-    print(type(error).__name__, getattr(error, "errno", None), flush=True)
-size("20m")
-result = run()
-os.makedirs(sys.argv[3] + ".out")
-Path(disk + ".out/tiny.h5").write_bytes(result.file.read_bytes())
-"""
-
-
-def test_a_disk_that_fills_up_loses_nothing(tiny_card: TinyCard, tmp_path: Path) -> None:
-    command = ["unshare", "--mount", "--map-root-user"]
-    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("needs a file system of its own")
-    card, manifest = tiny_card(), write_images(tmp_path / "images", 150, (3,))
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    script = tmp_path / "full.py"
-    # what statvfs says is not what can be written: elsewhere a quota or another program takes it
-    script.write_text(
-        "import shutil\nfrom types import SimpleNamespace\n"
-        "shutil.disk_usage = lambda _: SimpleNamespace(free=10**9)\n" + FULL
-    )
-    ran = subprocess.run(
-        [*command, sys.executable, script, card, manifest, disk],
-        env={**os.environ, "PYTHONPATH": str(Path(extraction.__file__).parents[1])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout in ("OSError 28\n", "Stopped None\n")
-    whole = run(tmp_path / "whole", card, manifest)
-    assert contents(Path(f"{disk}.out") / "tiny.h5") == contents(whole.file)
-
-
 def test_progress_and_plan(tiny_card: TinyCard, tmp_path: Path) -> None:
     card = tiny_card('domain = "toys"', 'domain = "toys"\nlicence = "free"')
     manifest = write_images(tmp_path / "images", 11, (4,), {9: 1})

@@ -1,0 +1,232 @@
+"""Extraction killed, stopped, out of disk or not alone: a sentence, an exit code, and it goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import h5py
+import pytest
+from toys import write_card, write_images
+from typer.testing import CliRunner
+
+from cli.app import app
+from features.extract import extract
+from features.featurefile import DONE, FeatureFile
+
+TESTS = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS.parent), "PYTHONUNBUFFERED": "1"}
+PROBE = [sys.executable, "-c", "from cli.app import main; main()"]
+
+
+def test_killed_at_random_moments_no_row_is_lost_or_computed_twice_but_a_few() -> None:
+    words = ["--kills", "8", "--kills-each", "8", "--images", "200"]
+    ran = subprocess.run(
+        [sys.executable, TESTS / "sigkill.py", *words],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 of them the same to the byte" in ran.stdout
+
+
+@pytest.fixture
+def slow_card(tmp_path: Path) -> Path:
+    """The toy network, a tenth of a second per batch."""
+    card = write_card(tmp_path / "cards")
+    network = card.with_name("tiny.py")
+    network.write_text(
+        network.read_text().replace("pixels=nn.Identity()", "pixels=Slow()")
+        + "\nimport time\n\n\nclass Slow(nn.Module):\n    def forward(self, x):\n"
+        "        time.sleep(0.1 * (x.device.type == 'cpu'))\n        return x.clone()\n"
+    )
+    return card
+
+
+class Started:
+    """`probe extract` in a process of its own, with some rows done already and some to do."""
+
+    def __init__(self, words: Sequence[str], file: Path) -> None:
+        before = done(file)
+        self.process = subprocess.Popen(
+            [*PROBE, *words],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+            start_new_session=True,
+        )
+        started = time.monotonic()
+        while done(file) < before + 2 and self.process.poll() is None:
+            assert time.monotonic() - started < 200
+            time.sleep(0.02)
+
+    def workers(self) -> list[int]:
+        """Its worker processes."""
+        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        found = []
+        for child in map(int, task.read_text().split()):
+            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+        return found
+
+    def end(self) -> tuple[int, str]:
+        """Exit code, and the one line that tells the error."""
+        _, errors = self.process.communicate(timeout=100)
+        assert "Traceback" not in errors
+        [line] = [line for line in errors.splitlines() if line.startswith("error: ")]
+        assert line.endswith(".")
+        return self.process.returncode, line
+
+
+def done(file: Path) -> int:
+    """Rows that are marked in the file in the making: its status, read past HDF5's lock."""
+    partial = file.with_name(file.name + ".partial")
+    if not partial.is_file():
+        return 0
+    with h5py.File(partial, "r", locking=False) as opened:
+        return int((opened["status"][:] == DONE).sum())
+
+
+TERM = "error: stopped by SIGTERM; what was done is kept, run the same command again to go on."
+INTERRUPTED = "error: interrupted; what was done is kept, run the same command again to go on."
+DEAD = (
+    "error: a worker ended with exit code -9, perhaps for want of memory; what was done is kept, "
+    "run the same command again to go on."
+)
+
+
+def terminate(started: Started) -> None:
+    started.process.terminate()
+
+
+def interrupt(started: Started) -> None:
+    os.killpg(started.process.pid, signal.SIGINT)  # as a terminal does: all of them get it
+
+
+def kill_a_worker(started: Started) -> None:
+    os.kill(started.workers()[0], signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("workers", "stops"),
+    [
+        (1, [(terminate, 4, TERM), (interrupt, 130, INTERRUPTED)]),
+        (2, [(kill_a_worker, 4, DEAD)]),
+        pytest.param(
+            2, [(terminate, 4, TERM), (interrupt, 130, INTERRUPTED)], marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_stopped_in_a_sentence_and_taken_up_again(
+    slow_card: Path,
+    tmp_path: Path,
+    workers: int,
+    stops: list[tuple[Callable[[Started], None], int, str]],
+) -> None:
+    manifest = write_images(tmp_path / "images", 140, (3,))
+    words = f"extract --backbone {slow_card} --data {manifest} --batch-size 1 --device cpu"
+    words += f" --study {tmp_path / 'study'} --workers {workers}"
+    file = tmp_path / "study" / "features" / "tiny.h5"
+    for stop, code, said in stops:
+        started = Started(words.split(), file)
+        second = CliRunner().invoke(app, words.split())
+        assert second.exit_code == 3
+        assert (
+            f"{file}: another process is writing it; wait until it has finished." in second.stderr
+        )
+        stop(started)
+        assert started.end() == (code, said)
+        assert not file.exists()
+        assert started.process.poll() is not None
+    kept = done(file)
+    assert kept >= 2 * len(stops)
+    slow_card.with_name("tiny.py").write_text(
+        slow_card.with_name("tiny.py").read_text().replace("0.1 *", "0 *")
+    )
+    result = extract(tmp_path / "study", str(slow_card), batch_size=1, device="cpu", lanes=2)
+    whole = extract(tmp_path / "w", str(slow_card), data=str(manifest), batch_size=1, device="cpu")
+    assert result.computed == 139 - kept
+    with FeatureFile(result.file) as one, FeatureFile(whole.file) as other:
+        assert one.verify() == []
+        for key in other.keys:
+            assert one.read(key).tobytes() == other.read(key).tobytes()
+
+
+FULL = """
+import shutil, subprocess, sys, torch
+from pathlib import Path
+from types import SimpleNamespace
+from cli.app import main
+
+# What statvfs says is not what can be written: elsewhere a quota or another program takes it.
+shutil.disk_usage = lambda _: SimpleNamespace(free=10**9)
+card, manifest, disk, *more = sys.argv[1:]
+
+
+def size(size):
+    subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
+
+
+def run():
+    sys.argv = ["probe", "extract", "--backbone", card, "--data", manifest, "--batch-size", "4"]
+    sys.argv += ["--device", "cpu", "--study", str(Path(disk) / "study"), *more]
+    try:
+        main()
+    except SystemExit as end:
+        print("exit", end.code, flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], check=True)
+    run()
+    size("20m")
+    run()
+    file = Path(disk) / "study" / "features" / "tiny.h5"
+    Path(disk + ".h5").write_bytes(file.read_bytes())
+"""
+
+
+def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
+    command = ["unshare", "--mount", "--map-root-user"]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("needs a file system of its own")
+    card, manifest = write_card(tmp_path / "cards"), write_images(tmp_path / "i", 150, (3,))
+    disk, script = tmp_path / "disk", tmp_path / "full.py"
+    disk.mkdir()
+    script.write_text(FULL)
+    ran = subprocess.run(
+        [*command, sys.executable, script, card, manifest, disk],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout == "exit 4\nexit 0\n"
+    errors = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == ["error: the disk is full; make room and run the same command again to go on."]
+    whole = extract(tmp_path / "w", str(card), data=str(manifest), batch_size=4, device="cpu")
+    assert Path(f"{disk}.h5").read_bytes() == whole.file.read_bytes()
+
+
+def test_status_verify_names_the_layer_and_the_rows_of_a_flipped_byte(tmp_path: Path) -> None:
+    card, manifest = write_card(tmp_path / "cards"), write_images(tmp_path / "images", 9)
+    file = extract(tmp_path / "study", str(card), data=str(manifest), device="cpu").file
+    words = ["status", "--verify", "--study", str(tmp_path / "study")]
+    whole = CliRunner().invoke(app, words)
+    assert whole.exit_code == 0, whole.output
+    with h5py.File(file) as opened:
+        data = opened["layers/conv"]
+        place = data.id.get_chunk_info(0).byte_offset + 4 * data.shape[1] * 6 + 11
+    changed = bytearray(file.read_bytes())
+    changed[place] ^= 16
+    file.write_bytes(changed)
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 3
+    assert "tiny: conv has changed on disk in 1 rows: 6\n" in found.stderr
