@@ -40,8 +40,7 @@ def read_bytes(path: Path) -> bytes:
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
-                kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a device or a pipe"
-                raise Unreadable(f"{kind}, not a file")
+                raise Unreadable("a device or a pipe, not a file")
             if found.st_size > _MOST_BYTES:
                 raise Unreadable(f"{words(found.st_size)} are too many for a photo")
             return file.read()
