@@ -17,9 +17,10 @@ from features.card import nearest
 from features.errors import InputError
 from features.featurefile import FeatureFile
 from features.files import locked
+from features.making import create, finish
 from features.manifest import Manifest
 from features.study import Study, draft, open_study, save
-from features.writer import Writer, create, finish
+from features.writer import Writer
 
 
 def import_features(

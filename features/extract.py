@@ -18,6 +18,7 @@ from features.backbone import Backbone, load
 from features.errors import InputError
 from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
 from features.files import locked
+from features.making import FILTERS
 from features.passes import (
     Round,
     Target,
@@ -41,7 +42,7 @@ from features.pipeline import (
 from features.provenance import seen_in_training
 from features.study import Study, append, open_or_draft, save
 from features.workers import Report, work_together, written
-from features.writer import FILTERS, Writer
+from features.writer import Writer
 
 
 @dataclass(frozen=True)

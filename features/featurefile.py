@@ -17,8 +17,9 @@ Format `probe-features`, version 1. Row i is row i of the study's images.csv thr
   paths of images.csv, NUL between them), `contract` (SHA-256 of what decides the numbers), `card`,
   `weights` and `made_with` (JSON) and `preprocessing` (words). Others MAY follow.
 
-A file in the making is `NAME.h5.partial` and becomes `NAME.h5` in one step; features/writer.py makes
-both. Data sets MAY be chunked in whole rows, and compressed by a filter that HDF5 brings itself.
+A file in the making is `NAME.h5.partial` and becomes `NAME.h5` in one step; features/making.py makes
+both, features/writer.py fills the former. Data sets MAY be chunked in whole rows, and compressed by a
+filter that HDF5 brings itself.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from features.errors import InputError
 FORMAT = "probe-features"
 VERSION = 1
 PENDING, DONE, UNREADABLE = 0, 1, 2
+REASON_BYTES = 96
 _PART_BYTES = 1 << 26
 
 

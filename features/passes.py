@@ -13,6 +13,7 @@ from features import pool as pooling
 from features.errors import InputError
 from features.featurefile import PENDING, FeatureFile
 from features.files import words
+from features.making import compression, copy, create, finish
 from features.pipeline import Computed, Job, Pass, Rows, blocks, first_of_path
 from features.provenance import (
     check_contract,
@@ -22,7 +23,7 @@ from features.provenance import (
     made_with,
 )
 from features.study import Study, hash_of
-from features.writer import Writer, compression, copy, create, finish
+from features.writer import Writer
 
 
 @dataclass(frozen=True)

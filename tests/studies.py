@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from features.making import create
 from features.manifest import Manifest
 from features.study import Study, draft, save
 from features.tasks import Task
-from features.writer import Writer, create
+from features.writer import Writer
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -239,3 +240,20 @@ def test_every_listing_is_tab_separated_in_a_pipe(folder: Path) -> None:
     lines = run("layers", "gilnet").stdout.splitlines()
     assert lines[0].split("\t") == ["layer", "module", "shape", "size", "depth"]
     assert [line.split("\t")[0] for line in lines[1:]][:3] == ["conv1", "pool1", "norm1"]
+
+
+def test_rows_that_came_later_are_fitted_and_reported(images: Path) -> None:
+    assert run(*PIXELS, "--data", images).exit_code == 0
+    assert run("fit", "--probe", "knn", "--folds", "3").exit_code == 0
+    rng = np.random.default_rng(1)
+    for label, shade in (("dark", 60), ("light", 190)):
+        for i in range(12, 18):
+            pixels = rng.normal(shade, 40, (40, 40, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(images / label / f"{i:02}.png")
+    assert run(*PIXELS, "--update").exit_code == 0
+    assert run("fit", "--probe", "knn", "--folds", "3").exit_code == 0
+    assert run("report").exit_code == 0
+    with Path("study/results.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["layer"] != "best"]
+    assert [row["fold"] for row in rows] == ["0", "1", "2"]
+    assert sum(int(row["n_test"]) for row in rows) == 36
