@@ -55,7 +55,8 @@ def fit(
         str,
         typer.Option(
             metavar="SCALE",
-            help="standard, l2, none, or auto: the better of the first two, inside.",
+            help="standard, l2, none, or auto: the better of the first two, inside; knn: cosine, "
+            "or Euclidean with none.",
         ),
     ] = "standard",
     solver: Annotated[

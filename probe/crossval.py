@@ -137,7 +137,7 @@ def cross_validate(
     for scale in AUTO if settings.scale == "auto" else (settings.scale,):
         here = replace(settings, scale=scale)
         scorers[scale] = (
-            _knn_scorer(source, y, classes, splits)
+            _knn_scorer(source, y, classes, splits, here)
             if settings.method == "knn"
             else _linear_scorer(source, y, classes, splits, here, shared)
         )
@@ -308,14 +308,24 @@ def _linear_scorer(
     return score
 
 
-def _knn_scorer(source: Source, y: Ints, classes: int, splits: Splits) -> Scorer:
-    found = knn.neighbours(source, splits.part, knn.GRID[-1])
+def _knn_scorer(
+    source: Source, y: Ints, classes: int, splits: Splits, settings: Settings
+) -> Scorer:
+    cosine = settings.scale != "none"
+    found = knn.neighbours(source, splits.part, knn.GRID[-1], settings.solver, cosine)
+
+    def spread(left: Left) -> float:
+        parts = [part for part in found if part not in left]
+        m = source.moments(splits.part, parts, False)
+        return max(float(m.squares.sum()) / m.n, 1e-30)
 
     def score(asked: Sequence[Asked]) -> list[list[Scored]]:
         result = []
         for left, points, _ in asked:
             n_train = len(splits.training_rows(left))
-            made = knn.vote(found, left, splits.held_out_rows(left), y, classes, n_train)
+            rows = splits.held_out_rows(left)
+            unit = 1.0 if cosine else spread(left)
+            made = knn.vote(found, left, rows, y, classes, n_train, unit)
             result.append([made[point] for point in points if point < len(made)])
         return result
 

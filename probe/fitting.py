@@ -115,7 +115,7 @@ def fit(
         c: Values of C as scikit-learn means it; by default thirteen over a range that suits the
             layer.
         scale: `standard`, `l2` or `none`, or `auto`: standard or l2, chosen like C inside the training
-            folds; knn always uses lengths of one.
+            folds; knn uses lengths of one (cosine), but with `none` Euclidean distances.
         solver: `grid`, this project's own, or `sklearn`, for logistic, svm and ridge.
         tol: Relative error of the objective at which `grid` stops.
         memory: Gigabytes for features and what is made of them; a layer that needs more is read in
@@ -214,7 +214,8 @@ class _Run:
 
     def settings(self, method: str) -> Settings:
         if method == "knn":
-            return Settings("knn", "l2", tuple(map(float, knn.GRID)), False, knn.engine())
+            scale = "none" if self.scale == "none" else "l2"
+            return Settings("knn", scale, tuple(map(float, knn.GRID)), False, knn.engine())
         return Settings(method, self.scale, self.c or GRID, self.c is None, self.solver, self.tol)
 
     def layer(self, job: Job, file: FeatureFile) -> _Layer:

@@ -1,9 +1,12 @@
-"""The nearest-neighbour probe: cosine similarity, votes weighted as in DINO's protocol.
+"""The nearest-neighbour probe: cosine or Euclidean, votes weighted as in DINO's protocol.
 
 The k training rows nearest by cosine vote with exp(similarity / 0.07) (Caron et al. 2021, arXiv
-2104.14294, after Wu et al. 2018). One search serves every k and every training set: each part of the
-data is searched once for the neighbours of all rows, and a training set's neighbours are merged from
-those of its parts.
+2104.14294, after Wu et al. 2018). With the scale `none` they are the nearest in Euclidean distance d and
+vote with exp(-d^2 / 2 v / 0.07), v being the mean squared distance of the training rows from their mean:
+cosine's weights where rows have length one and the mean is near zero.
+
+One search serves every k and every training set: each part of the data is searched once for the
+neighbours of all rows, and a training set's neighbours are merged from those of its parts.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from probe.linear import Scored
 from probe.source import Source
@@ -39,6 +43,7 @@ def neighbours(
     part: npt.NDArray[np.int64],
     k: int,
     search: str | None = None,
+    cosine: bool = True,
 ) -> dict[int, Found]:
     """For each part, the similarity and the row of its k rows nearest to every row.
 
@@ -46,23 +51,34 @@ def neighbours(
         x: Features, `(n, dim)`.
         part: The part of each row, `(n,)`; rows with -1 are in none.
         k: Neighbours to find in each part, or as many as it has.
-        search: `faiss` or `torch`; what `engine()` says by default.
+        search: `faiss` or `torch`; what `engine()` says by default. On a GPU it is `torch`.
+        cosine: Else Euclidean.
 
     Returns:
-        By part: similarities `(n, k)`, descending, and rows `(n, k)`.
+        By part: similarities `(n, k)`, descending, and rows `(n, k)`. A similarity is the cosine, or
+        minus half the squared distance.
     """
     source = x if isinstance(x, Source) else Source.of(x)
-    find = _faiss if (search or engine()) == "faiss" else _torch
+    on_faiss = source.device.type == "cpu" and (search or engine()) == "faiss"
+
+    def read(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        return _unit(source.rows(rows)) if cosine else np.ascontiguousarray(source.rows(rows))
+
     used = np.flatnonzero(part >= 0)
     found = {}
     for one in np.unique(part[used]).tolist():
         rows = np.flatnonzero(part == one)
-        base, count = _unit(source.rows(rows)), min(k, len(rows))
+        base, count = read(rows), min(k, len(rows))
         similarity = np.zeros((source.n, count), dtype=np.float32)
         place = np.zeros((source.n, count), dtype=np.int64)
         for start in range(0, len(used), _QUERIES):
             here = used[start : start + _QUERIES]
-            similarity[here], place[here] = find(base, _unit(source.rows(here)), count)
+            if on_faiss:
+                similarity[here], place[here] = _faiss(base, read(here), count, cosine)
+            else:
+                similarity[here], place[here] = _torch(
+                    base, read(here), count, cosine, source.device
+                )
         found[one] = (similarity, rows[place])
     return found
 
@@ -74,10 +90,12 @@ def vote(
     y: npt.NDArray[np.int64],
     classes: int,
     n_train: int,
+    spread: float = 1.0,
 ) -> list[Scored]:
     """Class scores of `rows` from a training set of all parts but `left_out`, for every k.
 
-    A k larger than the training set is left out of the grid; scores are shares of the votes.
+    Similarities count in units of `spread`. A k larger than the training set is left out of the grid;
+    scores are shares of the votes.
     """
     parts = [p for p in found if p not in left_out]
     similarity = np.concatenate([found[p][0][rows] for p in parts], axis=1)
@@ -86,7 +104,7 @@ def vote(
     similarity = np.take_along_axis(similarity, order, axis=1)
     label = y[np.take_along_axis(place, order, axis=1)]
     # The nearest has weight 1, so that nothing overflows; shares are the same.
-    weight = np.exp((similarity - similarity[:, :1]) / TEMPERATURE)
+    weight = np.exp((similarity - similarity[:, :1]) / (TEMPERATURE * spread))
     result = []
     for k in [k for k in GRID if k <= n_train] or [1]:
         votes = np.stack(
@@ -96,20 +114,20 @@ def vote(
     return result
 
 
-def _faiss(base: Any, queries: Any, k: int) -> Found:
+def _faiss(base: Any, queries: Any, k: int, cosine: bool) -> Found:
     import faiss
 
-    index = faiss.IndexFlatIP(base.shape[1])
+    index = (faiss.IndexFlatIP if cosine else faiss.IndexFlatL2)(base.shape[1])
     index.add(base)
-    similarity, place = index.search(queries, k)
-    return similarity, place
+    found, place = index.search(queries, k)
+    return (found if cosine else -found / 2), place
 
 
-def _torch(base: Any, queries: Any, k: int) -> Found:
-    import torch
-
-    found = (torch.from_numpy(queries) @ torch.from_numpy(base).T).topk(k, dim=1)
-    return found.values.numpy(), found.indices.numpy()
+def _torch(base: Any, queries: Any, k: int, cosine: bool, device: torch.device) -> Found:
+    some, rows = torch.from_numpy(queries).to(device), torch.from_numpy(base).to(device)
+    near = some @ rows.T if cosine else -torch.cdist(some, rows).square() / 2
+    found = near.topk(k, dim=1)
+    return found.values.cpu().numpy(), found.indices.cpu().numpy()
 
 
 def _unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -346,3 +346,20 @@ def test_the_log_loss_of_a_choice_is_scikit_learns() -> None:
         p[away] = model.fit(exact[train], y[train]).predict_proba(exact[away])
     rows = splits.part != 1
     assert -fold.selection == pytest.approx(sklearn_log_loss(y[rows], p[rows]), abs=1e-4)
+
+
+def test_neighbours_without_scaling_are_euclidean_and_indifferent_to_units() -> None:
+    """Features moved and stretched alike give the same votes; cosine does not."""
+    y = np.arange(120) % 3
+    x = (np.random.default_rng(0).normal(size=(120, 8)) + y[:, None] + 5).astype(np.float32)
+    splits = Splits(np.arange(120) // 3 % 4, np.arange(4))
+    grid = tuple(map(float, knn.GRID))
+    found = {
+        (scale, moved): cross_validate(
+            (3 * x - 7 if moved else x).astype(np.float32),
+            y, 3, splits, Settings("knn", scale, grid, False, knn.engine()),
+        ).scores
+        for scale in ("none", "l2") for moved in (False, True)
+    }  # fmt: skip
+    np.testing.assert_allclose(found["none", True], found["none", False], atol=1e-4)
+    assert np.abs(found["l2", True] - found["l2", False]).max() > 0.01

@@ -22,13 +22,15 @@ def blobs(n: int, dim: int, classes: int, seed: int = 0) -> tuple[Floats, Ints]:
     return x.astype(np.float32), y
 
 
-def share_of_votes(x: Floats, y: Ints, other: Floats, k: int, classes: int) -> NDArray[np.float64]:
-    model = KNeighborsClassifier(
-        k,
-        metric="cosine",
-        algorithm="brute",
-        weights=lambda away: np.exp((1 - away) / knn.TEMPERATURE),
-    )
+def share_of_votes(
+    x: Floats, y: Ints, other: Floats, k: int, classes: int, cosine: bool = True, spread: float = 1
+) -> NDArray[np.float64]:
+    def weights(away: Floats) -> Floats:
+        near = 1 - away if cosine else -(away**2) / 2
+        return np.exp((near - near.max(1, keepdims=True)) / knn.TEMPERATURE / spread)
+
+    metric = "cosine" if cosine else "euclidean"
+    model = KNeighborsClassifier(k, metric=metric, algorithm="brute", weights=weights)
     found = np.zeros((len(other), classes))
     found[:, np.unique(y)] = model.fit(x.astype(np.float64), y).predict_proba(other.astype(float))
     return found
@@ -37,17 +39,21 @@ def share_of_votes(x: Floats, y: Ints, other: Floats, k: int, classes: int) -> N
 @pytest.mark.parametrize("search", SEARCHES)
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("parts", [1, 4])
-def test_votes_are_scikit_learns_for_every_k(search: str, classes: int, parts: int) -> None:
+@pytest.mark.parametrize("cosine", [True, False])
+def test_votes_are_scikit_learns_for_every_k(
+    search: str, classes: int, parts: int, cosine: bool
+) -> None:
     """And neighbours merged from parts are those of one search over the whole training set."""
     pytest.importorskip(search)
     x, y = blobs(400, 16, classes)
     part = np.where(np.arange(400) < 300, np.arange(400) % parts, parts)
-    found = knn.neighbours(x, part, knn.GRID[-1], search)
+    spread = 1.0 if cosine else float(x[:300].astype(float).var(0).sum())
+    found = knn.neighbours(x, part, knn.GRID[-1], search, cosine)
     rows = np.flatnonzero(part == parts)
-    made = knn.vote(found, frozenset({parts}), rows, y, classes, 300)
+    made = knn.vote(found, frozenset({parts}), rows, y, classes, 300, spread)
     assert [one.value for one in made] == list(map(float, knn.GRID))
     for k, one in zip(knn.GRID, made, strict=True):
-        wanted = share_of_votes(x[:300], y[:300], x[300:], k, classes)
+        wanted = share_of_votes(x[:300], y[:300], x[300:], k, classes, cosine, spread)
         np.testing.assert_allclose(one.scores, wanted, atol=2e-4)
         first, second = np.sort(wanted, axis=1)[:, :-3:-1].T
         clear = first - second > 1e-3
