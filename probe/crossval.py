@@ -85,6 +85,8 @@ class FoldResult:
     n_train: int
     n_test: int
     converged: bool
+    error: float | None = None
+    """Of the refit's objective, relative, as the solver estimates it."""
     scale: str = ""
     """The scaling, where it was chosen too."""
 
@@ -160,6 +162,7 @@ def cross_validate(
                 len(splits.training_rows(splits.tested(fold))),
                 len(rows),
                 one.converged,
+                one.error,
                 scale,
             )
     return Outcome(scores, tuple(results[fold] for fold in splits.folds))

@@ -401,6 +401,7 @@ def _fit_one(
                 shots=job.shots,
                 draw=job.draw,
                 converged=int(fold.converged),
+                error=fold.error,
                 protocol=under,
             )
         )

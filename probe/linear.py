@@ -14,7 +14,7 @@ RidgeClassifier, with their meaning of C. `--solver grid` is this project's own 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,8 @@ class Scored:
     value: float
     """The C, alpha or k itself."""
     converged: bool = True
+    error: float | None = None
+    """Of the objective, relative, as the solver estimates it; none where it is solved directly."""
     weights: Tensor | None = field(default=None, repr=False, compare=False)
     """`(p + 1, k)`, from which a weaker penalty may start."""
 
@@ -98,7 +100,7 @@ def fit_linear(
         scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
         scores[:, seen] = one.scores
         value = 1 / c if method == "ridge" else c
-        found.append(Scored(scores, value, one.converged, one.weights))
+        found.append(replace(one, scores=scores, value=value))
     return found
 
 
@@ -134,7 +136,7 @@ def _with_grid(
     if method == "ridge":
         weights = _ridge(rows, prepared.gram, signs[:, -1:] if classes == 2 else signs, 1 / c)
         weights = torch.cat([-weights, weights], 2) if classes == 2 else weights
-        return _scored(prepared.other, weights, weights, torch.ones(len(c), dtype=torch.bool))
+        return _scored(prepared.other, weights, weights)
 
     def started(copies: int) -> Tensor | None:
         return None if start is None else start[:, None].expand(-1, copies, -1)
@@ -155,7 +157,7 @@ def _with_grid(
         made = Solved(
             made.weights.reshape(shape), made.objective, made.gap.reshape(shape[1:]).amax(1), 0
         )
-        return _scored(prepared.other, made.weights, made.weights, made.gap <= tol)
+        return _scored(prepared.other, made.weights, made.weights, made.gap, tol)
     if classes == 2:
         made = solve(
             rows,
@@ -168,7 +170,7 @@ def _with_grid(
             tol=tol,
         )
         both = torch.cat([-made.weights / 2, made.weights / 2], 2)
-        return _scored(prepared.other, both, made.weights, made.gap <= tol)
+        return _scored(prepared.other, both, made.weights, made.gap, tol)
     made = solve(
         rows,
         prepared.gram,
@@ -179,17 +181,22 @@ def _with_grid(
         start=started(len(c)),
         tol=tol,
     )
-    return _scored(prepared.other, made.weights, made.weights, made.gap <= tol)
+    return _scored(prepared.other, made.weights, made.weights, made.gap, tol)
 
 
-def _scored(other: Rows, weights: Tensor, solved: Tensor, converged: Tensor) -> list[Scored]:
+def _scored(
+    other: Rows, weights: Tensor, solved: Tensor, gap: Tensor | None = None, tol: float = TOL
+) -> list[Scored]:
     """Scores by weights `(p + 1, points, K)`, `solved` being what the solver goes on from."""
     points, k = weights.shape[1:]
     flat = weights.reshape(len(weights), -1).to(other.dtype)
     margins = (other.times(flat[:-1]) + flat[-1]).reshape(-1, points, k).float().cpu().numpy()
+    errors = [None] * points if gap is None else gap.tolist()
     return [
-        Scored(margins[:, i], 0.0, bool(converged[i]), solved[:, i].to(torch.float32))
-        for i in range(points)
+        Scored(
+            margins[:, i], 0.0, error is None or error <= tol, error, solved[:, i].to(torch.float32)
+        )
+        for i, error in enumerate(errors)
     ]
 
 

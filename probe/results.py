@@ -74,6 +74,8 @@ class Row:
     draw: int | None = None
     """Which draw of so many."""
     converged: int = 1
+    error: float | None = None
+    """Of the refit's objective, relative, as the solver `grid` estimates it; what `--tol` bounds."""
     protocol: str
 
     @property

@@ -80,6 +80,7 @@ def test_by_default_logistic_and_svm(study: Study) -> None:
     rows = fit(study.folder, layers=("low",), tasks=("other",)).rows
     assert {row.method for row in rows} == {"logistic", "svm"}
     assert all(row.converged for row in rows)
+    assert all(row.error is not None and 0 <= row.error <= probe.linear.TOL for row in rows)
 
 
 def test_only_what_is_asked_for(study: Study) -> None:
@@ -328,6 +329,7 @@ def test_what_did_not_converge_is_noted(study: Study, monkeypatch: pytest.Monkey
     done = run(study, probes=("logistic",), layers=("high",), tasks=("label",), c=[1e4])
     assert done.notes == ["label: net/high/logistic: 5 folds did not converge"]
     assert {row.converged for row in done.rows} == {0}
+    assert all(row.error is not None and row.error > probe.linear.TOL for row in done.rows)
 
 
 @pytest.mark.parametrize("dim", [6, 900])

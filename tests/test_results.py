@@ -22,7 +22,7 @@ ROW = Row(
     task="age", fold=0, accuracy=0.5, balanced_accuracy=0.25, macro_f1=0.125, one_off=None,
     mae=None, n_test=10, n_train=40, dim=7, scale="standard", solver="grid", C=0.01, at_edge=0,
     selection=-1.5, chosen="", seed=0, views="center", repeat=0, shots=None, draw=None, crops=1,
-    converged=1, protocol="0123456789ab",
+    converged=1, error=1e-6, protocol="0123456789ab",
 )  # fmt: skip
 
 
