@@ -123,7 +123,7 @@ class Runner:
             process = self.start(study)
             if rng.random() < 0.9:
                 self.first_batch(study, process)
-                time.sleep(rng.uniform(0, self.length / times))
+                time.sleep(rng.uniform(0, self.length))
             else:
                 time.sleep(rng.uniform(0, self.head))
             process.kill()
