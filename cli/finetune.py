@@ -56,7 +56,7 @@ def finetune(
         typer.Option(
             "--from",
             metavar="METHOD",
-            help="Begin with the network trained here on the same fold: finetune or scratch.",
+            help="Begin with the network saved here on the same fold: finetune, scratch or scratch+gilnet.",
             show_default="the backbone's weights",
         ),
     ] = "",

@@ -144,7 +144,7 @@ def _top(found: TaskCurves, methods: Sequence[str]) -> tuple[str, tuple[Row, ...
     there = [
         (f"{curve.method} of {curve.backbone}" + (f" at {p.layer}" if p.layer else ""), p)
         for curve in found.tuned
-        if curve.method in methods
+        if curve.kind in methods
         for p in curve.points
     ]
     if not there:
@@ -166,7 +166,7 @@ def _tuning(found: TaskCurves, best: Sequence[Best]) -> Contrast | None:
     whole_network = [
         (curve, p)
         for curve in found.tuned
-        if curve.method not in ("scratch", "frozen", "copied")
+        if curve.kind not in ("scratch", "frozen", "copied")
         for p in (whole(curve),)
         if p is not None
     ]

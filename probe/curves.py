@@ -19,9 +19,6 @@ from probe.protocol import differences
 from probe.results import BEST, Row
 from probe.statistics import Interval, mean_interval
 
-TUNED = ("finetune", "scratch", "frozen", "copied")
-"""Methods that train the network; their layer is the cut, empty for the whole network."""
-
 
 @dataclass(frozen=True)
 class Point:
@@ -49,6 +46,11 @@ class Curve:
     domain: str
     method: str
     points: tuple[Point, ...]
+
+    @property
+    def kind(self) -> str:
+        """The method without what stands after a `+`."""
+        return self.method.partition("+")[0]
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ def _line(
     group = [f'<g class="{classes}" data-name="{escape(name, quote=True)}">']
     if single:  # one number, whatever the depth
         y = plane.y(points[0][2].value)
-        kind = "scratch" if curve.method == "scratch" else "flat"
+        kind = "scratch" if curve.kind == "scratch" else "flat"
         group.append(f'<path class="line {kind}" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>')
         points = [(points[0][0], (_LEFT + WIDTH - _RIGHT) / 2, points[0][2])]
     else:
@@ -171,13 +171,13 @@ def _line(
             lower = " ".join(f"{x:.1f} {plane.y(i.low):.1f}" for x, i in reversed(band))
             group.append(f'<path class="band" d="M{upper} {lower}Z"/>')
         if alone or not is_cut:
-            style = " open" if curve.method == "copied" else ""
+            style = " open" if curve.kind == "copied" else ""
             joined = " ".join(f"{x:.1f} {plane.y(i.value):.1f}" for _, x, i in points)
             group.append(f'<path class="line{style}" d="M{joined}"/>')
         every = -(-len(points) // _MARKED)
         marked = " ".join(f"{x:.1f} {plane.y(i.value):.1f}" for _, x, i in points[::every])
         if is_cut and not alone:
-            shape = _PLUS if curve.method == "copied" else _CROSS
+            shape = _PLUS if curve.kind == "copied" else _CROSS
         mark = f"url(#m{colour}-{shape})"
         ends = f'marker-start="{mark}" marker-mid="{mark}" marker-end="{mark}"'
         if " " in marked.partition(" ")[2]:

@@ -119,7 +119,7 @@ def tuned_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -
                 )
             else:
                 value = 100 * curve.points[0].metrics[metric].value
-                style = (0, (4, 2)) if curve.method == "scratch" else (0, (1, 1))
+                style = (0, (4, 2)) if curve.kind == "scratch" else (0, (1, 1))
                 colour = look[curve.backbone, curve.domain][0]
                 line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
                 handles.setdefault(_variant(curve), line)
@@ -206,7 +206,7 @@ def _line(
     )
     if np.isfinite(low).all():
         ax.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
-    open_ = curve.method == "copied"
+    open_ = curve.kind == "copied"
     (line,) = ax.plot(
         x,
         y,
@@ -230,11 +230,11 @@ def _marks(
             continue
         y = scale * point.metrics[metric].value
         if not point.layer:
-            style = (0, (4, 2)) if curve.method == "scratch" else (0, (5, 1, 1, 1))
+            style = (0, (4, 2)) if curve.kind == "scratch" else (0, (5, 1, 1, 1))
             line = ax.axhline(y, color=colour, linestyle=style, linewidth=0.9)
             handles.setdefault(_variant(curve), line)
         elif ticks is None or point.layer in ticks:
-            shape = "+" if curve.method == "copied" else "x"
+            shape = "+" if curve.kind == "copied" else "x"
             x = place(point.layer, point.depth, ticks)
             (mark,) = ax.plot([x], [y], color=colour, marker=shape, linestyle="none")
             handles.setdefault(_variant(curve), mark)

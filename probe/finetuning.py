@@ -28,9 +28,19 @@ from probe.copies import checked
 from probe.feed import ImageFeed
 from probe.folds import Splits, make_splits
 from probe.metrics import kind_of, measure
-from probe.onefold import Asked, Counter, Fold, Run, chooses, identity, images_of, train_folds
+from probe.onefold import (
+    Asked,
+    Counter,
+    Fold,
+    Run,
+    chooses,
+    identity,
+    images_of,
+    method_of,
+    train_folds,
+)
 from probe.protocol import mark, protocol
-from probe.recipes import Recipe
+from probe.recipes import DEFAULT, Recipe
 from probe.recipes import recipe as recipe_of
 from probe.results import Row
 from probe.training import Goal
@@ -123,7 +133,7 @@ def finetune(
     freeze_through: Sequence[str] = (),
     copy_through: Sequence[str] = (),
     keep_above: bool = False,
-    recipe: Recipe | str = "modern",
+    recipe: Recipe | str = DEFAULT,
     views: Sequence[str] = ("center", "10crop"),
     folds: int | None = None,
     seed: int = 0,
@@ -165,8 +175,9 @@ def finetune(
         workers: Threads that decode.
         accumulate: Parts that a batch is computed in.
         precision: `float32`, `amp` (GPU only), or `auto`: amp on a GPU.
-        base: `finetune` or `scratch`: begin with that network, trained here on the same fold and
-            kept with `save`, in the place of the backbone's weights: Yosinski's BnB.
+        base: `finetune` or `scratch`, or as its rows name it (`scratch+gilnet`): begin with that
+            network, trained here on the same fold and kept with `save`, in the place of the
+            backbone's weights: Yosinski's BnB.
         probe_first: The head starts as the logistic probe (LP-FT).
         search: Choose the rate too, among a third, once and three times the recipe's.
         save: Keep every trained network as a backbone of its own, in STUDY/networks.
@@ -184,7 +195,7 @@ def finetune(
     on = devices.resolve(device)
     if accumulate < 1:
         raise InputError(f"--accumulate {accumulate}: a batch is computed in one part or more.")
-    if base not in ("", *BASES):
+    if base and base.partition("+")[0] not in BASES:
         raise InputError(f"--from {base}: not what could be trained here; {nearest(base, BASES)}")
     if base and from_scratch:
         raise InputError("--from: says where copied layers come from; leave --from-scratch out.")
@@ -349,7 +360,7 @@ def _keys(run: Run, job: Asked) -> list[tuple[str, ...]]:
             backbone=name,
             domain=domain,
             layer=job.variant.cut,
-            method=job.variant.method,
+            method=method_of(run, job),
             task=task.name,
             fold=fold,
             views=view,
@@ -389,7 +400,7 @@ def _commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
             folder / "training.csv",
             [
                 history.Line(
-                    name, job.variant.cut, job.variant.method, task.name, f.fold, stage, rate, e
+                    name, job.variant.cut, method_of(run, job), task.name, f.fold, stage, rate, e
                 )
                 for task in job.tasks
                 for f in found
@@ -413,7 +424,7 @@ def _row(run: Run, job: Asked, task: Task, one: Fold, view: str, scores: Floats,
         layer=variant.cut,
         pool="",
         depth=variant.layer.depth if variant.layer else None,
-        method=variant.method,
+        method=method_of(run, job),
         task=task.name,
         fold=one.fold,
         **measure(scores, y, task.ordered, kind_of(variant.method)),

@@ -22,7 +22,7 @@ from probe.folds import Splits
 from probe.head import Network
 from probe.prefix import Suffix, kept_features, suffix_of
 from probe.probefirst import start_from_probe
-from probe.recipes import Recipe, epochs_of
+from probe.recipes import DEFAULT, Recipe, epochs_of
 from probe.trained import name_of
 from probe.trained import read as read_trained
 from probe.trained import write as write_trained
@@ -61,7 +61,8 @@ class Run:
     accumulate: int
     precision: str
     base: str
-    """`finetune` or `scratch`: what starts is that network, trained here on the same fold."""
+    """`finetune` or `scratch`, with what its rows have after it: what starts is that network, trained
+    here on the same fold."""
     probe_first: bool
     """The head starts as the logistic probe."""
     rates: tuple[float, ...]
@@ -146,7 +147,7 @@ def _ready(run: Run, job: Asked, fold: int, held: ExitStack) -> _Ready:
     names = tuple(task.name for task in job.tasks)
     if run.base:
         origin = run.backbone.name
-        if run.base == "scratch":
+        if run.base.partition("+")[0] == "scratch":
             origin = run.backbone.architecture.card.name
         name = name_of(origin, names, run.base, "", fold)
         seen = job.splits.training_rows(job.splits.tested(fold))
@@ -236,8 +237,23 @@ def identity(run: Run, variant: Variant) -> tuple[str, str]:
     if variant.method == "scratch":
         return card.name, "task"
     if run.base:
-        return f"{card.name if run.base == 'scratch' else run.backbone.name}@{run.base}", "task"
+        anew = run.base.partition("+")[0] == "scratch"
+        return f"{card.name if anew else run.backbone.name}@{run.base}", "task"
     return run.backbone.name, run.backbone.domain
+
+
+def method_of(run: Run, job: Asked) -> str:
+    """The method as the rows name it: after every `+` a choice that makes it a result of its own."""
+    recipe = run.recipe
+    told = [
+        (recipe.name, recipe.name != DEFAULT),
+        ("keep-above", job.variant.keep_above),
+        ("probe-first", run.probe_first),
+        ("class-weights", recipe.class_weights),
+        ("search", len(run.rates) > 1),
+        ("together", len(job.tasks) > 1),
+    ]
+    return "+".join([job.variant.method, *(name for name, there in told if there)])
 
 
 def chooses(run: Run) -> bool:
@@ -282,7 +298,7 @@ def _save(
     """Keep the trained network as a backbone of its own."""
     names = tuple(task.name for task in job.tasks)
     origin, _ = identity(run, job.variant)
-    name = name_of(origin, names, job.variant.method, job.variant.cut, fold)
+    name = name_of(origin, names, method_of(run, job), job.variant.cut, fold)
     about = {
         "by": "probe finetune",
         "method": str(job.variant),

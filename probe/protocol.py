@@ -68,12 +68,13 @@ def differences(a: str, b: str) -> list[str]:
     """What tells two protocols apart, each in a few words; `method` stands for another method.
 
     Rows of unlike methods can be compared if nothing else differs: their scaling and grids are
-    their own.
+    their own, and so is all that a fine-tune is trained by.
     """
     one, other = json.loads(a), json.loads(b)
     said = [words for name, words in _WORDS.items() if one.get(name) != other.get(name)]
     mine, theirs = one.get("settings", {}), other.get("settings", {})
-    if mine.get("method") != theirs.get("method"):
+    tuned = "recipe" in mine and "recipe" in theirs
+    if mine.get("method") != theirs.get("method") or (tuned and mine != theirs):
         return [*said, "method"]
     unlike = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
     return [

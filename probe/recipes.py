@@ -10,6 +10,9 @@ from dataclasses import dataclass, fields, replace
 from features.card import nearest
 from features.errors import InputError
 
+DEFAULT = "modern"
+"""The recipe that the rows of a fine-tune do not name."""
+
 
 @dataclass(frozen=True)
 class Recipe:

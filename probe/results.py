@@ -32,7 +32,11 @@ class Row:
     pool: str = ""
     depth: float | None = None
     method: str
-    """A probe, or `finetune`, `scratch`, `frozen` or `copied`."""
+    """A probe, or `finetune`, `scratch`, `frozen` or `copied`.
+
+    After a `+` stands how such a training departs from the default, as in `scratch+gilnet` or
+    `finetune+probe-first`; rows of files written before are without.
+    """
     task: str
     fold: int
     accuracy: float

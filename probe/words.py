@@ -194,7 +194,7 @@ def _tuned(found: TaskCurves) -> list[str]:
     scratch = {
         c.backbone: p.accuracy.value
         for c in found.tuned
-        if c.method == "scratch"
+        if c.kind == "scratch"
         for p in (whole(c),)
         if p is not None
     }

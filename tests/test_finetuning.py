@@ -25,7 +25,9 @@ from features.errors import InputError, Stopped
 from features.extract import extract
 from features.study import open_study
 from probe import predictions, results
+from probe.compare import compare
 from probe.crossval import GRID
+from probe.curves import curves
 from probe.finetuning import finetune
 from probe.fitting import fit
 from probe.recipes import recipe
@@ -143,6 +145,43 @@ def test_variants_stand_side_by_side(tmp_path: Path, card: str, data: str) -> No
         ("frozen", "pool", 0.5, "toys"),
         ("copied", "conv", 0.5, "toys"),
     }
+
+
+def test_ways_of_training_stand_side_by_side_and_can_be_compared(
+    tmp_path: Path, card: str, data: str
+) -> None:
+    study = tmp_path / "study"
+    gilnet = recipe("gilnet", epochs=1, batch_size=8)
+    for how in (
+        {},
+        {"probe_first": True},
+        {"recipe": gilnet},
+        {"from_scratch": True, "recipe": gilnet},
+    ):
+        options = {"recipe": QUICK, "tasks": ["side"], "views": ["center"], "save": True, **how}
+        done = finetune(study, card, data=data, device="cpu", **options)  # type: ignore[arg-type]
+        assert done.trained == 3
+    methods = ["finetune", "finetune+probe-first", "finetune+gilnet", "scratch+gilnet"]
+    assert [r.method for r in rows_of(study, fold=0)] == methods
+    assert finetune(
+        study, card, tasks=["side"], views=["center"], recipe=QUICK, device="cpu"
+    ).kept == 1  # fmt: skip
+    names = sorted(f.stem for f in (study / "networks").glob("*-fold0.toml"))
+    assert names == sorted(f"tiny@side-{m}-fold0" for m in methods)
+    with (study / "training.csv").open() as file:
+        assert list(dict.fromkeys(x["method"] for x in csv.DictReader(file))) == methods
+    for other in methods[1:]:
+        (one,) = compare(study, "tiny/-/finetune", f"tiny/-/{other}")
+        assert one.images == N
+    (found,) = curves(open_study(study))
+    assert sorted(c.method for c in found.tuned) == sorted(methods)
+    assert {c.method: c.kind for c in found.tuned}["scratch+gilnet"] == "scratch"
+    finetune(
+        study, card, tasks=["side"], base="scratch+gilnet", freeze_through=["conv"], recipe=QUICK,
+        views=["center"], device="cpu",
+    )  # fmt: skip
+    (first, *_) = rows_of(study, method="frozen")
+    assert (first.backbone, first.domain) == ("tiny@scratch+gilnet", "task")
 
 
 def test_a_test_folds_labels_and_pixels_change_nothing_but_its_score(
