@@ -155,6 +155,34 @@ def test_many_subjects_are_drawn_and_agree_with_the_normal_limit() -> None:
     assert sign_flip(np.zeros(600), subjects) == 1
 
 
+def test_equal_sums_of_drawn_signs_count_half() -> None:
+    """One image per subject is McNemar's test: 19 against 9, whose mid-p value is in the tables."""
+    values = np.r_[np.ones(19), -np.ones(9), np.zeros(50)]
+    exact = stats.binomtest(19, 28).pvalue
+    wanted = exact - stats.binom.pmf(19, 28, 0.5)
+    assert exact > 0.08
+    assert sign_flip(values, np.arange(78)) == pytest.approx(wanted, abs=0.008)
+
+
+def test_large_subjects_that_are_all_right_do_not_make_an_accuracy_sure() -> None:
+    """Six subjects of 20 images all right, 60 of two images, each all right or all wrong.
+
+    Images of a subject are always alike, so the accuracy is worth n^2 / sum n_g^2 = 21.8 images; the
+    jackknife sees the small ones alone err.
+    """
+    sizes = np.r_[np.full(6, 20), np.full(60, 2)]
+    right = np.r_[np.ones(6), np.arange(60) % 2]
+    subjects = np.repeat(np.arange(66), sizes)
+    values = np.repeat(right, sizes)
+    found = accuracy_interval(values, subjects)
+    p, n = found.value, sizes.sum() ** 2 / (sizes**2).sum()
+    error = np.sqrt(66 / 65 * p * (1 - p) / n)
+    assert naive_error(values, subjects) < 0.75 * error
+    reach = student(n) * error / (p * (1 - p))
+    assert special.logit(found.high) - special.logit(p) == pytest.approx(reach)
+    assert special.logit(found.low) - special.logit(p) == pytest.approx(-reach)
+
+
 def test_what_can_be_detected_is_detected_four_times_in_five() -> None:
     """100 people of ten images, differences of +-1 on a fifth of the images, alike by 0.1."""
     drawn = np.random.default_rng(0)
@@ -250,12 +278,21 @@ def even(_: np.random.Generator) -> Ints:
     return np.full(100, 10)
 
 
+ADIENCE = (
+    669, 598, 557, 535, 473, 437, 404, 391, 390, 361, 335, 328, 325, 324, 314, 300, 299, 297,
+    287, 281, 277, 276, 234, 229, 227, 203, 199, 185, 183, 181, 180, 164, 163, 155, 152, 150,
+    145, 142, 141, 139, 136, 131, 131, 127, 127, 125, 124, 124, 120, 120, 118, 118, 114, 111,
+    104, 101, 94, 93, 92, 91, 87, 84, 83, 82, 81, 81, 80, 78, 76, 72, 72, 71, 69, 69, 65, 65, 65,
+    63, 62, 61, 59, 59, 58, 58, 55, 54, 53, 51, 51, 50, 49, 47, 47, 46, 45, 44, 43, 42, 41, 40,
+    38, 36, 36, 35, 35, 35, 33, 33, 29, 29, 27, 27, 26, 26, 26, 26, 26, 25, 25, 24, 23, 23, 22,
+    21, 20, 20, 20, 18, 17, 16, 16, 16, 15, 15, 13, 12, 12, 11, 11, 11, 9, 9, 8, 8, 7, 7, 7, 7,
+    7, 6, 5, 5, 3, 3, 3, 2, 2, 2, 2, 2, 1, 1,
+)  # fmt: skip
+
+
 def adience(_: np.random.Generator) -> Ints:
-    """162 subjects, ten of whom hold 28 % of 2,000 images, the rest very unequal: effectively 72."""
-    rest = np.random.default_rng(0).lognormal(0, 1, 152)
-    rest = np.minimum(rest, np.sort(rest)[-6])
-    sizes = np.r_[np.full(10, 56), np.maximum(1, np.round(rest / rest.sum() * 0.72 * 2_000))]
-    return sizes.astype(np.int64)
+    """Adience's 162 users with the eight published ages, 17,424 images: effectively 67 users."""
+    return np.array(ADIENCE)
 
 
 def drawn_sizes(rng: np.random.Generator) -> Ints:
@@ -276,11 +313,11 @@ def clustered(
     return (rng.random(len(subjects)) < own[subjects]).astype(float), subjects
 
 
-def coverage(sizes: Sizes, rate: float, studies: int, seed: int = 0) -> float:
+def coverage(sizes: Sizes, rate: float, studies: int, alike: float = 0.2, seed: int = 0) -> float:
     rng = np.random.default_rng(seed)
     held = 0
     for _ in range(studies):
-        found = accuracy_interval(*clustered(rng, sizes(rng), rate))
+        found = accuracy_interval(*clustered(rng, sizes(rng), rate, alike))
         held += found.low <= rate <= found.high
     return held / studies
 
@@ -332,18 +369,29 @@ def test_bands_hold_all_layers_about_as_often_as_they_say() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rate", [0.6, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize("alike", [0.05, 0.2, 0.4])
+@pytest.mark.parametrize("rate", [0.5, 0.8, 0.95])
 @pytest.mark.parametrize("sizes", [even, drawn_sizes, adience])
-def test_coverage_of_10000_studies(sizes: Sizes, rate: float, record_property: Any) -> None:
-    """Per cent of intervals that hold the truth, at accuracies 0.6, 0.8, 0.9 and 0.95.
+def test_coverage_of_6000_studies(
+    sizes: Sizes, rate: float, alike: float, record_property: Any
+) -> None:
+    """Per cent of intervals that hold the truth, at accuracies 0.5, 0.8 and 0.95.
 
-    even:        logit scale 95.1 95.1 94.4 94.4; symmetric 94.8 94.6 93.7 92.6
-    drawn_sizes: logit scale 94.9 94.8 94.3 94.0; symmetric 94.7 94.0 92.8 91.3
-    adience:     logit scale 95.2 94.5 94.4 93.2; symmetric 95.0 94.1 93.2 91.0
+    Of 20,000 studies each, by the same formula for all at once; with the jackknife's error alone:
+
+    alike by       0.05            0.2             0.4
+    even           95.2 95.2 95.2  95.5 95.2 94.7  95.1 95.2 94.5
+      jackknife    95.2 95.1 95.1  95.4 95.1 94.6  95.0 95.1 94.4
+    drawn_sizes    95.6 95.6 96.0  95.7 95.7 95.9  95.9 95.8 96.2
+      jackknife    95.0 94.9 94.7  95.0 94.7 93.3  95.2 94.2 92.1
+    adience        95.4 95.6 95.6  95.7 95.9 96.0  95.6 95.9 96.2
+      jackknife    94.5 94.7 93.9  95.0 94.5 92.3  94.9 94.2 90.8
     """
-    found = coverage(sizes, rate, 10_000)
+    found = coverage(sizes, rate, 6_000, alike)
     record_property("coverage", found)
-    print(f"\n{sizes.__name__}, accuracy {rate}: {found:.1%} of 10,000 intervals hold it")
+    print(
+        f"\n{sizes.__name__}, accuracy {rate}, alike by {alike}: {found:.1%} of intervals hold it"
+    )
     assert 0.93 <= found <= 0.97
 
 
@@ -353,7 +401,7 @@ def test_coverage_of_10000_studies(sizes: Sizes, rate: float, record_property: A
 def test_a_difference_is_seldom_found_where_there_is_none(
     sizes: Sizes, rate: float, record_property: Any
 ) -> None:
-    """Per cent rejected at accuracies 0.6 and 0.9: even 4.6 5.3, drawn 4.7 5.2, adience 5.1 5.4."""
+    """Per cent rejected at accuracies 0.6 and 0.9: even 4.6 5.3, drawn 4.7 5.2, adience 4.8 5.1."""
     found = rejections(sizes, rate, 10_000)
     record_property("rejections", found)
     print(f"\n{sizes.__name__}, accuracy {rate}: {found:.1%} of 10,000 null differences rejected")
@@ -361,19 +409,24 @@ def test_a_difference_is_seldom_found_where_there_is_none(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.5, 0.8, 0.95])
 @pytest.mark.parametrize("sizes", [even, drawn_sizes, adience])
 def test_the_paired_test_seldom_rejects_where_there_is_nothing(
-    sizes: Sizes, record_property: Any
+    sizes: Sizes, rate: float, record_property: Any
 ) -> None:
-    """Per cent rejected at accuracy 0.8: even 3.9, drawn sizes 4.1, adience 4.6 (standard error 0.5)."""
+    """Per cent rejected at accuracies 0.5, 0.8 and 0.95 (standard error 0.5).
+
+    even 5.5 4.7 4.7, drawn sizes 5.3 4.8 4.9, adience 4.5 5.1 5.1. Counting equal sums in full it
+    rejects less: at 0.8 even 3.9, drawn sizes 4.1.
+    """
     rng = np.random.default_rng(0)
-    p = [sign_flip(*two_methods(rng, sizes(rng), 0.8), seed=i) for i in range(2_000)]
+    p = [sign_flip(*two_methods(rng, sizes(rng), rate), seed=i) for i in range(2_000)]
     found = float(np.mean(np.array(p) <= 0.05))
     record_property("rejections", found)
     print(
-        f"\n{sizes.__name__}: {found:.1%} of 2,000 null differences rejected by the sign-flip test"
+        f"\n{sizes.__name__}, accuracy {rate}: {found:.1%} of 2,000 null differences rejected by signs"
     )
-    assert 0.035 <= found <= 0.065
+    assert 0.04 <= found <= 0.06
 
 
 @pytest.mark.slow
