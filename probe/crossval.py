@@ -17,7 +17,7 @@ import torch
 from features.device import cores
 from probe import knn
 from probe.folds import Splits
-from probe.linear import TOL, Scored, fit_linear, log_losses
+from probe.linear import ALPHAS_AT_ONCE, TOL, Scored, fit_linear, log_losses
 from probe.scale import AUTO
 from probe.source import Prepared, Source, prepared
 
@@ -143,7 +143,10 @@ def cross_validate(
             if settings.method == "knn"
             else _linear_scorer(source, y, classes, splits, here, shared)
         )
-        for fold, choice in _choose(scorers[scale], y, splits, here, source.held).items():
+        # What reads the features anew, or has every alpha from one factorisation, is asked once.
+        at_once = here.method == "ridge" and min(source.dim, len(y)) <= ALPHAS_AT_ONCE
+        staged = source.held and not at_once
+        for fold, choice in _choose(scorers[scale], y, splits, here, staged).items():
             if fold not in chosen or choice.worth > chosen[fold].worth:
                 chosen[fold] = choice
     scores = np.full((len(y), classes), np.nan, dtype=np.float32)

@@ -215,7 +215,8 @@ class _Run:
     def settings(self, method: str) -> Settings:
         if method == "knn":
             scale = "none" if self.scale == "none" else "l2"
-            return Settings("knn", scale, tuple(map(float, knn.GRID)), False, knn.engine())
+            search = knn.engine() if self.device.type == "cpu" else "torch"
+            return Settings("knn", scale, tuple(map(float, knn.GRID)), False, search)
         return Settings(method, self.scale, self.c or GRID, self.c is None, self.solver, self.tol)
 
     def layer(self, job: Job, file: FeatureFile) -> _Layer:

@@ -51,7 +51,7 @@ def neighbours(
         x: Features, `(n, dim)`.
         part: The part of each row, `(n,)`; rows with -1 are in none.
         k: Neighbours to find in each part, or as many as it has.
-        search: `faiss` or `torch`; what `engine()` says by default. On a GPU it is `torch`.
+        search: `faiss` or `torch`; what `engine()` says by default; on a GPU `torch`.
         cosine: Else Euclidean.
 
     Returns:
@@ -59,7 +59,7 @@ def neighbours(
         minus half the squared distance.
     """
     source = x if isinstance(x, Source) else Source.of(x)
-    on_faiss = source.device.type == "cpu" and (search or engine()) == "faiss"
+    on_faiss = (search or engine()) == "faiss"
 
     def read(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         return _unit(source.rows(rows)) if cosine else np.ascontiguousarray(source.rows(rows))

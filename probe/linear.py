@@ -32,7 +32,7 @@ SOLVERS = ("grid", "sklearn")
 TOL = 1e-4
 """Relative error of the objective."""
 _MAX_ITER = 2_000
-_EXACT = 1_024
+ALPHAS_AT_ONCE = 1_024
 """Up to so many features ridge takes one eigendecomposition for all alphas."""
 _REFINED = 5
 _LEFT = 1e-8
@@ -212,7 +212,7 @@ def _ridge(rows: Rows, gram: Tensor, signs: Tensor, alphas: Tensor) -> Tensor:
     mean = signs.mean(0, dtype=torch.float64)
     target = rows.back(signs - mean.float()).double()  # (p, K)
     square = gram[:-1, :-1]
-    if len(square) <= _EXACT:
+    if len(square) <= ALPHAS_AT_ONCE:
         values, turn = torch.linalg.eigh(square.double())
         alpha = alphas.to(gram.device)[None, :, None]
         bent = (turn.T @ target)[:, None] / (values.clamp_min(0)[:, None, None] + alpha)

@@ -9,8 +9,8 @@ a strictly convex function, by L-BFGS (Nocedal and Wright, Numerical Optimizatio
 - All problems share the rows, so the margins X W and the gradients X'R of all of them are one large
   matrix product each, which runs at full speed where a single problem would wait for memory.
 - The Hessian of the loss at W = 0 is C_q a X'X, a being the curvature of the loss. Its Cholesky factor
-  with the penalty, one for all problems within a decade of C, is the initial inverse Hessian: ten or
-  twenty iterations instead of hundreds.
+  with the penalty, one for all problems within a decade and a half of C, is the initial inverse
+  Hessian: ten or twenty iterations instead of hundreds.
 - Along a direction the margins change linearly, so the line search passes over the margins and not
   over the features; the step of 1 is nearly always taken, and its slope is the next gradient's.
 - A problem that has converged is taken out of the products.

@@ -1,10 +1,13 @@
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import toys
+
+from features import pipeline
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -35,3 +38,17 @@ def not_root() -> None:
     """Skip where permissions do not bind."""
     if os.geteuid() == 0:
         pytest.skip("permissions do not bind root")
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often extraction has read each image file, by its name."""
+    found: Counter[str] = Counter()
+    inner = pipeline.read_bytes
+
+    def counted(path: Path) -> bytes:
+        found[path.name] += 1
+        return inner(path)
+
+    monkeypatch.setattr(pipeline, "read_bytes", counted)
+    return found

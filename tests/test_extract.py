@@ -21,7 +21,6 @@ from safetensors.torch import load_file
 from toys import by_hand, draw, row_in, write_images
 
 from features import extract as extraction
-from features import pipeline
 from features import pool as pooling
 from features.backbone import Layer
 from features.device import cores
@@ -259,20 +258,12 @@ def test_a_layer_added_to_a_limited_file_covers_its_rows(
 
 
 def test_a_path_that_occurs_twice_is_decoded_once(
-    tiny_card: TinyCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_card: TinyCard, tmp_path: Path, reads: Counter[str]
 ) -> None:
-    read: Counter[str] = Counter()
-    inner = pipeline.read_bytes
-
-    def counted(path: Path) -> bytes:
-        read[path.name] += 1
-        return inner(path)
-
-    monkeypatch.setattr(pipeline, "read_bytes", counted)
     twice = {6: 0, 7: 0, 3: 2, 8: 1, 9: 5}
     card, manifest = tiny_card(), write_images(tmp_path / "images", 10, (1, 2), twice)
     result = run(tmp_path / "study", card, manifest)
-    assert read == {f"{row:04}.png": 1 for row in (0, 1, 2, 4, 5)}
+    assert reads == {f"{row:04}.png": 1 for row in (0, 1, 2, 4, 5)}
     assert check_rows(result.file, card, 10, twice) == [0, 4, 5, 6, 7, 9]
     with FeatureFile(result.file) as file:
         assert set(file.reasons()) == {1, 2, 3, 8}

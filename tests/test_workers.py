@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from toys import draw, write_images
 
-from features import pipeline
 from features.errors import InputError
 from features.extract import extract, extract_together
 from features.featurefile import DONE, PENDING, FeatureFile
@@ -43,26 +42,19 @@ def test_two_processes_end_in_the_bytes_of_one(tiny_card: TinyCard, tmp_path: Pa
 
 
 def test_two_backbones_decode_an_image_once(
-    tiny_card: TinyCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_card: TinyCard, tmp_path: Path, reads: Counter[str]
 ) -> None:
     card = tiny_card()
     other = card.with_name("other.toml")
     other.write_text(card.read_text().replace('"tiny"', '"other"', 1))
     manifest = write_images(tmp_path / "images", 23, (5,))
     alone = [extract(tmp_path / "alone", str(c), data=str(manifest)) for c in (card, other)]
-    read: Counter[str] = Counter()
-    inner = pipeline.read_bytes
-
-    def counted(path: Path) -> bytes:
-        read[path.name] += 1
-        return inner(path)
-
-    monkeypatch.setattr(pipeline, "read_bytes", counted)
+    reads.clear()
     both = extract_together(
         tmp_path / "both", {str(card): None, str(other): None}, data=str(manifest)
     )
-    assert set(read.values()) == {1}
-    assert len(read) == 23
+    assert set(reads.values()) == {1}
+    assert len(reads) == 23
     for one, two in zip(alone, both, strict=True):
         assert digest(one.file) == digest(two.file)
 
