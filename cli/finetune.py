@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -131,6 +132,12 @@ def finetune(
         typer.Option("--save", help="Keep the trained networks, with cards, in STUDY/networks."),
     ] = False,
     redo: Annotated[bool, typer.Option("--redo", help="Train again what is there.")] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Also write the epochs for TensorBoard.", show_default=False
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Train the whole network, or from a layer up, or from scratch, on the folds of the probes.
@@ -177,6 +184,7 @@ def finetune(
             search=search,
             save=save,
             redo=redo,
+            tensorboard=tensorboard,
             announce=show.say,
             progress=progress,
         )

@@ -22,6 +22,8 @@ _LEFT, _RIGHT, _TOP = 44, 12, 10
 _BELOW = 42
 """Room for numbers and a label under the axis; for names as much as the longest needs."""
 _LONGEST = 12
+_NAMED = 24
+"""Names on an axis at most; of more, as epochs can be, every second or third is written."""
 _MARKED = 26
 """A curve of more points than this has its marks thinned out."""
 
@@ -230,20 +232,28 @@ class Line:
 
 
 def line_chart(
-    title: str, what: str, lines: Sequence[Line], unit: str = "", zero: bool = False
+    title: str,
+    what: str,
+    lines: Sequence[Line],
+    unit: str = "",
+    zero: bool = False,
+    along: Sequence[str] = (),
 ) -> Chart:
-    """Any lines over depth with their bands.
+    """Any lines over depth, or over epochs, with their bands.
 
     Args:
         title: Above the chart.
         what: On its axis.
         lines: What to draw.
-        unit: `points` of fractions, or none.
+        unit: `points` or `%` of fractions, or none.
         zero: Whether to draw a line at 0.
+        along: The names of all epochs, if that is what the points' layers are.
     """
     ticks = layer_ticks([[(p[0], p[1]) for p in line.points] for line in lines])
+    if along:
+        ticks = {name: i for i, name in enumerate(along)}
     values = [v for line in lines for p in line.points for v in p[2:]]
-    plane = _plane(ticks, [*values, 0.0], 100 if unit == "points" else 1)
+    plane = _plane(ticks, [*values, 0.0], 100 if unit else 1)
     _axes(plane, "depth", what)
     if zero:
         _level(plane, 0.0, "zero", "")
@@ -251,20 +261,33 @@ def line_chart(
     for line in lines:
         legend.append((key(line.look, "none" if line.dashed else ""), line.name))
         at = [(p[0], plane.x(p[0], p[1]), *p[2:]) for p in line.points]
-        upper = " ".join(f"{x:.1f} {plane.y(high):.1f}" for _, x, _, _, high in at)
-        lower = " ".join(f"{x:.1f} {plane.y(low):.1f}" for _, x, _, low, _ in reversed(at))
+        banded = [p for p in at if np.isfinite(p[3:]).all()]
+        upper = " ".join(f"{x:.1f} {plane.y(high):.1f}" for _, x, _, _, high in banded)
+        lower = " ".join(f"{x:.1f} {plane.y(low):.1f}" for _, x, _, low, _ in reversed(banded))
+        band = f'<path class="band" d="M{upper} {lower}Z"/>' if banded else ""
         middle = " ".join(f"{x:.1f} {plane.y(value):.1f}" for _, x, value, _, _ in at)
         mark = f"url(#m{line.look[0]}-{line.look[1]})"
         ends = f'marker-start="{mark}" marker-mid="{mark}" marker-end="{mark}"'
         plane.parts.append(
             f'<g class="curve c{line.look[0]}{" none" if line.dashed else ""}" '
             f'data-name="{escape(line.name, quote=True)}">'
-            f'<path class="band" d="M{upper} {lower}Z"/><path class="line" d="M{middle}"/>'
+            f'{band}<path class="line" d="M{middle}"/>'
             f'<path class="marks" {ends} d="M{middle}"/></g>'
         )
         rows = [[layer, round(x, 1), *map(_short, three)] for layer, x, *three in at]
         numbers.append({"b": line.backbone, "name": line.name, "p": rows})
-    return _chart(None, None, None, what, title, plane, numbers, unit, tuple(legend))
+    return _chart(
+        None,
+        None,
+        None,
+        what,
+        title,
+        plane,
+        numbers,
+        unit,
+        tuple(legend),
+        "" if along else " over depth",
+    )
 
 
 def square_chart(title: str, names: Sequence[str], values: npt.NDArray[np.float64]) -> Chart:
@@ -352,8 +375,9 @@ def _chart(
     numbers: list[dict[str, Any]],
     unit: str,
     legend: tuple[tuple[str, str], ...] = (),
+    over: str = " over depth",
 ) -> Chart:
-    label = f"{title} over depth" + (f", task {task}" if task else "")
+    label = f"{title}{over}" + (f", task {task}" if task else "")
     svg = (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="{escape(label, quote=True)}; the numbers are in the tables">'
@@ -398,7 +422,7 @@ def _axes(plane: _Plane, along: str, what: str) -> None:
             f"{along} (0 input, 1 end of the network)</text>"
         )
         return
-    for name in plane.ticks:
+    for name in list(plane.ticks)[:: -(-len(plane.ticks) // _NAMED)]:
         x = plane.x(name, 0.0)
         shown = name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
         plane.parts.append(

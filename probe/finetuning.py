@@ -24,9 +24,12 @@ from features.study import Study, open_or_draft
 from features.tasks import Task, choose
 from probe import history, predictions, results
 from probe.augment import VIEWS, check_views
+from probe.board import Board
 from probe.copies import checked
+from probe.cut import EMPTY, prefix_of
 from probe.feed import ImageFeed
 from probe.folds import Splits, make_splits
+from probe.job import Goal, check_norms
 from probe.metrics import kind_of, measure
 from probe.onefold import (
     Asked,
@@ -43,7 +46,6 @@ from probe.protocol import mark, protocol
 from probe.recipes import DEFAULT, Recipe
 from probe.recipes import recipe as recipe_of
 from probe.results import Row
-from probe.training import Goal
 from probe.variants import Variant, variants
 
 Rows = npt.NDArray[np.int64]
@@ -146,6 +148,7 @@ def finetune(
     search: bool = False,
     save: bool = False,
     redo: bool = False,
+    tensorboard: Path | None = None,
     announce: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
 ) -> Finetuned:
@@ -182,6 +185,7 @@ def finetune(
         search: Choose the rate too, among a third, once and three times the recipe's.
         save: Keep every trained network as a backbone of its own, in STUDY/networks.
         redo: Train again what is there.
+        tensorboard: A folder for TensorBoard's files, which are of no use to the study itself.
         announce: Is told of downloads and the like.
         progress: Is called with images trained on, images in all, and where training is.
 
@@ -238,8 +242,13 @@ def finetune(
         probe_first,
         tuple(chosen.rate * times for times in SEARCH) if search else (chosen.rate,),
         save,
+        (lambda _run, _epoch: None) if tensorboard is None else Board(tensorboard).note,
         progress,
     )
+    for one in asked:
+        frozen = one.layer if one.method == "frozen" else None
+        prefix = prefix_of(loaded.architecture, frozen) if frozen else EMPTY
+        check_norms(loaded.model, prefix, chosen, accumulate, int(readable.sum()))
     jobs = [_asked(run, one, group, folds) for group in groups for one in asked]
     if manifest is not None:
         studies.save(opened)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.data.table import read_rows
+from features.errors import InputError
 from features.files import write_text
-from probe.training import Epoch
+from probe.job import Epoch
 
 COLUMNS = (
     "backbone", "layer", "method", "task", "fold", "stage", "rate", "epoch", "loss", "accuracy",
@@ -51,6 +52,46 @@ class Line:
             str(e.epoch + 1),
             *("" if x is None else f"{x:.6g}" for x in numbers),
         ]
+
+
+def read(file: Path) -> list[Line]:
+    """All epochs; none where nothing was trained.
+
+    Raises:
+        InputError: A cell does not read.
+    """
+    if not file.is_file():
+        return []
+    header, rows = read_rows(file)
+    try:
+        return [_line(dict(zip(header, row, strict=True))) for row in rows]
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{file}: {error}; restore the file, or delete it: only the curves of training are lost."
+        ) from error
+
+
+def _line(cell: dict[str, str]) -> Line:
+    def number(name: str) -> float | None:
+        return float(cell[name]) if cell[name] else None
+
+    return Line(
+        cell["backbone"],
+        cell["layer"],
+        cell["method"],
+        cell["task"],
+        int(cell["fold"]),
+        cell["stage"],
+        float(cell.get("rate", 0)),
+        Epoch(
+            int(cell["epoch"]) - 1,
+            float(cell["loss"]),
+            float(cell["accuracy"]),
+            number("inner_loss"),
+            number("inner_accuracy"),
+            float(cell["seconds"]),
+        ),
+    )
 
 
 def add(file: Path, lines: Sequence[Line]) -> None:

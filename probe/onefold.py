@@ -14,30 +14,20 @@ import torch
 
 from features.backbone import Backbone
 from features.errors import InputError
-from features.files import replacing
+from features.files import file_name, replacing
 from features.study import Study
 from features.tasks import Task
 from probe.feed import ImageFeed, KeptFeed
 from probe.folds import Splits
 from probe.head import Network
+from probe.job import Diverged, Epoch, Goal, Job, Now, Trained
 from probe.prefix import Suffix, kept_features, suffix_of
 from probe.probefirst import start_from_probe
 from probe.recipes import DEFAULT, Recipe, epochs_of
 from probe.trained import name_of
 from probe.trained import read as read_trained
 from probe.trained import write as write_trained
-from probe.training import (
-    Diverged,
-    Epoch,
-    Goal,
-    Job,
-    Now,
-    Trained,
-    best_epoch,
-    predict,
-    standardise,
-    train,
-)
+from probe.training import best_epoch, predict, standardise, train
 from probe.variants import Variant, head_times, start
 
 Rows = npt.NDArray[np.int64]
@@ -68,6 +58,8 @@ class Run:
     rates: tuple[float, ...]
     """Learning rates to choose from on the inner part; one is no choice."""
     save: bool
+    note: Callable[[str, Epoch], None]
+    """Is told every epoch, under the name of its fold and stage."""
     progress: Callable[[int, int, str], None]
 
 
@@ -211,7 +203,14 @@ def _one_fold(run: Run, job: Asked, ready: _Ready, fold: int, counter: Counter) 
     checkpoint = job.folder / f"fold-{fold}-whole.pt"
     _begin(run, ready, planned, rows, inner, checkpoint)
     counter.stage = "training"
-    made = train(planned, rows, until=until, checkpoint=checkpoint, watch=counter.watch)
+    made = train(
+        planned,
+        rows,
+        until=until,
+        checkpoint=checkpoint,
+        watch=counter.watch,
+        note=lambda epoch: run.note(_name(run, job, fold, "whole"), epoch),
+    )
     counter.skip((epochs - made.epochs) * len(rows))
     counter.stage = "testing"
     scores = _scores(run, planned, ready, tested)
@@ -242,6 +241,13 @@ def identity(run: Run, variant: Variant) -> tuple[str, str]:
     return run.backbone.name, run.backbone.domain
 
 
+def _name(run: Run, job: Asked, fold: int, stage: str) -> str:
+    """What a training is called for whoever is told of its epochs."""
+    names = tuple(task.name for task in job.tasks)
+    own = name_of(identity(run, job.variant)[0], names, method_of(run, job), job.variant.cut, fold)
+    return f"{file_name(own)}-{stage}"
+
+
 def method_of(run: Run, job: Asked) -> str:
     """The method as the rows name it: after every `+` a choice that makes it a result of its own."""
     recipe = run.recipe
@@ -270,7 +276,14 @@ def _inner_stage(
     checkpoint = job.folder / f"fold-{fold}-inner-{recipe.rate:g}.pt"
     _begin(run, ready, planned, inner[0], inner, checkpoint)
     try:
-        made = train(planned, inner[0], inner=inner[1], checkpoint=checkpoint, watch=counter.watch)
+        made = train(
+            planned,
+            inner[0],
+            inner=inner[1],
+            checkpoint=checkpoint,
+            watch=counter.watch,
+            note=lambda epoch: run.note(_name(run, job, fold, f"inner-{recipe.rate:g}"), epoch),
+        )
     except Diverged:
         if len(run.rates) == 1:
             raise

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import torch
 
 from probe.crossval import GRID
+from probe.job import Job
 from probe.linear import sklearn_model
-from probe.training import Job, head_features, standardise
+from probe.training import head_features, standardise
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -18,6 +18,7 @@ from probe.curves import TaskCurves, curves
 from probe.drawing import charts
 from probe.fewshot import few_shot_table
 from probe.figures import curve_figure, gap_figure, save, tuned_figure
+from probe.learning import training_section
 from probe.listing import fold_table, layer_table
 from probe.literature import literature_table
 from probe.outcomes import METRICS
@@ -140,7 +141,8 @@ def contents_of(
             "The distance to source domains: `probe extract --backbone NAME --source DOMAIN=DIR` takes "
             "samples of them."
         )
-    more = [section for section in (near, scored) if section is not None]
+    made = (near, training_section(study), scored)
+    more = [section for section in made if section is not None]
     return Contents(study, sections, backbones, tables, contaminations(study), missing, more)
 
 

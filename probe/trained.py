@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,13 @@ Rows = npt.NDArray[np.int64]
 def name_of(backbone: str, tasks: tuple[str, ...], method: str, cut: str, fold: int) -> str:
     """What a trained network is called."""
     return f"{backbone}@{'+'.join(tasks)}-{method}{f'-{cut}' if cut else ''}-fold{fold}"
+
+
+def origin_of(name: str) -> str | None:
+    """The backbone that a trained network was copied from; None for any other, or one from scratch."""
+    origin, at, made = name.rpartition("@")
+    tuned = re.search(r"-(finetune|frozen|copied)[+-].*fold\d+$", made)
+    return origin if at and tuned else None
 
 
 def path_of(study: Path, name: str) -> Path:

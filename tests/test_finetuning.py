@@ -24,13 +24,15 @@ from features.backbone import load
 from features.errors import InputError, Stopped
 from features.extract import extract
 from features.study import open_study
-from probe import predictions, results
+from probe import history, predictions, results
+from probe.cka import cka, linear_gram
 from probe.compare import compare
 from probe.crossval import GRID
 from probe.curves import curves
 from probe.finetuning import finetune
 from probe.fitting import fit
 from probe.recipes import recipe
+from probe.reporting import report
 from probe.results import Row
 
 N = 48
@@ -173,6 +175,20 @@ def test_ways_of_training_stand_side_by_side_and_can_be_compared(
     for other in methods[1:]:
         (one,) = compare(study, "tiny/-/finetune", f"tiny/-/{other}")
         assert one.images == N
+    report(study)
+    page = (study / "report" / "index.html").read_text()
+    assert "side: loss by epoch" in page
+    assert 'data-name="finetune+probe-first tiny"' in page
+    with (study / "report" / "training.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [x["method"] for x in lines if x["epoch"] == "1"] == methods
+    epochs = [e for e in history.read(study / "training.csv") if e.method == "finetune"]
+    assert {e.stage for e in epochs} == {"whole"}
+    for x in lines[:2]:
+        mine = [e.epoch for e in epochs if e.epoch.epoch == int(x["epoch"]) - 1]
+        assert len(mine) == 3
+        assert float(x["loss"]) == pytest.approx(np.mean([e.loss for e in mine]))
+        assert float(x["accuracy"]) == pytest.approx(np.mean([e.accuracy for e in mine]))
     (found,) = curves(open_study(study))
     assert sorted(c.method for c in found.tuned) == sorted(methods)
     assert {c.method: c.kind for c in found.tuned}["scratch+gilnet"] == "scratch"
@@ -225,7 +241,8 @@ def test_kept_features_and_recomputed_ones_train_the_same_network(
 def test_ten_crops_equal_the_mean_by_hand(tmp_path: Path, card: str, data: str) -> None:
     """All frozen and no epoch's worth of learning: the network is known, so the mean can be made."""
     from probe.feed import ImageFeed
-    from probe.training import Goal, Job, predict
+    from probe.job import Goal, Job
+    from probe.training import predict
     from probe.variants import Variant, start
 
     tiny = load(card)
@@ -358,6 +375,65 @@ def test_errors_are_one_sentence(
     assert code == 4 or not study.exists()
 
 
+def test_epochs_go_to_tensorboard(
+    tmp_path: Path, card: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--study", str(tmp_path / "s"), "-b", card, "--data", data, "-t", "side"]
+    words += ["--epochs", "2", "--patience", "2", "--views", "center"]
+    words += ["--tensorboard", str(tmp_path / "board")]
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        code, stderr = run(*words)
+    assert code == 3
+    assert "the package tensorboard is not installed; run `pip install" in stderr.splitlines()[-1]
+    assert not (tmp_path / "s").exists()
+    loading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    assert run(*words)[0] == 0
+    for line in history.read(tmp_path / "s" / "training.csv"):
+        stage = line.stage if line.stage == "whole" else f"inner-{line.rate:g}"
+        folder = tmp_path / "board" / f"tiny@side-finetune-fold{line.fold}-{stage}"
+        found = loading.EventAccumulator(str(folder))
+        found.Reload()
+        scalars = {(e.step): e.value for e in found.Scalars("loss")}
+        assert scalars[line.epoch.epoch + 1] == pytest.approx(line.epoch.loss, rel=1e-4)
+        assert ("inner_loss" in found.Tags()["scalars"]) == (line.stage == "inner")
+
+
+NORMED = """
+name = "normed"
+domain = "d"
+network = "./normed.py:build"
+[input]
+size = [8, 8]
+[layers]
+norm = "1"
+"""
+BUILD = """
+from torch import nn
+def build():
+    return nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 5))
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [["--batch-size", "1"], ["--batch-size", "4", "--accumulate", "4"]]
+)
+def test_batches_of_one_are_refused_with_a_batch_norm_that_learns(
+    tmp_path: Path, data: str, words: list[str]
+) -> None:
+    (tmp_path / "normed.py").write_text(BUILD)
+    (tmp_path / "normed.toml").write_text(NORMED)
+    words = [*words, "-b", str(tmp_path / "normed.toml"), "--data", data, "--weights", "random"]
+    words += ["-t", "side", "--epochs", "1", "--patience", "0", "--study", str(tmp_path / "s")]
+    code, stderr = run(*words)
+    assert code == 3
+    said = stderr.splitlines()[-1]
+    assert said.startswith("error: --batch-size ")
+    assert "the batch norm 1 needs two images or more at a time, and gets 1" in said
+    assert not (tmp_path / "s").exists()
+    assert run(*words, "--freeze-through", "norm")[0] == 0
+
+
 def test_a_class_in_one_fold_only_is_said(tmp_path: Path, card: str) -> None:
     other = write_data(tmp_path / "d", other={0: "both", 6: "both"})
     found, stderr = run(
@@ -375,30 +451,37 @@ def test_a_backbone_without_weights_cannot_be_trained(tmp_path: Path, data: str)
 
 @pytest.mark.slow
 def test_killed_from_outside_at_twenty_moments(tmp_path: Path, card: str, data: str) -> None:
-    """SIGKILL, again and again, until the run is through: the scores are those of a run left alone."""
-    words = [sys.executable, "-m", "cli", "finetune", "-b", card, "--data", data, "-t", "side"]
-    words += ["--device", "cpu", "--epochs", "30", "--patience", "30", "--batch-size", "8"]
-    words[1:3] = ["-c", "from cli.app import main; main()"]
+    """SIGKILL, again and again, until the run is through: weights and scores of a run left alone."""
+    words = [sys.executable, "-c", "from cli.app import main; main()", "finetune", "-b", card]
+    words += ["--data", data, "-t", "side", "--device", "cpu", "--epochs", "30", "--patience", "30"]
+    words += ["--batch-size", "8", "--save"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    whole = tmp_path / "whole"
     started = time.monotonic()
-    subprocess.run([*words, "--study", str(tmp_path / "whole")], env=environment, check=True)
+    subprocess.run([*words, "--study", str(whole)], env=environment, check=True)
     seconds = time.monotonic() - started
-    kills, chance = 0, np.random.default_rng(0)
-    for number in range(7):
+    (row, *_) = rows_of(whole)
+    scores = predictions.read(whole / "predictions.h5", row.stored).scores
+    kills, number, chance, resumed = 0, 0, np.random.default_rng(0), 0
+    while kills < 20:
         study = tmp_path / str(number)
         for _ in range(3):
             with subprocess.Popen([*words, "--study", str(study)], env=environment) as process:
                 time.sleep(seconds * chance.uniform(0.3, 0.95))
                 process.send_signal(signal.SIGKILL)
             kills += process.returncode == -signal.SIGKILL
+        resumed += any((study / "training").rglob("fold-*"))
         subprocess.run([*words, "--study", str(study)], env=environment, check=True)
-        (row, *_) = rows_of(tmp_path / "whole")
-        a, b = (
-            predictions.read(s / "predictions.h5", row.stored).scores
-            for s in (tmp_path / "whole", study)
-        )
-        np.testing.assert_array_equal(a, b)
-    assert kills >= 15
+        again = predictions.read(study / "predictions.h5", row.stored).scores
+        np.testing.assert_array_equal(again, scores)
+        for fold in range(3):
+            name = f"networks/tiny@side-finetune-fold{fold}.safetensors"
+            one, other = load_file(whole / name), load_file(study / name)
+            assert one.keys() == other.keys()
+            assert all(torch.equal(one[key], other[key]) for key in one)
+        number += 1
+        assert number < 40
+    assert resumed  # some were killed amid training, not only before or after
 
 
 def test_search_takes_the_rate_with_the_best_inner_loss(
@@ -455,7 +538,16 @@ def test_a_trained_network_is_a_backbone_of_its_own(tmp_path: Path, card: str, d
     np.testing.assert_allclose(shifted, stored.scores[tested], rtol=1e-3, atol=1e-4)
     extract(study, card, layers=["conv"], device="cpu")
     with open_study(study).features("tiny") as file:
-        assert not np.allclose(file.read("conv")[tested], conv)
+        before = file.read("conv")
+    assert not np.allclose(before[tested], conv)
+    report(study)
+    with (study / "report" / "changes.csv").open() as file:
+        (line,) = csv.DictReader(file)
+    assert (line["backbone"], line["origin"], line["layer"]) == (made.name, "tiny", "conv")
+    with open_study(study).features(made.name) as file:
+        grams = [linear_gram(x) for x in (before, file.read("conv"))]
+    assert float(line["cka"]) == pytest.approx(cka(*grams, unbiased=True))
+    assert 0.1 < float(line["cka"]) < 0.9999
 
 
 def test_selffer_networks_start_from_the_network_of_their_own_fold(
