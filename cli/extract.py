@@ -48,6 +48,14 @@ def extract(
             "--pool", metavar="POOL", help="auto, none, avg, max or grid:K for maps; repeatable."
         ),
     ] = ["auto", "avg"],  # noqa: B006
+    views: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VIEW",
+            help="Besides the centre crop: flip or 10crop, for `probe fit --views`; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     dtype: Annotated[
         str, typer.Option(metavar="TYPE", help="Storage: float32 or float16.")
     ] = "float32",
@@ -131,6 +139,7 @@ def extract(
             data=data,
             layers=layer,
             pool=pool,
+            views=views or (),
             dtype=dtype,
             precision=precision,
             batch_size=batch_size,

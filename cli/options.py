@@ -33,7 +33,7 @@ Labels = Annotated[
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:I.")
+    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:I or cuda:I,J.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON, all else on stderr.")]
 

@@ -41,6 +41,7 @@ from features.pipeline import (
 )
 from features.provenance import seen_in_training
 from features.study import Study, append, open_or_draft, save
+from features.views import check_views
 from features.workers import Report, work_together, written
 from features.writer import Writer
 
@@ -95,6 +96,7 @@ class Options(TypedDict, total=False):
     data: str | None
     layers: Sequence[str]
     pool: Sequence[str]
+    views: Sequence[str]
     dtype: str
     precision: str
     batch_size: int | None
@@ -143,6 +145,7 @@ def extract_together(
     data: str | None = None,
     layers: Sequence[str] = ("all",),
     pool: Sequence[str] = ("auto", "avg"),
+    views: Sequence[str] = (),
     dtype: str = "float32",
     precision: str = "float32",
     batch_size: int | None = None,
@@ -170,6 +173,7 @@ def extract_together(
         data: What `--data` takes; needed once, None afterwards.
         layers: Names of layers, or `all`.
         pool: Poolings of convolutional maps: `auto`, `none`, `avg`, `max`, `grid:K`.
+        views: Besides the centre crop: `flip`, `10crop`; the mean over a view's crops is kept.
         dtype: Of the stored numbers, `float32` or `float16`.
         precision: Of computing: `float32`, `bf16`, and on a GPU `tf32` and `fp16`.
         batch_size: Images per forward pass; batches start at multiples of it. None: what the file has
@@ -193,6 +197,7 @@ def extract_together(
     _check(dtype, batch_size, limit, workers, compress)
     on = devices.several(device)
     devices.check_precision(precision, on[0])
+    seen = list(dict.fromkeys(("center", *check_views(tuple(views)))))
     opened, manifest = open_or_draft(folder, data)
     if update:
         opened, added = _updated(opened, manifest is None, data)
@@ -206,7 +211,7 @@ def extract_together(
         loaded = load(name, file, seed, announce)
         size = batch_size or batch_size_of(opened, loaded.name, default_batch_size(loaded, on[0]))
         job = Job(opened, loaded, dtype, size, side_by_side, on[0], strict, precision, threads)
-        wanted = pooling.plan(loaded.layers(tuple(layers)), tuple(pool))
+        wanted = pooling.plan(loaded.layers(tuple(layers)), tuple(pool), seen)
         targets.append(Target(job, wanted, rows, compress, (name, file, seed)))
         results.append(
             Extraction(

@@ -5,7 +5,8 @@ Format `probe-features`, version 1. Row i is row i of the study's images.csv thr
 - `/layers/KEY` MUST be `(n, dim)` float32 or float16. KEY is the layer's name, or `LAYER:POOL`
   for a further pooling of the same layer. Its attributes MUST be `layer`, `module`, `pool`
   (`none`, `auto`, `avg`, `max`, `grid:K`), `shape` (of one image's output before pooling) and
-  `depth` (0 to 1).
+  `depth` (0 to 1). `KEY@VIEW` MAY hold the mean over the crops of a view (`flip`, `10crop`) in the
+  place of the centre crop; its attribute `view` then MUST name it.
 - `/status` MUST be `(n,)` uint8: 0 pending, 1 done, 2 unreadable. A row is done when every layer
   in the file is. Rows that are not done hold no features (NaN or zeros).
 - `/checksums/KEY` MUST be `(n,)` uint32: zlib's CRC-32 of the row's bytes in `/layers/KEY`.
@@ -108,7 +109,17 @@ class FeatureFile:
 
     @property
     def keys(self) -> list[str]:
-        """Layers, and `LAYER:POOL` for further poolings, in depth order."""
+        """Layers, and `LAYER:POOL` for further poolings, in depth order; of the centre crop."""
+        layers = self._file["layers"]
+        return [key for key in self.stored if "view" not in layers[key].attrs]
+
+    def has(self, key: str, view: str) -> bool:
+        """Whether a data set is there under a view."""
+        return at_view(key, view) in self._file["layers"]
+
+    @property
+    def stored(self) -> list[str]:
+        """Every data set in depth order, `KEY@VIEW` for other views than the centre too."""
         layers = self._file["layers"]
         return sorted(layers, key=lambda key: (int(layers[key].attrs.get("order", 0)), key))
 
@@ -173,7 +184,7 @@ class FeatureFile:
             odd = np.flatnonzero(status > UNREADABLE)
             if len(odd):
                 found.append(Damage("status", tuple(odd.tolist())))
-            for key in self.keys:
+            for key in self.stored:
                 bad = self._changed(key, np.flatnonzero(status == DONE))
                 if bad:
                     found.append(Damage(key, tuple(bad)))
@@ -203,6 +214,11 @@ class FeatureFile:
         if key not in self._file["layers"]:
             raise InputError(f"{self.path}: no layer {key}; {nearest(key, self.keys)}")
         return self._file["layers"][key]
+
+
+def at_view(key: str, view: str) -> str:
+    """The name that a data set `key` of a feature file has under a view."""
+    return key if view == "center" else f"{key}@{view}"
 
 
 def seal(file: h5py.File) -> bytes:

@@ -65,6 +65,8 @@ def create(
             for name in ("layer", "module", "pool", "shape", "depth"):
                 found[name] = layer[name]
             found["order"] = layer.get("order", order)
+            if "view" in layer:
+                found["view"] = layer["view"]
 
 
 def finish(partial: Path, finished: Path, compress: str | None = None) -> None:

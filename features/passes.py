@@ -110,16 +110,16 @@ def next_round(target: Target) -> Round | None:
             return _resumed(target)
         if not path.is_file():
             todo = blocks(job.study, target.rows, job.batch_size)
-            return Round(target, target.wanted, todo, target.rows, new=True)
+            return Round(target, _of_one_view(target.wanted), todo, target.rows, new=True)
         grow(job.study, path)
         check_contract(job, path)
         with FeatureFile(path) as file:
-            missing = {p.key for p in target.wanted} - set(file.keys)
+            missing = {p.key for p in target.wanted} - set(file.stored)
             _check_pools(target, file)
             status = file.status
         pending = target.rows[status[target.rows] == PENDING]
         if missing:
-            more = [p for p in target.wanted if p.key in missing]
+            more = _of_one_view([p for p in target.wanted if p.key in missing])
             rows = np.flatnonzero(status != PENDING)
             return Round(target, more, blocks(job.study, rows, job.batch_size), rows, new=True)
         if not len(pending):
@@ -144,13 +144,18 @@ def _resumed(target: Target) -> Round:
     with Writer(target.partial) as writer:
         aim, status = writer.aimed, writer.status
         pools = [writer.about(key) for key in writer.keys]
-    wanted = [pooling.pooled(job.backbone.layers((layer,))[0], pool) for layer, pool in pools]
+    wanted = [pooling.pooled(job.backbone.layers((layer,))[0], *how) for layer, *how in pools]
     left = [
         block
         for block in blocks(job.study, aim, job.batch_size)
         if (status[block] == PENDING).any()
     ]
     return Round(target, wanted, left, aim, new=False)
+
+
+def _of_one_view(wanted: list[pooling.Pooled]) -> list[pooling.Pooled]:
+    """Those of the first view: every view is a pass of its own."""
+    return [p for p in wanted if p.view == wanted[0].view]
 
 
 def make_files(rounds: Sequence[Round]) -> None:
@@ -221,13 +226,13 @@ def _written_again(one: Round) -> int:
 
 def _is_merged(partial: Path, path: Path) -> bool:
     with FeatureFile(path) as file, FeatureFile(partial) as part:
-        return set(part.keys) <= set(file.keys)
+        return set(part.stored) <= set(file.stored)
 
 
 def _check_pools(target: Target, file: FeatureFile) -> None:
     """`auto` and `none` share a layer's name in the file: only one of them can be there."""
     for pooled in target.wanted:
-        if pooled.key in file.keys and file.about(pooled.key)["pool"] != pooled.pool:
+        if pooled.key in file.stored and file.about(pooled.key)["pool"] != pooled.pool:
             raise InputError(
                 f"{file.path}: layer {pooled.key} is there with --pool "
                 f"{file.about(pooled.key)['pool']}; `probe remove {file.backbone}` first, or "

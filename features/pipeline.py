@@ -25,10 +25,12 @@ from features import pool as pooling
 from features import preprocess
 from features.backbone import Backbone
 from features.capture import capture
+from features.card import Input
 from features.device import precise, reusing_memory
 from features.errors import InputError
 from features.image import Unreadable, decode, read_bytes
 from features.study import Study
+from features.views import canvas, inputs
 
 Rows = npt.NDArray[np.int64]
 Window = list[tuple[int, Rows]]
@@ -58,6 +60,17 @@ class Pass:
 
     job: Job
     wanted: Sequence[pooling.Pooled]
+    """All of one view."""
+
+    @property
+    def view(self) -> str:
+        """What of an image the network sees."""
+        return self.wanted[0].view
+
+    @property
+    def pixels(self) -> Input:
+        """The image as it is decoded: the network's input, or the canvas of its crops."""
+        return canvas(self.view, self.job.backbone.architecture.input)
 
 
 @dataclass(frozen=True)
@@ -180,12 +193,15 @@ def _network(one: Pass, over: threading.Event) -> Iterator[Network]:
         by_layer.setdefault(pooled.layer.name, []).append(pooled)
     layers = [group[0].layer for group in by_layer.values()]
     stored = torch.float16 if job.dtype == "float16" else torch.float32
+    # A mean over crops is taken of float32, whatever it is computed and stored in.
+    summed = stored if one.view == "center" else torch.float32
 
     def reduce(layer: str, output: torch.Tensor) -> dict[str, torch.Tensor]:
         if over.is_set():
             raise _Ended
-        return {p.key: pooling.apply(output, p).to(stored) for p in by_layer[layer]}
+        return {p.key: pooling.apply(output, p).to(summed) for p in by_layer[layer]}
 
+    wanted = job.backbone.architecture.input
     cuda = job.device.type == "cuda"
     streams = threading.local()
 
@@ -204,14 +220,23 @@ def _network(one: Pass, over: threading.Event) -> Iterator[Network]:
                 if cuda:
                     x = x.pin_memory()
                 x = x.permute(0, 3, 1, 2).to(job.device, non_blocking=cuda)
-                x = preprocess.normalise(x, job.backbone.architecture.input).to(kind)
-                found = {k: v for made in run(x).values() for k, v in made.items()}
+                seen = [run(crop.to(kind)) for crop in inputs(x, one.view, wanted)]
+                found = {
+                    key: _mean([made[layer][key] for made in seen]).to(stored)
+                    for layer, keys in seen[0].items()
+                    for key in keys
+                }
                 found = {k: v.to("cpu", non_blocking=cuda) for k, v in found.items()}
                 if cuda:
                     torch.cuda.current_stream().synchronize()
             return found
 
         yield network
+
+
+def _mean(crops: list[torch.Tensor]) -> torch.Tensor:
+    """The mean of what the crops of a view gave; of one, itself."""
+    return crops[0] if len(crops) == 1 else torch.stack(crops).mean(0)
 
 
 @contextmanager
@@ -234,7 +259,7 @@ def _window(
         if over.is_set():
             raise _Ended
         job = passes[number].job
-        kind = preprocess.geometry(job.backbone.architecture.input)
+        kind = preprocess.geometry(passes[number].pixels)
         rows = np.array([row for row in block.tolist() if row not in refused], dtype=np.int64)
         features: dict[str, npt.NDArray[Any]] = {}
         if len(rows):
@@ -253,7 +278,7 @@ def _decoded(
     wanted: dict[int, dict[preprocess.Geometry, Pass]] = {}
     for number, block in window:
         one = passes[number]
-        kind = preprocess.geometry(one.job.backbone.architecture.input)
+        kind = preprocess.geometry(one.pixels)
         for row in block.tolist():
             wanted.setdefault(row, {})[kind] = one
     pixels, refused = {}, {}
@@ -268,7 +293,7 @@ def _decoded(
             read = time.perf_counter()
             image = decode(data)
             for kind, one in wanted[row].items():
-                made = preprocess.to_pixels(image, one.job.backbone.architecture.input)
+                made = preprocess.to_pixels(image, one.pixels)
                 pixels[row, kind] = made.transpose(1, 2, 0)
         except Unreadable as error:
             if job.strict:

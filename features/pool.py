@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from features.backbone import Layer
 from features.errors import InputError
+from features.featurefile import at_view
 
 LIMIT = 9_216
 """The width that `auto` stays at or under: 256 x 6 x 6, AlexNet's pool5."""
@@ -21,12 +22,14 @@ class Pooled:
     """One data set of a feature file: a layer under one pooling."""
 
     key: str
-    """`LAYER`, or `LAYER:POOL` beside it."""
+    """`LAYER`, or `LAYER:POOL` beside it; `@VIEW` after it for other views than the centre."""
     layer: Layer
     pool: str
     """`auto`, `avg`, `max`, `grid:K`; `none`: kept whole."""
     grid: int | None
     """The map is averaged to this many rows and columns; None: kept whole."""
+    view: str = "center"
+    """The mean over the crops of this view is kept."""
 
     @property
     def dim(self) -> int:
@@ -36,8 +39,10 @@ class Pooled:
         return self.layer.shape[0] * self.grid * self.grid
 
 
-def plan(layers: Sequence[Layer], pools: Sequence[str]) -> list[Pooled]:
-    """Which data sets `pools` make of `layers`.
+def plan(
+    layers: Sequence[Layer], pools: Sequence[str], views: Sequence[str] = ("center",)
+) -> list[Pooled]:
+    """Which data sets `pools` make of `layers` under each of `views`, one view after the other.
 
     `auto` averages to the largest K x K with K at most the map's shorter side and K * K * channels
     at most 9,216; a layer that fits already is kept whole. A layer without a map is one data set
@@ -50,10 +55,12 @@ def plan(layers: Sequence[Layer], pools: Sequence[str]) -> list[Pooled]:
         if re.fullmatch(r"auto|none|avg|max|grid:[1-9]\d*", pool) is None:
             raise InputError(f"--pool {pool}: not a pooling; use auto, none, avg, max or grid:K.")
     pools = list(dict.fromkeys(pools))
-    found: list[Pooled] = []
-    for layer in layers:
-        flat = len(layer.shape) != 3
-        found += [pooled(layer, pool) for pool in (pools[:1] if flat else pools)]
+    found = [
+        pooled(layer, pool, view)
+        for view in views
+        for layer in layers
+        for pool in (pools if len(layer.shape) == 3 else pools[:1])
+    ]
     keys = [one.key for one in found]
     if len(set(keys)) < len(keys):
         raise InputError(
@@ -62,11 +69,11 @@ def plan(layers: Sequence[Layer], pools: Sequence[str]) -> list[Pooled]:
     return found
 
 
-def pooled(layer: Layer, pool: str) -> Pooled:
+def pooled(layer: Layer, pool: str, view: str = "center") -> Pooled:
     """One layer under one pooling; a layer without a map is kept whole under any."""
     flat = len(layer.shape) != 3
     name = layer.name if flat or pool in ("auto", "none") else f"{layer.name}:{pool}"
-    return Pooled(name, layer, "none" if flat else pool, _grid(layer, pool))
+    return Pooled(at_view(name, view), layer, "none" if flat else pool, _grid(layer, pool), view)
 
 
 def apply(x: Tensor, one: Pooled) -> Tensor:

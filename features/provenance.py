@@ -50,6 +50,7 @@ def layer_attributes(pooled: pooling.Pooled, job: Job) -> dict[str, Any]:
         "shape": list(pooled.layer.shape),
         "depth": pooled.layer.depth,
         "order": fired[pooled.layer.module].order,
+        **({} if pooled.view == "center" else {"view": pooled.view}),
     }
 
 

@@ -68,7 +68,11 @@ class Writer:
             self._places = {name: _place(file[name]) for name in names}
             self._n = int(file["status"].shape[0])
             self._about = {
-                key: (str(data.attrs["layer"]), str(data.attrs["pool"]))
+                key: (
+                    str(data.attrs["layer"]),
+                    str(data.attrs["pool"]),
+                    str(data.attrs.get("view", "center")),
+                )
                 for key, data in file["layers"].items()
             }
         self._file = path.open("r+b", buffering=0)
@@ -101,8 +105,8 @@ class Writer:
         """The data sets in the file."""
         return list(self._about)
 
-    def about(self, key: str) -> tuple[str, str]:
-        """The layer and the pooling of one data set."""
+    def about(self, key: str) -> tuple[str, str, str]:
+        """The layer, the pooling and the view of one data set."""
         return self._about[key]
 
     @property

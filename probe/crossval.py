@@ -117,6 +117,7 @@ def cross_validate(
     splits: Splits,
     settings: Settings,
     shared: Shared | None = None,
+    tested: Source | None = None,
 ) -> Outcome:
     """Choose C, alpha or k by cross-validation inside each training set, then test it once.
 
@@ -131,6 +132,8 @@ def cross_validate(
         splits: Folds and parts.
         settings: The probe.
         shared: What other probes and tasks have prepared of `x`, and where to put more.
+        tested: Features of the same rows under another view, `(n, dim)`, which a test fold is scored
+            on in the place of `x`; all that is chosen or fitted is chosen and fitted on `x`.
     """
     source = x if isinstance(x, Source) else Source.of(x)
     shared = Shared() if shared is None else shared
@@ -152,6 +155,8 @@ def cross_validate(
     scores = np.full((len(y), classes), np.nan, dtype=np.float32)
     results = {}
     for scale, scorer in scorers.items():
+        if tested is not None:
+            scorer = _under_another_view(source, tested, y, classes, splits, settings, scale)
         folds = [fold for fold in splits.folds if chosen[fold].scale == scale]
         refits = scorer([(splits.tested(fold), [chosen[fold].point], None) for fold in folds])
         for fold, (one,) in zip(folds, refits, strict=True):
@@ -169,6 +174,28 @@ def cross_validate(
                 scale,
             )
     return Outcome(scores, tuple(results[fold] for fold in splits.folds))
+
+
+def _under_another_view(
+    source: Source,
+    tested: Source,
+    y: Ints,
+    classes: int,
+    splits: Splits,
+    settings: Settings,
+    scale: str,
+) -> Scorer:
+    """Trains on rows of `source` and scores those of `tested`, which stand after them in no part."""
+    both, n = source.followed_by(tested), len(y)
+    apart = replace(splits, part=np.concatenate([splits.part, np.full(n, -1)]))
+    here = replace(settings, scale=scale)
+
+    def other(left: Left) -> Ints:
+        return splits.held_out_rows(left) + n
+
+    if settings.method == "knn":
+        return _knn_scorer(both, y, classes, apart, here, other)
+    return _linear_scorer(both, y, classes, apart, here, Shared(0), other)
 
 
 def _choose(
@@ -261,16 +288,21 @@ def _linear_scorer(
     splits: Splits,
     settings: Settings,
     shared: Shared,
+    other: Callable[[Left], Ints] | None = None,
 ) -> Scorer:
     centre = settings.method != "svm"
+    held_out = other or splits.held_out_rows
     same = hashlib.sha256(splits.part.tobytes()).hexdigest()
     if settings.scale == "l2":
         if same not in shared.sources:
-            shared.sources[same] = source.unit_rows(np.flatnonzero(splits.part >= 0))
+            used = [held_out(splits.tested(fold)) for fold in splits.folds]
+            shared.sources[same] = source.unit_rows(
+                np.union1d(np.flatnonzero(splits.part >= 0), np.concatenate(used))
+            )
         source = shared.sources[same]
 
     def rows(left: Left) -> tuple[Ints, Ints]:
-        return splits.training_rows(left), splits.held_out_rows(left)
+        return splits.training_rows(left), held_out(left)
 
     def key(left: Left) -> tuple[str, Left, str, bool]:
         return same, left, settings.scale, centre or settings.scale == "standard"
@@ -315,10 +347,19 @@ def _linear_scorer(
 
 
 def _knn_scorer(
-    source: Source, y: Ints, classes: int, splits: Splits, settings: Settings
+    source: Source,
+    y: Ints,
+    classes: int,
+    splits: Splits,
+    settings: Settings,
+    other: Callable[[Left], Ints] | None = None,
 ) -> Scorer:
     cosine = settings.scale != "none"
-    found = knn.neighbours(source, splits.part, knn.GRID[-1], settings.solver, cosine)
+    held_out = other or splits.held_out_rows
+    queries = None
+    if other is not None:
+        queries = np.concatenate([other(splits.tested(fold)) for fold in splits.folds])
+    found = knn.neighbours(source, splits.part, knn.GRID[-1], settings.solver, cosine, queries)
 
     def spread(left: Left) -> float:
         parts = [part for part in found if part not in left]
@@ -329,7 +370,7 @@ def _knn_scorer(
         result = []
         for left, points, _ in asked:
             n_train = len(splits.training_rows(left))
-            rows = splits.held_out_rows(left)
+            rows = held_out(left)
             unit = 1.0 if cosine else spread(left)
             made = knn.vote(found, left, rows, y, classes, n_train, unit)
             result.append([made[point] for point in points if point < len(made)])

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from features.card import Input
 from features.study import Study
-from probe.augment import augment, canvas_of, crops, cut_out
+from features.views import canvas_of, inputs
+from probe.augment import augment
 from probe.pictures import Pictures
 from probe.recipes import Recipe
 
@@ -50,9 +51,7 @@ class ImageFeed:
     def views(self, rows: Rows, view: str) -> Iterator[Tensor]:
         """The inputs of `rows` under every crop of `view`, one after the other."""
         pixels = (self.canvas if view == "10crop" else self.pictures)[rows]
-        canvas = (pixels.shape[2], pixels.shape[3])
-        for top, left, mirrored in crops(canvas, self.wanted, view):
-            yield cut_out(pixels, self.wanted, top, left, mirrored, self.device)
+        yield from inputs(pixels.to(self.device), view, self.wanted)
 
 
 class KeptFeed:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,41 +18,38 @@ from features import study as studies
 from features.backbone import load
 from features.card import nearest
 from features.errors import InputError
-from features.featurefile import DONE, PENDING
-from features.files import file_name, locked
+from features.files import locked
 from features.study import Study, open_or_draft
-from features.tasks import Task, choose
-from probe import history, predictions, results
-from probe.augment import VIEWS, check_views
+from features.tasks import choose
+from features.views import check_views
+from probe import results
+from probe.beside import Share, train_beside, train_share
 from probe.board import Board
 from probe.copies import checked
 from probe.cut import EMPTY, prefix_of
 from probe.feed import ImageFeed
-from probe.folds import Splits, make_splits
-from probe.job import Goal, check_norms
-from probe.metrics import kind_of, measure
+from probe.job import check_norms
 from probe.onefold import (
     Asked,
     Counter,
-    Fold,
     Run,
-    chooses,
-    identity,
     images_of,
-    method_of,
     train_folds,
 )
-from probe.protocol import mark, protocol
+from probe.planning import plan, readable_rows
+from probe.protocol import mark
 from probe.recipes import DEFAULT, Recipe
 from probe.recipes import recipe as recipe_of
 from probe.results import Row
-from probe.variants import Variant, variants
+from probe.tuned import commit, keys, notes
+from probe.variants import variants
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 SEARCH = (1 / 3, 1.0, 3.0)
 """What the rate is multiplied with to be chosen from."""
 BASES = ("finetune", "scratch")
+_TOLD = ("announce", "progress")
 
 
 @dataclass
@@ -108,22 +105,6 @@ def _summary(rows: list[Row]) -> Summary:
     )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What decides the numbers of a fine-tune besides network, folds and seed."""
-
-    recipe: Recipe
-    tasks: tuple[str, ...]
-    keep_above: bool
-    accumulate: int
-    precision: str
-    base: str
-    probe_first: bool
-    rates: tuple[float, ...]
-    readable: str
-    """Hash of which rows decode."""
-
-
 def finetune(
     study: Path | str,
     backbone: str,
@@ -149,6 +130,7 @@ def finetune(
     save: bool = False,
     redo: bool = False,
     tensorboard: Path | None = None,
+    share: Share | None = None,
     announce: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
 ) -> Finetuned:
@@ -174,7 +156,7 @@ def finetune(
         views: What of a test image is scored: `center`, `flip`, `10crop`; a row each.
         folds: How many to make where the data set has none of its own; five by default.
         seed: Of folds, new weights, batches, crops and dropout.
-        device: `auto`, `cpu`, `cuda` or `cuda:I`.
+        device: `auto`, `cpu`, `cuda` or `cuda:I,J`: with several, folds beside each other.
         workers: Threads that decode.
         accumulate: Parts that a batch is computed in.
         precision: `float32`, `amp` (GPU only), or `auto`: amp on a GPU.
@@ -186,6 +168,8 @@ def finetune(
         save: Keep every trained network as a backbone of its own, in STUDY/networks.
         redo: Train again what is there.
         tensorboard: A folder for TensorBoard's files, which are of no use to the study itself.
+        share: Of several processes: train only these folds, and leave it to another one to put them
+            into the study's results.
         announce: Is told of downloads and the like.
         progress: Is called with images trained on, images in all, and where training is.
 
@@ -193,10 +177,11 @@ def finetune(
         InputError: Something given cannot be used.
         Diverged: A loss became NaN; the last checkpoint is kept.
     """
+    given = {k: v for k, v in locals().items() if k not in ("device", "share", *_TOLD)}
     started = time.perf_counter()
     chosen = recipe_of(recipe) if isinstance(recipe, str) else recipe
     seen = check_views(tuple(views))
-    on = devices.resolve(device)
+    on, *others = devices.several(device)
     if accumulate < 1:
         raise InputError(f"--accumulate {accumulate}: a batch is computed in one part or more.")
     if base and base.partition("+")[0] not in BASES:
@@ -225,7 +210,7 @@ def finetune(
     known = [choose(opened.tasks, opened.columns, name) for name in tasks or opened.tasks]
     groups = [tuple(known)] if tasks else [(task,) for task in known]
     feed = ImageFeed(opened, loaded.architecture.input, chosen, on, workers)
-    readable = _readable(opened, feed)
+    readable = readable_rows(opened, feed)
     run = Run(
         opened,
         loaded,
@@ -249,30 +234,19 @@ def finetune(
         frozen = one.layer if one.method == "frozen" else None
         prefix = prefix_of(loaded.architecture, frozen) if frozen else EMPTY
         check_norms(loaded.model, prefix, chosen, accumulate, int(readable.sum()))
-    jobs = [_asked(run, one, group, folds) for group in groups for one in asked]
+    jobs = [plan(run, one, group, folds) for group in groups for one in asked]
+    done = Finetuned(opened)
+    if share is not None:
+        train_share(run, jobs, share)
+        return done
     if manifest is not None:
         studies.save(opened)
-    done = Finetuned(opened)
     done.notes += _unreadable(opened, readable)
-    _train_all(run, jobs, redo, done)
+    all_on = [str(one) for one in (on, *others)]
+    beside = partial(train_beside, given, all_on, progress=progress) if others else None
+    _train_all(run, jobs, redo, beside, done)
     done.seconds = time.perf_counter() - started
     return done
-
-
-def _readable(study: Study, feed: ImageFeed) -> npt.NDArray[np.bool_]:
-    """Rows that decode, `(n,)`: as an extraction found them, else tried now."""
-    if feed.pictures.kept is None:
-        for name in study.backbones():
-            with study.features(name) as file:
-                status = file.status
-            if (status != PENDING).all():
-                return np.asarray(status == DONE)
-    found = feed.pictures.readable(np.arange(len(study)))
-    if not found.any():
-        raise InputError(
-            f"{study.source}: none of its {len(study)} images can be read; check the paths."
-        )
-    return found
 
 
 def _unreadable(study: Study, readable: npt.NDArray[np.bool_]) -> list[str]:
@@ -282,196 +256,38 @@ def _unreadable(study: Study, readable: npt.NDArray[np.bool_]) -> list[str]:
     return [f"{len(bad)} images cannot be read (first: {study.paths[int(bad[0])]}); left out"]
 
 
-def _asked(run: Run, variant: Variant, tasks: tuple[Task, ...], folds: int | None) -> Asked:
-    each = [make_splits(run.study, task, run.readable, folds, run.seed) for task in tasks]
-    splits = _together(tasks, each)
-    labels = np.stack([run.study.labels(task.name) for task in tasks], axis=1)
-    goal = Goal(labels, tuple(len(task.classes) for task in tasks))
-    names = tuple(task.name for task in tasks)
-    digest = hashlib.sha256(run.readable.tobytes()).hexdigest()
-    settings = Settings(
-        run.recipe,
-        names,
-        variant.keep_above,
-        run.accumulate,
-        run.precision,
-        run.base,
-        run.probe_first,
-        run.rates,
-        digest,
-    )
-    said = {
-        task.name: protocol(run.study, task, own, settings, run.seed)
-        for task, own in zip(tasks, each, strict=True)
-    }
-    file = run.backbone.weights
-    whole = json.dumps(
-        [said, run.name, str(variant), file.sha256 if file and variant.method != "scratch" else ""]
-    )
-    folder = (
-        run.study.folder
-        / "training"
-        / file_name(run.backbone.name)
-        / f"{file_name('+'.join(names))}-{variant.method}-{file_name(variant.cut or 'whole')}-"
-        f"{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
-    )
-    return Asked(variant, tasks, splits, goal, said, folder)
-
-
-def _together(tasks: tuple[Task, ...], each: list[Splits]) -> Splits:
-    """The splits of tasks that share a network: an image is in the same part for all of them."""
-    part = each[0].part.copy()
-    for task, other in zip(tasks[1:], each[1:], strict=True):
-        both = (part >= 0) & (other.part >= 0)
-        if (part[both] != other.part[both]).any() or len(other.folds) != len(each[0].folds):
-            raise InputError(
-                f"tasks {tasks[0].name} and {task.name}: their folds differ, so that one network "
-                "would be tested on what it was trained on; fine-tune them one by one, or give the "
-                "data a column fold."
-            )
-        part = np.where(part < 0, other.part, part)
-    return Splits(part, each[0].fold_of_part, each[0].choosing)
-
-
-def _train_all(run: Run, jobs: list[Asked], redo: bool, done: Finetuned) -> None:
+def _train_all(
+    run: Run,
+    jobs: list[Asked],
+    redo: bool,
+    beside: Callable[[set[str]], None] | None,
+    done: Finetuned,
+) -> None:
     table = run.study.folder / "results.csv"
     there = {row.key: row for row in results.read(table)}
     todo = []
     for job in jobs:
-        kept = [there.get(row) for row in _keys(run, job)]
+        kept = [there.get(row) for row in keys(run, job)]
         marks = {mark(said) for said in job.said.values()}
         if not redo and all(row is not None and row.protocol in marks for row in kept):
             done.kept += 1
             done.rows += [row for row in kept if row is not None]
         else:
             todo.append(job)
-    counter = Counter(run, sum(images_of(run, job) for job in todo))
-    for job in todo:
-        job.folder.mkdir(parents=True, exist_ok=True)
-        with locked(job.folder / ".lock", str(job.folder)):
+    with ExitStack() as held:
+        for job in todo:
+            job.folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(locked(job.folder / ".lock", str(job.folder)))
             if redo:
                 for file in job.folder.glob("fold-*"):
                     file.unlink()
+        if beside is not None and todo:
+            beside({str(job.folder) for job in todo})
+        counter = Counter(run, sum(images_of(run, job) for job in todo))
+        for job in todo:
             found = train_folds(run, job, counter)
             done.trained += len(found)
-            done.rows += _commit(run, job, found)
-            done.notes += _notes(run, job, found)
-        shutil.rmtree(job.folder)
-    counter.end()
-
-
-def _keys(run: Run, job: Asked) -> list[tuple[str, ...]]:
-    """The keys of the rows that a job makes."""
-    name, domain = identity(run, job.variant)
-    blank = {"accuracy": 0.0, "balanced_accuracy": 0.0, "macro_f1": 0.0, "n_test": 0, "n_train": 0}
-    return [
-        Row(
-            backbone=name,
-            domain=domain,
-            layer=job.variant.cut,
-            method=method_of(run, job),
-            task=task.name,
-            fold=fold,
-            views=view,
-            crops=VIEWS[view],
-            protocol="",
-            **blank,  # type: ignore[arg-type]
-        ).key
-        for task in job.tasks
-        for fold in job.splits.folds
-        for view in run.views
-    ]
-
-
-def _commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
-    """Put a finished result into results.csv, predictions.h5 and training.csv."""
-    name, _ = identity(run, job.variant)
-    rows: list[Row] = []
-    made: dict[predictions.Key, predictions.Prediction] = {}
-    for task, where in zip(job.tasks, job.goal.parts(), strict=True):
-        y = run.study.labels(task.name)
-        for view in run.views:
-            scores = np.full((len(y), len(task.classes)), np.nan, dtype=np.float32)
-            fold_of = np.full(len(y), -1, dtype=np.int8)
-            for one in found:
-                tested = job.splits.held_out_rows(job.splits.tested(one.fold))
-                own = y[tested] >= 0
-                scores[tested[own]] = one.scores[view][own, where]
-                fold_of[tested[own]] = one.fold
-                rows.append(_row(run, job, task, one, view, scores[tested[own]], y[tested[own]]))
-            made[rows[-1].stored] = predictions.Prediction(scores, fold_of, job.said[task.name])
-    folder = run.study.folder
-    with locked(folder / ".results.lock", str(folder / "results.csv")):
-        predictions.add(folder / "predictions.h5", made)
-        table = folder / "results.csv"
-        results.write(table, results.replace(results.read(table), rows))
-        history.add(
-            folder / "training.csv",
-            [
-                history.Line(
-                    name, job.variant.cut, method_of(run, job), task.name, f.fold, stage, rate, e
-                )
-                for task in job.tasks
-                for f in found
-                for stage, epochs in (
-                    ("inner", f.inner),
-                    ("whole", [(f.rate, e) for e in f.whole]),
-                )
-                for rate, e in epochs
-            ],
-        )
-    return rows
-
-
-def _row(run: Run, job: Asked, task: Task, one: Fold, view: str, scores: Floats, y: Rows) -> Row:
-    name, domain = identity(run, job.variant)
-    variant = job.variant
-    at_edge = chooses(run) and not one.stopped_early
-    return Row(
-        backbone=name,
-        domain=domain,
-        layer=variant.cut,
-        pool="",
-        depth=variant.layer.depth if variant.layer else None,
-        method=method_of(run, job),
-        task=task.name,
-        fold=one.fold,
-        **measure(scores, y, task.ordered, kind_of(variant.method)),
-        n_test=len(y),
-        n_train=one.n_train,
-        solver=run.recipe.optimiser,
-        at_edge=int(at_edge),
-        selection=one.selection,
-        epochs=one.epochs,
-        recipe=_recipe_in_words(run, job, one),
-        seed=run.seed,
-        views=view,
-        crops=VIEWS[view],
-        converged=int(not at_edge),
-        protocol=mark(job.said[task.name]),
-    )
-
-
-def _recipe_in_words(run: Run, job: Asked, one: Fold) -> str:
-    said = [run.recipe.name]
-    if job.variant.keep_above:
-        said.append("above the cut kept")
-    if job.variant.method == "frozen":
-        said.append("prefix kept as features" if one.kept_prefix else "prefix recomputed")
-    if run.probe_first:
-        said.append("head from the probe")
-    if len(run.rates) > 1:
-        said.append(f"rate {one.rate:g} chosen")
-    if len(job.tasks) > 1:
-        said.append("one network for " + "+".join(task.name for task in job.tasks))
-    return "; ".join(said)
-
-
-def _notes(run: Run, job: Asked, found: list[Fold]) -> list[str]:
-    edge = sum(not one.stopped_early for one in found) if chooses(run) else 0
-    if not edge:
-        return []
-    return [
-        f"{'+'.join(t.name for t in job.tasks)}: {job.variant} was still getting better after "
-        f"{run.recipe.epochs} epochs in {edge} of {len(found)} folds; give it more --epochs"
-    ]
+            done.rows += commit(run, job, found)
+            done.notes += notes(run, job, found)
+            shutil.rmtree(job.folder)
+        counter.end()

@@ -44,6 +44,7 @@ def neighbours(
     k: int,
     search: str | None = None,
     cosine: bool = True,
+    queries: npt.NDArray[np.int64] | None = None,
 ) -> dict[int, Found]:
     """For each part, the similarity and the row of its k rows nearest to every row.
 
@@ -53,6 +54,7 @@ def neighbours(
         k: Neighbours to find in each part, or as many as it has.
         search: `faiss` or `torch`; what `engine()` says by default; on a GPU `torch`.
         cosine: Else Euclidean.
+        queries: Rows to find the neighbours of; by default all that are in a part.
 
     Returns:
         By part: similarities `(n, k)`, descending, and rows `(n, k)`. A similarity is the cosine, or
@@ -64,15 +66,15 @@ def neighbours(
     def read(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         return _unit(source.rows(rows)) if cosine else np.ascontiguousarray(source.rows(rows))
 
-    used = np.flatnonzero(part >= 0)
+    asked = np.flatnonzero(part >= 0) if queries is None else queries
     found = {}
-    for one in np.unique(part[used]).tolist():
+    for one in np.unique(part[part >= 0]).tolist():
         rows = np.flatnonzero(part == one)
         base, count = read(rows), min(k, len(rows))
         similarity = np.zeros((source.n, count), dtype=np.float32)
         place = np.zeros((source.n, count), dtype=np.int64)
-        for start in range(0, len(used), _QUERIES):
-            here = used[start : start + _QUERIES]
+        for start in range(0, len(asked), _QUERIES):
+            here = asked[start : start + _QUERIES]
             if on_faiss:
                 similarity[here], place[here] = _faiss(base, read(here), count, cosine)
             else:

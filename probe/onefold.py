@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -96,15 +96,18 @@ class Fold:
     whole: list[Epoch]
 
 
-def train_folds(run: Run, job: Asked, counter: Counter) -> list[Fold]:
-    """Train and test every fold; those that a run before this one finished are read."""
+def train_folds(
+    run: Run, job: Asked, counter: Counter, folds: Sequence[int] | None = None
+) -> list[Fold]:
+    """Train and test every fold, or `folds`; those that a run before this one finished are read."""
+    asked = job.splits.folds if folds is None else folds
     found = {}
-    for fold in job.splits.folds:
+    for fold in asked:
         file = job.folder / f"fold-{fold}.npz"
         if file.is_file():
             found[fold] = _read_fold(file)
             counter.skip(_images_of_fold(run, job, fold))
-    left = [fold for fold in job.splits.folds if fold not in found]
+    left = [fold for fold in asked if fold not in found]
     if not left:
         return list(found.values())
     ready: _Ready | None = None
@@ -119,7 +122,7 @@ def train_folds(run: Run, job: Asked, counter: Counter) -> list[Fold]:
             for checkpoint in job.folder.glob(f"fold-{fold}-*.pt"):
                 checkpoint.unlink()
             found[fold] = one
-    return [found[fold] for fold in job.splits.folds]
+    return [found[fold] for fold in asked]
 
 
 @dataclass(frozen=True)
@@ -345,9 +348,10 @@ def _inner(splits: Splits, fold: int) -> tuple[Rows, Rows]:
     return splits.training_rows(left_out), np.flatnonzero(splits.part == part)
 
 
-def images_of(run: Run, job: Asked) -> int:
-    """How many images training sees at most, every epoch counted."""
-    return sum(_images_of_fold(run, job, fold) for fold in job.splits.folds)
+def images_of(run: Run, job: Asked, folds: Sequence[int] | None = None) -> int:
+    """How many images training sees at most, every epoch counted; of all folds, or of `folds`."""
+    asked = job.splits.folds if folds is None else folds
+    return sum(_images_of_fold(run, job, fold) for fold in asked)
 
 
 def _images_of_fold(run: Run, job: Asked, fold: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import numpy.typing as npt
@@ -132,9 +133,8 @@ def kept_features(
     if 4 * n * prod(shape) > _DISK_SHARE * shutil.disk_usage(folder).free:
         yield None
         return
-    file = folder / "prefix.kept"
-    kept = np.memmap(file, np.float32, "w+", shape=(n, *shape))
-    try:
+    with TemporaryFile(dir=folder) as file:  # nameless, so that a killed run leaves nothing behind
+        kept = np.memmap(file, np.float32, "w+", shape=(n, *shape))
         network.eval()
         with capture(network.body, [prefix.layer], architecture.traced, _copied) as run:
             for start in range(0, len(rows), _BATCH):
@@ -142,6 +142,3 @@ def kept_features(
                 for x in feed.views(here, "center"):
                     kept[here] = run(x)[prefix.layer.name].cpu().numpy()
         yield kept
-    finally:
-        del kept
-        file.unlink(missing_ok=True)

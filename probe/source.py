@@ -106,6 +106,24 @@ class Source:
             np.maximum(lengths, 1e-12), self.memory,
         )  # fmt: skip
 
+    def followed_by(self, other: Source) -> Source:
+        """These rows and then those of `other`, which are as wide, `(n + other.n, dim)`."""
+
+        def rows(asked: Ints) -> Floats:
+            out = np.empty((len(asked), self.dim), dtype=np.float32)
+            mine = asked < self.n
+            out[mine] = self.rows(asked[mine])
+            out[~mine] = other.rows(asked[~mine] - self.n)
+            return out
+
+        def columns(start: int, stop: int) -> Floats:
+            return np.concatenate([self.columns(start, stop), other.columns(start, stop)])
+
+        return Source(
+            self.n + other.n, self.dim, rows, columns, self.held and other.held,
+            self.width, self.device, memory=self.memory,
+        )  # fmt: skip
+
     def groups(self, sets: Sequence[tuple[Ints, Ints]]) -> list[list[int]]:
         """Numbers of the training sets to make in one pass over the features, as memory allows."""
         groups: list[list[int]] = [[]]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from features.views import VIEWS
 from probe import checkpoint as checkpoints
-from probe.augment import VIEWS
 from probe.epoch import Watch, halves, one_epoch, precision_of
 from probe.job import Epoch, Goal, Job, Trained, check_norms
 from probe.recipes import Recipe

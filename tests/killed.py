@@ -37,8 +37,10 @@ def steps(card: str, manifest: str, scenario: str) -> tuple[list[Step], Step]:
         "first": [],
         "layers": [lambda study: run(study, layers=("conv", "fc"))],
         "limit": [lambda study: run(study, limit=9)],
+        "views": [lambda study: run(study)],
     }
-    return before[scenario], run
+    more = {"views": ("flip",)} if scenario == "views" else {}
+    return before[scenario], lambda study: run(study, **more)
 
 
 def watch(moment: int) -> list[str]:

@@ -8,7 +8,8 @@ from PIL import Image
 from features import preprocess
 from features.card import Input
 from features.errors import InputError
-from probe.augment import augment, canvas_of, check_views, crops, cut_out, normalised
+from features.views import canvas_of, check_views, crops, cut_out, normalised
+from probe.augment import augment
 from probe.recipes import recipe
 
 CPU = torch.device("cpu")

@@ -152,7 +152,7 @@ def test_status_follows_what_is_written(tmp_path: Path) -> None:
     with Writer(path) as writer:
         assert writer.status.tolist() == [PENDING] * 6
         assert writer.aimed.tolist() == [1, 2, 4, 5]
-        assert (writer.keys, writer.about("fc")) == (["fc"], ("fc", "none"))
+        assert (writer.keys, writer.about("fc")) == (["fc"], ("fc", "none", "center"))
         writer.write(np.array([1, 2, 5]), {"fc": np.eye(3, dtype=np.float32)})
         writer.refuse({4: "x" * 300, 0: "né"})
         assert writer.status.tolist() == [UNREADABLE, DONE, DONE, PENDING, UNREADABLE, DONE]

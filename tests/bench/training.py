@@ -30,7 +30,7 @@ from features.card import Input
 from features.data import read_data
 from features.device import cores, resolve
 from features.study import draft
-from probe.augment import canvas_of
+from features.views import canvas_of
 from probe.feed import ImageFeed
 from probe.job import Goal, Job
 from probe.recipes import recipe

@@ -1,0 +1,111 @@
+"""What a fine-tune is asked to train: the rows that decode, the folds of its tasks, its protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import InputError
+from features.featurefile import DONE, PENDING
+from features.files import file_name
+from features.study import Study
+from features.tasks import Task
+from probe.feed import ImageFeed
+from probe.folds import Splits, make_splits
+from probe.job import Goal
+from probe.onefold import Asked, Run
+from probe.protocol import protocol
+from probe.recipes import Recipe
+from probe.variants import Variant
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the numbers of a fine-tune besides network, folds and seed."""
+
+    recipe: Recipe
+    tasks: tuple[str, ...]
+    keep_above: bool
+    accumulate: int
+    precision: str
+    base: str
+    probe_first: bool
+    rates: tuple[float, ...]
+    readable: str
+    """Hash of which rows decode."""
+
+
+def readable_rows(study: Study, feed: ImageFeed) -> npt.NDArray[np.bool_]:
+    """Rows that decode, `(n,)`: as an extraction found them, else tried now."""
+    if feed.pictures.kept is None:
+        for name in study.backbones():
+            with study.features(name) as file:
+                status = file.status
+            if (status != PENDING).all():
+                return np.asarray(status == DONE)
+    found = feed.pictures.readable(np.arange(len(study)))
+    if not found.any():
+        raise InputError(
+            f"{study.source}: none of its {len(study)} images can be read; check the paths."
+        )
+    return found
+
+
+def plan(run: Run, variant: Variant, tasks: tuple[Task, ...], folds: int | None) -> Asked:
+    """One result to be trained: its folds, its protocol and the folder of its checkpoints.
+
+    Raises:
+        InputError: The folds of the tasks differ, or cannot be made.
+    """
+    each = [make_splits(run.study, task, run.readable, folds, run.seed) for task in tasks]
+    splits = _together(tasks, each)
+    labels = np.stack([run.study.labels(task.name) for task in tasks], axis=1)
+    goal = Goal(labels, tuple(len(task.classes) for task in tasks))
+    names = tuple(task.name for task in tasks)
+    digest = hashlib.sha256(run.readable.tobytes()).hexdigest()
+    settings = Settings(
+        run.recipe,
+        names,
+        variant.keep_above,
+        run.accumulate,
+        run.precision,
+        run.base,
+        run.probe_first,
+        run.rates,
+        digest,
+    )
+    said = {
+        task.name: protocol(run.study, task, own, settings, run.seed)
+        for task, own in zip(tasks, each, strict=True)
+    }
+    file = run.backbone.weights
+    whole = json.dumps(
+        [said, run.name, str(variant), file.sha256 if file and variant.method != "scratch" else ""]
+    )
+    folder = (
+        run.study.folder
+        / "training"
+        / file_name(run.backbone.name)
+        / f"{file_name('+'.join(names))}-{variant.method}-{file_name(variant.cut or 'whole')}-"
+        f"{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    )
+    return Asked(variant, tasks, splits, goal, said, folder)
+
+
+def _together(tasks: tuple[Task, ...], each: list[Splits]) -> Splits:
+    """The splits of tasks that share a network: an image is in the same part for all of them."""
+    part = each[0].part.copy()
+    for task, other in zip(tasks[1:], each[1:], strict=True):
+        both = (part >= 0) & (other.part >= 0)
+        if (part[both] != other.part[both]).any() or len(other.folds) != len(each[0].folds):
+            raise InputError(
+                f"tasks {tasks[0].name} and {task.name}: their folds differ, so that one network "
+                "would be tested on what it was trained on; fine-tune them one by one, or give the "
+                "data a column fold."
+            )
+        part = np.where(part < 0, other.part, part)
+    return Splits(part, each[0].fold_of_part, each[0].choosing)

@@ -1,0 +1,97 @@
+"""Folds in several processes come to what one process comes to, and end together."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from test_finetuning import QUICK, card, data, rows_of  # noqa: F401
+
+from features import device as devices
+from features.errors import InputError, Stopped
+from features.processes import together
+from probe.finetuning import finetune
+from probe.job import Diverged
+from probe.recipes import recipe
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for two GPUs; each process computes with the threads of this one."""
+    monkeypatch.setattr(devices, "several", lambda device: [CPU] * (2 if "," in device else 1))
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+
+
+def contents(study: Path) -> dict[str, bytes]:
+    trained = sorted(study.rglob("*.safetensors"))
+    return {str(f.relative_to(study)): f.read_bytes() for f in [study / "results.csv", *trained]}
+
+
+def test_folds_on_two_devices_come_to_what_one_comes_to(
+    tmp_path: Path,
+    card: str,  # noqa: F811
+    data: str,  # noqa: F811
+    two_processors: None,
+) -> None:
+    told: dict[str, list[str]] = {"one": [], "two": []}
+    asked = {"tasks": ["side"], "recipe": QUICK, "save": True}
+    cuts = {"freeze_through": ["conv"], "views": ["center"]}
+    for name, device in (("one", "cpu"), ("two", "cpu,cpu")):
+        for more in ({}, cuts):
+            finetune(
+                tmp_path / name,
+                card,
+                data=data if not more else None,
+                device=device,
+                progress=lambda _done, _all, now, name=name: told[name].append(now),
+                **(asked | more),  # type: ignore[arg-type]
+            )
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert len(rows_of(tmp_path / "two")) == 9
+    assert any(told["two"])
+    assert all(now.startswith("cpu: ") for now in told["two"] if now)
+    assert not any(now.startswith("cpu: ") for now in told["one"])
+    again = finetune(tmp_path / "two", card, device="cpu,cpu", **asked)  # type: ignore[arg-type]
+    assert (again.trained, again.kept) == (0, 1)
+
+
+def test_a_loss_that_diverges_in_one_of_them_ends_all(
+    tmp_path: Path,
+    card: str,  # noqa: F811
+    data: str,  # noqa: F811
+    two_processors: None,
+) -> None:
+    wild = recipe("modern", epochs=2, patience=0, batch_size=8, rate=1e30)
+    with pytest.raises(Diverged, match="became NaN or infinite"):
+        finetune(tmp_path / "s", card, data=data, tasks=["side"], recipe=wild, device="cpu,cpu")
+
+
+def _count(upto: int, send: Callable[[int], None]) -> None:
+    for i in range(upto):
+        send(i)
+
+
+def _die(_: int, send: Callable[[int], None]) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _refuse(_: int, send: Callable[[int], None]) -> None:
+    raise InputError("no.")
+
+
+def _err(_: int, send: Callable[[int], None]) -> None:
+    raise KeyError("here")
+
+
+def test_what_processes_send_and_how_they_end() -> None:
+    assert sorted(together(_count, [(2,), (3,)])) == [0, 0, 1, 1, 2]
+    with pytest.raises(Stopped, match="exit code -9"):
+        list(together(_die, [(0,)]))
+    with pytest.raises(InputError, match=r"no\."):
+        list(together(_refuse, [(0,)]))
+    with pytest.raises(RuntimeError, match="KeyError: 'here'"):
+        list(together(_err, [(0,)]))
