@@ -113,18 +113,31 @@ def subgroup_table(study: Study, found: Sequence[TaskCurves], by: Sequence[str] 
             if task.outcomes.has(name):
                 for column in chosen:
                     if column != task.task:
-                        rows += _groups(task, best, name, column, values[column])
+                        groups = _in_order(study, column)
+                        rows += _groups(task, best, name, column, groups, values[column])
     return Table("subgroups", "Accuracy by subgroup", _SUBGROUPS, tuple(rows), _OF_BEST)
 
 
 _OF_BEST = "Of every backbone at its best layer, chosen inside the training folds."
 
 
+def _in_order(study: Study, column: str) -> Sequence[str]:
+    """The values of a column: those of a task in the order of its classes."""
+    if column in study.tasks:
+        return study.tasks[column].classes
+    return sorted(set(study.columns[column]) - {""})
+
+
 def _groups(
-    task: TaskCurves, best: Best, name: Name, column: str, values: npt.NDArray[np.object_]
+    task: TaskCurves,
+    best: Best,
+    name: Name,
+    column: str,
+    groups: Sequence[str],
+    values: npt.NDArray[np.object_],
 ) -> Iterator[tuple[Cell, ...]]:
     correct = task.outcomes.correct(name)
-    for group in sorted(set(values) - {""}):
+    for group in groups:
         here = (values == group) & ~np.isnan(correct)
         if here.any():
             found = accuracy_interval(correct[here], task.outcomes.subjects[here])
