@@ -71,7 +71,7 @@ def checked(study: Study, announce: Callable[[str], None] = lambda _: None) -> S
 
     Where none of the files is there, as with imported features, nothing is looked for.
     """
-    if study.copies is not None or not any((study.root / p).is_file() for p in study.paths):
+    if study.copies is not None or not _any_there(study):
         return study
     announce(f"looking for copies among {len(set(study.paths))} images, once")
     study = replace(study, copies=find(study))
@@ -100,7 +100,8 @@ def examine(
         progress: Is called with the files read and all.
 
     Raises:
-        InputError: The data cannot be read, or is to be grouped and has folds of its own.
+        InputError: The data cannot be read, or is to be grouped and has folds of its own; or none of
+            its images is there.
     """
     if drop and group:
         raise InputError("--drop-duplicates and --group-duplicates: choose one of them.")
@@ -110,6 +111,15 @@ def examine(
             f"--group-duplicates: {opened.source} comes with folds of its own, which cannot be "
             "changed; use --drop-duplicates."
         )
+    if not _any_there(opened):
+        raise InputError(
+            f"{opened.root}: none of the {len(set(opened.paths))} images is there ({opened.paths[0]} is "
+            f"the first), so nothing can be checked; put them back, or correct root in "
+            f"{study / 'study.toml'}."
+            if manifest is None
+            else f"{opened.source}: names {len(set(opened.paths))} images and none is there, not even "
+            f"{opened.root / opened.paths[0]}; correct the paths."
+        )
     found = find(opened, progress)
     opened = without_copies(opened, found) if drop else replace(opened, copies=found)
     if manifest is None:
@@ -118,6 +128,10 @@ def examine(
     elif drop or group:
         save(opened)
     return check(opened, found)
+
+
+def _any_there(study: Study) -> bool:
+    return any((study.root / path).is_file() for path in study.paths)
 
 
 def _near(

@@ -171,7 +171,7 @@ def test_one_nearest_neighbour_remembers_nothing_with_leaks_planted(
     monkeypatch.setattr(knn, "GRID", (1,))
     pairs = Copies(tuple((i, i + 1) for i in range(0, 400, 2)))
     study = memorising(tmp_path / "made", given=False)
-    leaked = fit(study.folder, probes=("knn",)).rows
+    leaked = [r for r in fit(study.folder, probes=("knn",)).rows if r.layer == "fc"]
     assert np.mean([row.accuracy for row in leaked]) > 0.8
     save(Study(**{**vars(study), "copies": pairs}))
     grouped = [r for r in fit(study.folder, probes=("knn",)).rows if r.layer == "fc"]
@@ -202,3 +202,30 @@ def test_pictures_alike_by_their_kind_are_no_copies_of_each_other() -> None:
     assert few.plausible(30) == few
     assert many.plausible(60) == many
     assert many.plausible(59) == Copies(exact=((8, 9),))
+
+
+def test_images_that_are_gone_are_said_in_one_sentence(tmp_path: Path) -> None:
+    """What was found of them while they were there is kept."""
+    file, study = faces(tmp_path), tmp_path / "study"
+    assert run("--data", file, "--study", study, "--group-duplicates").exit_code == 0
+    before = {one: one.read_bytes() for one in study.iterdir() if one.is_file()}
+    for image in tmp_path.glob("*.jpg"):
+        image.unlink()
+    for words in ([], ["--drop-duplicates"], ["--sheet", tmp_path / "sheet.png"]):
+        done = run("--study", study, *words)
+        assert (done.exit_code, done.stdout) == (3, "")
+        (sentence,) = done.stderr.splitlines()
+        assert f"{tmp_path}: none of the 30 images is there (0.jpg is the first)" in sentence
+        assert str(study / "study.toml") in sentence
+    assert {one: one.read_bytes() for one in study.iterdir() if one.is_file()} == before
+    done = run("--data", file, "--study", tmp_path / "other")
+    assert done.exit_code == 3
+    assert f"not even {tmp_path / '0.jpg'}; correct the paths." in done.stderr
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_study_of_arrays_has_no_images_to_check(tmp_path: Path) -> None:
+    studies.begin(tmp_path, {"label": [0, 1] * 5})
+    done = run("--study", tmp_path)
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert "none of the 10 images is there" in done.stderr
