@@ -31,7 +31,8 @@ class Answer:
     """The backbone and probe with the highest accuracy at the layer chosen inside the folds."""
     behind: tuple[Contrast, ...]
     """The leader minus every other backbone at its own best, with intervals that hold for all pairs
-    at once, so that naming a winner is right 95 times in 100 however many are compared."""
+    at once and for training on other images too: among equals a winner is named in at most 5 studies
+    of 100, however many are compared."""
     closest: Contrast | None
     """The best backbone of the closest domain minus the best of any other pretraining."""
     same_architecture: bool
@@ -104,7 +105,8 @@ def _behind(found: TaskCurves, best: Sequence[Best]) -> tuple[Contrast, ...]:
     tested = ~np.isnan(values).any(1)
     if not tested.any():
         return ()
-    made = band(values[tested], seen.subjects[tested])
+    wider = seen.wider(*(name_of(b.rows[0]) for b in best))
+    made = band(values[tested], seen.subjects[tested], wider)
     place = {(id(a), id(b)): i for i, (a, b) in enumerate(pairs)}
     contrasts = []
     for other in tops[1:]:

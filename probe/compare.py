@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from features.card import nearest
 from features.errors import InputError
 from features.study import Study, open_study
 from features.tasks import choose
 from probe import predictions, results
-from probe.predictions import Prediction
+from probe.outcomes import wider
 from probe.protocol import differences
 from probe.results import Row
 from probe.statistics import Interval, accuracy_interval, mean_interval, sign_flip
@@ -30,9 +29,9 @@ class Comparison:
     accuracy_a: Interval
     accuracy_b: Interval
     difference: Interval
-    """Of `a` minus `b`, images of a subject kept together."""
+    """Of `a` minus `b`, images of a subject kept together, for training on other images too."""
     p: float
-    """Of the sign-flip test over subjects."""
+    """Of the sign-flip test over subjects, which is of the trained models alone."""
     only_a: int
     """Images that `a` alone gets right."""
     only_b: int
@@ -117,23 +116,20 @@ def _one(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]]) ->
             f"{', '.join(unlike)}; run `probe fit` for both alike."
         )
     both = (first.fold >= 0) & (second.fold >= 0)
-    right_a, right_b = (_right(study, task, p)[both] for p in (first, second))
+    y = study.labels(task)
+    right_a, right_b = (p.correct(y)[both] for p in (first, second))
     subjects = study.subjects[both]
+    apart = wider(study, task, first.fold.astype(np.int64))
     return Comparison(
         task,
         a,
         b,
         accuracy_interval(right_a, subjects),
         accuracy_interval(right_b, subjects),
-        mean_interval(right_a - right_b, subjects),
+        mean_interval(right_a - right_b, subjects, apart),
         sign_flip(right_a - right_b, subjects),
         int((right_a > right_b).sum()),
         int((right_b > right_a).sum()),
         int(both.sum()),
         len(np.unique(subjects)),
     )
-
-
-def _right(study: Study, task: str, found: Prediction) -> npt.NDArray[np.float64]:
-    said = np.nan_to_num(found.scores, nan=-np.inf).argmax(1)
-    return np.asarray(said == study.labels(task), dtype=np.float64)

@@ -13,6 +13,7 @@ from features.study import Study
 from probe import predictions, results
 from probe.crossval import METHODS
 from probe.gaps import Gap, Member, gaps, members
+from probe.majority import NAME as MAJORITY
 from probe.majority import majority
 from probe.outcomes import Outcomes, name_of
 from probe.protocol import differences
@@ -114,7 +115,11 @@ def curves(study: Study) -> list[TaskCurves]:
     Raises:
         InputError: There are no results, or rows of one task were made under unlike protocols.
     """
-    rows = [row for row in results.read(study.folder / "results.csv") if not row.variant]
+    rows = [
+        row
+        for row in results.read(study.folder / "results.csv")
+        if not row.variant and row.backbone != MAJORITY  # which is made for the folds at hand
+    ]
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
     known = members(study)
@@ -197,12 +202,15 @@ def difference(seen: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interval |
 
     Without predictions there is no interval, and without results no difference.
     """
-    if not seen.has(name_of(a[0]), name_of(b[0])):
+    names = name_of(a[0]), name_of(b[0])
+    if not seen.has(*names):
         value = seen.measure(a)["accuracy"].value - seen.measure(b)["accuracy"].value
         return Interval(value, np.nan, np.nan, np.nan)
-    apart = seen.correct(name_of(a[0])) - seen.correct(name_of(b[0]))
+    apart = seen.correct(names[0]) - seen.correct(names[1])
     tested = ~np.isnan(apart)
-    return mean_interval(apart[tested], seen.subjects[tested]) if tested.any() else None
+    if not tested.any():
+        return None
+    return mean_interval(apart[tested], seen.subjects[tested], seen.wider(*names))
 
 
 def _differences(seen: Outcomes, best: list[Best]) -> list[tuple[str, str, str, Interval]]:

@@ -115,7 +115,7 @@ def _gap(
     """Paired differences at the layers that all have; several far members are averaged."""
     points = {p.layer: p for p in drawn[near.name].points}
     others = [{p.layer: p for p in drawn[m.name].points} for m in far]
-    columns, layers = [], []
+    columns, layers, compared = [], [], set()
     for layer, point in points.items():
         if not all(layer in other for other in others):
             continue
@@ -124,12 +124,14 @@ def _gap(
             ours, *theirs = (outcomes.correct(one) for one in names)
             columns.append(ours - np.mean(theirs, axis=0))
             layers.append(point)
+            compared.update(names)
     if not layers:
         return None
     values = np.stack(columns, axis=1)
     tested = ~np.isnan(values).any(1)
     values, subjects = values[tested], outcomes.subjects[tested]
-    found = band(values, subjects)
+    wider = outcomes.wider(*compared)
+    found = band(values, subjects, wider)
     return Gap(
         near.name,
         name,
@@ -143,5 +145,5 @@ def _gap(
             )
             for i, point in enumerate(layers)
         ),
-        slope(values, np.array([point.depth for point in layers]), subjects),
+        slope(values, np.array([p.depth for p in layers]), subjects, wider),
     )

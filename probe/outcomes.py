@@ -11,9 +11,10 @@ import numpy.typing as npt
 from features.errors import InputError
 from features.study import Study
 from probe import predictions
+from probe.folds import training_of
 from probe.protocol import mark
 from probe.results import Row
-from probe.statistics import Interval, accuracy_interval, mean_interval
+from probe.statistics import Interval, accuracy_interval, mean_interval, retraining
 
 Floats = npt.NDArray[np.float64]
 Name = tuple[str, str, str]
@@ -94,6 +95,7 @@ class Outcomes:
         """Rows without predictions."""
         self._said: dict[Name, npt.NDArray[np.int8]] = {}
         self._measured: dict[Name, dict[str, Interval]] = {}
+        self._wider: dict[Name, float] = {}
         self._read({name_of(row): row.protocol for row in rows})
 
     def said(self, name: Name) -> npt.NDArray[np.int8]:
@@ -108,6 +110,10 @@ class Outcomes:
         """1 where the image was right, 0 where wrong, NaN where not tested, `(n,)`."""
         said = self._said[name]
         return np.where(said >= 0, said == self.y, np.nan)
+
+    def wider(self, *names: Name) -> float:
+        """What the errors of a difference between these are multiplied by."""
+        return max(self._wider[name] for name in names)
 
     def measure(self, rows: Sequence[Row]) -> dict[str, Interval]:
         """Every metric of the folds of one layer; without predictions there are no intervals."""
@@ -135,12 +141,23 @@ class Outcomes:
         tested = fold >= 0
         if self.fold is None:
             self.fold = fold
+        self._wider[name] = wider(self.study, self.task, fold)
         scores = np.nan_to_num(prediction.scores, nan=-np.inf)
         said = np.where(tested, scores.argmax(1), -1).astype(np.int8)
         self._said[name] = said
         values = per_image(said[tested], self.y[tested], fold[tested])
         subjects = self.subjects[tested]
         self._measured[name] = {m: interval(m, values[m], subjects) for m in self.metrics}
+
+
+def wider(study: Study, task: str, fold: npt.NDArray[np.int64]) -> float:
+    """`retraining` of the folds in which the images of a task are tested, `(n,)`, -1 where not.
+
+    Few-shot probes count as trained on all images of the other folds.
+    """
+    trained = [training_of(study, task, fold, one).sum() for one in range(int(fold.max()) + 1)]
+    # A fold that is there alone, as while a fine-tune is under way, says nothing of those to come.
+    return retraining(int((fold >= 0).sum()), float(np.mean(trained))) if any(trained) else 1.5
 
 
 def name_of(row: Row) -> Name:

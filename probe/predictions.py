@@ -34,6 +34,11 @@ class Prediction:
     protocol: str = ""
     """As JSON."""
 
+    def correct(self, y: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """1 where the largest score is that of class `y`, 0 elsewhere, NaN where not tested, `(n,)`."""
+        said = np.nan_to_num(self.scores, nan=-np.inf).argmax(1)
+        return np.where(self.fold >= 0, said == y, np.nan)
+
 
 def read(file: Path, key: Key) -> Prediction:
     """The prediction stored under `key`.

@@ -47,10 +47,33 @@ class Band:
     high: Floats
 
 
-def mean_interval(values: npt.NDArray[np.floating], subjects: npt.NDArray[np.int64]) -> Interval:
-    """The mean of `values`, `(n,)`, one per image, with images of a subject kept together."""
+def retraining(tested: int, trained: float) -> float:
+    """What errors between images are multiplied by where methods, not trained models, are compared.
+
+    The spread between images is that of the models at hand, and training on other images would have
+    made others; in a cross-validation, moreover, what an image that trains and one that is tested say
+    of each other comes twice. Nadeau and Bengio (Inference for the generalization error, Machine
+    Learning, 2003) multiply the variance by 1 + J n2 / n1 for J folds that test n2 images each and
+    train on n1: by 2.25 for five folds, by 1.25 for one split that tests a fifth. No estimate from one
+    run can be unbiased (Bengio and Grandvalet, 2004); this one errs on the side of caution. How often
+    methods equally good are told apart is in tests/test_statistics.py and tests/test_headline.py.
+
+    Args:
+        tested: Images tested, in all folds together.
+        trained: Images that a fold trained on, the mean over folds.
+    """
+    return float(np.sqrt(1 + tested / trained))
+
+
+def mean_interval(
+    values: npt.NDArray[np.floating], subjects: npt.NDArray[np.int64], wider: float = 1.0
+) -> Interval:
+    """The mean of `values`, `(n,)`, one per image, with images of a subject kept together.
+
+    The error between subjects is multiplied by `wider`, for which see `retraining`.
+    """
     mean, error, _, effective = _by_subject(np.asarray(values, dtype=np.float64)[:, None], subjects)
-    margin = _t(effective) * float(error[0])
+    margin = _t(effective) * wider * float(error[0])
     return Interval(float(mean[0]), float(mean[0]) - margin, float(mean[0]) + margin, effective)
 
 
@@ -111,7 +134,7 @@ def sign_flip(
     return farther / 10_000
 
 
-def detectable(subjects: npt.NDArray[np.int64]) -> float:
+def detectable(subjects: npt.NDArray[np.int64], wider: float = 1.0) -> float:
     """The smallest difference in accuracy that a study of these images would find four times in five.
 
     For two methods of which one alone is right on a fifth of the images, at 5 %, with differences
@@ -119,26 +142,33 @@ def detectable(subjects: npt.NDArray[np.int64]) -> float:
 
     Args:
         subjects: The subject of every image, `(n,)`.
+        wider: What errors are multiplied by, for which see `retraining`.
     """
     sizes = np.unique(subjects, return_counts=True)[1].astype(np.float64)
     n = sizes.sum()
     inflated = 1 + (float((sizes**2).sum() / n) - 1) * _WITHIN
     freedom = max(float(n**2 / (sizes**2).sum()) - 1, 1.0)
     reach = special.stdtrit(freedom, 0.5 + LEVEL / 2) + special.stdtrit(freedom, _POWER)
-    return float(reach * np.sqrt(_APART * inflated / n))
+    return float(wider * reach * np.sqrt(_APART * inflated / n))
 
 
-def band(values: npt.NDArray[np.floating], subjects: npt.NDArray[np.int64], seed: int = 0) -> Band:
+def band(
+    values: npt.NDArray[np.floating],
+    subjects: npt.NDArray[np.int64],
+    wider: float = 1.0,
+    seed: int = 0,
+) -> Band:
     """The means of `values`, `(n, layers)`, with a simultaneous band over the layers.
 
     The half width at a layer is its standard error times one factor for all: the 95 % quantile of the
     largest absolute studentised deviation when every subject's share in the deviation takes a random
     sign, the same at all layers (the multiplier bootstrap of the maximum; Montiel Olea and
-    Plagborg-Moller, 2019). It is never narrower than the interval of a single layer.
+    Plagborg-Moller, 2019). It is never narrower than the interval of a single layer. Errors are
+    multiplied by `wider`, for which see `retraining`.
     """
     mean, error, influence, effective = _by_subject(np.asarray(values, dtype=np.float64), subjects)
     seen = error > 0
-    factor = _t(effective)
+    factor = _t(effective) * wider
     if seen.any():
         rng = np.random.default_rng(seed)
         signs = rng.choice((-1.0, 1.0), size=(_DRAWS, len(influence)))
@@ -153,6 +183,7 @@ def slope(
     values: npt.NDArray[np.floating],
     depth: npt.NDArray[np.floating],
     subjects: npt.NDArray[np.int64],
+    wider: float = 1.0,
 ) -> Interval:
     """The least-squares slope of the layers' means over depth, from one end of the network to the other.
 
@@ -160,7 +191,7 @@ def slope(
     """
     centred = depth - depth.mean()
     weights = centred / max(float(centred @ centred), 1e-12)
-    return mean_interval(np.asarray(values, dtype=np.float64) @ weights, subjects)
+    return mean_interval(np.asarray(values, dtype=np.float64) @ weights, subjects, wider)
 
 
 def _by_subject(

@@ -37,7 +37,7 @@ def test_a_comparison_is_of_the_stored_scores(study: Study) -> None:
     a, b = ((predictions.read(file, key).scores.argmax(1) == y).astype(float) for key in keys)
     assert found.accuracy_a.value == pytest.approx(a.mean())
     assert found.accuracy_b.value == pytest.approx(b.mean())
-    again = mean_interval(a - b, study.subjects)
+    again = mean_interval(a - b, study.subjects, 1.5)
     assert (found.difference.low, found.difference.high) == (again.low, again.high)
     assert found.p == sign_flip(a - b, study.subjects)
     assert (found.only_a, found.only_b) == (

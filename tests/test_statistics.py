@@ -15,6 +15,7 @@ from probe.statistics import (
     band,
     detectable,
     mean_interval,
+    retraining,
     sign_flip,
     slope,
 )
@@ -264,6 +265,22 @@ def test_the_slope_is_the_least_squares_line_through_the_means(
     assert half_width(found) == pytest.approx(half_width(of_images), rel=1e-5, abs=1e-6)
 
 
+def test_errors_of_methods_are_wider_by_the_correction() -> None:
+    assert retraining(1000, 800) == 1.5  # five folds
+    assert retraining(1000, 500) ** 2 == pytest.approx(3)  # two
+    assert retraining(200, 800) ** 2 == pytest.approx(1.25)  # a split that tests a fifth
+    values, subjects = several(3, 40)
+    depth = np.array([0.2, 0.5, 1.0])
+    plain, wide = (mean_interval(values[:, 0], subjects, w) for w in (1.0, 1.5))
+    assert half_width(wide) == pytest.approx(1.5 * half_width(plain))
+    plain, wide = (slope(values, depth, subjects, w) for w in (1.0, 1.5))
+    assert half_width(wide) == pytest.approx(1.5 * half_width(plain))
+    one, other = (band(values, subjects, w) for w in (1.0, 1.5))
+    assert other.high - other.value == pytest.approx(1.5 * (one.high - one.value))
+    assert other.value - other.low == pytest.approx(1.5 * (one.value - one.low))
+    assert detectable(subjects, 1.5) == pytest.approx(1.5 * detectable(subjects))
+
+
 def test_layers_at_one_depth_have_no_slope() -> None:
     values, subjects = several(3, 20)
     found = slope(values, np.full(3, 0.4), subjects)
@@ -441,3 +458,57 @@ def test_coverage_of_4000_bands(sizes: Sizes, record_property: Any) -> None:
     record_property("coverage", found)
     print(f"\n{sizes.__name__}: {found:.1%} of 4,000 bands hold all eight layers")
     assert 0.93 <= found <= 0.97
+
+
+def two_ridges(
+    rng: np.random.Generator, folds: float, apart: float, alike: bool
+) -> tuple[Floats, Ints, float]:
+    """Differences between two ridge probes on features of equal worth, and `retraining` of the folds.
+
+    240 images of 60 people, whose label is their own or (`alike` is false) each image's. Under 1,
+    `folds` is the share of people that a single split tests.
+    """
+    people = np.repeat(np.arange(60), 4)
+    y = rng.integers(0, 2, 60)[people] if alike else rng.integers(0, 2, 240)
+    order = rng.permutation(60)
+    fold = (order % int(folds) if folds > 1 else -(order >= folds * 60).astype(int))[people]
+    tests = range(int(fold.max()) + 1)
+    right = np.full((2, 240), np.nan)
+    for one in right:
+        x = rng.normal(size=(60, 8))[people] + rng.normal(size=(240, 8))
+        x[:, 0] += apart * (2 * y - 1)
+        for test in tests:
+            train = fold != test
+            z = (x - x[train].mean(0)) / x[train].std(0)
+            mean = y[train].mean()
+            weights = z[train].T @ z[train] + 10 * np.eye(8)
+            said = z[~train] @ np.linalg.solve(weights, z[train].T @ (y[train] - mean)) + mean > 0.5
+            one[~train] = said == y[~train]
+    tested = fold >= 0
+    trained = np.mean([(fold != test).sum() for test in tests])
+    wider = retraining(int(tested.sum()), float(trained))
+    return (right[0] - right[1])[tested], people[tested], wider
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folds", [2, 5, 10, 0.2, 0.5, 0.8])
+@pytest.mark.parametrize("apart", [0.0, 0.8, 1.5])
+@pytest.mark.parametrize("alike", [False, True])
+def test_methods_equally_good_are_seldom_told_apart(
+    folds: float, apart: float, alike: bool, record_property: Any
+) -> None:
+    """Per cent told apart, over labels and worth, first with the errors between images alone.
+
+    2 folds 10 to 15, then 0 to 1; 5 folds 6 to 14, then 1 to 3; 10 folds 7 to 14, then 1 to 3; one
+    split that tests a fifth 4 to 6, then 3 to 4; a half 4 to 7, then 1; four fifths 4 to 17, then 0.
+    """
+    rng = np.random.default_rng(0)
+    plain = wide = 0
+    for _ in range(1_000):
+        values, subjects, wider = two_ridges(rng, folds, apart, alike)
+        one, two = (mean_interval(values, subjects, w) for w in (1.0, wider))
+        plain += not one.low <= 0 <= one.high
+        wide += not two.low <= 0 <= two.high
+    record_property("rejections", wide / 1_000)
+    print(f"\nfolds {folds}, apart {apart}, people alike {alike}: {plain / 10} and {wide / 10} %")
+    assert wide / 1_000 <= 0.05
