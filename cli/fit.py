@@ -83,6 +83,9 @@ def fit(
         ),
     ] = None,
     draws: Annotated[int, typer.Option(metavar="N", help="Draws of --shots, nested.")] = 5,
+    repeats: Annotated[
+        int, typer.Option(metavar="N", help="Cross-validate so often, on folds drawn anew.")
+    ] = 1,
     redo: Annotated[bool, typer.Option("--redo", help="Fit again what is there.")] = False,
     json: options.Json = False,
 ) -> None:
@@ -94,6 +97,7 @@ def fit(
     from probe.curves import curves
     from probe.fewshot import few_shot_table
     from probe.fitting import fit as run
+    from probe.repeats import repeats_table
     from probe.words import contaminations
 
     try:
@@ -127,6 +131,7 @@ def fit(
             seed=seed,
             shots=few,
             draws=draws,
+            repeats=repeats,
             redo=redo,
             announce=show.say,
             progress=step,
@@ -145,8 +150,9 @@ def fit(
     if done.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
     show.put_bars(curves(done.study))
-    table = few_shot_table(done.rows)
-    if table is not None:
+    for table in (few_shot_table(done.rows), repeats_table(done.study, done.rows)):
+        if table is None:
+            continue
         show.put_table(
             [column.title for column in table.shown], [table.cells(row) for row in table.rows]
         )

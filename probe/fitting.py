@@ -20,7 +20,7 @@ from features.featurefile import DONE, FeatureFile
 from features.files import locked, words
 from features.study import Study, open_study
 from features.tasks import Task, choose
-from probe import knn, predictions, results
+from probe import knn, majority, predictions, results
 from probe.copies import checked
 from probe.crossval import (
     GRID,
@@ -31,9 +31,10 @@ from probe.crossval import (
     cross_validate,
 )
 from probe.fewshot import few_shot
-from probe.folds import Splits, has_split, make_splits
+from probe.folds import Splits, has_split, make_splits, own_folds
 from probe.linear import SOLVERS, TOL
 from probe.metrics import kind_of, measure
+from probe.outcomes import wider
 from probe.protocol import mark, protocol
 from probe.results import BEST, Row
 from probe.scale import SCALES
@@ -56,11 +57,12 @@ class Job:
     shots: int | None = None
     """Training images per class; None: all."""
     draw: int | None = None
+    repeat: int = 0
 
     @property
     def stored(self) -> predictions.Key:
         """Where predictions.h5 holds its scores."""
-        made = self.method + results.variant(shots=self.shots, draw=self.draw)
+        made = self.method + results.variant(repeat=self.repeat, shots=self.shots, draw=self.draw)
         return (self.task.name, self.backbone, self.key, made)
 
 
@@ -96,6 +98,7 @@ def fit(
     seed: int = 0,
     shots: Sequence[int] = (),
     draws: int = 5,
+    repeats: int = 1,
     redo: bool = False,
     announce: Callable[[str], None] = lambda _: None,
     progress: Callable[[int, int, Job | None], None] = lambda _done, _all, _job: None,
@@ -124,6 +127,8 @@ def fit(
         seed: Of the folds that are made, and of draws.
         shots: Fit also on so many training images of every class.
         draws: How often they are drawn.
+        repeats: How many times to cross-validate, each on folds of its own: those of `seed`, of `seed` + 1
+            and so on. What is compared and drawn is the first; `repeats_table` has the mean of all.
         redo: Fit again what is there.
         announce: Is told of what takes time before the first fit.
         progress: Is called with layers done, layers in all, and the one that is next.
@@ -151,6 +156,13 @@ def fit(
         raise InputError("--shots: give numbers of images per class from 1 up, such as 1,5,10.")
     if draws < 1:
         raise InputError(f"--draws {draws}: give 1 or more.")
+    if repeats < 1:
+        raise InputError(f"--repeats {repeats}: give 1 or more.")
+    if repeats > 1 and (own_folds(opened) is not None or (folds is None and has_split(opened))):
+        raise InputError(
+            f"--repeats {repeats}: {opened.source} comes with folds or a split of its own, which are the "
+            "same every time; leave it out."
+        )
     opened = checked(opened, announce)
     chosen_tasks = [choose(opened.tasks, opened.columns, t) for t in tasks or opened.tasks]
     chosen_backbones = _backbones(opened, backbones)
@@ -169,9 +181,12 @@ def fit(
             seed,
         )
         jobs = [
-            replace(job, shots=few, draw=draw)
+            replace(job, shots=few, draw=draw, repeat=repeat)
             for job in _jobs(run, chosen_backbones, layers, chosen_tasks, probes)
-            for few, draw in [(None, None), *product(sorted(set(shots)), range(draws))]
+            for few, draw, repeat in [
+                *((None, None, repeat) for repeat in range(repeats)),
+                *product(sorted(set(shots)), range(draws), [0]),
+            ]
         ]
         if any(opened.columns.get("split", ())):
             announce(
@@ -209,7 +224,7 @@ class _Run:
     announce: Callable[[str], None]
     folds: int | None
     seed: int
-    splits: dict[tuple[str, bytes], Splits] = field(default_factory=dict)
+    splits: dict[tuple[str, bytes, int], Splits] = field(default_factory=dict)
     now: _Layer | None = None
 
     def settings(self, method: str) -> Settings:
@@ -237,12 +252,17 @@ class _Run:
             self.now = _Layer(job.backbone, job.key, source, shared)
         return self.now
 
-    def splits_of(self, task: Task, file: FeatureFile) -> Splits:
+    def splits_of(self, task: Task, file: FeatureFile, repeat: int = 0) -> Splits:
         readable = file.status == DONE
-        key = (task.name, readable.tobytes())
+        key = (task.name, readable.tobytes(), repeat)
         if key not in self.splits:
-            self.splits[key] = make_splits(self.study, task, readable, self.folds, self.seed)
+            seed = self.seed + repeat
+            self.splits[key] = make_splits(self.study, task, readable, self.folds, seed)
         return self.splits[key]
+
+    def first_splits(self, task: Task) -> Splits:
+        """Those that were made first for a task."""
+        return next(s for (name, *_), s in self.splits.items() if name == task.name)
 
 
 def _bytes(memory: float | None) -> int:
@@ -309,7 +329,7 @@ def _fit_all(
     stored = predictions.protocols(store, list(there))
     for key, said in stored.items():
         there[key].add(mark(said))  # another one, where a run was killed between the two files
-    groups: dict[tuple[str, str, str], tuple[Task, str]] = {}
+    groups: dict[predictions.Key, tuple[Job, str]] = {}
     made: dict[predictions.Key, predictions.Prediction] = {}
     new: list[Row] = []
     committed = time.perf_counter()
@@ -328,11 +348,11 @@ def _fit_all(
         for number, job in enumerate(jobs):
             progress(number, len(jobs), job)
             with run.study.features(job.backbone) as file:
-                splits = run.splits_of(job.task, file)
+                splits = run.splits_of(job.task, file, job.repeat)
                 settings = run.settings(job.method)
                 said = protocol(run.study, job.task, splits, settings, run.seed)
-                if job.shots is None:
-                    groups[job.task.name, job.backbone, job.method] = (job.task, mark(said))
+                if job.shots != 1:  # one image per class validates nothing, so it chooses no layer
+                    groups[replace(job, key=BEST).stored] = (job, mark(said))
                 key = job.stored
                 if not redo and key in stored and there[key] == {mark(said)}:
                     done.kept += 1
@@ -347,9 +367,12 @@ def _fit_all(
         progress(len(jobs), len(jobs), None)
     finally:
         commit()
-    for (_, backbone, method), (task, under) in groups.items():
-        prediction, found = _best(rows, store, task, backbone, method, under)
-        made[task.name, backbone, BEST, method] = prediction
+    for key, (job, under) in groups.items():
+        made[key], found = _best(rows, store, job, under)
+        new += found
+    for task in dict.fromkeys(job.task for job in jobs):
+        prediction, found = _majority(run, task)
+        made[majority.stored(task.name)] = prediction
         new += found
     commit()
     done.rows = rows
@@ -399,6 +422,7 @@ def _fit_one(
                 at_edge=int(fold.at_edge),
                 selection=None if np.isnan(fold.selection) else fold.selection,
                 seed=run.seed,
+                repeat=job.repeat,
                 shots=job.shots,
                 draw=job.draw,
                 converged=int(fold.converged),
@@ -410,11 +434,17 @@ def _fit_one(
 
 
 def _best(
-    rows: list[Row], store: Path, task: Task, backbone: str, method: str, under: str
+    rows: list[Row], store: Path, job: Job, under: str
 ) -> tuple[predictions.Prediction, list[Row]]:
     """The `best` rows: in each fold the layer and pooling with the best inner score."""
-    mine = [r for r in rows if (r.task, r.backbone, r.method) == (task.name, backbone, method)]
-    mine = [r for r in mine if r.layer != BEST and r.protocol == under and not r.variant]
+    name, backbone, _, method = job.stored
+    mine = [
+        r
+        for r in rows
+        if (r.task, r.backbone, r.method + r.variant) == (name, backbone, method)
+        and r.layer != BEST
+        and r.protocol == under
+    ]
     winners = []
     for fold in sorted({row.fold for row in mine}):
         candidates = [row for row in mine if row.fold == fold]
@@ -430,13 +460,25 @@ def _best(
     return predictions.Prediction(scores, fold_of, stored[keys[0]].protocol), best
 
 
+def _majority(run: _Run, task: Task) -> tuple[predictions.Prediction, list[Row]]:
+    """The rows of the majority class, in the folds of the first backbone."""
+    splits = run.first_splits(task)
+    settings = Settings(majority.METHOD, "none", (), False, "")
+    said = protocol(run.study, task, splits, settings, run.seed)
+    scores, rows = majority.majority_rows(
+        run.study, task.name, splits.fold, task.ordered, mark(said), run.seed
+    )
+    return predictions.Prediction(scores, splits.fold.astype(np.int8), said), rows
+
+
 def _scope(run: _Run, task: Task) -> str:
     """What a study of this size can tell, said before anything is fitted."""
-    splits = next(s for (name, _), s in run.splits.items() if name == task.name)
+    splits = run.first_splits(task)
     subjects = run.study.subjects[splits.fold >= 0]
+    apart = detectable(subjects, wider(run.study, task.name, splits.fold))
     return (
         f"{task.name}: {len(subjects)} images of {len(np.unique(subjects))} subjects; a difference "
-        f"under about {100 * detectable(subjects):.1f} points would be missed more than once in five "
+        f"under about {100 * apart:.1f} points would be missed more than once in five "
         "times (of two methods of which one alone is right on a fifth of the images)"
     )
 

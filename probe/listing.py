@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from probe.curves import TaskCurves
-from probe.majority import NAME as MAJORITY
 from probe.results import BEST, Row
 from probe.statistics import Interval
 from probe.tables import Cell, Column, Table
@@ -41,8 +40,8 @@ def layer_table(found: Sequence[TaskCurves]) -> Table:
 
 
 def fold_table(found: Sequence[TaskCurves]) -> Table:
-    """Every fold of every line of the table of layers, but for the majority class."""
-    groups = {_key(rows[0]): rows for rows, _ in _groups(found) if rows[0].backbone != MAJORITY}
+    """Every fold of every line of the table of layers."""
+    groups = {_key(rows[0]): rows for rows, _ in _groups(found)}
     rows = [
         tuple(getattr(row, column.name) for column in _FOLDS)
         for folds in groups.values()

@@ -3,43 +3,69 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+from features.study import Study
 from probe.folds import training_of
 from probe.metrics import measure
 from probe.outcomes import Outcomes, interval, per_image
+from probe.predictions import Key
 from probe.results import Row
 from probe.statistics import Interval
 
 NAME = "control:majority"
+METHOD = "majority"
+
+
+def stored(task: str) -> Key:
+    """Where predictions.h5 holds its scores."""
+    return (task, NAME, METHOD, METHOD)
+
+
+def majority_rows(
+    study: Study, task: str, fold: npt.NDArray[np.int64], ordered: bool, under: str, seed: int = 0
+) -> tuple[npt.NDArray[np.float32], list[Row]]:
+    """Scores, `(n, K)`, 1 for the class that is said and NaN where not tested; and a row for every fold.
+
+    Args:
+        study: The study.
+        task: The task's name.
+        fold: The fold in which each image is tested, `(n,)`, -1 where it is not.
+        ordered: Whether the classes have an order.
+        under: The hash of the protocol.
+        seed: Of the folds.
+    """
+    y = study.labels(task)
+    scores = np.full((len(y), len(study.tasks[task].classes)), np.nan, dtype=np.float32)
+    rows = []
+    for one in range(int(fold.max()) + 1):
+        train, test = training_of(study, task, fold, one), fold == one
+        train = train if train.any() else test  # one fold alone: its own most frequent class
+        scores[test] = np.arange(scores.shape[1]) == np.bincount(y[train]).argmax()
+        rows.append(
+            Row(
+                backbone=NAME,
+                domain="control",
+                layer=METHOD,
+                method=METHOD,
+                task=task,
+                fold=one,
+                **measure(scores[test], y[test], ordered),
+                n_test=int(test.sum()),
+                n_train=int(train.sum()),
+                seed=seed,
+                protocol=under,
+            )
+        )
+    return scores, rows
 
 
 def majority(seen: Outcomes) -> tuple[tuple[Row, ...], dict[str, Interval]] | None:
     """A row for every fold, and each metric over all tested images; None without predictions."""
     if seen.fold is None:
         return None
-    y, fold = seen.y, seen.fold
-    said = np.full(len(y), -1, dtype=np.int64)
-    rows = []
-    for one in range(int(fold.max()) + 1):
-        train, test = training_of(seen.study, seen.task, fold, one), fold == one
-        train = train if train.any() else test  # one fold alone: its own most frequent class
-        said[test] = np.bincount(y[train]).argmax()
-        scores = np.eye(len(seen.study.tasks[seen.task].classes))[said[test]]
-        rows.append(
-            Row(
-                backbone=NAME,
-                domain="control",
-                layer="majority",
-                method="majority",
-                task=seen.task,
-                fold=one,
-                **measure(scores, y[test], seen.ordered),
-                n_test=int(test.sum()),
-                n_train=int(train.sum()),
-                protocol="",
-            )
-        )
-    tested = fold >= 0
-    values = per_image(said[tested], y[tested], fold[tested])
+    scores, rows = majority_rows(seen.study, seen.task, seen.fold, seen.ordered, "")
+    tested = seen.fold >= 0
+    values = per_image(scores[tested].argmax(1), seen.y[tested], seen.fold[tested])
     subjects = seen.subjects[tested]
     return tuple(rows), {m: interval(m, values[m], subjects) for m in seen.metrics}

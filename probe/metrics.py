@@ -42,7 +42,9 @@ NAMES = tuple(Measured.__annotations__)
 
 def kind_of(method: str) -> Kind:
     """What the scores of a method are; those of a fine-tune are logits."""
-    return {"knn": "shares", "svm": "margins", "ridge": "margins"}.get(method, "logits")  # type: ignore[return-value]
+    if method in ("svm", "ridge", "majority"):
+        return "margins"
+    return "shares" if method == "knn" else "logits"
 
 
 def measure(

@@ -21,6 +21,7 @@ from features.study import Study, open_study
 from features.tasks import Task, choose
 from probe import results, scores
 from probe.cka import centred, linear_gram
+from probe.majority import NAME as MAJORITY
 from probe.results import BEST
 
 SCORES = ("logme", "h_score", "leep")
@@ -175,7 +176,7 @@ def measured(study: Study) -> dict[tuple[str, str, str, str], float]:
     """Accuracy by task, backbone, key and method, mean over folds, of the probes that are fitted."""
     found: dict[tuple[str, str, str, str], list[float]] = {}
     for row in results.read(study.folder / "results.csv"):
-        if row.layer not in (BEST, "") and not row.variant:
+        if row.layer not in (BEST, "") and row.backbone != MAJORITY and not row.variant:
             found.setdefault((row.task, row.backbone, row.features_key, row.method), []).append(
                 row.accuracy
             )

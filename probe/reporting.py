@@ -23,6 +23,7 @@ from probe.listing import fold_table, layer_table
 from probe.literature import literature_table
 from probe.outcomes import METRICS
 from probe.page import Contents, TaskSection, looks, page
+from probe.repeats import repeats_table
 from probe.results import BEST
 from probe.sections import closeness_section, scores_section
 from probe.tables import Table, to_csv, to_latex, to_markdown
@@ -131,8 +132,9 @@ def contents_of(
         )
         for task in found
     ]
-    few = few_shot_table(results.read(study.folder / "results.csv"))
-    whole = [literature_table(study.source, found), few, *backbone_tables(study)]
+    rows = results.read(study.folder / "results.csv")
+    several = [few_shot_table(rows), repeats_table(study, rows)]
+    whole = [literature_table(study.source, found), *several, *backbone_tables(study)]
     tables = [table for table in whole if table is not None]
     near = closeness_section(study, found, look, progress)
     scored, missing = scores_section(study, look)

@@ -219,7 +219,10 @@ def test_remove_takes_a_backbone_out(images: Path) -> None:
     run("fit", "--folds", "3", "--probe", "ridge")
     assert run("remove", "control:pixels").exit_code == 0
     assert json.loads(run("status", "--json").stdout)["features"] == []
-    assert len(Path("study/results.csv").read_text().splitlines()) == 1
+    with Path("study/results.csv").open() as file:
+        left = [row["backbone"] for row in csv.DictReader(file)]
+    assert left == ["control:majority"] * 3  # which is of the data
+    assert "nothing is fitted yet" in run("report").stderr
 
 
 def test_import_fit_report(folder: Path) -> None:
@@ -254,6 +257,6 @@ def test_rows_that_came_later_are_fitted_and_reported(images: Path) -> None:
     assert run("fit", "--probe", "knn", "--folds", "3").exit_code == 0
     assert run("report").exit_code == 0
     with Path("study/results.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["layer"] != "best"]
+        rows = [row for row in csv.DictReader(file) if row["layer"] == "pixels"]
     assert [row["fold"] for row in rows] == ["0", "1", "2"]
     assert sum(int(row["n_test"]) for row in rows) == 36

@@ -12,6 +12,7 @@ from probe.fewshot import drawn, few_shot_table
 from probe.fitting import fit
 from probe.folds import make_splits
 from probe.reporting import report
+from probe.results import BEST
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_few_shots_of_every_probe(study: Study) -> None:
     done = fit(study.folder, probes=probes, shots=(1, 20), draws=3)
     assert done.fitted == 4 * (1 + 2 * 3)
     few = [row for row in done.rows if row.shots is not None]
-    assert len(few) == 4 * 2 * 3 * 5
+    assert len(few) == 4 * (2 + 1) * 3 * 5  # one image per class chooses no layer
     assert {(r.shots, r.n_train) for r in few} == {(1, 3), (20, 60)}
     assert {r.selection is None for r in few if r.shots == 1} == {True}
     for row in few:
@@ -76,6 +77,47 @@ def test_few_shots_of_every_probe(study: Study) -> None:
     again = fit(study.folder, probes=probes, shots=(1, 20), draws=3)
     assert (again.fitted, again.kept, again.rows) == (0, done.fitted, done.rows)
     assert (report(study).folder / "shots.csv").is_file()
+
+
+def test_the_layer_of_a_best_row_is_chosen_inside_the_draw(tmp_path: Path) -> None:
+    """By inner score alone, fold by fold: other test features change no choice."""
+    y = np.arange(120) % 3
+    study = studies.begin(
+        tmp_path / "study", {"label": y.tolist()}, fold=(np.arange(120) // 24).tolist()
+    )
+    layers = {name: studies.signal(y, 6, 0.5, seed) for seed, name in enumerate(("low", "high"))}
+    studies.add(study, "net", layers)
+    for name in layers:
+        layers[name] = layers[name].copy()
+        layers[name][96:] = studies.signal(y[96:], 6, 5.0 * (name == "low"), 9)  # the last fold
+    studies.add(study, "other", layers)
+    rows = fit(study.folder, probes=("ridge",), shots=(1, 4), draws=4).rows
+    best = [r for r in rows if r.layer == BEST and r.shots is not None]
+    assert {(r.backbone, r.shots, r.draw, r.fold) for r in best} == {
+        (b, 4, d, f) for b in ("net", "other") for d in range(4) for f in range(5)
+    }
+    for row in best:
+        by_layer = {
+            r.layer: r
+            for r in rows
+            if r.layer != BEST
+            and (r.backbone, r.shots, r.draw, r.fold)
+            == (row.backbone, row.shots, row.draw, row.fold)
+        }
+        wanted = max(by_layer.values(), key=lambda r: r.selection or 0.0)
+        assert (row.chosen, row.accuracy) == (wanted.layer, wanted.accuracy)
+        found, its = (
+            predictions.read(study.folder / "predictions.h5", r.stored) for r in (row, wanted)
+        )
+        here = found.fold == row.fold
+        np.testing.assert_array_equal(found.scores[here], its.scores[here])
+    chosen = {
+        b: [r.chosen for r in best if r.backbone == b and r.fold == 4] for b in ("net", "other")
+    }
+    assert chosen["net"] == chosen["other"]
+    assert {r.chosen for r in best} == {"low", "high"}
+    whole = {r.chosen for r in rows if r.layer == BEST and r.shots is None}
+    assert whole <= {"low", "high"}
 
 
 def test_the_command_shows_the_draws(study: Study) -> None:

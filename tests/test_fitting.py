@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import studies
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -16,8 +17,11 @@ from features.errors import InputError
 from features.files import locked
 from features.study import Study, open_study
 from probe import predictions, results
+from probe.compare import compare
+from probe.curves import curves
 from probe.fitting import Fitted, Job, fit
 from probe.metrics import kind_of, measure
+from probe.ranking import measured
 from probe.reporting import report
 from probe.results import BEST, Row
 
@@ -49,6 +53,10 @@ def stored(study: Study, row: Row) -> predictions.Prediction:
     )
 
 
+def probed(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.backbone != "control:majority"]
+
+
 def check(study: Study, rows: list[Row]) -> None:
     """Every row's metrics are those of its stored scores, and every image is tested once."""
     for row in rows:
@@ -65,7 +73,8 @@ def check(study: Study, rows: list[Row]) -> None:
 def test_every_layer_of_every_task_and_probe(study: Study) -> None:
     done = run(study, probes=("ridge", "svm", "logistic", "knn"))
     assert (done.fitted, done.kept, done.notes) == (3 * 2 * 4, 0, [])
-    assert len(done.rows) == (3 + 2) * 2 * 4 * 5  # three layers and two best, five folds
+    # Three layers and two best of four probes, and the majority class, in five folds.
+    assert len(done.rows) == ((3 + 2) * 4 + 1) * 2 * 5
     check(study, done.rows)
     read = results.read(study.folder / "results.csv")
     assert [row.key for row in read] == [row.key for row in done.rows]
@@ -73,11 +82,11 @@ def test_every_layer_of_every_task_and_probe(study: Study) -> None:
     assert {(r.domain, r.depth, r.dim, r.pool) for r in net} == {("faces", 1.0, 5, "none")}
     assert {r.n_test + r.n_train for r in done.rows} == {90}
     assert {r.scale for r in done.rows if r.method == "knn"} == {"l2"}
-    assert {r.scale for r in done.rows if r.method != "knn"} == {"standard"}
+    assert {r.scale for r in probed(done.rows) if r.method != "knn"} == {"standard"}
 
 
 def test_by_default_logistic_and_svm(study: Study) -> None:
-    rows = fit(study.folder, layers=("low",), tasks=("other",)).rows
+    rows = probed(fit(study.folder, layers=("low",), tasks=("other",)).rows)
     assert {row.method for row in rows} == {"logistic", "svm"}
     assert all(row.converged for row in rows)
     assert all(row.error is not None and 0 <= row.error <= probe.linear.TOL for row in rows)
@@ -85,7 +94,7 @@ def test_by_default_logistic_and_svm(study: Study) -> None:
 
 def test_only_what_is_asked_for(study: Study) -> None:
     rows = run(study, backbones=("net",), layers=("high",), tasks=("label",)).rows
-    assert {(r.backbone, r.layer, r.task) for r in rows} == {
+    assert {(r.backbone, r.layer, r.task) for r in probed(rows)} == {
         ("net", "high", "label"),
         ("net", BEST, "label"),
     }
@@ -134,7 +143,8 @@ def test_another_protocol_takes_the_place_of_the_first(
     done = run(study, **change)
     assert (done.fitted, done.kept) == (6, 0)
     assert {row.key for row in done.rows} == {row.key for row in first.rows}
-    assert not {row.protocol for row in done.rows} & {row.protocol for row in first.rows}
+    old, new = ({row.protocol for row in probed(rows)} for rows in (first.rows, done.rows))
+    assert not old & new
     check(study, done.rows)
     assert run(study).fitted == 6
 
@@ -143,7 +153,7 @@ def test_fewer_folds_leave_none_of_the_old(study: Study) -> None:
     run(study)
     done = run(study, folds=3)
     assert {row.fold for row in done.rows} == {0, 1, 2}
-    assert len(done.rows) == (3 + 2) * 2 * 3
+    assert len(done.rows) == (3 + 2 + 1) * 2 * 3
     check(study, done.rows)
     assert (run(study, folds=3).fitted, run(study, folds=3).kept) == (0, 6)
 
@@ -163,6 +173,39 @@ def test_a_changed_label_is_another_protocol(study: Study) -> None:
 
 class Interrupted(Exception):
     pass
+
+
+def test_the_majority_class_has_rows_and_scores_of_its_own(study: Study) -> None:
+    """Said again by scikit-learn, on the training rows of every fold; it is no backbone to rank."""
+    done = run(study)
+    mine = [row for row in done.rows if row.backbone == "control:majority"]
+    assert [(r.layer, r.method, r.domain) for r in mine] == [
+        ("majority", "majority", "control")
+    ] * 10
+    probe_rows = {(r.task, r.fold): r for r in probed(done.rows)}
+    for row in mine:
+        y, found = study.labels(row.task), stored(study, row)
+        test = found.fold == row.fold
+        train = (found.fold >= 0) & ~test
+        dummy = DummyClassifier().fit(np.zeros((train.sum(), 1)), y[train])
+        assert (found.scores[test].argmax(1) == dummy.predict(np.zeros((test.sum(), 1)))).all()
+        assert row.accuracy == pytest.approx(dummy.score(np.zeros((test.sum(), 1)), y[test]))
+        beside = probe_rows[row.task, row.fold]
+        assert (row.n_test, row.n_train) == (beside.n_test, beside.n_train)
+    assert len({row.protocol for row in mine}) == 2
+    for found in curves(study):
+        assert {b.backbone for b in found.best} == {"net", "toy"}
+        assert found.tuned == ()
+        assert found.floor is not None
+        kept = [row.accuracy for row in mine if row.task == found.task]
+        assert [row.accuracy for row in found.floor.rows] == kept
+    assert {key[3] for key in measured(study)} == {"ridge"}
+    (versus,) = compare(
+        study.folder, "net/high/ridge", "control:majority/majority/majority", tasks=["label"]
+    )
+    assert versus.accuracy_b.value == pytest.approx(
+        np.mean([row.accuracy for row in mine if row.task == "label"])
+    )
 
 
 @pytest.mark.parametrize("at", [1, 3, 5])
@@ -270,7 +313,7 @@ def test_what_cannot_be_used_is_named_with_what_was_meant(
 
 
 def test_a_layer_of_one_backbone_alone_may_be_asked_for(study: Study) -> None:
-    rows = run(study, layers=("only",)).rows
+    rows = probed(run(study, layers=("only",)).rows)
     assert {row.backbone for row in rows} == {"toy"}
 
 
@@ -310,7 +353,7 @@ def test_probes_and_tasks_that_share_a_layer_get_what_they_get_alone(study: Stud
         for task in ("label", "other"):
             run(study, probes=(alone,), tasks=(task,), redo=True)
     kept = {row.key: row for row in results.read(study.folder / "results.csv")}
-    for row in together:
+    for row in probed(together):
         assert kept[row.key].accuracy == pytest.approx(row.accuracy, abs=1e-6)
         assert kept[row.key].selection == pytest.approx(row.selection, rel=1e-4)
 
@@ -328,8 +371,9 @@ def test_what_did_not_converge_is_noted(study: Study, monkeypatch: pytest.Monkey
     monkeypatch.setattr(probe.linear, "solve", lambda *a, **k: whole(*a, **k, max_iter=1))
     done = run(study, probes=("logistic",), layers=("high",), tasks=("label",), c=[1e4])
     assert done.notes == ["label: net/high/logistic: 5 folds did not converge"]
-    assert {row.converged for row in done.rows} == {0}
-    assert all(row.error is not None and row.error > probe.linear.TOL for row in done.rows)
+    rows = probed(done.rows)
+    assert {row.converged for row in rows} == {0}
+    assert all(row.error is not None and row.error > probe.linear.TOL for row in rows)
 
 
 @pytest.mark.parametrize("dim", [6, 900])
@@ -350,14 +394,15 @@ def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
         study, probes=probes, scale=scale, memory=1e-6, redo=True, announce=said.append
     ).rows
     assert any("net/fc: " in line and "in blocks" in line for line in said)
-    for a, b in zip(whole, blocks, strict=True):
+    for a, b in zip(probed(whole), probed(blocks), strict=True):
         assert (a.key, a.C, a.scale) == (b.key, pytest.approx(b.C, rel=1e-5), b.scale)
         assert a.accuracy == pytest.approx(b.accuracy, abs=0.06)
         assert a.selection == pytest.approx(b.selection, abs=2e-3)
 
 
 def test_auto_takes_the_scaling_that_is_better_inside(study: Study) -> None:
-    both = {scale: run(study, scale=scale, redo=True).rows for scale in ("standard", "l2", "auto")}
+    scales = ("standard", "l2", "auto")
+    both = {scale: probed(run(study, scale=scale, redo=True).rows) for scale in scales}
     for standard, l2, auto in zip(both["standard"], both["l2"], both["auto"], strict=True):
         if auto.layer == BEST:
             continue
@@ -384,6 +429,7 @@ def test_a_split_is_tested_once(tmp_path: Path) -> None:
     assert [(r.layer, r.fold, r.n_train, r.n_test) for r in rows] == [
         ("fc", 0, 60, 30),
         (BEST, 0, 60, 30),
+        ("majority", 0, 60, 30),
     ]
     check(study, rows)
     assert np.flatnonzero(stored(study, rows[0]).fold == 0).tolist() == list(range(60, 90))
@@ -403,5 +449,5 @@ def test_a_split_is_tested_once(tmp_path: Path) -> None:
     assert found.floor is not None
     assert [(r.n_train, r.n_test, r.balanced_accuracy) for r in found.floor.rows] == [(60, 30, 0.5)]
     told.clear()
-    assert len(fit(study.folder, probes=("ridge",), folds=3, announce=told.append).rows) == 6
+    assert len(fit(study.folder, probes=("ridge",), folds=3, announce=told.append).rows) == 9
     assert any("split is not used" in line for line in told)
