@@ -14,7 +14,7 @@ Data = Annotated[
         "--data",
         metavar="DATA",
         help="Folder of class folders; CSV, TSV or Parquet manifest; .npz or .h5 of images; "
-        "adience:DIR, fairface:CSV, lfw:DIR, utkface:DIR; or sample. Needed once.",
+        "adience:DIR, fairface:CSV, hf:DIR, lfw:DIR, utkface:DIR, webdataset:GLOB; or sample. Needed once.",
     ),
 ]
 Faces = Annotated[

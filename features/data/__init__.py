@@ -13,6 +13,7 @@ from features.card import nearest
 from features.data.adience import read_adience
 from features.data.fairface import read_fairface
 from features.data.folders import read_folders
+from features.data.huggingface import read_huggingface
 from features.data.images import read_images
 from features.data.lfw import read_lfw
 from features.data.parquet import read_parquet
@@ -20,19 +21,22 @@ from features.data.sample import read_sample
 from features.data.table import read_table
 from features.data.unlabelled import read_unlabelled
 from features.data.utkface import read_utkface
+from features.data.webdataset import read_webdataset
 from features.errors import InputError
 from features.manifest import Manifest
 
 READERS: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
     "adience": (read_adience, ("faces", "labels")),
     "fairface": (read_fairface, ()),
+    "hf": (read_huggingface, ()),
     "lfw": (read_lfw, ("labels",)),
     "unlabelled": (read_unlabelled, ()),
     "utkface": (read_utkface, ()),
+    "webdataset": (read_webdataset, ()),
 }
 """What stands before the colon, with the options that the reader takes."""
 
-KINDS = "adience:DIR, fairface:CSV, lfw:DIR, utkface:DIR"
+KINDS = "adience:DIR, fairface:CSV, hf:DIR, lfw:DIR, utkface:DIR, webdataset:GLOB"
 
 
 def read_data(spec: str) -> Manifest:
@@ -40,8 +44,9 @@ def read_data(spec: str) -> Manifest:
 
     Args:
         spec: A folder of class folders, a `.csv`, `.tsv` or `.parquet` manifest, an `.npz` or `.h5`
-            file of images, `sample`, or one of `adience:DIR`, `fairface:CSV`, `lfw:DIR` and
-            `utkface:DIR`, with options as in `adience:DIR?faces=coarse&labels=ranges`.
+            file of images, `sample`, or one of `adience:DIR`, `fairface:CSV`, `hf:DIR`, `lfw:DIR`,
+            `utkface:DIR` and `webdataset:GLOB`, with options as in
+            `adience:DIR?faces=coarse&labels=ranges`.
 
     Raises:
         InputError: It is none of these, or cannot be used.
@@ -77,7 +82,8 @@ def read_data(spec: str) -> Manifest:
 
 def is_kept(source: str) -> bool:
     """Whether the images of a source lie in the toolkit's cache folder, where it wrote them."""
-    return source == "sample" or Path(source).suffix in SUFFIXES
+    inside = source.startswith(("hf:", "webdataset:")) or Path(source).suffix in SUFFIXES
+    return inside or source == "sample"
 
 
 def with_options(spec: str, options: Mapping[str, str | None]) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-import tempfile
+import io
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ from PIL import Image
 
 from features.arrayfile import read_arrays, strings
 from features.card import nearest
+from features.data.written import digest_of, written_out
 from features.errors import InputError
-from features.home import home
 from features.manifest import Manifest
 
 _PARTS = ("train", "val", "test")
@@ -56,9 +54,8 @@ def read_images(file: Path) -> Manifest:
     }
     if not columns:
         raise InputError(f"{file}: has images but no labels; add an array of length {n} per task.")
-    folder = home() / "arrays" / _digest(file)
-    if not folder.is_dir():
-        _write_out(images, folder)
+    made = ((_name(i), _png(image)) for i, image in enumerate(images))
+    folder = written_out(digest_of(file), made)
     columns = {"path": [_name(i) for i in range(n)], **columns}
     return Manifest(str(file.resolve()), folder, columns)
 
@@ -79,30 +76,13 @@ def _joined(arrays: Arrays) -> Arrays:
     return found | {"split": np.repeat(parts, sizes)}
 
 
-def _write_out(images: npt.NDArray[np.uint8], folder: Path) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".images-"))
-    try:
-        for i, image in enumerate(images):
-            target = made / _name(i)
-            target.parent.mkdir(exist_ok=True)
-            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
-                target, compress_level=1
-            )
-        made.chmod(0o755)
-        try:
-            made.rename(folder)
-        except OSError:
-            if not folder.is_dir():  # another process was first
-                raise
-    finally:
-        shutil.rmtree(made, ignore_errors=True)
+def _png(image: npt.NDArray[np.uint8]) -> bytes:
+    made = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(
+        made, "png", compress_level=1
+    )
+    return made.getvalue()
 
 
 def _name(i: int) -> str:
     return f"{i // 1000:04}/{i:07}.png"
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]

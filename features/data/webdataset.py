@@ -1,0 +1,107 @@
+"""WebDataset: tar files in which the members of one image share a name, `0001.jpg` and `0001.cls`."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from features.data.written import digest_of_all, written_out
+from features.errors import InputError
+from features.manifest import Manifest
+
+_IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "gif")
+
+Columns = dict[str, str]
+
+
+def read_webdataset(pattern: Path) -> Manifest:
+    """A row per image, in the order of the archives' names and of their members.
+
+    `cls` is the column `label`; text and numbers of a `json` are columns of their own, and other
+    members are left out. The path of a row is ARCHIVE/MEMBER. The images are written out in the
+    cache folder; a member that is a link or lies outside the archive is not.
+
+    Raises:
+        InputError: No archive matches, one is damaged, or there are no images or no labels.
+    """
+    pattern = pattern if pattern.is_absolute() else Path.cwd() / pattern
+    archives = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+    if not archives:
+        raise InputError(
+            f"webdataset:{pattern}: no file matches; quote the pattern, as in 'shards/*.tar'."
+        )
+    names = [archive.name for archive in archives]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"webdataset:{pattern}: {twice} is in several folders; give one folder.")
+    rows = [row for archive in archives for row in _rows(archive)]
+    labels = dict.fromkeys(name for row in rows for name in row if name != "path")
+    if not rows:
+        raise InputError(f"webdataset:{pattern}: the archives hold no images; check them.")
+    if not labels:
+        raise InputError(
+            f"webdataset:{pattern}: images but no labels; add a member .cls or .json per image."
+        )
+    columns = {name: [row.get(name, "") for row in rows] for name in ("path", *labels)}
+    digest = digest_of_all((archive.name, archive) for archive in archives)
+    folder = written_out(digest, (one for archive in archives for one in _images(archive)))
+    return Manifest(f"webdataset:{pattern}", folder, columns)
+
+
+def _rows(archive: Path) -> list[Columns]:
+    rows: dict[str, Columns] = {}
+    for name, kind, member, opened in _members(archive):
+        row = rows.setdefault(name, {})
+        if kind in _IMAGES:
+            row["path"] = f"{archive.name}/{member.name}"
+        elif kind == "cls":
+            row["label"] = _bytes(opened, member).decode("utf-8", "replace").strip()
+        elif kind == "json":
+            row.update(_labels(archive, member, _bytes(opened, member)))
+    return [row for row in rows.values() if "path" in row]
+
+
+def _labels(archive: Path, member: tarfile.TarInfo, data: bytes) -> Columns:
+    try:
+        found = json.loads(data)
+    except ValueError as error:
+        raise InputError(
+            f"{archive}: {member.name} is not JSON ({error}); write the archive again."
+        ) from error
+    if not isinstance(found, dict):
+        return {}
+    known = {k: v for k, v in found.items() if isinstance(v, str | int | float) and k != "path"}
+    return {str(name): str(value) for name, value in known.items()}
+
+
+def _images(archive: Path) -> Iterator[tuple[str, bytes]]:
+    for _, kind, member, opened in _members(archive):
+        if kind in _IMAGES:
+            yield f"{archive.name}/{member.name}", _bytes(opened, member)
+
+
+def _members(archive: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile.TarFile]]:
+    """Of every file: what its image's members share, what stands after the first dot, and itself."""
+    try:
+        with tarfile.open(archive) as opened:
+            for member in opened:
+                place = PurePosixPath(member.name)
+                if member.isfile() and not place.is_absolute() and ".." not in place.parts:
+                    stem, _, kind = place.name.partition(".")
+                    yield str(place.with_name(stem or place.name)), kind.lower(), member, opened
+            # A header that is cut off ends the loop as the empty blocks do that end a whole archive.
+            opened.fileobj.seek(opened.offset)
+            if len(opened.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
+                raise tarfile.ReadError("it ends early")
+    except (tarfile.TarError, OSError, EOFError) as error:
+        why = (str(error).splitlines() or ["damaged"])[0]
+        raise InputError(
+            f"{archive}: not a whole tar file ({why[:100]}); write or fetch it again."
+        ) from error
+
+
+def _bytes(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = opened.extractfile(member)
+    return b"" if file is None else file.read()

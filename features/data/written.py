@@ -1,0 +1,51 @@
+"""Images that a data set holds inside other files: written out in the cache folder, once."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from features.home import home
+
+
+def written_out(digest: str, images: Iterable[tuple[str, bytes]]) -> Path:
+    """The folder that holds `images`, made in one step where it is not there.
+
+    Args:
+        digest: Of whatever the images come from.
+        images: Path inside the folder and the bytes of the file; asked for only to write them.
+    """
+    folder = home() / "arrays" / digest
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".images-"))
+    try:
+        for name, data in images:
+            target = made / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+        made.chmod(0o755)
+        try:
+            made.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # another process was first
+                raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return folder
+
+
+def digest_of(file: Path) -> str:
+    """A short digest of the bytes of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
+
+
+def digest_of_all(files: Iterable[tuple[str, Path]]) -> str:
+    """A short digest of the bytes of files, under the names that their images will have."""
+    said = "\n".join(f"{name}\n{digest_of(file)}" for name, file in files)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
