@@ -75,6 +75,14 @@ def fit(
     ] = None,
     device: options.Device = "cpu",
     seed: Annotated[int, typer.Option(metavar="N", help="Of the folds that are made.")] = 0,
+    views: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VIEW",
+            help="Score test images also under flip or 10crop, as extracted; repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     shots: Annotated[
         str | None,
         typer.Option(
@@ -98,6 +106,7 @@ def fit(
     from probe.fewshot import few_shot_table
     from probe.fitting import fit as run
     from probe.repeats import repeats_table
+    from probe.viewed import views_table
     from probe.words import contaminations
 
     try:
@@ -129,6 +138,7 @@ def fit(
             memory=memory,
             device=device,
             seed=seed,
+            views=views or (),
             shots=few,
             draws=draws,
             repeats=repeats,
@@ -150,9 +160,9 @@ def fit(
     if done.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
     show.put_bars(curves(done.study))
-    for table in (few_shot_table(done.rows), repeats_table(done.study, done.rows)):
-        if table is None:
-            continue
-        show.put_table(
-            [column.title for column in table.shown], [table.cells(row) for row in table.rows]
-        )
+    viewed = views_table(done.rows) if views else None
+    for table in (few_shot_table(done.rows), repeats_table(done.study, done.rows), viewed):
+        if table is not None:
+            show.put_table(
+                [column.title for column in table.shown], [table.cells(row) for row in table.rows]
+            )

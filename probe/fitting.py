@@ -11,15 +11,17 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from features.card import nearest
 from features.device import cores, resolve
 from features.errors import InputError
-from features.featurefile import DONE, FeatureFile
+from features.featurefile import DONE, FeatureFile, at_view
 from features.files import locked, words
 from features.study import Study, open_study
 from features.tasks import Task, choose
+from features.views import VIEWS, check_views
 from probe import knn, majority, predictions, results
 from probe.copies import checked
 from probe.crossval import (
@@ -45,6 +47,8 @@ DEFAULT_PROBES = ("logistic", "svm")
 _COMMIT_SECONDS = 20.0
 _SHARED_BYTES = 2 << 30
 
+Ints = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -58,11 +62,19 @@ class Job:
     """Training images per class; None: all."""
     draw: int | None = None
     repeat: int = 0
+    view: str = "center"
+    """What of a test image is scored."""
 
     @property
     def stored(self) -> predictions.Key:
         """Where predictions.h5 holds its scores."""
-        made = self.method + results.variant(repeat=self.repeat, shots=self.shots, draw=self.draw)
+        made = self.method + results.variant(
+            views=self.view,
+            crops=VIEWS[self.view],
+            repeat=self.repeat,
+            shots=self.shots,
+            draw=self.draw,
+        )
         return (self.task.name, self.backbone, self.key, made)
 
 
@@ -96,6 +108,7 @@ def fit(
     memory: float | None = None,
     device: str = "cpu",
     seed: int = 0,
+    views: Sequence[str] = (),
     shots: Sequence[int] = (),
     draws: int = 5,
     repeats: int = 1,
@@ -125,6 +138,9 @@ def fit(
             blocks. Half of the machine's by default.
         device: Where `grid` computes: `auto`, `cpu`, `cuda` or `cuda:I`.
         seed: Of the folds that are made, and of draws.
+        views: Score the test images also under `flip` or `10crop`, extracted before: the probe reads
+            the mean of a layer over the crops, which gives a linear one the mean of their scores. It
+            is fitted on the centre all the same.
         shots: Fit also on so many training images of every class.
         draws: How often they are drawn.
         repeats: How many times to cross-validate, each on folds of its own: those of `seed`, of `seed` + 1
@@ -163,6 +179,7 @@ def fit(
             f"--repeats {repeats}: {opened.source} comes with folds or a split of its own, which are the "
             "same every time; leave it out."
         )
+    seen = dict.fromkeys(("center", *check_views(tuple(views))))
     opened = checked(opened, announce)
     chosen_tasks = [choose(opened.tasks, opened.columns, t) for t in tasks or opened.tasks]
     chosen_backbones = _backbones(opened, backbones)
@@ -180,13 +197,14 @@ def fit(
             folds,
             seed,
         )
+        small = list(product(sorted(set(shots)), range(draws)))
         jobs = [
-            replace(job, shots=few, draw=draw, repeat=repeat)
-            for job in _jobs(run, chosen_backbones, layers, chosen_tasks, probes)
-            for few, draw, repeat in [
-                *((None, None, repeat) for repeat in range(repeats)),
-                *product(sorted(set(shots)), range(draws), [0]),
-            ]
+            one
+            for job in _jobs(run, chosen_backbones, layers, chosen_tasks, probes, list(seen))
+            for one in (
+                *(replace(job, repeat=r, view=view) for r in range(repeats) for view in seen),
+                *(replace(job, shots=few, draw=draw) for few, draw in small),
+            )
         ]
         if any(opened.columns.get("split", ())):
             announce(
@@ -237,20 +255,22 @@ class _Run:
     def layer(self, job: Job, file: FeatureFile) -> _Layer:
         if self.now is None or (self.now.backbone, self.now.key) != (job.backbone, job.key):
             self.now = None  # let go of the last layer before reading the next
-            n, dim = len(file), file.about(job.key)["dim"]
-            needs = _needs(n, dim)
-            if needs <= self.memory:
-                source = Source.of(file.read(job.key), self.device)
-                shared = Shared(min(_SHARED_BYTES, self.memory - needs))
-            else:
-                self.announce(
-                    f"{job.backbone}/{job.key}: {words(needs)} would be needed to work on it in memory "
-                    f"and --memory is {words(self.memory)}, so it is read in blocks"
-                )
-                source = in_blocks(file.path, job.key, n, dim, self.memory, self.device)
-                shared = Shared(0)
+            source = self.source(file, job.key)
+            room = self.memory - _needs(len(file), source.dim)
+            shared = Shared(min(_SHARED_BYTES, room) if source.held else 0)
             self.now = _Layer(job.backbone, job.key, source, shared)
         return self.now
+
+    def source(self, file: FeatureFile, key: str) -> Source:
+        n, dim = len(file), file.about(key)["dim"]
+        needs = _needs(n, dim)
+        if needs <= self.memory:
+            return Source.of(file.read(key), self.device)
+        self.announce(
+            f"{file.backbone}/{key}: {words(needs)} would be needed to work on it in memory "
+            f"and --memory is {words(self.memory)}, so it is read in blocks"
+        )
+        return in_blocks(file.path, key, n, dim, self.memory, self.device)
 
     def splits_of(self, task: Task, file: FeatureFile, repeat: int = 0) -> Splits:
         readable = file.status == DONE
@@ -292,7 +312,12 @@ def _backbones(study: Study, asked: Sequence[str]) -> list[str]:
 
 
 def _jobs(
-    run: _Run, backbones: list[str], layers: Sequence[str], tasks: list[Task], probes: Sequence[str]
+    run: _Run,
+    backbones: list[str],
+    layers: Sequence[str],
+    tasks: list[Task],
+    probes: Sequence[str],
+    views: Sequence[str],
 ) -> list[Job]:
     jobs = []
     known = set()
@@ -300,8 +325,20 @@ def _jobs(
         with run.study.features(backbone) as file:
             names = {key: file.about(key)["layer"] for key in file.keys}
             known |= set(names.values())
+            lacking = [
+                (key, view)
+                for key, layer in names.items()
+                for view in views
+                if (not layers or layer in layers) and not file.has(key, view)
+            ]
             for task in tasks:
                 run.splits_of(task, file)  # so that bad folds stop a run before its first fit
+        if lacking:
+            key, view = lacking[0]
+            raise InputError(
+                f"--views {view}: layer {key} of {backbone} is not extracted under it; run "
+                f"`probe extract --backbone {backbone} --views {view}` first."
+            )
         for key, layer in names.items():
             if not layers or layer in layers:
                 jobs += [Job(t, backbone, key, p) for t in tasks for p in probes]
@@ -384,16 +421,13 @@ def _fit_one(
     y = run.study.labels(job.task.name)
     layer = run.layer(job, file)
     used = np.flatnonzero(splits.part >= 0)
-    bad = used[layer.source.broken(used)]
-    if len(bad):
-        raise InputError(
-            f"{file.path}: layer {job.key} has NaN or infinite features in {len(bad)} "
-            f"row{'s' * (len(bad) > 1)}, first in row {bad[0]} ({run.study.paths[int(bad[0])]}); "
-            "extract or import it again."
-        )
+    other = None if job.view == "center" else run.source(file, at_view(job.key, job.view))
+    _check_finite(run, file, job.key, layer.source, used)
+    if other is not None:
+        _check_finite(run, file, at_view(job.key, job.view), other, used)
     classes = len(job.task.classes)
     if job.shots is None or job.draw is None:
-        outcome = cross_validate(layer.source, y, classes, splits, settings, layer.shared)
+        outcome = cross_validate(layer.source, y, classes, splits, settings, layer.shared, other)
     else:
         outcome = few_shot(
             layer.source, y, classes, splits, settings, job.shots, job.draw, run.seed
@@ -423,6 +457,8 @@ def _fit_one(
                 selection=None if np.isnan(fold.selection) else fold.selection,
                 seed=run.seed,
                 repeat=job.repeat,
+                views=job.view,
+                crops=VIEWS[job.view],
                 shots=job.shots,
                 draw=job.draw,
                 converged=int(fold.converged),
@@ -431,6 +467,16 @@ def _fit_one(
             )
         )
     return rows, outcome
+
+
+def _check_finite(run: _Run, file: FeatureFile, key: str, source: Source, used: Ints) -> None:
+    bad = used[source.broken(used)]
+    if len(bad):
+        raise InputError(
+            f"{file.path}: layer {key} has NaN or infinite features in {len(bad)} "
+            f"row{'s' * (len(bad) > 1)}, first in row {bad[0]} ({run.study.paths[int(bad[0])]}); "
+            "extract or import it again."
+        )
 
 
 def _best(

@@ -27,6 +27,7 @@ from probe.repeats import repeats_table
 from probe.results import BEST
 from probe.sections import closeness_section, scores_section
 from probe.tables import Table, to_csv, to_latex, to_markdown
+from probe.viewed import views_table
 from probe.words import contaminations, findings, headline
 
 _MOST_FOLDS = 500
@@ -133,7 +134,7 @@ def contents_of(
         for task in found
     ]
     rows = results.read(study.folder / "results.csv")
-    several = [few_shot_table(rows), repeats_table(study, rows)]
+    several = (few_shot_table(rows), repeats_table(study, rows), views_table(rows))
     whole = [literature_table(study.source, found), *several, *backbone_tables(study)]
     tables = [table for table in whole if table is not None]
     near = closeness_section(study, found, look, progress)
