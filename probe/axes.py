@@ -91,7 +91,8 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
     """Coordinates in the space that training rows span.
 
     Args:
-        inner: Inner products of training rows, `(n, n)` float64; it is overwritten.
+        inner: Inner products of training rows, `(n, n)` float64; nothing above its diagonal is used,
+            and it is overwritten.
         across: Those of other rows with them, `(m, n)` float64.
 
     Returns:
@@ -101,10 +102,13 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
 
     n = len(inner)
     most = float(inner.diagonal().max()) if n else 0.0
-    matrix = inner.cpu().numpy()
-    factor, order, rank, _ = lapack.dpstrf(matrix, tol=max(most * _NOTHING, 1e-300), lower=1)
+    # Its transpose is in the order of LAPACK, which then needs no copy.
+    turned = inner.cpu().numpy().T
+    factor, order, rank, _ = lapack.dpstrf(
+        turned, tol=max(most * _NOTHING, 1e-300), lower=0, overwrite_a=1
+    )
     order = torch.from_numpy(order).long() - 1
-    lower = torch.from_numpy(factor).tril_()[:, :rank]
+    lower = torch.from_numpy(factor.T).tril_()[:, :rank]
     train = torch.empty(n, rank, dtype=torch.float32)
     train[order] = lower.to(torch.float32)
     top = lower[:rank].to(across.device)

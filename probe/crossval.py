@@ -51,10 +51,22 @@ class Shared:
     sources: dict[str, Source] = field(default_factory=dict)
     sets: dict[tuple[str, Left, str, bool], Prepared] = field(default_factory=dict)
 
+    def room(self) -> int:
+        """Bytes that are left."""
+        return max(0, self.limit - sum(kept.nbytes() for kept in list(self.sets.values())))
+
     def keep(self, key: tuple[str, Left, str, bool], one: Prepared) -> None:
         """Keep a training set while there is room."""
-        if sum(kept.nbytes() for kept in list(self.sets.values())) + one.nbytes() <= self.limit:
+        if one.nbytes() <= self.room():
             self.sets[key] = one
+
+    def let_go(self, key: tuple[str, Left, str, bool]) -> None:
+        """Let go of the training sets of other splits and scalings than `key`'s."""
+        self.sets = {
+            kept: one
+            for kept, one in self.sets.items()
+            if (kept[0], *kept[2:]) == (key[0], *key[2:])
+        }
 
 
 @dataclass(frozen=True)
@@ -146,9 +158,9 @@ def cross_validate(
             if settings.method == "knn"
             else _linear_scorer(source, y, classes, splits, here, shared)
         )
-        # What reads the features anew, or has every alpha from one factorisation, is asked once.
+        # What makes its sets anew each time, or has every alpha from one factorisation, is asked once.
         at_once = here.method == "ridge" and min(source.dim, len(y)) <= ALPHAS_AT_ONCE
-        staged = source.held and not at_once
+        staged = not at_once and (source.held or _inner_bytes(source, splits) <= shared.limit)
         for fold, choice in _choose(scorers[scale], y, splits, here, staged).items():
             if fold not in chosen or choice.worth > chosen[fold].worth:
                 chosen[fold] = choice
@@ -241,6 +253,13 @@ def _choose(
         end = len(found) - 1 if settings.method == "knn" else points - 1
         chosen[fold] = _Choice(mean[best], best, end > 0 and best in (0, end), settings.scale)
     return chosen
+
+
+def _inner_bytes(source: Source, splits: Splits) -> int:
+    """What all inner training sets together hold in memory."""
+    sets = {left for fold in splits.folds for _, left in splits.inner(fold)}
+    rows = [(splits.training_rows(left), splits.held_out_rows(left)) for left in sets]
+    return sum(source.turned(len(train), len(other)) for train, other in rows)
 
 
 def _overfits(worth: list[npt.NDArray[np.float64]]) -> bool:
@@ -336,12 +355,20 @@ def _linear_scorer(
             for part in np.unique(splits.part[splits.part >= 0]).tolist():
                 source.moments(splits.part, [part], largest > source.dim)
             return _side_by_side(alone, asked)
-        found: dict[int, list[Scored]] = {}
-        for group in source.groups([rows(left) for left, _, _ in asked]):
-            sets = [rows(asked[i][0]) for i in group]
+        found: dict[Left, list[Scored]] = {}
+        missing = [one for one in asked if key(one[0]) not in shared.sets]
+        if missing:
+            shared.let_go(key(missing[0][0]))
+        for group in source.groups([rows(left) for left, _, _ in missing], shared.room()):
+            sets = [rows(missing[i][0]) for i in group]
             for number, one in prepared(source, splits.part, sets, settings.scale, centre):
-                found[group[number]] = fit(one, asked[group[number]])
-        return [found[i] for i in range(len(asked))]
+                left = missing[group[number]][0]
+                found[left] = fit(one, missing[group[number]])
+                shared.keep(key(left), one)
+        for left, points, start in asked:
+            if left not in found:
+                found[left] = fit(shared.sets[key(left)], (left, points, start))
+        return [found[left] for left, _, _ in asked]
 
     return score
 

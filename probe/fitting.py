@@ -40,7 +40,7 @@ from probe.outcomes import wider
 from probe.protocol import mark, protocol
 from probe.results import BEST, Row
 from probe.scale import SCALES
-from probe.source import Source, in_blocks
+from probe.source import COLUMNS, Source, in_blocks
 from probe.statistics import detectable
 
 DEFAULT_PROBES = ("logistic", "svm")
@@ -257,7 +257,7 @@ class _Run:
             self.now = None  # let go of the last layer before reading the next
             source = self.source(file, job.key)
             room = self.memory - _needs(len(file), source.dim)
-            shared = Shared(min(_SHARED_BYTES, room) if source.held else 0)
+            shared = Shared(min(_SHARED_BYTES, room) if source.held else self.memory // 2)
             self.now = _Layer(job.backbone, job.key, source, shared)
         return self.now
 
@@ -293,7 +293,7 @@ def _bytes(memory: float | None) -> int:
 
 def _needs(n: int, dim: int) -> int:
     """Bytes that a layer in memory takes, with one training set per core at work on it."""
-    at_work = 4 * n * dim + (32 * dim * dim if dim < n else 24 * n * n)
+    at_work = 4 * n * dim + 32 * dim * dim if dim < n else 24 * n * n + 12 * n * COLUMNS
     return 4 * n * dim + (20 * dim * dim if dim < n else 0) + cores() * at_work
 
 

@@ -44,6 +44,10 @@ class Scaling:
         """Rows `(n, dim)`, scaled."""
         return (x - self.shift) * self.weight
 
+    def in_place(self, x: Tensor) -> Tensor:
+        """The same, written over the rows."""
+        return x.sub_(self.shift).mul_(self.weight)
+
     def part(self, start: int, stop: int) -> Scaling:
         """That of some columns."""
         return Scaling(self.shift[start:stop], self.weight[start:stop], self.unit)

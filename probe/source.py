@@ -21,8 +21,10 @@ Ints = npt.NDArray[np.int64]
 
 _ROWS_BYTES = 64 << 20
 """Of a block of rows."""
-_COLUMNS = 4096
+COLUMNS = 4096
 """Of a block of columns in memory."""
+_TRIANGLE = 512
+"""Rows whose products are made together: with those before them alone, for the rest is symmetric."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,25 @@ class Prepared:
 
     train: Rows
     other: Rows
-    gram: Tensor
-    """[X, 1]'[X, 1] of the training rows, `(p + 1, p + 1)` float32."""
     unit: float
     """Mean squared length of the scaled training rows."""
     scaling: Scaling
+    products: Tensor | None = None
+    """The Gram matrix, where it is known without the rows."""
+
+    @property
+    def gram(self) -> Tensor:
+        """[X, 1]'[X, 1] of the training rows, `(p + 1, p + 1)` float32."""
+        if self.products is not None:
+            return self.products
+        assert isinstance(self.train, Held)
+        x = torch.cat([self.train.x, self.train.x.new_ones(self.train.n, 1)], 1)
+        return x.T @ x
 
     def nbytes(self) -> int:
         """What it holds in memory."""
         held = [rows.n * rows.p for rows in (self.train, self.other) if isinstance(rows, Held)]
-        return 4 * (sum(held) + self.gram.numel())
+        return 4 * (sum(held) + (0 if self.products is None else self.products.numel()))
 
 
 @dataclass
@@ -55,7 +66,7 @@ class Source:
     """All rows of the columns from one to before another."""
     held: bool = True
     """They are in memory."""
-    width: int = _COLUMNS
+    width: int = COLUMNS
     """Columns to look at together."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     lengths: Floats | None = None
@@ -124,14 +135,22 @@ class Source:
             self.width, self.device, memory=self.memory,
         )  # fmt: skip
 
-    def groups(self, sets: Sequence[tuple[Ints, Ints]]) -> list[list[int]]:
-        """Numbers of the training sets to make in one pass over the features, as memory allows."""
+    def turned(self, train: int, other: int) -> int:
+        """Bytes of a training set of so many rows in the row space; none where it stays in the features."""
+        return 4 * train * (train + other) if train <= self.dim else 0
+
+    def groups(self, sets: Sequence[tuple[Ints, Ints]], room: int) -> list[list[int]]:
+        """Numbers of the training sets to make in one pass over the features, as memory allows.
+
+        Args:
+            sets: Their rows, and the rows to score.
+            room: Bytes that are free besides those for sets under way.
+        """
         groups: list[list[int]] = [[]]
         size = 0
         for number, (train, other) in enumerate(sets):
-            # Products of rows in float64 and, while one set is turned, as much again.
-            needs = 16 * len(train) * (len(train) + len(other)) if len(train) <= self.dim else 0
-            if groups[-1] and size + needs > self.memory:
+            needs = 2 * self.turned(len(train), len(other))  # products of rows are float64
+            if groups[-1] and size + needs > self.memory + room:
                 groups.append([])
                 size = 0
             groups[-1].append(number)
@@ -174,8 +193,9 @@ def in_blocks(path: Path, key: str, n: int, dim: int, memory: int, device: torch
         with FeatureFile(path) as file:
             return file.columns(key, start, stop)
 
-    width = max(256, memory // (8 * 4 * n))
-    return Source(n, dim, rows, columns, held=False, width=width, device=device, memory=memory // 3)
+    # A fifth for a block of columns and its scaled copy, a fifth for products under way.
+    width = max(256, memory // (10 * 4 * n))
+    return Source(n, dim, rows, columns, held=False, width=width, device=device, memory=memory // 5)
 
 
 def prepare(train: Tensor, other: Tensor, scale: str, centre: bool) -> Prepared:
@@ -219,7 +239,7 @@ def prepared(
         scales = scaling(found, scale, centre)
         if tall:
             z, other_z = _rows(source, train, scales), _rows(source, other, scales)
-            yield number, Prepared(z, other_z, gram(found, scales), scales.unit, scales)
+            yield number, Prepared(z, other_z, scales.unit, scales, gram(found, scales))
         else:
             wide.append((number, train, other, scales))
     if not wide:
@@ -231,15 +251,19 @@ def prepared(
         if source.lengths is not None:
             columns = columns / torch.from_numpy(source.lengths[:, None]).to(source.device)
         for (_, train, other, scales), (inner, across) in zip(wide, products, strict=True):
-            some = scales.part(start, stop)
-            x = some(columns[torch.from_numpy(train)])
-            inner += x @ x.T
-            across += some(columns[torch.from_numpy(other)]) @ x.T
+            scale_in_place = scales.part(start, stop).in_place
+            x = scale_in_place(columns[torch.from_numpy(train)])
+            for top in range(0, len(x), _TRIANGLE):
+                below = slice(top, top + _TRIANGLE)
+                inner[below, : below.stop] += x[below] @ x[: below.stop].T
+            for top in range(0, len(other), _TRIANGLE):
+                some = torch.from_numpy(other[top : top + _TRIANGLE])
+                across[top : top + _TRIANGLE] += scale_in_place(columns[some]) @ x.T
+    del columns, x
     while products:
         (number, _, _, scales), (inner, across) = wide.pop(0), products.pop(0)
-        x, y = row_space(inner, across)
-        one = torch.cat([x, x.new_ones(len(x), 1)], 1)
-        yield number, Prepared(Held(x), Held(y), one.T @ one, scales.unit, scales)
+        train_x, other_x = row_space(inner, across)
+        yield number, Prepared(Held(train_x), Held(other_x), scales.unit, scales)
 
 
 def _products(source: Source, train: Ints, other: Ints) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ import probe.linear
 from probe import knn
 from probe.crossval import GRID, METHODS, Outcome, Settings, Shared, cross_validate
 from probe.folds import Splits
+from probe.source import Source
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -281,6 +282,42 @@ def test_the_same_bits_twice_and_with_shared_training_sets() -> None:
         again = cross_validate(x, y, 3, splits, settings(method), store)
         assert first.folds == again.folds
         assert first.scores.tobytes() == again.scores.tobytes()
+
+
+def test_sets_made_from_a_file_are_kept_while_there_is_room_and_give_the_same() -> None:
+    """Two probes need the ten sets that leave two folds out and the five that leave out one."""
+    x, y = blobs(80, 300, 3, 0.5)
+    splits, passes = folds_of(80, 5), 0
+
+    def columns(start: int, stop: int) -> Floats:
+        nonlocal passes
+        passes += start == 0
+        return x[:, start:stop]
+
+    def source() -> Source:
+        return Source(80, 300, lambda rows: x[rows], columns, held=False, width=128)
+
+    whole = {m: cross_validate(x, y, 3, splits, settings(m, GRID)) for m in ("logistic", "svm")}
+    # Room for all: one pass for choosing, one for the refits. No room: a pass for each set, or as before.
+    for limit, memory, expected in ((1 << 20, 0, (2, 2)), (0, 0, (15, 30)), (0, 1 << 30, (2, 4))):
+        file, store, passes = source(), Shared(limit), 0
+        file.memory = memory
+        for method, wanted in zip(whole, expected, strict=True):
+            made = cross_validate(file, y, 3, splits, settings(method, GRID), store)
+            assert passes == wanted
+            assert [f.value for f in made.folds] == [f.value for f in whole[method].folds]
+            np.testing.assert_allclose(made.scores, whole[method].scores, atol=0.02)
+    assert len(store.sets) == 0
+
+
+def test_sets_of_other_splits_make_room() -> None:
+    x, y = blobs(80, 300, 3, 0.5)
+    store = Shared(1 << 19)  # of 15 sets of 5 folds, or those of 4 folds, but not both
+    file = Source(80, 300, lambda rows: x[rows], lambda a, b: x[:, a:b], held=False)
+    for folds, sets in ((5, 15), (4, 10), (5, 15)):
+        cross_validate(file, y, 3, folds_of(80, folds), settings("svm"), store)
+        assert len(store.sets) == sets
+        assert len({key[0] for key in store.sets}) == 1
 
 
 @pytest.mark.parametrize("scale", ["standard", "l2", "none"])

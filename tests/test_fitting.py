@@ -376,12 +376,12 @@ def test_what_did_not_converge_is_noted(study: Study, monkeypatch: pytest.Monkey
     assert all(row.error is not None and row.error > probe.linear.TOL for row in rows)
 
 
-@pytest.mark.parametrize("dim", [6, 900])
+@pytest.mark.parametrize(("dim", "memory"), [(6, 1e-6), (900, 1e-6), (900, 5e-4)])
 @pytest.mark.parametrize("scale", ["standard", "l2"])
 def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
-    tmp_path: Path, scale: str, dim: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, scale: str, dim: int, memory: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Blocks of seven rows or 256 columns; products of one training set at a time."""
+    """Blocks of seven rows or 256 columns; one training set at a time, or all of them kept."""
     monkeypatch.setattr(probe.source, "_ROWS_BYTES", 7 * 4 * dim)
     y = np.arange(90) % 3
     study = studies.begin(tmp_path / "study", {"label": y})
@@ -391,7 +391,7 @@ def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
     whole = run(study, probes=probes, scale=scale, announce=said.append).rows
     assert not any("in blocks" in line for line in said)
     blocks = run(
-        study, probes=probes, scale=scale, memory=1e-6, redo=True, announce=said.append
+        study, probes=probes, scale=scale, memory=memory, redo=True, announce=said.append
     ).rows
     assert any("net/fc: " in line and "in blocks" in line for line in said)
     for a, b in zip(probed(whole), probed(blocks), strict=True):
