@@ -40,7 +40,7 @@ from probe.outcomes import wider
 from probe.protocol import mark, protocol
 from probe.results import BEST, Row
 from probe.scale import SCALES
-from probe.source import COLUMNS, Source, in_blocks
+from probe.source import COLUMNS, ROWS_BYTES, Source, in_blocks
 from probe.statistics import detectable
 
 DEFAULT_PROBES = ("logistic", "svm")
@@ -266,9 +266,11 @@ class _Run:
         needs = _needs(n, dim)
         if needs <= self.memory:
             return Source.of(file.read(key), self.device)
+        least = _least(n, dim)
+        more = f", which takes {words(least)} even so" if least > self.memory else ""
         self.announce(
             f"{file.backbone}/{key}: {words(needs)} would be needed to work on it in memory "
-            f"and --memory is {words(self.memory)}, so it is read in blocks"
+            f"and --memory is {words(self.memory)}, so it is read in blocks{more}"
         )
         return in_blocks(file.path, key, n, dim, self.memory, self.device)
 
@@ -295,6 +297,11 @@ def _needs(n: int, dim: int) -> int:
     """Bytes that a layer in memory takes, with one training set per core at work on it."""
     at_work = 4 * n * dim + 32 * dim * dim if dim < n else 24 * n * n + 12 * n * COLUMNS
     return 4 * n * dim + (20 * dim * dim if dim < n else 0) + cores() * at_work
+
+
+def _least(n: int, dim: int) -> int:
+    """Bytes that a layer in blocks takes: the products of five parts and of one set, or one set turned."""
+    return (52 * dim * dim if dim < n else 24 * n * n) + 2 * ROWS_BYTES
 
 
 def _backbones(study: Study, asked: Sequence[str]) -> list[str]:

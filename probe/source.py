@@ -19,7 +19,7 @@ from probe.solver import Rows
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-_ROWS_BYTES = 64 << 20
+ROWS_BYTES = 64 << 20
 """Of a block of rows."""
 COLUMNS = 4096
 """Of a block of columns in memory."""
@@ -85,7 +85,7 @@ class Source:
 
     def broken(self, rows: Ints) -> npt.NDArray[np.bool_]:
         """Which of `rows` have a feature that is NaN or infinite."""
-        some = max(1, _ROWS_BYTES // (4 * self.dim))
+        some = max(1, ROWS_BYTES // (4 * self.dim))
         found = [
             ~np.isfinite(self.rows(rows[start : start + some])).all(1)
             for start in range(0, len(rows), some)
@@ -101,14 +101,14 @@ class Source:
 
     def blocks(self, rows: Ints) -> Iterator[Tensor]:
         """The same rows, some at a time."""
-        some = max(1, _ROWS_BYTES // (4 * self.dim))
+        some = max(1, ROWS_BYTES // (4 * self.dim))
         for start in range(0, len(rows), some):
             yield self.block(rows[start : start + some])
 
     def unit_rows(self, rows: Ints) -> Source:
         """The same with each of `rows` divided by its length; the others are not looked at."""
         lengths = np.ones(self.n, dtype=np.float32)
-        some = max(1, _ROWS_BYTES // (4 * self.dim))
+        some = max(1, ROWS_BYTES // (4 * self.dim))
         for start in range(0, len(rows), some):
             here = rows[start : start + some]
             lengths[here] = np.linalg.norm(self.rows(here), axis=1)
@@ -179,7 +179,7 @@ def in_blocks(path: Path, key: str, n: int, dim: int, memory: int, device: torch
             return np.zeros((0, dim), dtype=np.float32)
         first, last = int(asked.min()), int(asked.max())
         # One span of the file and a choice from it: row by row would take far longer.
-        some = max(1, _ROWS_BYTES // (4 * dim))
+        some = max(1, ROWS_BYTES // (4 * dim))
         out = np.empty((len(asked), dim), dtype=np.float32)
         with FeatureFile(path) as file:
             for start in range(first, last + 1, some):

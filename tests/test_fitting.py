@@ -382,7 +382,7 @@ def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
     tmp_path: Path, scale: str, dim: int, memory: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blocks of seven rows or 256 columns; one training set at a time, or all of them kept."""
-    monkeypatch.setattr(probe.source, "_ROWS_BYTES", 7 * 4 * dim)
+    monkeypatch.setattr(probe.source, "ROWS_BYTES", 7 * 4 * dim)
     y = np.arange(90) % 3
     study = studies.begin(tmp_path / "study", {"label": y})
     studies.add(study, "net", {"fc": studies.signal(y, dim, 0.3)}, refused=[4])
@@ -393,7 +393,9 @@ def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
     blocks = run(
         study, probes=probes, scale=scale, memory=memory, redo=True, announce=said.append
     ).rows
-    assert any("net/fc: " in line and "in blocks" in line for line in said)
+    (line,) = {line for line in said if "in blocks" in line}
+    assert line.startswith("net/fc: ")
+    assert line.endswith("MB even so")
     for a, b in zip(probed(whole), probed(blocks), strict=True):
         assert (a.key, a.C, a.scale) == (b.key, pytest.approx(b.C, rel=1e-5), b.scale)
         assert a.accuracy == pytest.approx(b.accuracy, abs=0.06)
