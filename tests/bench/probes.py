@@ -53,7 +53,7 @@ def objective(
 
 
 def sampled(
-    method: str, x: np.ndarray, y: np.ndarray, classes: int, points: tuple[int, ...]
+    method: str, x: np.ndarray, y: np.ndarray, points: tuple[int, ...]
 ) -> tuple[float, float]:
     """Mean seconds of one scikit-learn fit on one inner training set, and the worst difference.
 
@@ -65,7 +65,8 @@ def sampled(
     z = ((z - z.mean(0)) / np.maximum(z.std(0), 1e-6)).astype(np.float32)
     features = torch.from_numpy(z)
     one = prepare(features, features[:1], "none", method != "svm")
-    labels = torch.from_numpy(y[train])
+    seen, codes = np.unique(y[train], return_inverse=True)  # a rare class may be left out whole
+    classes, labels = len(seen), torch.from_numpy(codes)
     signs = 2 * torch.nn.functional.one_hot(labels, classes).float() - 1
     seconds, worst = [], -np.inf
     for point in points:
@@ -98,10 +99,10 @@ def sampled(
             started = time.perf_counter()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                model.fit(z, y[train])
+                model.fit(z, codes)
             spent = time.perf_counter() - started
             w, b = model.coef_.astype(float), model.intercept_.astype(float)
-            theirs = objective(method, w, b, z.astype(float), y[train], c)
+            theirs = objective(method, w, b, z.astype(float), codes, c)
             if theirs <= ours * (1 + 1e-4):
                 break
         seconds.append(spent)
@@ -137,7 +138,7 @@ def main() -> None:
                     outcome = cross_validate(x, y, classes, splits, settings)
                     ours = time.perf_counter() - started
                     accuracy = float((outcome.scores.argmax(1) == y).mean())
-                    one, worst = sampled(method, x, y, classes, tuple(given.points))
+                    one, worst = sampled(method, x, y, tuple(given.points))
                     fits = 10 * len(GRID) + 5  # inner training sets shared here too, to be fair
                     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
                     print(
