@@ -11,7 +11,7 @@ import typer
 from cli import options, show
 
 if TYPE_CHECKING:
-    from features.extract import Extraction, Plan
+    from features.extraction import Extraction, Plan
 
 _LISTED = 5
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from features.arrayfile import read_arrays, strings
 from features.card import nearest
 from features.errors import InputError
-from features.featurefile import FeatureFile
-from features.files import locked
+from features.featurefile import FeatureFile, partial_of
+from features.files import lock_of, locked
 from features.making import create, finish
 from features.manifest import Manifest
 from features.study import Study, draft, open_study, save
@@ -90,8 +90,8 @@ def import_features(
         "key": layer, "dim": features.shape[1], "layer": layer, "module": "", "pool": "none",
         "shape": [features.shape[1]], "depth": depth, "order": round(1000 * depth),
     }  # fmt: skip
-    with locked(path.with_name(f".{path.name}.lock"), str(path)):
-        partial = path.with_name(path.name + ".partial")
+    with locked(lock_of(path), str(path)):
+        partial = partial_of(path)
         create(partial, n, rows, [about], "float32", _attributes(opened, file, name, domain))
         with Writer(partial) as writer:
             writer.write(rows, {layer: features})

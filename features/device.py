@@ -47,6 +47,11 @@ def several(device: str) -> list[torch.device]:
     return found
 
 
+def name_of(device: torch.device) -> str:
+    """The device for people: `cpu`, or the name of the GPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
 def check_precision(precision: str, device: torch.device) -> None:
     """Refuse what the device does not compute in.
 

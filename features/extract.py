@@ -3,91 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
-import torch
 
 from features import device as devices
 from features import pool as pooling
 from features.backbone import Backbone, load
 from features.errors import InputError
+from features.extraction import Extraction, Plan
 from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
-from features.files import locked
+from features.limit import rows_within
 from features.making import FILTERS
-from features.passes import (
-    Round,
-    Target,
-    batch_size_of,
-    check_room,
-    end,
-    grow,
-    make_files,
-    next_round,
-    put_in_place,
-)
-from features.pipeline import (
-    STAGES,
-    Computed,
-    Job,
-    Rows,
-    compute,
-    default_batch_size,
-    windows,
-)
+from features.passes import Target, batch_size_of
+from features.pipeline import Job, default_batch_size
 from features.provenance import seen_in_training
-from features.study import Study, append, open_or_draft, save
+from features.run import Run, carry_out
+from features.study import open_or_draft
+from features.update import updated
 from features.views import check_views
-from features.workers import Report, work_together, written
-from features.writer import Writer
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run is about to write, said before it writes it."""
-
-    backbone: str
-    file: Path
-    rows: int
-    layers: tuple[str, ...]
-    bytes: int
-    seconds: float
-    """As the first batch predicts it."""
-    licence: str | None
-
-
-@dataclass
-class Extraction:
-    """What a run has done."""
-
-    backbone: str
-    file: Path
-    layers: list[str]
-    rows: int
-    computed: int = 0
-    """Rows computed in this run; the others were there already."""
-    seconds: float = 0.0
-    unreadable: dict[str, str] = field(default_factory=dict)
-    """Reason by path, of every row of the file that is unreadable."""
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Reason by file, of what the data reader did not take as a row."""
-    pending: int = 0
-    stages: dict[str, float] = field(default_factory=dict)
-    """Seconds that reading, decoding, computing (summed over the lanes) and writing took, for all the
-    backbones of the run together."""
-    bottleneck: str = ""
-    """The stage that was busiest."""
-    lanes: int = 1
-    """Batches computed at the same time, in each worker."""
-    workers: int = 1
-    """Processes."""
-    batch_size: int = 0
-    precision: str = "float32"
-    notes: list[str] = field(default_factory=list)
 
 
 class Options(TypedDict, total=False):
@@ -111,23 +47,6 @@ class Options(TypedDict, total=False):
     announce: Callable[[str], None]
     said: Callable[[Plan], None]
     progress: Callable[[int, int, str], None]
-
-
-@dataclass
-class _Run:
-    """What goes on for all backbones of a run together."""
-
-    study: Study
-    begun: bool
-    """The study stands already."""
-    targets: list[Target]
-    results: list[Extraction]
-    devices: list[torch.device]
-    """One per worker."""
-    said: Callable[[Plan], None]
-    progress: Callable[[int, int, str], None]
-    alone: Callable[[], None]
-    """Locks the feature files until the run ends."""
 
 
 def extract(
@@ -200,12 +119,13 @@ def extract_together(
     seen = list(dict.fromkeys(("center", *check_views(tuple(views)))))
     opened, manifest = open_or_draft(folder, data)
     if update:
-        opened, added = _updated(opened, manifest is None, data)
-        announce(f"{folder}: {added} rows are new")
+        before = len(opened)
+        opened = updated(opened, data) if manifest is None else opened
+        announce(f"{folder}: {len(opened) - before} rows are new")
     processes = workers or len(on)
     side_by_side = lanes or max(1, devices.cores() // processes)
     threads = max(1, devices.cores() // (side_by_side * processes))
-    rows = _target(opened, limit, seed)
+    rows = rows_within(opened, limit, seed)
     targets, results = [], []
     for name, file in backbones.items():
         loaded = load(name, file, seed, announce)
@@ -229,20 +149,8 @@ def extract_together(
         )
     _check_names(targets)
     started = time.perf_counter()
-    with ExitStack() as held:
-
-        def alone() -> None:
-            for path in sorted(target.path for target in targets):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(path.with_name(f".{path.name}.lock"), str(path)))
-
-        places = [on[i % len(on)] for i in range(processes)]
-        run = _Run(opened, manifest is None, targets, results, places, said, progress, alone)
-        if run.begun:
-            alone()
-        else:
-            _check_not_begun(opened)
-        _bring_about(run)
+    places = [on[i % len(on)] for i in range(processes)]
+    carry_out(Run(opened, manifest is None, targets, results, places, said, progress))
     for target, result in zip(targets, results, strict=True):
         result.seconds = time.perf_counter() - started
         _summarise(target, result)
@@ -266,20 +174,6 @@ def _check(
         raise InputError(f"--workers {workers}: at least one process has to do the work.")
     if compress is not None and compress not in FILTERS:
         raise InputError(f"--compress {compress}: not a filter; use none, lzf or gzip.")
-
-
-def _updated(study: Study, begun: bool, data: str | None) -> tuple[Study, int]:
-    """The study with the rows that its data gained, in all its files; and how many they are."""
-    if not begun:
-        return study, 0
-    with locked(study.folder / ".images.lock", str(study.folder / "images.csv")):
-        more = append(study, data)
-        for path in sorted((study.folder / "features").glob("*.h5*")):
-            if path.suffix in (".h5", ".partial"):
-                finished = path.with_name(path.name.removesuffix(".partial"))
-                with locked(finished.with_name(f".{finished.name}.lock"), str(path)):
-                    grow(more, path)
-    return more, len(more) - len(study)
 
 
 def _check_names(targets: Sequence[Target]) -> None:
@@ -307,145 +201,6 @@ def _notes(loaded: Backbone, source: str) -> list[str]:
             "their frozen features have seen the test images, so that accuracy flatters them"
         )
     return notes
-
-
-def _check_not_begun(study: Study) -> None:
-    if (study.folder / "study.toml").is_file():
-        raise InputError(
-            f"{study.folder}: another process has just begun a study here; run the command again."
-        )
-
-
-def _bring_about(run: _Run) -> None:
-    """Bring every file to what was asked, in as many passes as their present state needs."""
-    for target in run.targets:
-        for suffix in (".merging", ".new", ".partial.merging", ".partial.new"):
-            target.path.with_name(target.path.name + suffix).unlink(missing_ok=True)
-    while True:
-        found = [next_round(target) for target in run.targets]
-        rounds = [one for one in found if one is not None]
-        if not rounds:
-            return
-        results = [r for r, one in zip(run.results, found, strict=True) if one is not None]
-        _pass_over(run, rounds, results)
-
-
-def _pass_over(run: _Run, rounds: list[Round], results: list[Extraction]) -> None:
-    """Compute the first windows, say what will be written, make the files, and fill them."""
-    todo = windows([one.todo for one in rounds])
-    passes = [one.reader for one in rounds]
-    many = len(run.devices) > 1
-    new = {i for i, one in enumerate(rounds) if one.new}
-    head: list[Computed] = []
-    with ExitStack() as held:
-        computed: Iterator[Computed] = iter(())
-        if not many:
-            computed = held.enter_context(closing(compute(passes, todo)))
-        while new and todo[len(head) :]:
-            head.append(next(compute(passes, [todo[len(head)]]) if many else computed))
-            new -= {batch.number for batch in head[-1].batches if batch.rows.size}
-        _begin(run, rounds, new, head, len(todo))
-        writers = [held.enter_context(Writer(one.target.partial)) for one in rounds]
-        total = sum(len(one.aim) for one in rounds)
-        done = sum(len(one.aim) - sum(map(len, one.todo)) for one in rounds if not one.new)
-        run.progress(done, total, "")
-        reports = _reports(run, rounds, writers, head, computed, todo[len(head) :] if many else [])
-        for report in reports:
-            for number, (well, badly) in report.rows.items():
-                results[number].computed += well
-                done += well + badly
-            for result in results:
-                for stage, seconds in report.seconds.items():
-                    result.stages[stage] = result.stages.get(stage, 0.0) + seconds
-                result.bottleneck = _busiest(result, run.devices[0])
-            run.progress(done, total, results[0].bottleneck)
-        for one, writer in zip(rounds, writers, strict=True):
-            end(one, writer)
-    for one in rounds:
-        put_in_place(one)
-    run.progress(total, total, results[0].bottleneck)
-
-
-def _begin(
-    run: _Run, rounds: list[Round], unread: set[int], head: list[Computed], count: int
-) -> None:
-    """Say what will be written where nothing is yet, and make the files."""
-    first = [one for one in rounds if one.new]
-    if not first:
-        return
-    if unread:
-        why = (r for c in head for batch in c.batches for r in batch.refused.values())
-        raise InputError(
-            f"{run.study.source}: none of its {len(first[0].aim)} images can be read (the first: "
-            f"{next(why, 'there are no rows')}); check the paths."
-        )
-    lanes = rounds[0].target.job.lanes * len(run.devices)
-    seconds = sum(head[-1].seconds.values()) / lanes * count
-    for one in first:
-        backbone = one.target.job.backbone
-        run.said(
-            Plan(
-                backbone.name,
-                one.target.path,
-                len(one.aim),
-                tuple(p.key for p in one.wanted),
-                one.bytes,
-                seconds,
-                backbone.architecture.card.licence if backbone.weights else None,
-            )
-        )
-    check_room(rounds, run.study.folder)
-    if not run.begun:
-        run.alone()
-        _check_not_begun(run.study)
-        save(run.study)
-        run.begun = True
-    make_files(rounds)
-
-
-def _reports(
-    run: _Run,
-    rounds: list[Round],
-    writers: list[Writer],
-    head: list[Computed],
-    computed: Iterator[Computed],
-    rest: list[list[tuple[int, Rows]]],
-) -> Iterator[Report]:
-    for one in head:
-        yield written(writers, one)
-    for one in computed:
-        yield written(writers, one)
-    if rest:
-        with closing(work_together(rounds, rest, run.devices)) as reports:
-            yield from reports
-
-
-def _busiest(result: Extraction, device: torch.device) -> str:
-    """The stage that its threads were longest at, each for as many as can be at it at once."""
-    most = dict.fromkeys(STAGES, result.lanes * result.workers)
-    most["writing"] = result.workers
-    if device.type != "cpu":
-        most["computing"] = result.workers
-    return max(STAGES, key=lambda stage: result.stages.get(stage, 0.0) / most[stage])
-
-
-def _target(study: Study, limit: int | None, seed: int) -> Rows:
-    """All rows, or `limit` of them spread evenly over folds and classes."""
-    n = len(study)
-    if limit is None or limit >= n:
-        return np.arange(n)
-    rng = np.random.default_rng(seed)
-    first_task = next(iter(study.tasks))
-    groups = list(zip(study.columns.get("fold", [""] * n), study.columns[first_task], strict=True))
-    shuffled = rng.permutation(n)
-    place: dict[tuple[str, str], int] = {}
-    turn = np.empty(n)
-    sizes = {group: groups.count(group) for group in set(groups)}
-    for row in shuffled:
-        group = groups[row]
-        turn[row] = place.get(group, 0) / sizes[group]  # so that each group gives its share
-        place[group] = place.get(group, 0) + 1
-    return np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")][:limit])
 
 
 def _summarise(target: Target, result: Extraction) -> None:

@@ -18,6 +18,9 @@ Format `probe-features`, version 1. Row i is row i of the study's images.csv thr
   paths of images.csv, NUL between them), `contract` (SHA-256 of what decides the numbers), `card`,
   `weights` and `made_with` (JSON) and `preprocessing` (words). Others MAY follow.
 
+How long computing took is not in it: the file is the same to the byte whoever computed it and how
+often it was interrupted. `NAME.seconds.json` MAY stand beside it (features/seconds.py).
+
 A file in the making is `NAME.h5.partial` and becomes `NAME.h5` in one step; features/making.py makes
 both, features/writer.py fills the former. Data sets MAY be chunked in whole rows, and compressed by a
 filter that HDF5 brings itself.
@@ -219,6 +222,17 @@ class FeatureFile:
 def at_view(key: str, view: str) -> str:
     """The name that a data set `key` of a feature file has under a view."""
     return key if view == "center" else f"{key}@{view}"
+
+
+def partial_of(path: Path) -> Path:
+    """The file in the making of the finished one at `path`."""
+    return path.with_name(path.name + ".partial")
+
+
+def every_file(study: Path) -> list[Path]:
+    """The feature files in a study's folder, finished ones and those in the making."""
+    found = sorted((study / "features").glob("*.h5*"))
+    return [path for path in found if path.suffix in (".h5", ".partial")]
 
 
 def seal(file: h5py.File) -> bytes:

@@ -41,6 +41,11 @@ def write_text(path: Path, text: str) -> None:
         written.write_bytes(text.encode("utf-8", errors="surrogateescape"))
 
 
+def lock_of(path: Path) -> Path:
+    """The lock file of whoever writes `path`."""
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path` for the block; it goes free by itself when the process dies.

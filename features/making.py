@@ -87,7 +87,7 @@ def finish(partial: Path, finished: Path, compress: str | None = None) -> None:
         copy(partial, finished, compress=compress)
         partial.unlink()
     else:
-        _seal(partial)
+        _seal_in_place(partial)
         partial.rename(finished)
     _sync(finished.parent)
 
@@ -111,6 +111,7 @@ def merge(partial: Path, finished: Path) -> None:
         to["reasons"][:] = np.where(first == UNREADABLE, old["reasons"][:], new["reasons"][:])
         for file in (old, new):
             _layers(file, to, n, compress)
+        _seal(to)
     partial.unlink()
 
 
@@ -143,6 +144,7 @@ def copy(
             if "reasons" in old:
                 to["reasons"][:rows] = old["reasons"][:]
             _layers(old, to, n, compress)
+            _seal(to)
 
 
 def compression(path: Path) -> str:
@@ -170,12 +172,11 @@ def reserve(path: Path, size: int) -> None:
 
 @contextmanager
 def _making(path: Path, size: int, suffix: str = ".new") -> Iterator[h5py.File]:
-    """A new HDF5 file that becomes `path`, sealed and on disk, when the block ends well."""
+    """A new HDF5 file that becomes `path`, and is on disk, when the block ends well."""
     making = path.with_name(path.name + suffix)
     reserve(making, size)
     with h5py.File(making, "w") as file:
         yield file
-        file["seal"][:] = np.frombuffer(seal(file), dtype=np.uint8)
     reserve(making, making.stat().st_size)
     _sync(making)
     os.replace(making, path)  # noqa: PTH105 - one step, whatever is there
@@ -206,7 +207,12 @@ def _layers(file: h5py.File, to: h5py.File, n: int, compress: str | None) -> Non
                 to[name][start : start + at_once] = old[start : start + at_once]
 
 
-def _seal(path: Path) -> None:
+def _seal(file: h5py.File) -> None:
+    file["seal"][:] = np.frombuffer(seal(file), dtype=np.uint8)
+
+
+def _seal_in_place(path: Path) -> None:
+    """Seal a file whose rows were written past HDF5, past HDF5 too."""
     with open_file(path) as file:
         if "seal" not in file:
             return

@@ -11,18 +11,18 @@ import numpy as np
 
 from features import pool as pooling
 from features.errors import InputError
-from features.featurefile import PENDING, FeatureFile
+from features.featurefile import PENDING, FeatureFile, partial_of
 from features.files import words
 from features.making import compression, copy, create, finish
 from features.pipeline import Computed, Job, Pass, Rows, blocks, first_of_path
 from features.provenance import (
     check_contract,
     file_attributes,
-    grown,
     layer_attributes,
     made_with,
 )
-from features.study import Study, hash_of
+from features.study import Study
+from features.update import grow
 from features.writer import Writer
 
 
@@ -46,7 +46,7 @@ class Target:
     @property
     def partial(self) -> Path:
         """The file in the making."""
-        return self.path.with_name(self.path.name + ".partial")
+        return partial_of(self.path)
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,10 @@ class Round:
         return n * sum(p.dim for p in self.wanted) * width if self.new else 0
 
 
-def grow(study: Study, path: Path) -> None:
-    """Give a file the rows that its study gained since, pending; any other file is left alone."""
-    if not path.is_file():
-        return
-    with FeatureFile(path) as file:
-        attributes, n = file.attributes, len(file)
-    if n < len(study) and attributes["images"] == hash_of(study.paths[:n]):
-        copy(path, path, n=len(study), attributes=grown(attributes, study.images_hash))
-
-
 def batch_size_of(study: Study, name: str, default: int) -> int:
     """Images per forward pass in the file that is there, begun or finished; else the default."""
     path = study.feature_path(name)
-    for there in (path.with_name(path.name + ".partial"), path):
+    for there in (partial_of(path), path):
         if there.is_file():
             return int(made_with(there).get("batch_size", default))
     return default
@@ -231,8 +221,9 @@ def _is_merged(partial: Path, path: Path) -> bool:
 
 def _check_pools(target: Target, file: FeatureFile) -> None:
     """`auto` and `none` share a layer's name in the file: only one of them can be there."""
+    there = set(file.stored)
     for pooled in target.wanted:
-        if pooled.key in file.stored and file.about(pooled.key)["pool"] != pooled.pool:
+        if pooled.key in there and file.about(pooled.key)["pool"] != pooled.pool:
             raise InputError(
                 f"{file.path}: layer {pooled.key} is there with --pool "
                 f"{file.about(pooled.key)['pool']}; `probe remove {file.backbone}` first, or "

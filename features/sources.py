@@ -10,7 +10,8 @@ from pathlib import Path
 
 from features.data.unlabelled import read_unlabelled
 from features.errors import InputError
-from features.extract import Extraction, extract
+from features.extract import extract
+from features.extraction import Extraction
 from features.files import file_name
 from features.study import Study, open_study
 

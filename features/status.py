@@ -7,8 +7,17 @@ from pathlib import Path
 
 from features.card import nearest
 from features.errors import InputError
-from features.featurefile import DONE, PENDING, UNREADABLE, Damage, FeatureFile
-from features.files import locked
+from features.featurefile import (
+    DONE,
+    PENDING,
+    UNREADABLE,
+    Damage,
+    FeatureFile,
+    every_file,
+    partial_of,
+)
+from features.files import lock_of, locked
+from features.seconds import seconds_path
 from features.study import Study
 
 
@@ -30,9 +39,7 @@ class Held:
 def held(study: Study) -> list[Held]:
     """Every backbone of the study, finished or not."""
     found = []
-    for path in sorted((study.folder / "features").glob("*.h5*")):
-        if path.suffix not in (".h5", ".partial"):
-            continue
+    for path in every_file(study.folder):
         try:
             opened = FeatureFile(path)
         except InputError:  # another process is writing it
@@ -72,15 +79,16 @@ def remove_features(study: Study, backbone: str) -> list[Path]:
         InputError: There are none, or another process is writing them.
     """
     path = study.feature_path(backbone)
-    there = [p for p in (path, path.with_name(path.name + ".partial")) if p.is_file()]
+    there = [p for p in (path, partial_of(path)) if p.is_file()]
     if not there:
         raise InputError(
             f"{backbone}: no features of it in {study.folder}; {nearest(backbone, study.backbones())}"
         )
-    lock = path.with_name(f".{path.name}.lock")
+    lock = lock_of(path)
     with locked(lock, str(path)):
         for one in there:
             one.unlink()
+        seconds_path(path).unlink(missing_ok=True)
         lock.unlink()
     return there
 

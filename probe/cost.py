@@ -1,4 +1,4 @@
-"""What features cost: bytes on disk, width, parameters, and seconds where a file tells them."""
+"""What features cost: bytes on disk, width, parameters, and the seconds of computing them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from features.featurefile import DONE
+from features.seconds import Measured, read_seconds
 from features.study import Study
 from probe.tables import Cell, Column, Table
 
@@ -19,8 +20,12 @@ _COST = (
     Column("backbone", "backbone"), Column("layer", "layer"), Column("pool", "pool"),
     Column("dim", "numbers per image", "count"), Column("bytes", "bytes on disk", "count"),
     Column("images", "images", "count"), Column("parameters", "parameters", "count"),
-    Column("seconds", "seconds to extract", "decimal"),
+    Column("seconds_per_1000", "seconds for 1,000 images", "decimal"), Column("on", "on"),
 )  # fmt: skip
+_SECONDS = (
+    "Seconds are of the pass that computed the array, image files to features on disk, and so the same for "
+    "all arrays (and backbones) that one pass computed. Blank: not measured."
+)
 
 
 def backbone_tables(study: Study) -> tuple[Table, Table]:
@@ -37,20 +42,36 @@ def backbone_tables(study: Study) -> tuple[Table, Table]:
                 (name, file.domain, parameters, licence, weights, str(about["preprocessing"]))
             )
             done = int((file.status == DONE).sum())
-            seconds = json.loads(about.get("made_with", "{}")).get("seconds")
+            seconds = read_seconds(study.feature_path(name))
             for key in file.keys:
-                layer = file.about(key)
+                layer, measured = file.about(key), seconds.get(key)
                 size = file.bytes(key)
                 cost.append(
                     (
                         name, layer["layer"], layer["pool"], layer["dim"], size, done, parameters,
-                        None if seconds is None else float(seconds),
+                        measured.per_thousand if measured else None, _on(measured),
                     )
                 )  # fmt: skip
     return (
         Table("backbones", "Backbones", _BACKBONES, tuple(backbones)),
-        Table("cost", "Cost", _COST, tuple(cost), "Blank: not recorded."),
+        Table("cost", "Cost", _COST, tuple(cost), _SECONDS),
     )
+
+
+def _on(measured: Measured | None) -> str:
+    """Where and how the seconds were measured."""
+    if measured is None:
+        return ""
+    words = [measured.device]
+    if measured.device == "cpu":
+        words.append(f"{measured.threads} threads")
+    if measured.workers > 1:
+        words.append(f"{measured.workers} workers")
+    if measured.precision != "float32":
+        words.append(measured.precision)
+    if len(measured.together) > 1:
+        words.append(f"{len(measured.together)} backbones at once")
+    return ", ".join(words)
 
 
 def _weights(weights: Mapping[str, Any]) -> str:

@@ -158,14 +158,18 @@ def test_stopped_in_a_sentence_and_taken_up_again(
 
 
 FULL = """
-import shutil, subprocess, sys, torch
+import shutil, subprocess, sys, h5py, torch
 from pathlib import Path
 from types import SimpleNamespace
 from cli.app import main
+from features import making
 
 # What statvfs says is not what can be written: elsewhere a quota or another program takes it.
 shutil.disk_usage = lambda _: SimpleNamespace(free=10**9)
-card, manifest, disk, *more = sys.argv[1:]
+card, manifest, disk, reserving, *more = sys.argv[1:]
+if reserving == "unreserved":  # on some file systems space cannot be had beforehand
+    making.reserve = lambda _path, _size: None
+file = Path(disk) / "study" / "features" / "tiny.h5"
 
 
 def size(size):
@@ -181,18 +185,33 @@ def run():
         print("exit", end.code, flush=True)
 
 
+def done(path):
+    with h5py.File(path) as opened:
+        return int((opened["status"][:] == 1).sum())
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", disk], check=True)
     run()
+    partial = Path(f"{file}.partial")
+    print(done(partial) if partial.exists() else 0, file.exists(), flush=True)
     size("20m")
     run()
-    file = Path(disk) / "study" / "features" / "tiny.h5"
     Path(disk + ".h5").write_bytes(file.read_bytes())
 """
 
 
-def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("reserving", "workers"),
+    [
+        ("reserved", 1),
+        ("unreserved", 2),
+        pytest.param("reserved", 2, marks=pytest.mark.slow),
+        pytest.param("unreserved", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path, reserving: str, workers: int) -> None:
     command = ["unshare", "--mount", "--map-root-user"]
     if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
         pytest.skip("needs a file system of its own")
@@ -200,17 +219,22 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path: Path) -> None:
     disk, script = tmp_path / "disk", tmp_path / "full.py"
     disk.mkdir()
     script.write_text(FULL)
+    words = [card, manifest, disk, reserving, "--workers", str(workers)]
     ran = subprocess.run(
-        [*command, sys.executable, script, card, manifest, disk],
+        [*command, sys.executable, script, *words],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout == "exit 4\nexit 0\n"
+    first, between, second = ran.stdout.splitlines()
+    assert (first, second) == ("exit 4", "exit 0")
+    kept, finished = between.split()
+    assert (int(kept) > 0, finished) == (reserving == "unreserved", "False")
     errors = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
     assert errors == ["error: the disk is full; make room and run the same command again to go on."]
+    assert "Traceback" not in ran.stderr
     whole = extract(tmp_path / "w", str(card), data=str(manifest), batch_size=4, device="cpu")
     assert Path(f"{disk}.h5").read_bytes() == whole.file.read_bytes()
 

@@ -22,7 +22,10 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_two_processes_end_in_the_bytes_of_one(tiny_card: TinyCard, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_two_processes_end_in_the_bytes_of_one(
+    tiny_card: TinyCard, tmp_path: Path, precision: str
+) -> None:
     card = tiny_card()
     manifest = write_images(tmp_path / "images", 40, (3, 11), {20: 3, 22: 2})
     digests = set()
@@ -35,6 +38,7 @@ def test_two_processes_end_in_the_bytes_of_one(tiny_card: TinyCard, tmp_path: Pa
             batch_size=4,
             lanes=2 // workers,
             workers=workers,
+            precision=precision,
         )
         assert (result.computed, result.workers) == (36, workers)
         digests.add(digest(result.file))

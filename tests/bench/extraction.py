@@ -7,7 +7,8 @@
 
 Limits: forward is the network's pass alone, the best of the layouts tried, on all cores, bare and with
 the asked layers copied and pooled; decode is reading, decoding and resizing alone on all cores. The
-limit is 1 / (1 / forward + 1 / decode). Parts take turns for --rounds rounds; medians are printed.
+limit is 1 / (1 / forward + 1 / decode). Parts take turns for --rounds rounds; medians are printed, and
+the shares of the limits from the best round of each part, since what else runs only ever slows it.
 Networks have random weights, images are drawn. Loading the network is outside every time.
 """
 
@@ -19,12 +20,13 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
@@ -36,9 +38,11 @@ from features import pool as pooling
 from features.backbone import Backbone, load
 from features.capture import capture
 from features.device import cores, reusing_memory
-from features.extract import Extraction, extract
+from features.extract import extract
+from features.extraction import Extraction
+from features.featurefile import FeatureFile
 from features.image import read_rgb
-from features.pipeline import default_batch_size, largest_map
+from features.pipeline import STAGES, default_batch_size, largest_map
 from features.preprocess import to_pixels
 
 NETS = ("alexnet", "vgg16", "squeezenet1_1", "mobilefacenet")
@@ -148,7 +152,9 @@ def plain_seconds(backbone: Backbone, paths: list[Path], module: str) -> float:
     return time.perf_counter() - started
 
 
-def hooks_seconds(backbone: Backbone, paths: list[Path], layers: list[str]) -> tuple[float, Any]:
+def hooks_seconds(
+    backbone: Backbone, paths: list[Path], layers: list[str], precision: str = "float32"
+) -> tuple[float, Any]:
     """A plain loop of hooks: global average pooling, float16, two loader workers."""
     torch.set_num_threads(cores())
     model = backbone.model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -166,7 +172,7 @@ def hooks_seconds(backbone: Backbone, paths: list[Path], layers: list[str]) -> t
         for layer in backbone.layers(tuple(layers))
     ]
     started = time.perf_counter()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
         for x in DataLoader(Files(paths, backbone), 32, num_workers=2):
             model(x)
     found = {name: torch.cat(parts).numpy() for name, parts in kept.items()}
@@ -186,7 +192,6 @@ def limits(net: str, paths: list[Path], folder: Path, images: Path, rounds: int)
     """All layers of a card against the two limits and the plain loop."""
     backbone = load(net, "random")
     seen: dict[str, list[float]] = {}
-    stages: dict[str, float] = {}
     last = backbone.layers()[-1].module
     for _ in range(rounds):
         result = ours(folder, images, net)
@@ -195,23 +200,33 @@ def limits(net: str, paths: list[Path], folder: Path, images: Path, rounds: int)
             "forward": forward_rate(backbone, False, len(paths)),
             "forward pooled": forward_rate(backbone, True, len(paths)),
             "decode": decode_rate(backbone, paths),
+            "plain loop, last layer": len(paths) / plain_seconds(backbone, paths, last),
         }
-        if net != "mobilefacenet":
-            took["plain loop, last layer"] = len(paths) / plain_seconds(backbone, paths, last)
+        took["ours / plain loop"] = took["ours"] / took["plain loop, last layer"]
         took["ours / pooled limit"] = took["ours"] * (
             1 / took["forward pooled"] + 1 / took["decode"]
         )
         took["ours / bare limit"] = took["ours"] * (1 / took["forward"] + 1 / took["decode"])
+        lanes = result.lanes * result.workers
+        for stage, alone in (("computing", "forward pooled"), ("decoding", "decode")):
+            inside = result.computed * lanes / result.stages[stage]
+            took[f"{stage}, share of its own limit"] = inside / took[alone]
+        for stage in STAGES:
+            took[f"{stage}, share of the cores"] = result.stages[stage] / result.seconds / cores()
         for name, value in took.items():
             seen.setdefault(name, []).append(value)
-        stages = result.stages
         print(net, {k: round(v, 3) for k, v in took.items()}, flush=True)
+    best = {name: max(values) for name, values in seen.items()}
+    for limit in ("forward", "forward pooled"):
+        share = best["ours"] * (1 / best[limit] + 1 / best["decode"])
+        seen[f"best rounds: ours / limit of {limit}"] = [share]
+    seen["best rounds: ours"] = [best["ours"]]
+    seen["best rounds: plain loop"] = [best["plain loop, last layer"]]
     return {
         "images": len(paths),
         "batch_size": result.batch_size,
         "bottleneck": result.bottleneck,
         **{name: statistics.median(values) for name, values in seen.items()},
-        "seconds": {name: round(value, 3) for name, value in stages.items()},
     }
 
 
@@ -245,25 +260,44 @@ def layers_at_once(paths: list[Path], folder: Path, images: Path) -> dict[str, A
 
 
 def against_hooks(paths: list[Path], folder: Path, images: Path) -> dict[str, Any]:
-    """VGG-16, seven layers, global average, float16, against the plain loop of hooks."""
-    names = ["pool1", "pool2", "pool3", "pool4", "pool5", "fc6", "fc7"]
-    backbone = load("vgg16", "random")
-    seconds, found = hooks_seconds(backbone, paths, names)
-    result = ours(folder, images, "vgg16", layers=names, pool=("avg",), dtype="float16")
-    from features.featurefile import FeatureFile
+    """VGG-16, seven layers, global average, float16, against the plain loop of hooks.
 
-    worst = 0.0
-    with FeatureFile(result.file) as file:
-        for key in file.keys:
-            there = found[key.split(":")[0]].astype(np.float32)
-            off = np.abs(file.read(key) - there).max() / np.abs(there).max()
-            worst = max(worst, float(off))
-    return {
-        "ours, s": result.seconds,
-        "hooks, s": seconds,
-        "times faster": seconds / result.seconds,
-        "features differ by": worst,
-    }
+    Both in float32 and in bfloat16; features differ from those of the loop in float32, each layer's
+    largest difference by its largest feature.
+    """
+    names = ["pool1", "pool2", "pool3", "pool4", "pool5", "fc6", "fc7"]
+    found: dict[str, Any] = {}
+    exact: dict[str, npt.NDArray[np.float16]] = {}
+    for precision in ("float32", "bf16"):
+        backbone = load("vgg16", "random")
+        plain, there = hooks_seconds(backbone, paths, names, precision)
+        exact = exact or there
+        result = ours(
+            folder, images, "vgg16", layers=names, pool=("avg",), dtype="float16",
+            precision=precision,
+        )  # fmt: skip
+        with FeatureFile(result.file) as file:
+            mine = {key.split(":")[0]: file.read(key) for key in file.keys}
+        found |= {
+            f"{precision}, ours, s": result.seconds,
+            f"{precision}, hooks, s": plain,
+            f"{precision}, times faster": plain / result.seconds,
+            f"{precision}, ours differ by": _apart(mine, exact),
+            f"{precision}, hooks differ by": _apart(there, exact),
+        }
+    found["bf16 against hooks in float32"] = found["float32, hooks, s"] / found["bf16, ours, s"]
+    for pooled in (False, True):
+        seconds = len(paths) / forward_rate(load("vgg16", "random"), pooled, len(paths) // 2)
+        found[f"forward alone{', pooled' if pooled else ''}, s"] = seconds
+    found["decoding alone, s"] = len(paths) / decode_rate(backbone, paths)
+    return found
+
+
+def _apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
+    return max(
+        float(np.abs(one[name].astype(np.float32) - x).max() / np.abs(x).max())
+        for name, x in ((name, x.astype(np.float32)) for name, x in other.items())
+    )
 
 
 def main() -> None:
