@@ -144,7 +144,7 @@ def _resumed(target: Target) -> Round:
 
 
 def _of_one_view(wanted: list[pooling.Pooled]) -> list[pooling.Pooled]:
-    """Those of the first view: every view is a pass of its own."""
+    """Those of the first view: new views are made one after another, rows that came later under all."""
     return [p for p in wanted if p.view == wanted[0].view]
 
 

@@ -98,6 +98,20 @@ def test_views_added_later_and_by_two_workers_are_the_same_bytes(
             assert found[name][0] == expected[name][0], name
 
 
+def test_rows_that_come_later_are_seen_under_their_views(
+    tiny_card: Callable[..., Path], tmp_path: Path
+) -> None:
+    card, manifest = tiny_card(*ROOM), write_images(tmp_path / "images", 13, (4,), {8: 2})
+    options = {"views": ("flip", "10crop"), "batch_size": 1}  # so that batches are the same
+    at_once = run(tmp_path / "once", card, manifest, **options)
+    run(tmp_path / "s", card, manifest, limit=5, **options)
+    later = run(tmp_path / "s", card, **options)
+    found, expected = contents(later.file), contents(at_once.file)
+    for name in expected:
+        if name.startswith(("layers/", "checksums/")):
+            assert found[name][0] == expected[name][0], name
+
+
 def test_keys_of_a_plan_go_view_by_view() -> None:
     layers = [Layer("a", "a", (3, 4, 4), 0.5), Layer("b", "b", (7,), 1.0)]
     keys = [p.key for p in pooling.plan(layers, ["auto", "avg"], ["center", "flip"])]
