@@ -175,33 +175,44 @@ class Interrupted(Exception):
     pass
 
 
-def test_the_majority_class_has_rows_and_scores_of_its_own(study: Study) -> None:
-    """Said again by scikit-learn, on the training rows of every fold; it is no backbone to rank."""
+def test_the_majority_class_has_rows_and_scores_of_its_own(tmp_path: Path) -> None:
+    """Said again by scikit-learn, on training rows whose majority is not that of the test rows.
+
+    It is no backbone to rank.
+    """
+    y = np.repeat([0, 1, 2] * 3, [18, 8, 4, 18, 4, 8, 4, 20, 6])
+    own = np.repeat([0, 1, 2], 30)
+    study = studies.begin(
+        tmp_path / "study", {"label": y.tolist(), "other": (y > 0).tolist()}, fold=own.tolist()
+    )
+    for name in ("net", "toy"):
+        studies.add(study, name, {"low": studies.signal(y, 5, 0.5, len(name))})
     done = run(study)
     mine = [row for row in done.rows if row.backbone == "control:majority"]
     assert [(r.layer, r.method, r.domain) for r in mine] == [
         ("majority", "majority", "control")
-    ] * 10
+    ] * 6
     probe_rows = {(r.task, r.fold): r for r in probed(done.rows)}
     for row in mine:
-        y, found = study.labels(row.task), stored(study, row)
-        test = found.fold == row.fold
-        train = (found.fold >= 0) & ~test
-        dummy = DummyClassifier().fit(np.zeros((train.sum(), 1)), y[train])
-        assert (found.scores[test].argmax(1) == dummy.predict(np.zeros((test.sum(), 1)))).all()
-        assert row.accuracy == pytest.approx(dummy.score(np.zeros((test.sum(), 1)), y[test]))
+        labels, found = study.labels(row.task), stored(study, row)
+        test = own == row.fold
+        assert (found.fold == own).all()
+        nothing = np.zeros((90, 1))
+        dummy = DummyClassifier().fit(nothing[~test], labels[~test])
+        assert (found.scores[test].argmax(1) == dummy.predict(nothing[test])).all()
+        assert row.accuracy == pytest.approx(dummy.score(nothing[test], labels[test]))
         beside = probe_rows[row.task, row.fold]
         assert (row.n_test, row.n_train) == (beside.n_test, beside.n_train)
     assert len({row.protocol for row in mine}) == 2
-    for found in curves(study):
-        assert {b.backbone for b in found.best} == {"net", "toy"}
-        assert found.tuned == ()
-        assert found.floor is not None
-        kept = [row.accuracy for row in mine if row.task == found.task]
-        assert [row.accuracy for row in found.floor.rows] == kept
+    for task in curves(study):
+        assert {b.backbone for b in task.best} == {"net", "toy"}
+        assert task.tuned == ()
+        assert task.floor is not None
+        kept = [row.accuracy for row in mine if row.task == task.task]
+        assert [row.accuracy for row in task.floor.rows] == kept
     assert {key[3] for key in measured(study)} == {"ridge"}
     (versus,) = compare(
-        study.folder, "net/high/ridge", "control:majority/majority/majority", tasks=["label"]
+        study.folder, "net/low/ridge", "control:majority/majority/majority", tasks=["label"]
     )
     assert versus.accuracy_b.value == pytest.approx(
         np.mean([row.accuracy for row in mine if row.task == "label"])
