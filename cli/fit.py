@@ -9,7 +9,7 @@ import typer
 from cli import options, show
 
 if TYPE_CHECKING:
-    from probe.fitting import Job
+    from probe.onelayer import Job
 
 _NOTES = 3
 

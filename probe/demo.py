@@ -12,7 +12,8 @@ from features.sample.dataset import PLANTED
 from features.study import open_study
 from probe.curves import TaskCurves
 from probe.finetuning import finetune
-from probe.fitting import Job, fit
+from probe.fitting import fit
+from probe.onelayer import Job
 from probe.recipes import recipe
 from probe.reporting import Report, report
 from probe.words import gap_sentence

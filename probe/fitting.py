@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -11,71 +10,29 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import torch
 
 from features.card import nearest
-from features.device import cores, resolve
+from features.device import resolve
 from features.errors import InputError
-from features.featurefile import DONE, FeatureFile, at_view
-from features.files import locked, words
+from features.files import locked
 from features.study import Study, open_study
 from features.tasks import Task, choose
-from features.views import VIEWS, check_views
-from probe import knn, majority, predictions, results
+from features.views import check_views
+from probe import majority, predictions, results
+from probe.best import best_rows
 from probe.copies import checked
-from probe.crossval import (
-    GRID,
-    METHODS,
-    Outcome,
-    Settings,
-    Shared,
-    cross_validate,
-)
-from probe.fewshot import few_shot
-from probe.folds import Splits, has_split, make_splits, own_folds
+from probe.crossval import METHODS, Outcome, Settings
+from probe.folds import has_split, own_folds
 from probe.linear import SOLVERS, TOL
-from probe.metrics import kind_of, measure
+from probe.onelayer import Job, Run, fit_one, memory_bytes
 from probe.outcomes import wider
 from probe.protocol import mark, protocol
 from probe.results import BEST, Row
 from probe.scale import SCALES
-from probe.source import COLUMNS, ROWS_BYTES, Source, in_blocks
 from probe.statistics import detectable
 
 DEFAULT_PROBES = ("logistic", "svm")
 _COMMIT_SECONDS = 20.0
-_SHARED_BYTES = 2 << 30
-
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One probe on one layer for one task."""
-
-    task: Task
-    backbone: str
-    key: str
-    method: str
-    shots: int | None = None
-    """Training images per class; None: all."""
-    draw: int | None = None
-    repeat: int = 0
-    view: str = "center"
-    """What of a test image is scored."""
-
-    @property
-    def stored(self) -> predictions.Key:
-        """Where predictions.h5 holds its scores."""
-        made = self.method + results.variant(
-            views=self.view,
-            crops=VIEWS[self.view],
-            repeat=self.repeat,
-            shots=self.shots,
-            draw=self.draw,
-        )
-        return (self.task.name, self.backbone, self.key, made)
 
 
 @dataclass
@@ -185,13 +142,13 @@ def fit(
     chosen_backbones = _backbones(opened, backbones)
     started = time.perf_counter()
     with locked(opened.folder / ".results.lock", str(opened.folder / "results.csv")):
-        run = _Run(
+        run = Run(
             opened,
             scale,
             None if c is None else tuple(sorted(c)),
             solver,
             tol,
-            _bytes(memory),
+            memory_bytes(memory),
             resolve(device),
             announce,
             folds,
@@ -220,90 +177,6 @@ def fit(
     return done
 
 
-@dataclass
-class _Layer:
-    """The layer at work: its features and what its probes and tasks share."""
-
-    backbone: str
-    key: str
-    source: Source
-    shared: Shared
-
-
-@dataclass
-class _Run:
-    study: Study
-    scale: str
-    c: tuple[float, ...] | None
-    solver: str
-    tol: float
-    memory: int
-    device: torch.device
-    announce: Callable[[str], None]
-    folds: int | None
-    seed: int
-    splits: dict[tuple[str, bytes, int], Splits] = field(default_factory=dict)
-    now: _Layer | None = None
-
-    def settings(self, method: str) -> Settings:
-        if method == "knn":
-            scale = "none" if self.scale == "none" else "l2"
-            search = knn.engine() if self.device.type == "cpu" else "torch"
-            return Settings("knn", scale, tuple(map(float, knn.GRID)), False, search)
-        return Settings(method, self.scale, self.c or GRID, self.c is None, self.solver, self.tol)
-
-    def layer(self, job: Job, file: FeatureFile) -> _Layer:
-        if self.now is None or (self.now.backbone, self.now.key) != (job.backbone, job.key):
-            self.now = None  # let go of the last layer before reading the next
-            source = self.source(file, job.key)
-            room = self.memory - _needs(len(file), source.dim)
-            shared = Shared(min(_SHARED_BYTES, room) if source.held else self.memory // 2)
-            self.now = _Layer(job.backbone, job.key, source, shared)
-        return self.now
-
-    def source(self, file: FeatureFile, key: str) -> Source:
-        n, dim = len(file), file.about(key)["dim"]
-        needs = _needs(n, dim)
-        if needs <= self.memory:
-            return Source.of(file.read(key), self.device)
-        least = _least(n, dim)
-        more = f", which takes {words(least)} even so" if least > self.memory else ""
-        self.announce(
-            f"{file.backbone}/{key}: {words(needs)} would be needed to work on it in memory "
-            f"and --memory is {words(self.memory)}, so it is read in blocks{more}"
-        )
-        return in_blocks(file.path, key, n, dim, self.memory, self.device)
-
-    def splits_of(self, task: Task, file: FeatureFile, repeat: int = 0) -> Splits:
-        readable = file.status == DONE
-        key = (task.name, readable.tobytes(), repeat)
-        if key not in self.splits:
-            seed = self.seed + repeat
-            self.splits[key] = make_splits(self.study, task, readable, self.folds, seed)
-        return self.splits[key]
-
-    def first_splits(self, task: Task) -> Splits:
-        """Those that were made first for a task."""
-        return next(s for (name, *_), s in self.splits.items() if name == task.name)
-
-
-def _bytes(memory: float | None) -> int:
-    if memory is not None:
-        return int(memory * 1e9)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-
-
-def _needs(n: int, dim: int) -> int:
-    """Bytes that a layer in memory takes, with one training set per core at work on it."""
-    at_work = 4 * n * dim + 32 * dim * dim if dim < n else 24 * n * n + 12 * n * COLUMNS
-    return 4 * n * dim + (20 * dim * dim if dim < n else 0) + cores() * at_work
-
-
-def _least(n: int, dim: int) -> int:
-    """Bytes that a layer in blocks takes: the products of five parts and of one set, or one set turned."""
-    return (52 * dim * dim if dim < n else 24 * n * n) + 2 * ROWS_BYTES
-
-
 def _backbones(study: Study, asked: Sequence[str]) -> list[str]:
     there = study.backbones()
     if not there:
@@ -319,7 +192,7 @@ def _backbones(study: Study, asked: Sequence[str]) -> list[str]:
 
 
 def _jobs(
-    run: _Run,
+    run: Run,
     backbones: list[str],
     layers: Sequence[str],
     tasks: list[Task],
@@ -358,7 +231,7 @@ def _jobs(
 
 
 def _fit_all(
-    run: _Run,
+    run: Run,
     jobs: list[Job],
     redo: bool,
     progress: Callable[[int, int, Job | None], None],
@@ -401,7 +274,7 @@ def _fit_all(
                 if not redo and key in stored and there[key] == {mark(said)}:
                     done.kept += 1
                     continue
-                found, outcome = _fit_one(run, job, file, splits, settings, mark(said))
+                found, outcome = fit_one(run, job, file, splits, settings, mark(said))
             made[key] = predictions.Prediction(outcome.scores, splits.fold.astype(np.int8), said)
             new += found
             done.fitted += 1
@@ -412,7 +285,7 @@ def _fit_all(
     finally:
         commit()
     for key, (job, under) in groups.items():
-        made[key], found = _best(rows, store, job, under)
+        made[key], found = best_rows(rows, store, job.stored, under)
         new += found
     for task in dict.fromkeys(job.task for job in jobs):
         prediction, found = _majority(run, task)
@@ -422,98 +295,7 @@ def _fit_all(
     done.rows = rows
 
 
-def _fit_one(
-    run: _Run, job: Job, file: FeatureFile, splits: Splits, settings: Settings, under: str
-) -> tuple[list[Row], Outcome]:
-    y = run.study.labels(job.task.name)
-    layer = run.layer(job, file)
-    used = np.flatnonzero(splits.part >= 0)
-    other = None if job.view == "center" else run.source(file, at_view(job.key, job.view))
-    _check_finite(run, file, job.key, layer.source, used)
-    if other is not None:
-        _check_finite(run, file, at_view(job.key, job.view), other, used)
-    classes = len(job.task.classes)
-    if job.shots is None or job.draw is None:
-        outcome = cross_validate(layer.source, y, classes, splits, settings, layer.shared, other)
-    else:
-        outcome = few_shot(
-            layer.source, y, classes, splits, settings, job.shots, job.draw, run.seed
-        )
-    about = file.about(job.key)
-    rows = []
-    for fold in outcome.folds:
-        tested = np.flatnonzero(splits.fold == fold.fold)
-        rows.append(
-            Row(
-                backbone=job.backbone,
-                domain=file.domain,
-                layer=about["layer"],
-                pool=about["pool"],
-                depth=about["depth"],
-                method=job.method,
-                task=job.task.name,
-                fold=fold.fold,
-                **measure(outcome.scores[tested], y[tested], job.task.ordered, kind_of(job.method)),
-                n_test=fold.n_test,
-                n_train=fold.n_train,
-                dim=about["dim"],
-                scale=fold.scale,
-                solver=settings.solver,
-                C=fold.value,
-                at_edge=int(fold.at_edge),
-                selection=None if np.isnan(fold.selection) else fold.selection,
-                seed=run.seed,
-                repeat=job.repeat,
-                views=job.view,
-                crops=VIEWS[job.view],
-                shots=job.shots,
-                draw=job.draw,
-                converged=int(fold.converged),
-                error=fold.error,
-                protocol=under,
-            )
-        )
-    return rows, outcome
-
-
-def _check_finite(run: _Run, file: FeatureFile, key: str, source: Source, used: Ints) -> None:
-    bad = used[source.broken(used)]
-    if len(bad):
-        raise InputError(
-            f"{file.path}: layer {key} has NaN or infinite features in {len(bad)} "
-            f"row{'s' * (len(bad) > 1)}, first in row {bad[0]} ({run.study.paths[int(bad[0])]}); "
-            "extract or import it again."
-        )
-
-
-def _best(
-    rows: list[Row], store: Path, job: Job, under: str
-) -> tuple[predictions.Prediction, list[Row]]:
-    """The `best` rows: in each fold the layer and pooling with the best inner score."""
-    name, backbone, _, method = job.stored
-    mine = [
-        r
-        for r in rows
-        if (r.task, r.backbone, r.method + r.variant) == (name, backbone, method)
-        and r.layer != BEST
-        and r.protocol == under
-    ]
-    winners = []
-    for fold in sorted({row.fold for row in mine}):
-        candidates = [row for row in mine if row.fold == fold]
-        winners.append(max(candidates, key=lambda row: row.selection or 0.0))
-    keys = [row.stored for row in winners]
-    stored = predictions.read_all(store, list(dict.fromkeys(keys)))
-    fold_of = stored[keys[0]].fold
-    scores = np.full_like(stored[keys[0]].scores, np.nan)
-    for row, key in zip(winners, keys, strict=True):
-        tested = fold_of == row.fold
-        scores[tested] = stored[key].scores[tested]
-    best = [replace(r, layer=BEST, pool="", depth=None, chosen=r.features_key) for r in winners]
-    return predictions.Prediction(scores, fold_of, stored[keys[0]].protocol), best
-
-
-def _majority(run: _Run, task: Task) -> tuple[predictions.Prediction, list[Row]]:
+def _majority(run: Run, task: Task) -> tuple[predictions.Prediction, list[Row]]:
     """The rows of the majority class, in the folds of the first backbone."""
     splits = run.first_splits(task)
     settings = Settings(majority.METHOD, "none", (), False, "")
@@ -524,7 +306,7 @@ def _majority(run: _Run, task: Task) -> tuple[predictions.Prediction, list[Row]]
     return predictions.Prediction(scores, splits.fold.astype(np.int8), said), rows
 
 
-def _scope(run: _Run, task: Task) -> str:
+def _scope(run: Run, task: Task) -> str:
     """What a study of this size can tell, said before anything is fitted."""
     splits = run.first_splits(task)
     subjects = run.study.subjects[splits.fold >= 0]

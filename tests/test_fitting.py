@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import probe.fitting
 import probe.linear
+import probe.onelayer
 import probe.source
 from features.arrays import import_features
 from features.errors import InputError
@@ -19,8 +20,9 @@ from features.study import Study, open_study
 from probe import predictions, results
 from probe.compare import compare
 from probe.curves import curves
-from probe.fitting import Fitted, Job, fit
+from probe.fitting import Fitted, fit
 from probe.metrics import kind_of, measure
+from probe.onelayer import Job
 from probe.ranking import measured
 from probe.reporting import report
 from probe.results import BEST, Row
@@ -373,7 +375,7 @@ def test_a_layer_too_large_to_share_is_fitted_alike(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(study, probes=("ridge", "logistic")).rows
-    monkeypatch.setattr(probe.fitting, "_SHARED_BYTES", 0)
+    monkeypatch.setattr(probe.onelayer, "_SHARED_BYTES", 0)
     assert run(study, probes=("ridge", "logistic"), redo=True).rows == first
 
 

@@ -1,0 +1,38 @@
+"""The `best` rows: in each fold the layer that was chosen inside its training rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from probe import predictions
+from probe.results import BEST, Row
+
+
+def best_rows(
+    rows: list[Row], store: Path, key: predictions.Key, under: str
+) -> tuple[predictions.Prediction, list[Row]]:
+    """The `best` rows: in each fold the layer and pooling with the best inner score."""
+    name, backbone, _, method = key
+    mine = [
+        r
+        for r in rows
+        if (r.task, r.backbone, r.method + r.variant) == (name, backbone, method)
+        and r.layer != BEST
+        and r.protocol == under
+    ]
+    winners = []
+    for fold in sorted({row.fold for row in mine}):
+        candidates = [row for row in mine if row.fold == fold]
+        winners.append(max(candidates, key=lambda row: row.selection or 0.0))
+    keys = [row.stored for row in winners]
+    stored = predictions.read_all(store, list(dict.fromkeys(keys)))
+    fold_of = stored[keys[0]].fold
+    scores = np.full_like(stored[keys[0]].scores, np.nan)
+    for row, at in zip(winners, keys, strict=True):
+        tested = fold_of == row.fold
+        scores[tested] = stored[at].scores[tested]
+    best = [replace(r, layer=BEST, pool="", depth=None, chosen=r.features_key) for r in winners]
+    return predictions.Prediction(scores, fold_of, stored[keys[0]].protocol), best
