@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from features.files import words
+from features.jpeg import decode_jpeg
 
 _MOST_BYTES = 1 << 30
 
@@ -69,6 +70,8 @@ def decode(data: bytes) -> Image.Image:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata that viewers ignore too
             with Image.open(io.BytesIO(data)) as opened:
+                if (image := decode_jpeg(opened, data)) is not None:
+                    return image
                 opened.load()
                 with suppress(Exception):  # damaged EXIF turns nothing
                     ImageOps.exif_transpose(opened, in_place=True)

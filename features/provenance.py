@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 import torch
 
+from features import jpeg, preprocess
 from features import pool as pooling
-from features import preprocess
 from features.backbone import Backbone
 from features.errors import InputError
 from features.featurefile import FeatureFile
@@ -126,7 +126,7 @@ def file_attributes(job: Job) -> dict[str, Any]:
         "h5py": h5py.__version__,
         "numpy": np.__version__,
         "pillow": version("pillow"),
-        "decoder": "pillow",
+        "decoder": jpeg.name(),
         "device": str(job.device),
         "precision": job.precision,
         "threads": job.threads,

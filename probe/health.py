@@ -8,9 +8,12 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
+from features import jpeg
 from features.device import cores
 from features.files import words
 from features.home import home, offline
+
+_DECODE = "for JPEGs in half the time: pip install 'transfer-probe[decode]'"
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ def examine() -> list[Finding]:
         found.append(Finding("gpu", "none", "extraction runs on the processor"))
     found.append(_faiss())
     found.append(_optional("timm", "for timm:NAME: pip install 'transfer-probe[timm]'"))
+    found.append(Finding("decoder", jpeg.name(), "" if "torchcodec" in jpeg.name() else _DECODE))
     found += _clashes()
     return found
 
