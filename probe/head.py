@@ -72,6 +72,8 @@ class Network(nn.Module):
         self.body = body
         self.top = head if place is None else nn.Identity()
         self.place = place
+        self.new_below_head = False
+        """Whether layers that begin with random weights lie between what is copied and the head."""
 
     @property
     def head(self) -> Head:
@@ -79,6 +81,11 @@ class Network(nn.Module):
         found = self.top if self.place is None else self.body.get_submodule(self.place)
         assert isinstance(found, Head)
         return found
+
+    def below_head(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters of the backbone, by the names it has for them."""
+        head = {id(parameter) for parameter in self.head.parameters()}
+        yield from ((n, p) for n, p in self.body.named_parameters() if id(p) not in head)
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores."""

@@ -304,8 +304,10 @@ def _begin(
         return
     if run.probe_first:
         start_from_probe(job, rows, inner)
-    elif job.recipe.standardise:
-        standardise(job, rows)
+    elif job.recipe.standardise and not ready.full.new_below_head:
+        standardise(
+            job, rows
+        )  # of random layers the SDs tell nothing, and dropout would blow them up
 
 
 def _save(

@@ -56,7 +56,8 @@ class Recipe:
     colour: float
     """Brightness, contrast and saturation are changed by up to this fraction."""
     standardise: bool
-    """The head reads features minus their mean over their SD, both fixed by the training rows."""
+    """The head reads features minus their mean over their SD, both fixed by the training rows, where what
+    it reads is copied: of layers drawn anew they would tell nothing."""
     ours: tuple[str, ...]
     """Fields that the source does not tell: this project's choice."""
 

@@ -88,6 +88,11 @@ def start(
     network = with_head(
         card, body, architecture.traced, architecture.input.size, classes, seed, on_top=on_top
     )
+    network.new_below_head = variant.method == "scratch" or (
+        variant.layer is not None
+        and not variant.keep_above
+        and any(n not in prefix.parameters for n, _ in network.below_head())
+    )
     if variant.method != "frozen":
         return network, EMPTY
     freeze(network.body, prefix)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,25 @@ def test_above_the_cut_all_is_drawn_anew() -> None:
     kept, _ = start(faces, Variant("frozen", cut, keep_above=True), 4, 0)
     assert torch.equal(kept.body.state_dict()["conv5.weight"], before["conv5.weight"])
     assert torch.equal(faces.model.state_dict()["conv5.weight"], before["conv5.weight"])
+
+
+@pytest.mark.parametrize(
+    ("variant", "cut", "new"),
+    [
+        (Variant("finetune"), "", False),
+        (Variant("scratch"), "", True),
+        (Variant("frozen"), "conv3", True),
+        (Variant("copied"), "conv3", True),
+        (Variant("frozen", keep_above=True), "conv3", False),
+        (Variant("frozen"), "fc6", False),  # fc7, which is above, gives its place to the head
+        (Variant("copied"), "fc7", False),
+    ],
+)
+def test_which_heads_read_layers_that_are_new(variant: Variant, cut: str, new: bool) -> None:
+    faces = backbone("sample-faces")
+    layer = faces.layers((cut,))[0] if cut else None
+    network, _ = start(faces, replace(variant, layer=layer), 4, 0)
+    assert network.new_below_head == new
 
 
 def test_new_weights_are_the_networks_own_initial_ones() -> None:

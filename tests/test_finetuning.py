@@ -630,3 +630,20 @@ def test_the_head_starts_as_the_probe(
                 apart = np.abs(model.predict_proba(z[test]) - np.exp(stored.scores[test])).max()
                 nearest = min(nearest, apart)
             assert nearest < 0.02
+
+
+def test_from_scratch_begins_at_chance(tmp_path: Path, data: str) -> None:
+    """A new network knows nothing: its loss is log 2, not that of untrained layers' noise scaled up."""
+    still = recipe("modern", epochs=1, patience=0, batch_size=8, rate=1e-9)
+    finetune(
+        tmp_path / "study",
+        "sample-faces",
+        data=data,
+        tasks=["side"],
+        from_scratch=True,
+        recipe=still,
+        views=["center"],
+        device="cpu",
+    )
+    for line in history.read(tmp_path / "study" / "training.csv"):
+        assert line.epoch.loss == pytest.approx(np.log(2), abs=0.02)
