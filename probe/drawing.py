@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -15,7 +14,8 @@ from probe.axis import layer_ticks, place
 from probe.curves import Curve, TaskCurves
 from probe.gaps import Gap
 from probe.outcomes import METRICS
-from probe.palette import SHAPES, Looks
+from probe.palette import Looks
+from probe.signs import CROSS, PLUS, key
 
 WIDTH, HEIGHT = 480, 330
 _LEFT, _RIGHT, _TOP = 44, 12, 10
@@ -179,7 +179,7 @@ def _line(
         every = -(-len(points) // _MARKED)
         marked = " ".join(f"{x:.1f} {plane.y(i.value):.1f}" for _, x, i in points[::every])
         if is_cut and not alone:
-            shape = _PLUS if curve.kind == "copied" else _CROSS
+            shape = PLUS if curve.kind == "copied" else CROSS
         mark = f"url(#m{colour}-{shape})"
         ends = f'marker-start="{mark}" marker-mid="{mark}" marker-end="{mark}"'
         if " " in marked.partition(" ")[2]:
@@ -323,46 +323,6 @@ def square_chart(title: str, names: Sequence[str], values: npt.NDArray[np.float6
         f"{''.join(parts)}</svg>"
     )
     return Chart(None, None, None, "similarity", title, svg, [], (0.0, 0.0), "")
-
-
-def markers(charts: Sequence[Chart]) -> str:
-    """The marks that the charts refer to, one per colour and shape in use."""
-    used = {two for chart in charts for two in re.findall(r"url\(#m(\d+)-(\d+)\)", chart.svg)}
-    made = [
-        f'<marker id="m{colour}-{shape}" class="mark c{colour}" viewBox="-6 -6 12 12" '
-        f'markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse">'
-        f"{_OUTLINES[int(shape)]}</marker>"
-        for colour, shape in sorted(used)
-    ]
-    return f'<svg class="defs" aria-hidden="true" width="0" height="0"><defs>{"".join(made)}</defs></svg>'
-
-
-def key(look: tuple[int, int], domain: str = "") -> str:
-    """The sign of a backbone of a domain beside its name."""
-    colour, shape = look
-    style = {"none": " none", "control": " flat"}.get(domain, "")
-    line = f'<path class="line{style}" d="M0 6H28"/>'
-    mark = f'<g transform="translate(14 6) scale(.8)">{_OUTLINES[shape]}</g>'
-    return (
-        f'<svg class="key c{colour}" viewBox="0 0 28 12" width="28" height="12" '
-        f'aria-hidden="true">{line}{mark}</svg>'
-    )
-
-
-_OUTLINES = (
-    '<circle r="4.4"/>',
-    '<path d="M-4 -4H4V4H-4Z"/>',
-    '<path d="M0 -5.6L5.6 0L0 5.6L-5.6 0Z"/>',
-    '<path d="M0 -5L5 4.2H-5Z"/>',
-    '<path d="M0 5L5 -4.2H-5Z"/>',
-    '<path d="M-1.8 -5H1.8V-1.8H5V1.8H1.8V5H-1.8V1.8H-5V-1.8H-1.8Z"/>',
-    '<path d="M-5 0L5 -5V5Z"/>',
-    '<path d="M0 -5.6L1.6 -1.8L5.6 -1.6L2.5 1L3.5 5L0 2.8L-3.5 5L-2.5 1L-5.6 -1.6L-1.6 -1.8Z"/>',
-    '<path class="cross" d="M-4 -4L4 4M-4 4L4 -4"/>',
-    '<path class="cross" d="M-5 0H5M0 -5V5"/>',
-)
-_CROSS, _PLUS = SHAPES, SHAPES + 1
-"""The marks of fine-tunes: frozen or tuned, and copied."""
 
 
 def _chart(

@@ -13,9 +13,10 @@ from importlib.resources import files
 from typing import Any
 
 from features.study import Study
-from probe.drawing import Chart, key, markers
+from probe.drawing import Chart
 from probe.outcomes import METRICS
 from probe.palette import Looks, shapes, slots
+from probe.signs import key, markers
 from probe.tables import Table
 
 _OPEN_ROWS = 60
@@ -31,6 +32,8 @@ class TaskSection:
     findings: Sequence[str]
     charts: Sequence[Chart]
     tables: Sequence[Table]
+    signs: Sequence[tuple[str, str]] = ()
+    """Of the charts' lines that are no probes, and what they mean."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def page(contents: Contents) -> str:
         body.append("</section>")
     for table in contents.tables:
         body += [f"<section><h2>{escape(table.title)}</h2>", *_table(table), "</section>"]
-    body += [_reading(), "</main>", markers(numbered)]
+    body += [_reading(), "</main>", markers([chart.svg for chart in numbered])]
     data = {
         "charts": [
             {
@@ -226,6 +229,7 @@ def _task(
     for name, domain in contents.backbones:
         sign = key(look[name, domain], domain)
         parts.append(f"<li>{sign}{escape(name)} ({escape(domain)})</li>")
+    parts += [f"<li>{sign}{escape(meaning)}</li>" for sign, meaning in section.signs]
     parts.append("</ul>")
     parts += _charts(section.charts, numbered)
     if not any(chart.metric == "gap" for chart in section.charts):

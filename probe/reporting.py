@@ -26,6 +26,7 @@ from probe.page import Contents, TaskSection, looks, page
 from probe.repeats import repeats_table
 from probe.results import BEST
 from probe.sections import closeness_section, scores_section
+from probe.signs import tuned_keys
 from probe.tables import Table, to_csv, to_latex, to_markdown
 from probe.viewed import views_table
 from probe.words import contaminations, findings, headline
@@ -130,6 +131,7 @@ def contents_of(
             findings(task),
             charts(task, look),
             _tables(study, task, by),
+            tuned_keys(task),
         )
         for task in found
     ]

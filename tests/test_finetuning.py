@@ -541,6 +541,9 @@ def test_a_trained_network_is_a_backbone_of_its_own(tmp_path: Path, card: str, d
         before = file.read("conv")
     assert not np.allclose(before[tested], conv)
     report(study)
+    legend = (study / "report" / "index.html").read_text(encoding="utf-8")
+    assert "fine-tuned</li>" in legend
+    assert "trained from scratch</li>" not in legend
     with (study / "report" / "changes.csv").open() as file:
         (line,) = csv.DictReader(file)
     assert (line["backbone"], line["origin"], line["layer"]) == (made.name, "tiny", "conv")
