@@ -4,6 +4,7 @@
     python tests/bench/extraction.py --net vgg16 --pixels 816 --images 64 --json vgg16.json
     python tests/bench/extraction.py --part layers        # eight layers at once, and conv1 alone
     python tests/bench/extraction.py --part hooks         # VGG-16 at 816 pixels against hooks
+    python tests/bench/extraction.py --part hooks --thingsvision tv/bin/python  # and thingsvision
 
 Limits: forward is the network's pass alone, the best of the layouts tried, on all cores, bare and with
 the asked layers copied and pooled; decode is reading, decoding and resizing alone on all cores. The
@@ -18,6 +19,7 @@ import argparse
 import json
 import platform
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -34,6 +36,7 @@ from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms import v2
 
+from features import jpeg
 from features import pool as pooling
 from features.backbone import Backbone, load
 from features.capture import capture
@@ -259,7 +262,19 @@ def layers_at_once(paths: list[Path], folder: Path, images: Path) -> dict[str, A
     }
 
 
-def against_hooks(paths: list[Path], folder: Path, images: Path) -> dict[str, Any]:
+def thingsvision_seconds(python: str, images: Path, backbone: Backbone, names: list[str]) -> float:
+    """thingsvision, in an environment of its own, on the same images and modules: whole maps to disk."""
+    modules = [layer.module for layer in backbone.layers(tuple(names))]
+    script = Path(__file__).with_name("peer_thingsvision.py")
+    with tempfile.TemporaryDirectory() as out:
+        command = [python, str(script), str(images), out, *modules]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+def against_hooks(
+    paths: list[Path], folder: Path, images: Path, thingsvision: str | None
+) -> dict[str, Any]:
     """VGG-16, seven layers, global average, float16, against the plain loop of hooks.
 
     Both in float32 and in bfloat16; features differ from those of the loop in float32, each layer's
@@ -290,6 +305,8 @@ def against_hooks(paths: list[Path], folder: Path, images: Path) -> dict[str, An
         seconds = len(paths) / forward_rate(load("vgg16", "random"), pooled, len(paths) // 2)
         found[f"forward alone{', pooled' if pooled else ''}, s"] = seconds
     found["decoding alone, s"] = len(paths) / decode_rate(backbone, paths)
+    if thingsvision:
+        found["thingsvision, s"] = thingsvision_seconds(thingsvision, images, backbone, names)
     return found
 
 
@@ -308,12 +325,14 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, action="append")
     parser.add_argument("--images", type=int, default=192)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--thingsvision", metavar="PYTHON")
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     sides = asked.pixels or ([816] if asked.part == "hooks" else [200, 816])
     table: dict[str, Any] = {
         "machine": f"{platform.processor() or platform.machine()}, {cores()} cores",
         "torch": torch.__version__,
+        "decoder": jpeg.name(),
     }
     get_model("alexnet", weights=None)  # imports and thread pools, once
     with tempfile.TemporaryDirectory() as scratch:
@@ -328,7 +347,9 @@ def main() -> None:
             elif asked.part == "layers":
                 table[f"layers, {side} pixels"] = layers_at_once(paths, Path(scratch), images)
             else:
-                table[f"hooks, {side} pixels"] = against_hooks(paths, Path(scratch), images)
+                table[f"hooks, {side} pixels"] = against_hooks(
+                    paths, Path(scratch), images, asked.thingsvision
+                )
     for name, row in table.items():
         print(f"\n{name}")
         for what, value in row.items() if isinstance(row, dict) else [("", row)]:
