@@ -102,6 +102,7 @@ def _plain(found: Check) -> dict[str, Any]:
                 for c in found.conflicts
             ],
         },
+        "left_out": dict(found.left_out),
         "unreadable": {paths[row]: why for row, why in found.copies.unreadable.items()},
         "refused": found.refused,
     }
@@ -147,6 +148,7 @@ def _tell(found: Check) -> None:
         for fold, cls in task.absent
     ]
     _list("classes that training would lack", absent)
+    _list("left out", [f"{path}: {why}" for path, why in found.left_out])
     _list("unreadable", [f"{paths[r]}: {why}" for r, why in found.copies.unreadable.items()])
 
 

@@ -27,9 +27,15 @@ def extract(
         ),
     ],
     layer: Annotated[
-        list[str],
-        typer.Option("--layer", "-l", metavar="NAME", help="A layer's name, or all; repeatable."),
-    ] = ["all"],  # noqa: B006
+        list[str] | None,
+        typer.Option(
+            "--layer",
+            "-l",
+            metavar="NAME",
+            help="A layer's name, or all; repeatable.",
+            show_default="all",
+        ),
+    ] = None,
     data: options.Data = None,
     faces: options.Faces = None,
     labels: options.Labels = None,
@@ -43,11 +49,14 @@ def extract(
         ),
     ] = None,
     pool: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            "--pool", metavar="POOL", help="auto, none, avg, max or grid:K for maps; repeatable."
+            "--pool",
+            metavar="POOL",
+            help="auto, none, avg, max or grid:K for maps; repeatable.",
+            show_default="auto, avg",
         ),
-    ] = ["auto", "avg"],  # noqa: B006
+    ] = None,
     views: Annotated[
         list[str] | None,
         typer.Option(
@@ -128,7 +137,12 @@ def extract(
         )
     for sample, folder in samples.items():
         check_source(sample, Path(folder))
-    with show.Progress(f"extracting {', '.join(backbone)}", "images") as shown:
+    names = [
+        f"{Path(name).stem if name.endswith('.toml') else name}"
+        f"{'@random' if given.get(name) == 'random' else ''}"
+        for name in backbone
+    ]
+    with show.Progress(f"extracting {', '.join(names)}", "images") as shown:
 
         def progress(done: int, total: int, busiest: str) -> None:
             shown(done, total, f"({busiest} is busiest)" if busiest else "")
@@ -137,8 +151,8 @@ def extract(
             study,
             {name: given.get(name) for name in backbone},
             data=data,
-            layers=layer,
-            pool=pool,
+            layers=layer or (),
+            pool=pool or (),
             views=views or (),
             dtype=dtype,
             precision=precision,

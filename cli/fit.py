@@ -161,7 +161,11 @@ def fit(
         show.say("SYNTHETIC: these images are drawn")
     show.put_bars(curves(done.study))
     viewed = views_table(done.rows) if views else None
-    for table in (few_shot_table(done.rows), repeats_table(done.study, done.rows), viewed):
+    for table in (
+        few_shot_table(done.rows, only_best=True),
+        repeats_table(done.study, done.rows),
+        viewed,
+    ):
         if table is not None:
             show.put_table(
                 [column.title for column in table.shown], [table.cells(row) for row in table.rows]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import groupby, islice
 from typing import Annotated
 
 import typer
 
 from cli import options, show
+
+_SHOWN = 20
+"""Layers of a ranking that the terminal shows."""
 
 
 def report(
@@ -106,9 +110,12 @@ def rank(
                 line.task, line.backbone, line.key, f"{line.depth:.2f}", f"{line.logme:.4f}",
                 f"{line.h_score:.3f}", "" if line.leep is None else f"{line.leep:.3f}", line.copy_of,
             ]
-            for line in ordered
+            for _, lines in groupby(ordered, key=lambda line: line.task)
+            for line in islice(lines, _SHOWN)
         ],
     )  # fmt: skip
+    if any(sum(line.task == t for line in ordered) > _SHOWN for t in made.study.tasks):
+        show.say(f"the first {_SHOWN} of every task; all are in {study / 'scores.csv'}")
     for one in found:
         show.say(
             f"{one.task}: {one.score} against {one.method} over {one.n} {one.over}: weighted tau "

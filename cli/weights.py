@@ -94,6 +94,9 @@ def list_(json: options.Json = False) -> None:
     if json:
         show.put_json(found)
         return
+    if not found:
+        show.say("no weights have been brought in yet; `probe weights add BACKBONE FILE` does it")
+        return
     show.put_table(
         ["backbone", "file", "format", "sha256", "checked", "size", "licence"],
         [

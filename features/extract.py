@@ -11,6 +11,7 @@ import numpy as np
 
 from features import device as devices
 from features import pool as pooling
+from features.alike import unlike_rows
 from features.backbone import Backbone, load
 from features.errors import InputError
 from features.extraction import Extraction, Plan
@@ -21,7 +22,7 @@ from features.passes import Target, batch_size_of
 from features.pipeline import Job, default_batch_size
 from features.provenance import seen_in_training
 from features.run import Run, carry_out
-from features.study import open_or_draft
+from features.study import Study, open_or_draft
 from features.update import updated
 from features.views import check_views
 
@@ -62,8 +63,8 @@ def extract_together(
     backbones: Mapping[str, str | None],
     *,
     data: str | None = None,
-    layers: Sequence[str] = ("all",),
-    pool: Sequence[str] = ("auto", "avg"),
+    layers: Sequence[str] = (),
+    pool: Sequence[str] = (),
     views: Sequence[str] = (),
     dtype: str = "float32",
     precision: str = "float32",
@@ -131,7 +132,7 @@ def extract_together(
         loaded = load(name, file, seed, announce)
         size = batch_size or batch_size_of(opened, loaded.name, default_batch_size(loaded, on[0]))
         job = Job(opened, loaded, dtype, size, side_by_side, on[0], strict, precision, threads)
-        wanted = pooling.plan(loaded.layers(tuple(layers)), tuple(pool), seen)
+        wanted = _wanted(opened, loaded, layers, pool, seen)
         targets.append(Target(job, wanted, rows, compress, (name, file, seed)))
         results.append(
             Extraction(
@@ -154,6 +155,8 @@ def extract_together(
     for target, result in zip(targets, results, strict=True):
         result.seconds = time.perf_counter() - started
         _summarise(target, result)
+    if (unlike := unlike_rows(opened, opened.backbones())) is not None:
+        results[-1].notes.append(unlike)
     return results
 
 
@@ -181,6 +184,21 @@ def _check_names(targets: Sequence[Target]) -> None:
     for path in paths:
         if paths.count(path) > 1:
             raise InputError(f"{path}: two of the backbones would be written there; ask for one.")
+
+
+def _wanted(
+    study: Study, loaded: Backbone, layers: Sequence[str], pool: Sequence[str], views: Sequence[str]
+) -> list[pooling.Pooled]:
+    """What to write; a further view is of what the file holds, where nothing else is asked for."""
+    if len(views) > 1 and not layers and not pool and loaded.name in study.backbones():
+        with study.features(loaded.name) as file:
+            held = [(file.about(key)["layer"], file.about(key)["pool"]) for key in file.keys]
+        of_name = {layer.name: layer for layer in loaded.layers()}
+        if all(name in of_name for name, _ in held):
+            return [pooling.pooled(of_name[n], p, view) for view in views for n, p in held]
+    return pooling.plan(
+        loaded.layers(tuple(layers or ("all",))), tuple(pool or ("auto", "avg")), views
+    )
 
 
 def _notes(loaded: Backbone, source: str) -> list[str]:

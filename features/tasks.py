@@ -50,7 +50,11 @@ def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> di
         else:
             reasons.append(reason)
     if not tasks:
-        raise InputError(reasons[0] if reasons else "the data has no label column; add one.")
+        raise InputError(
+            reasons[0]
+            if reasons
+            else f"the data has no label column (its columns: {', '.join(columns)}); add one."
+        )
     return tasks
 
 

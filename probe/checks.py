@@ -60,6 +60,8 @@ class Check:
     conflicts: tuple[Conflict, ...]
     refused: tuple[str, ...]
     """What `probe fit` would say to this data, a sentence for each reason."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Files of the data that are no rows, and why, where the data are read anew."""
 
 
 def check(study: Study, copies: Copies) -> Check:

@@ -127,7 +127,8 @@ def examine(
             save_images(opened)
     elif drop or group:
         save(opened)
-    return check(opened, found)
+    checked = check(opened, found)
+    return checked if manifest is None else replace(checked, left_out=manifest.left_out)
 
 
 def _any_there(study: Study) -> bool:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from features.alike import unlike_rows
 from features.errors import InputError
 from features.study import Study
 from probe import predictions, results
@@ -250,6 +251,9 @@ def _check_protocols(study: Study, task: str, rows: list[Row]) -> None:
                 found.setdefault(row.protocol, []).append(row)
         if len(found) > 1:
             groups = [", ".join(sorted({row.backbone for row in made})) for made in found.values()]
+            held = [name for name in study.backbones() if any(r.backbone == name for r in rows)]
+            if (rows_differ := unlike_rows(study, held)) is not None:
+                raise InputError(f"{study.folder}: {rows_differ}")
             first, second = (made[0].stored for made in list(found.values())[:2])
             file = study.folder / "predictions.h5"
             said = predictions.protocols(file, [first, second])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from probe.crossval import Outcome, Settings, Shared, cross_validate
 from probe.folds import Splits
-from probe.results import Row
+from probe.results import BEST, Row
 from probe.source import Source
 from probe.tables import Column, Table
 
@@ -67,9 +67,14 @@ def few_shot(
     return Outcome(scores, tuple(folds))
 
 
-def few_shot_table(rows: Sequence[Row]) -> Table | None:
-    """The accuracy over draws, each pooled over its folds; None where there is no draw."""
+def few_shot_table(rows: Sequence[Row], *, only_best: bool = False) -> Table | None:
+    """The accuracy over draws, each pooled over its folds; None where there is no draw.
+
+    `only_best` leaves out the layers one by one where there are rows of the best layer.
+    """
     found = list(_lines([row for row in rows if row.shots is not None and row.draw is not None]))
+    if only_best:
+        found = [line for line in found if BEST in line] or found
     note = "Draws share images, so their SD is not that of other data."
     return Table("shots", "Few images per class", _COLUMNS, tuple(found), note) if found else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -316,8 +317,8 @@ def _close(
     lines = -(-len(handles) // per_row)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.16 * lines + 0.2)
-    said = _short(title) + ("   SYNTHETIC: drawn images" if synthetic else "")
-    figure.suptitle(said, fontsize=9)
+    said = textwrap.fill(title, round(12 * width), max_lines=2, placeholder="…")
+    figure.suptitle(said + ("   SYNTHETIC: drawn images" if synthetic else ""), fontsize=9)
 
 
 def _short(name: str, longest: int = _LONGEST) -> str:

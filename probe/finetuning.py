@@ -36,7 +36,7 @@ from probe.onefold import (
     images_of,
     train_folds,
 )
-from probe.planning import plan, readable_rows
+from probe.planning import extracted_rows, plan, readable_rows
 from probe.protocol import mark
 from probe.recipes import DEFAULT, Recipe
 from probe.recipes import recipe as recipe_of
@@ -210,7 +210,12 @@ def finetune(
     known = [choose(opened.tasks, opened.columns, name) for name in tasks or opened.tasks]
     groups = [tuple(known)] if tasks else [(task,) for task in known]
     feed = ImageFeed(opened, loaded.architecture.input, chosen, on, workers)
-    readable = readable_rows(opened, feed)
+    extracted = extracted_rows(opened)
+    if not extracted.all():
+        announce(
+            f"{extracted.sum():,} of {len(opened):,} images take part, those that are extracted"
+        )
+    readable = readable_rows(opened, feed, extracted)
     run = Run(
         opened,
         loaded,
@@ -241,7 +246,7 @@ def finetune(
         return done
     if manifest is not None:
         studies.save(opened)
-    done.notes += _unreadable(opened, readable)
+    done.notes += _unreadable(opened, readable | ~extracted)
     all_on = [str(one) for one in (on, *others)]
     beside = partial(train_beside, given, all_on, progress=progress) if others else None
     _train_all(run, jobs, redo, beside, done)

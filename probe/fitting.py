@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from features.alike import unlike_rows
 from features.card import nearest
 from features.device import resolve
 from features.errors import InputError
@@ -140,6 +141,8 @@ def fit(
     opened = checked(opened, announce)
     chosen_tasks = [choose(opened.tasks, opened.columns, t) for t in tasks or opened.tasks]
     chosen_backbones = _backbones(opened, backbones)
+    if (unlike := unlike_rows(opened, chosen_backbones)) is not None:
+        raise InputError(f"{opened.folder}: {unlike}")
     started = time.perf_counter()
     with locked(opened.folder / ".results.lock", str(opened.folder / "results.csv")):
         run = Run(
@@ -312,9 +315,9 @@ def _scope(run: Run, task: Task) -> str:
     subjects = run.study.subjects[splits.fold >= 0]
     apart = detectable(subjects, wider(run.study, task.name, splits.fold))
     return (
-        f"{task.name}: {len(subjects)} images of {len(np.unique(subjects))} subjects; a difference "
-        f"under about {100 * apart:.1f} points would be missed more than once in five "
-        "times (of two methods of which one alone is right on a fifth of the images)"
+        f"{task.name}: {len(subjects)} images of {len(np.unique(subjects))} subjects are enough to find "
+        f"differences of about {100 * apart:.1f} points between two methods four times in five, and "
+        "smaller ones less often"
     )
 
 

@@ -54,6 +54,8 @@ class Contents:
     tasks: Sequence[TaskSection]
     backbones: Sequence[tuple[str, str]]
     """Name and domain, in the order of the legend."""
+    images: str
+    """How many the numbers are of, in words."""
     tables: Sequence[Table] = ()
     """Of the study as a whole."""
     warnings: Sequence[str] = ()
@@ -155,7 +157,7 @@ def _masthead(contents: Contents, tasks: str) -> str:
     parts = [
         "<header>",
         f"<h1>How far do features transfer to {escape(tasks)}?</h1>",
-        f'<p class="soft">Data: {escape(study.source)}, {len(study):,} images. '
+        f'<p class="soft">Data: {escape(study.source)}, {contents.images} images. '
         '<button id="theme" aria-pressed="false">dark</button></p>',
     ]
     if study.synthetic:

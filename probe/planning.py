@@ -39,18 +39,35 @@ class Settings:
     """Hash of which rows decode."""
 
 
-def readable_rows(study: Study, feed: ImageFeed) -> npt.NDArray[np.bool_]:
-    """Rows that decode, `(n,)`: as an extraction found them, else tried now."""
+def extracted_rows(study: Study) -> npt.NDArray[np.bool_]:
+    """The rows that an extraction has come to, `(n,)`, so that probes and fine-tunes see the same images.
+
+    All of them where nothing is extracted yet, or one backbone has come to all.
+    """
+    come_to = np.ones(len(study), dtype=np.bool_)
+    for name in study.backbones():
+        with study.features(name) as file:
+            come_to = file.status != PENDING
+        if come_to.all():
+            break
+    return come_to
+
+
+def readable_rows(
+    study: Study, feed: ImageFeed, asked: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Those of the rows `asked` that decode, `(n,)`: as an extraction found them, else tried now."""
     if feed.pictures.kept is None:
         for name in study.backbones():
             with study.features(name) as file:
                 status = file.status
-            if (status != PENDING).all():
-                return np.asarray(status == DONE)
-    found = feed.pictures.readable(np.arange(len(study)))
+            if (status[asked] != PENDING).all():
+                return np.asarray((status == DONE) & asked)
+    found = np.zeros(len(study), dtype=np.bool_)
+    found[asked] = feed.pictures.readable(np.flatnonzero(asked))
     if not found.any():
         raise InputError(
-            f"{study.source}: none of its {len(study)} images can be read; check the paths."
+            f"{study.source}: none of its {asked.sum()} images can be read; check the paths."
         )
     return found
 

@@ -148,7 +148,11 @@ def contents_of(
         )
     made = (near, training_section(study), scored)
     more = [section for section in made if section is not None]
-    return Contents(study, sections, backbones, tables, contaminations(study), missing, more)
+    held = max(task.n for task in found)
+    images = f"{held:,} of {len(study):,}" if held < len(study) else f"{held:,}"
+    return Contents(
+        study, sections, backbones, images, tables, contaminations(study), missing, more
+    )
 
 
 def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:

@@ -115,6 +115,13 @@ def scores_section(study: Study, looks: Looks) -> tuple[Section | None, list[str
     if agreed:
         cells = tuple((a.task, a.score, a.method, a.over, a.tau, a.pearson, a.n) for a in agreed)
         tables.append(Table("agreement", "Scores against measured accuracy", _AGREEMENT, cells))
+    scored = {(line.task, line.backbone, line.key) for line in lines}
+    late = sum(key[:3] not in scored for key in {key[:3]: None for key in accuracy})
+    if late:
+        missing = [
+            *missing,
+            f"{late} layers have been fitted since they were scored; `probe rank` scores them too.",
+        ]
     words = [
         "Scores tell without a probe how well a layer suits a task; only their order means anything. "
         "Weighted Kendall tau is 1 where they order layers as the measured accuracy does, 0 for chance. "

@@ -298,7 +298,9 @@ def test_a_column_that_is_no_task_is_refused_with_what_to_do(labels: list[str], 
 
 
 def test_no_label_column() -> None:
-    with pytest.raises(InputError, match="the data has no label column; add one"):
+    with pytest.raises(
+        InputError, match=r"no label column \(its columns: path, subject\); add one"
+    ):
         infer({"path": ["a"], "subject": ["s"]}, {})
 
 

@@ -124,6 +124,6 @@ def test_the_command_shows_the_draws(study: Study) -> None:
     words = ["fit", "--study", str(study.folder), "-p", "ridge", "--draws", "2", "--shots"]
     done = CliRunner().invoke(app, [*words, "1,5"])
     assert done.exit_code == 0
-    lines = [line for line in done.stdout.splitlines() if line.startswith("label\tridge\tnet\tfc")]
-    assert [line.split("\t")[5:7] for line in lines] == [["1", "2"], ["5", "2"]]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("label\tridge\tnet\t")]
+    assert [line.split("\t")[3:7] for line in lines] == [["best", "", "5", "2"]]
     assert CliRunner().invoke(app, [*words, "few"]).exit_code != 0

@@ -650,3 +650,26 @@ def test_from_scratch_begins_at_chance(tmp_path: Path, data: str) -> None:
     )
     for line in history.read(tmp_path / "study" / "training.csv"):
         assert line.epoch.loss == pytest.approx(np.log(2), abs=0.02)
+
+
+def test_a_limited_extraction_limits_the_fine_tune_too(
+    tmp_path: Path, card: str, data: str
+) -> None:
+    """Its rows stand beside the probes': of the same images, and the report takes both."""
+    study = tmp_path / "s"
+    extract(study, card, data=data, limit=24, layers=["fc"], device="cpu")
+    fit(study, tasks=["side"], probes=["logistic"])
+    told: list[str] = []
+    finetune(
+        study, card, tasks=["side"], recipe=QUICK, views=["center"], device="cpu",
+        announce=told.append,
+    )  # fmt: skip
+    assert "24 of 48 images take part, those that are extracted" in told
+    tested = {
+        r.method: predictions.read(study / "predictions.h5", r.stored).fold >= 0
+        for r in rows_of(study)
+        if r.method in ("logistic", "finetune")
+    }
+    assert tested["logistic"].sum() == 24
+    assert (tested["logistic"] == tested["finetune"]).all()
+    report(study)

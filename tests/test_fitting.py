@@ -466,3 +466,20 @@ def test_a_split_is_tested_once(tmp_path: Path) -> None:
     told.clear()
     assert len(fit(study.folder, probes=("ridge",), folds=3, announce=told.append).rows) == 9
     assert any("split is not used" in line for line in told)
+
+
+def test_backbones_that_hold_other_rows_are_refused_before_anything_is_fitted(
+    tmp_path: Path,
+) -> None:
+    y = np.arange(60) % 2
+    study = studies.begin(tmp_path / "study", {"label": y})
+    studies.add(study, "all", {"fc": studies.signal(y, 3, 1.0)})
+    studies.add(study, "some", {"fc": studies.signal(y, 3, 1.0)}, refused=range(40, 60))
+    sentence = "all holds 60 of 60 images and some 40; only the same images can be compared"
+    with pytest.raises(InputError, match=sentence):
+        run(study)
+    assert not (study.folder / "results.csv").exists()
+    for name in ("all", "some"):
+        run(study, backbones=(name,))
+    with pytest.raises(InputError, match=sentence):
+        report(study.folder)

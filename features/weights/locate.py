@@ -57,6 +57,13 @@ def locate(
             for note in added.notes:
                 announce(note)
             return as_file(added.kept, entry)
+    for entry in entries:
+        path = path_of(card, entry)
+        if path is not None and entry.url is None:
+            raise InputError(
+                f"{card.name}: its card names the weights {path}, where there is no file; put it there, "
+                "give it as --weights FILE, or use --weights random."
+            )
     why = (
         "its card has changed since its weights were added"
         if keeping.kept(card.name)
