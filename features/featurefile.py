@@ -176,6 +176,10 @@ class FeatureFile:
         found[~done] = np.nan
         return found
 
+    def digest(self, key: str, rows: npt.NDArray[np.int64]) -> str:
+        """SHA-256 of the checksums of `rows` of a layer: another one where a feature is another."""
+        return hashlib.sha256(self._file["checksums"][key][:][rows].tobytes()).hexdigest()
+
     def verify(self) -> list[Damage]:
         """Read every row of every layer; what has changed since it was written, nothing if all is well.
 

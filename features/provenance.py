@@ -31,7 +31,7 @@ def seen_in_training(backbone: Backbone, source: str) -> list[str]:
     trained_on = backbone.architecture.card.trained_on if backbone.weights else ()
     parts = re.split(r"[/\\:]", source.lower().removesuffix(".csv").removesuffix(".tsv"))
     words = {word for part in parts for word in (_plain(part), *re.split(r"[^a-z0-9]+", part))}
-    return [name for name in trained_on if _plain(name) in words]
+    return [name for name in trained_on if name == source or _plain(name) in words]
 
 
 def _plain(name: str) -> str:

@@ -266,7 +266,8 @@ def append(study: Study, data: str | None = None) -> Study:
         for name, task in study.tasks.items()
         if set(columns[name]) - {""} <= set(task.classes)
     }
-    more = replace(study, columns=columns, tasks=infer(columns, {**manifest.tasks, **known}))
+    tasks = infer(columns, {**manifest.tasks, **known})
+    more = replace(study, columns=columns, tasks=tasks, copies=None)  # new rows may be copies too
     save(more)
     return more
 

@@ -91,10 +91,11 @@ def _behind(found: TaskCurves, best: Sequence[Best]) -> tuple[Contrast, ...]:
 
     `best` is in order of accuracy.
     """
+    seen = found.outcomes
+    best = [b for b in best if seen.alike(name_of(best[0].rows[0]), name_of(b.rows[0]))]
     tops = [b for i, b in enumerate(best) if b.backbone not in {c.backbone for c in best[:i]}]
     if len(tops) < 2:
         return ()
-    seen = found.outcomes
     if not seen.has(*(name_of(b.rows[0]) for b in tops)):
         pairs = [(tops[0], other) for other in tops[1:]]
         return tuple(c for c in (_contrast(found, a, b) for a, b in pairs) if c is not None)

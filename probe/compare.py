@@ -14,7 +14,7 @@ from features.study import Study, open_study
 from features.tasks import choose
 from probe import predictions, results
 from probe.outcomes import wider
-from probe.protocol import differences
+from probe.protocol import differences, outdated
 from probe.results import Row
 from probe.statistics import Interval, accuracy_interval, mean_interval, sign_flip
 
@@ -115,6 +115,13 @@ def _one(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]]) ->
             f"{a} and {b}, task {task}: made under unlike protocols, which differ in "
             f"{', '.join(unlike)}; run `probe fit` for both alike."
         )
+    for name, made in ((a, first), (b, second)):
+        changed = outdated(study, task, made.protocol, made.fold)
+        if changed is not None:
+            raise InputError(
+                f"{study.folder}: {changed} changed after the scores of {name} were made; run `probe fit` "
+                "again, or `probe finetune` for a fine-tune."
+            )
     both = (first.fold >= 0) & (second.fold >= 0)
     y = study.labels(task)
     right_a, right_b = (p.correct(y)[both] for p in (first, second))

@@ -201,12 +201,14 @@ def _best(seen: Outcomes, method: str, rows: list[Row]) -> list[Best]:
 def difference(seen: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interval | None:
     """Accuracy of `a` minus that of `b` on the images that both tested, with its paired interval.
 
-    Without predictions there is no interval, and without results no difference.
+    Without predictions there is no interval; between unlike protocols there is no difference.
     """
     names = name_of(a[0]), name_of(b[0])
     if not seen.has(*names):
         value = seen.measure(a)["accuracy"].value - seen.measure(b)["accuracy"].value
         return Interval(value, np.nan, np.nan, np.nan)
+    if not seen.alike(*names):
+        return None
     apart = seen.correct(names[0]) - seen.correct(names[1])
     tested = ~np.isnan(apart)
     if not tested.any():

@@ -25,7 +25,7 @@ from probe.copies import checked
 from probe.crossval import METHODS, Outcome, Settings
 from probe.folds import has_split, own_folds
 from probe.linear import SOLVERS, TOL
-from probe.onelayer import Job, Run, fit_one, memory_bytes
+from probe.onelayer import Job, Run, features_of, fit_one, memory_bytes
 from probe.outcomes import wider
 from probe.protocol import mark, protocol
 from probe.results import BEST, Row
@@ -247,6 +247,7 @@ def _fit_all(
     for row in rows:
         there[row.stored].add(row.protocol)
     stored = predictions.protocols(store, list(there))
+    made_of = predictions.features(store, list(there))
     for key, said in stored.items():
         there[key].add(mark(said))  # another one, where a run was killed between the two files
     groups: dict[predictions.Key, tuple[Job, str]] = {}
@@ -274,11 +275,15 @@ def _fit_all(
                 if job.shots != 1:  # one image per class validates nothing, so it chooses no layer
                     groups[replace(job, key=BEST).stored] = (job, mark(said))
                 key = job.stored
-                if not redo and key in stored and there[key] == {mark(said)}:
+                seen = features_of(job, file, splits)
+                same = key in stored and there[key] == {mark(said)} and made_of[key] == seen
+                if same and not redo:
                     done.kept += 1
                     continue
                 found, outcome = fit_one(run, job, file, splits, settings, mark(said))
-            made[key] = predictions.Prediction(outcome.scores, splits.fold.astype(np.int8), said)
+            made[key] = predictions.Prediction(
+                outcome.scores, splits.fold.astype(np.int8), said, seen
+            )
             new += found
             done.fitted += 1
             done.notes += _notes(job, outcome)

@@ -149,6 +149,13 @@ def _least(n: int, dim: int) -> int:
     return (52 * dim * dim if dim < n else 24 * n * n) + 2 * ROWS_BYTES
 
 
+def features_of(job: Job, file: FeatureFile, splits: Splits) -> str:
+    """Digest of the features that the job reads, of the rows that take part."""
+    used = np.flatnonzero(splits.part >= 0)
+    keys = [job.key] if job.view == "center" else [job.key, at_view(job.key, job.view)]
+    return " ".join(file.digest(key, used) for key in keys)
+
+
 def fit_one(
     run: Run, job: Job, file: FeatureFile, splits: Splits, settings: Settings, under: str
 ) -> tuple[list[Row], Outcome]:

@@ -12,7 +12,7 @@ from features.errors import InputError
 from features.study import Study
 from probe import predictions
 from probe.folds import training_of
-from probe.protocol import mark
+from probe.protocol import differences, mark, outdated
 from probe.results import Row
 from probe.statistics import Interval, accuracy_interval, mean_interval, retraining
 
@@ -96,6 +96,7 @@ class Outcomes:
         self._said: dict[Name, npt.NDArray[np.int8]] = {}
         self._measured: dict[Name, dict[str, Interval]] = {}
         self._wider: dict[Name, float] = {}
+        self._protocol: dict[Name, str] = {}
         self._read({name_of(row): row.protocol for row in rows})
 
     def said(self, name: Name) -> npt.NDArray[np.int8]:
@@ -110,6 +111,11 @@ class Outcomes:
         """1 where the image was right, 0 where wrong, NaN where not tested, `(n,)`."""
         said = self._said[name]
         return np.where(said >= 0, said == self.y, np.nan)
+
+    def alike(self, a: Name, b: Name) -> bool:
+        """Whether these may be compared: of the same images in the same folds, if that is known."""
+        one, other = self._protocol.get(a), self._protocol.get(b)
+        return not (one and other) or set(differences(one, other)) <= {"method"}
 
     def wider(self, *names: Name) -> float:
         """What the errors of a difference between these are multiplied by."""
@@ -135,10 +141,15 @@ class Outcomes:
         self.missing = [name for name in names if name not in self._said]
 
     def _take(self, name: Name, prediction: predictions.Prediction) -> None:
-        if len(prediction.fold) != len(self.y):
-            return
         fold = prediction.fold.astype(np.int64)
         tested = fold >= 0
+        changed = outdated(self.study, self.task, prediction.protocol, fold)
+        if changed is not None:
+            raise InputError(
+                f"{self.study.folder}: {changed} changed after the scores of {'/'.join(name)} were made; "
+                f"run `probe fit` again, or `probe finetune` for a fine-tune."
+            )
+        self._protocol[name] = prediction.protocol
         if self.fold is None:
             self.fold = fold
         self._wider[name] = wider(self.study, self.task, fold)

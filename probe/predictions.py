@@ -33,6 +33,8 @@ class Prediction:
     fold: npt.NDArray[np.int8]
     protocol: str = ""
     """As JSON."""
+    features: str = ""
+    """Digest of the features that they were made of; empty where they are of no features file."""
 
     def correct(self, y: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """1 where the largest score is that of class `y`, 0 elsewhere, NaN where not tested, `(n,)`."""
@@ -66,15 +68,29 @@ def read_all(file: Path, keys: list[Key]) -> dict[Key, Prediction]:
 
 
 def _read(group: h5py.Group) -> Prediction:
-    return Prediction(group["scores"][:], group["fold"][:], str(group.attrs.get("protocol", "")))
+    return Prediction(
+        group["scores"][:],
+        group["fold"][:],
+        str(group.attrs.get("protocol", "")),
+        str(group.attrs.get("features", "")),
+    )
 
 
 def protocols(file: Path, keys: Iterable[Key]) -> dict[Key, str]:
     """The protocols of those predictions that are there; none if the file is missing or damaged."""
+    return _attributes(file, keys, "protocol")
+
+
+def features(file: Path, keys: Iterable[Key]) -> dict[Key, str]:
+    """The digests of the features of those predictions that are there, likewise."""
+    return _attributes(file, keys, "features")
+
+
+def _attributes(file: Path, keys: Iterable[Key], name: str) -> dict[Key, str]:
     try:
         with h5py.File(file, "r") as opened:
             return {
-                key: str(opened[_path(key)].attrs.get("protocol", ""))
+                key: str(opened[_path(key)].attrs.get(name, ""))
                 for key in keys
                 if _path(key) in opened
             }
@@ -96,6 +112,7 @@ def add(file: Path, new: Mapping[Key, Prediction]) -> None:
                 group = opened.create_group(_path(key))
                 group["scores"], group["fold"] = prediction.scores, prediction.fold
                 group.attrs["protocol"] = prediction.protocol
+                group.attrs["features"] = prediction.features
 
 
 def _path(key: Key) -> str:

@@ -13,6 +13,8 @@ from probe import metrics
 from probe.folds import Splits
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from _typeshed import DataclassInstance
 
 _VERSION = 2  # raised when the meaning of a number changes
@@ -51,12 +53,39 @@ def protocol(
         "ordered": task.ordered,
         "labels": _hash(study.labels(task.name)[tested].tobytes()),
         "subjects": _hash(study.subjects[tested].tobytes()),
+        "truth": _truth(study, task.name, splits.fold),
         "folds": len(splits.folds),
         "parts": _hash(splits.part.tobytes()),
         "settings": asdict(settings),
         "seed": seed,
     }
     return json.dumps(said, sort_keys=True)
+
+
+def outdated(study: Study, task: str, said: str, fold: npt.NDArray[np.integer]) -> str | None:
+    """What of the study has changed since scores were made of it; None if nothing has.
+
+    Args:
+        study: The study as it is now.
+        task: The task's name.
+        said: The protocol that the scores were made under.
+        fold: The fold in which every image was tested, `(n,)`; -1 where not.
+    """
+    then = json.loads(said) if said else {}
+    if len(fold) != len(study) or then.get("images", study.images_hash) != study.images_hash:
+        return "its images"
+    if tuple(then.get("classes", study.tasks[task].classes)) != study.tasks[task].classes:
+        return f"the classes of {task}"
+    now = _truth(study, task, fold)
+    if then.get("truth", now) != now:
+        return f"the labels of {task}, or subjects"
+    return "which images are in use" if not study.used[fold >= 0].all() else None
+
+
+def _truth(study: Study, task: str, fold: npt.NDArray[np.integer]) -> str:
+    """What the scores of the tested images are held against."""
+    tested = fold >= 0
+    return _hash(study.labels(task)[tested].tobytes() + study.subjects[tested].tobytes())
 
 
 def mark(said: str) -> str:

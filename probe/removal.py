@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from features.featurefile import partial_of
 from features.files import locked
 from features.status import remove_features
 from features.study import open_study
@@ -14,14 +15,16 @@ def remove(study: Path | str, backbone: str) -> int:
     """Delete everything about `backbone`; returns how many rows of results.csv went with it.
 
     Raises:
-        InputError: The study has no features of it.
+        InputError: The study has neither features nor rows of it, or another process is at work on them.
     """
     opened = open_study(study)
-    remove_features(opened, backbone)
     table = opened.folder / "results.csv"
     with locked(opened.folder / ".results.lock", str(table)):
         rows = results.read(table)
         kept = [row for row in rows if row.backbone != backbone]
+        path = opened.feature_path(backbone)
+        if path.is_file() or partial_of(path).is_file() or len(kept) == len(rows):
+            remove_features(opened, backbone)
         if len(kept) < len(rows):
             results.write(table, kept)
             predictions.discard(opened.folder / "predictions.h5", backbone)

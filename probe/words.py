@@ -11,6 +11,7 @@ from features.study import Study
 from probe.answer import Answer, answer, whole
 from probe.curves import Best, TaskCurves
 from probe.gaps import Gap
+from probe.outcomes import name_of
 from probe.statistics import Interval
 
 
@@ -190,7 +191,13 @@ def _tuned(found: TaskCurves) -> list[str]:
     for curve in found.tuned:
         point = whole(curve)
         if point is not None:
-            said.append(f"{curve.method} of {curve.backbone}: {percent(point.accuracy)}.")
+            apart = found.best and not found.outcomes.alike(
+                name_of(point.rows[0]), name_of(found.best[0].rows[0])
+            )
+            why = (
+                "; made in other folds than the probes, so not compared with them" if apart else ""
+            )
+            said.append(f"{curve.method} of {curve.backbone}: {percent(point.accuracy)}{why}.")
     scratch = {
         c.backbone: p.accuracy.value
         for c in found.tuned

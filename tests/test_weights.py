@@ -339,6 +339,12 @@ def test_weights_that_saw_the_studys_own_data_are_known(
     assert seen_in_training(load(str(card), "random"), source) == []
 
 
+def test_a_network_trained_on_the_study_itself_is_known_by_its_source(tiny_card: TinyCard) -> None:
+    card = tiny_card('domain = "toys"', 'domain = "toys"\ntrained_on = ["/data/my faces.csv"]')
+    assert seen_in_training(load(str(card)), "/data/my faces.csv") == ["/data/my faces.csv"]
+    assert seen_in_training(load(str(card)), "/data/other.csv") == []
+
+
 def test_every_command_that_uses_such_weights_warns(tiny_card: TinyCard, tmp_path: Path) -> None:
     card = tiny_card('domain = "toys"', 'domain = "toys"\ntrained_on = ["adience"]')
     data = write_images(tmp_path / "adience", 40)

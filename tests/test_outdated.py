@@ -1,0 +1,134 @@
+"""What changes under a study's results is noticed: its images, labels, classes and features."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import studies
+from PIL import Image
+
+from features.errors import InputError
+from features.extract import extract
+from features.study import Study, open_study, save
+from features.update import grow
+from probe import results
+from probe.compare import compare
+from probe.curves import curves, difference
+from probe.fitting import fit
+from probe.removal import remove
+
+Y = np.arange(80) % 2
+PAIR = ("net/fc/ridge", "net/best/ridge")
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    made = studies.begin(tmp_path / "study", {"label": Y}, subject=np.arange(80) // 2)
+    studies.add(made, "net", {"fc": studies.signal(Y, 4, 2.0)})
+    fit(made.folder, probes=("ridge",))
+    return open_study(made.folder)
+
+
+def reordered(study: Study) -> Study:
+    task = study.tasks["label"]
+    return replace(study, tasks={"label": replace(task, classes=task.classes[::-1])})
+
+
+def other(column: str, value: str) -> Callable[[Study], Study]:
+    """One image is given another value."""
+
+    def change(study: Study) -> Study:
+        values = [value, *study.columns[column][1:]]
+        return replace(study, columns={**study.columns, column: values})
+
+    return change
+
+
+def grown(study: Study) -> Study:
+    new = {"path": "late.png", "label": "1", "subject": "late"}
+    columns = {n: [*v, new.get(n, "1")] for n, v in study.columns.items()}
+    return replace(study, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (reordered, "the classes of label changed"),
+        (other("label", "1"), "the labels of label, or subjects changed"),
+        (other("subject", "7"), "the labels of label, or subjects changed"),
+        (other("use", "0"), "which images are in use changed"),
+        (grown, "its images changed"),
+    ],
+)
+def test_results_of_another_state_of_the_study_are_refused(
+    study: Study, change: Callable[[Study], Study], said: str
+) -> None:
+    assert curves(study)[0].best[0].accuracy.value > 0.8
+    if "use" not in study.columns:
+        study = replace(study, columns={**study.columns, "use": ["1"] * len(study)})
+    save(change(study))
+    grow(open_study(study.folder), study.feature_path("net"))
+    with pytest.raises(InputError, match=said):
+        compare(study.folder, *PAIR)
+    with pytest.raises(InputError, match=said):
+        curves(open_study(study.folder))
+
+
+def test_results_of_other_folds_are_not_set_against_each_other(study: Study) -> None:
+    fit(study.folder, probes=("knn",))
+    found = curves(study)[0]
+    rows = {best.method: best.rows for best in found.best}
+    assert difference(found.outcomes, rows["ridge"], rows["knn"]) is not None
+    fit(study.folder, probes=("knn",), folds=2)
+    found = curves(study)[0]
+    rows = {best.method: best.rows for best in found.best}
+    assert difference(found.outcomes, rows["ridge"], rows["knn"]) is None
+
+
+def test_other_features_under_the_same_name_are_fitted_anew(study: Study) -> None:
+    assert fit(study.folder, probes=("ridge",)).fitted == 0
+    study.feature_path("net").unlink()
+    studies.add(study, "net", {"fc": studies.signal(Y, 4, 0.0, seed=5)})
+    done = fit(study.folder, probes=("ridge",))
+    assert done.fitted == 1
+    assert np.mean([r.accuracy for r in done.rows if r.layer == "fc"]) < 0.8
+
+
+def test_rows_whose_features_are_gone_can_be_removed(study: Study) -> None:
+    study.feature_path("net").unlink()
+    assert remove(study.folder, "net") > 0
+    assert {r.backbone for r in results.read(study.folder / "results.csv")} == {"control:majority"}
+    with pytest.raises(InputError, match="no features of it"):
+        remove(study.folder, "net")
+
+
+def test_copies_among_rows_that_come_later_are_found(
+    tmp_path: Path, tiny_card: Callable[..., Path]
+) -> None:
+    """Labels are drawn by chance: only copies on both sides of a split lift 1-nearest neighbour."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(3)
+    labels = rng.choice(["a", "b"], 60)
+    lines = ["path,label"]
+    for i, label in enumerate(labels):
+        Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(folder / f"{i}.png")
+        lines.append(f"{i}.png,{label}")
+    manifest = folder / "data.csv"
+    manifest.write_text("\n".join(lines) + "\n")
+    study, card = tmp_path / "study", str(tiny_card("[8, 8]", "[8, 8]"))
+    options = {"layers": ("conv",), "pool": ("none",), "device": "cpu"}
+    extract(study, card, data=str(manifest), **options)
+    fit(study, probes=("knn",))
+    for i, label in enumerate(labels):
+        shutil.copy(folder / f"{i}.png", folder / f"copy-{i}.png")
+        lines.append(f"copy-{i}.png,{label}")
+    manifest.write_text("\n".join(lines) + "\n")
+    extract(study, card, update=True, **options)
+    rows = fit(study, probes=("knn",)).rows
+    assert np.mean([r.accuracy for r in rows if r.layer == "conv"]) < 0.75
