@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from features.featurefile import DONE
 from features.study import Study
 
@@ -25,3 +28,16 @@ def unlike_rows(study: Study, backbones: Sequence[str]) -> str | None:
             "without)."
         )
     return None
+
+
+def held_rows(study: Study, backbone: str) -> npt.NDArray[np.bool_]:
+    """The rows with features in the file of `backbone`, `(n,)`.
+
+    A fine-tune has no file; it reads the images that are extracted, so any other file says it. All
+    rows where there is none.
+    """
+    for name in (backbone, *study.backbones()):
+        if study.feature_path(name).is_file():
+            with study.features(name) as file:
+                return np.asarray(file.status == DONE)
+    return np.ones(len(study), dtype=np.bool_)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +126,10 @@ def _one(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]]) ->
     y = study.labels(task)
     right_a, right_b = (p.correct(y)[both] for p in (first, second))
     subjects = study.subjects[both]
-    apart = wider(study, task, first.fold.astype(np.int64))
+    # A few-shot probe counts as trained on all images of the other folds.
+    whole = name_of(replace(one, shots=None, draw=None))
+    of_task = ([r for r in rows.get(name, ()) if r.task == task] for name in (whole, a))
+    apart = wider(study, next(filter(None, of_task)))
     return Comparison(
         task,
         a,

@@ -26,11 +26,10 @@ from probe.crossval import METHODS, Outcome, Settings
 from probe.folds import has_split, own_folds
 from probe.linear import SOLVERS, TOL
 from probe.onelayer import Job, Run, features_of, fit_one, memory_bytes
-from probe.outcomes import wider
 from probe.protocol import mark, protocol
 from probe.results import BEST, Row
 from probe.scale import SCALES
-from probe.statistics import detectable
+from probe.statistics import detectable, retraining
 
 DEFAULT_PROBES = ("logistic", "svm")
 _COMMIT_SECONDS = 20.0
@@ -309,7 +308,7 @@ def _majority(run: Run, task: Task) -> tuple[predictions.Prediction, list[Row]]:
     settings = Settings(majority.METHOD, "none", (), False, "")
     said = protocol(run.study, task, splits, settings, run.seed)
     scores, rows = majority.majority_rows(
-        run.study, task.name, splits.fold, task.ordered, mark(said), run.seed
+        run.study, task.name, splits.fold, splits.part >= 0, task.ordered, mark(said), run.seed
     )
     return predictions.Prediction(scores, splits.fold.astype(np.int8), said), rows
 
@@ -318,7 +317,8 @@ def _scope(run: Run, task: Task) -> str:
     """What a study of this size can tell, said before anything is fitted."""
     splits = run.first_splits(task)
     subjects = run.study.subjects[splits.fold >= 0]
-    apart = detectable(subjects, wider(run.study, task.name, splits.fold))
+    trained = [len(splits.training_rows(splits.tested(fold))) for fold in splits.folds]
+    apart = detectable(subjects, retraining(len(subjects), float(np.mean(trained))))
     return (
         f"{task.name}: {len(subjects)} images of {len(np.unique(subjects))} subjects are enough to find "
         f"differences of about {100 * apart:.1f} points between two methods four times in five, and "

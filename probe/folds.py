@@ -142,14 +142,17 @@ def has_split(study: Study) -> bool:
     return len({_SPLITS.get(name.casefold(), name) for name in used - {""}}) > 1
 
 
-def training_of(study: Study, task: str, fold: Ints, one: int) -> npt.NDArray[np.bool_]:
+def training_of(
+    study: Study, task: str, fold: Ints, one: int, held: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
     """The rows that the tests of fold `one` were trained for, `(n,)`, given the fold of every row.
 
-    Of a split they are all with a label outside it, for nobody tests them.
+    Of a split they are all with a label and features (`held`, `(n,)`) outside it, for nobody tests
+    them.
     """
     if fold.max() > 0 or not has_split(study):
         return np.asarray((fold >= 0) & (fold != one))
-    return np.asarray((study.labels(task) >= 0) & study.used & (fold < 0))
+    return np.asarray((study.labels(task) >= 0) & study.used & held & (fold < 0))
 
 
 def _split(study: Study, task: Task, rows: Ints, seed: int) -> Splits:

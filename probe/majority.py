@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from features.alike import held_rows
 from features.study import Study
 from probe.folds import training_of
 from probe.metrics import measure
@@ -23,7 +24,13 @@ def stored(task: str) -> Key:
 
 
 def majority_rows(
-    study: Study, task: str, fold: npt.NDArray[np.int64], ordered: bool, under: str, seed: int = 0
+    study: Study,
+    task: str,
+    fold: npt.NDArray[np.int64],
+    held: npt.NDArray[np.bool_],
+    ordered: bool,
+    under: str,
+    seed: int = 0,
 ) -> tuple[npt.NDArray[np.float32], list[Row]]:
     """Scores, `(n, K)`, 1 for the class that is said and NaN where not tested; and a row for every fold.
 
@@ -31,6 +38,7 @@ def majority_rows(
         study: The study.
         task: The task's name.
         fold: The fold in which each image is tested, `(n,)`, -1 where it is not.
+        held: The rows with features, `(n,)`; of a split, those outside it are not trained on.
         ordered: Whether the classes have an order.
         under: The hash of the protocol.
         seed: Of the folds.
@@ -39,7 +47,7 @@ def majority_rows(
     scores = np.full((len(y), len(study.tasks[task].classes)), np.nan, dtype=np.float32)
     rows = []
     for one in range(int(fold.max()) + 1):
-        train, test = training_of(study, task, fold, one), fold == one
+        train, test = training_of(study, task, fold, one, held), fold == one
         train = train if train.any() else test  # one fold alone: its own most frequent class
         scores[test] = np.arange(scores.shape[1]) == np.bincount(y[train]).argmax()
         rows.append(
@@ -64,7 +72,8 @@ def majority(seen: Outcomes) -> tuple[tuple[Row, ...], dict[str, Interval]] | No
     """A row for every fold, and each metric over all tested images; None without predictions."""
     if seen.fold is None:
         return None
-    scores, rows = majority_rows(seen.study, seen.task, seen.fold, seen.ordered, "")
+    held = held_rows(seen.study, seen.backbone)
+    scores, rows = majority_rows(seen.study, seen.task, seen.fold, held, seen.ordered, "")
     tested = seen.fold >= 0
     values = per_image(scores[tested].argmax(1), seen.y[tested], seen.fold[tested])
     subjects = seen.subjects[tested]

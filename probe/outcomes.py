@@ -11,7 +11,7 @@ import numpy.typing as npt
 from features.errors import InputError
 from features.study import Study
 from probe import predictions
-from probe.folds import training_of
+from probe.folds import has_split
 from probe.protocol import differences, mark, outdated
 from probe.results import Row
 from probe.statistics import Interval, accuracy_interval, mean_interval, retraining
@@ -91,12 +91,17 @@ class Outcomes:
         self.ordered = study.tasks[task].ordered or any(row.one_off is not None for row in rows)
         self.metrics = tuple(METRICS) if self.ordered else ("accuracy", "balanced")
         self.fold: npt.NDArray[np.int64] | None = None
+        self.backbone = ""
+        """The one that `fold` is of."""
         self.missing: list[Name] = []
         """Rows without predictions."""
         self._said: dict[Name, npt.NDArray[np.int8]] = {}
         self._measured: dict[Name, dict[str, Interval]] = {}
-        self._wider: dict[Name, float] = {}
         self._protocol: dict[Name, str] = {}
+        folds: dict[Name, list[Row]] = {}
+        for row in rows:
+            folds.setdefault(name_of(row), []).append(row)
+        self._wider = {name: wider(study, mine) for name, mine in folds.items()}
         self._read({name_of(row): row.protocol for row in rows})
 
     def said(self, name: Name) -> npt.NDArray[np.int8]:
@@ -151,8 +156,7 @@ class Outcomes:
             )
         self._protocol[name] = prediction.protocol
         if self.fold is None:
-            self.fold = fold
-        self._wider[name] = wider(self.study, self.task, fold)
+            self.fold, self.backbone = fold, name[0]
         scores = np.nan_to_num(prediction.scores, nan=-np.inf)
         said = np.where(tested, scores.argmax(1), -1).astype(np.int8)
         self._said[name] = said
@@ -161,14 +165,12 @@ class Outcomes:
         self._measured[name] = {m: interval(m, values[m], subjects) for m in self.metrics}
 
 
-def wider(study: Study, task: str, fold: npt.NDArray[np.int64]) -> float:
-    """`retraining` of the folds in which the images of a task are tested, `(n,)`, -1 where not.
-
-    Few-shot probes count as trained on all images of the other folds.
-    """
-    trained = [training_of(study, task, fold, one).sum() for one in range(int(fold.max()) + 1)]
+def wider(study: Study, rows: Sequence[Row]) -> float:
+    """`retraining` of the folds of one result, by the images that truly trained each of them."""
     # A fold that is there alone, as while a fine-tune is under way, says nothing of those to come.
-    return retraining(int((fold >= 0).sum()), float(np.mean(trained))) if any(trained) else 1.5
+    if len(rows) == 1 and not has_split(study):
+        return 1.5
+    return retraining(sum(row.n_test for row in rows), float(np.mean([r.n_train for r in rows])))
 
 
 def name_of(row: Row) -> Name:

@@ -26,6 +26,7 @@ from probe.onelayer import Job
 from probe.ranking import measured
 from probe.reporting import report
 from probe.results import BEST, Row
+from probe.statistics import detectable, mean_interval
 
 
 @pytest.fixture
@@ -466,6 +467,38 @@ def test_a_split_is_tested_once(tmp_path: Path) -> None:
     told.clear()
     assert len(fit(study.folder, probes=("ridge",), folds=3, announce=told.append).rows) == 9
     assert any("split is not used" in line for line in told)
+
+
+@pytest.mark.parametrize("shots", [(), (5,)])
+def test_only_rows_with_features_count_as_trained_on(
+    tmp_path: Path, shots: tuple[int, ...]
+) -> None:
+    """A hundred of a thousand training images have features, and another majority than the rest."""
+    y = (np.arange(1200) % 4 > 0).astype(int)
+    y[100:1000] = 0
+    own = ["train" if row < 1000 else "test" for row in range(1200)]
+    study = studies.begin(tmp_path / "study", {"label": y.tolist()}, split=own)
+    for name, seed in (("a", 1), ("b", 2)):
+        x = studies.signal(y, 4, 0.3, seed)
+        studies.add(study, name, {"fc": x}, refused=range(100, 1000))
+    told: list[str] = []
+    rows = fit(study.folder, probes=("ridge",), shots=shots, draws=1, announce=told.append).rows
+    assert {(r.n_train, r.n_test) for r in rows if r.shots is None} == {(100, 200)}
+    wider = 3**0.5
+    right = {}
+    for name in ("a", "b"):
+        key = ("label", name, "fc", "ridge" + ",shots=5,draw=0" * bool(shots))
+        right[name] = predictions.read(study.folder / "predictions.h5", key).correct(y)[1000:]
+    wanted = mean_interval(right["a"] - right["b"], np.arange(200), wider)
+    names = [f"{name}/fc/ridge" + ",shots=5,draw=0" * bool(shots) for name in ("a", "b")]
+    assert compare(study.folder, *names)[0].difference == wanted
+    assert f"about {100 * detectable(np.arange(200), wider):.1f} points" in "".join(told)
+    (found,) = curves(study)
+    assert found.outcomes.wider(("a", "fc", "ridge")) == pytest.approx(wider)
+    (majority,) = [r for r in rows if r.backbone == "control:majority"]
+    assert majority.accuracy == found.majority == 0.75
+    assert found.floor is not None
+    assert [(r.n_train, r.accuracy) for r in found.floor.rows] == [(100, 0.75)]
 
 
 def test_backbones_that_hold_other_rows_are_refused_before_anything_is_fitted(
