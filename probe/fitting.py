@@ -27,6 +27,7 @@ from probe.folds import has_split, own_folds
 from probe.linear import SOLVERS, TOL
 from probe.onelayer import Job, Run, features_of, fit_one, memory_bytes
 from probe.protocol import mark, protocol
+from probe.repeats import Series, series_of, without_unlike
 from probe.results import BEST, Row
 from probe.scale import SCALES
 from probe.statistics import detectable, retraining
@@ -75,8 +76,9 @@ def fit(
 ) -> Fitted:
     """Fit probes on extracted layers and score every image once, in the fold that tests it.
 
-    Rows that are there under the same protocol are kept. Work is committed every twenty seconds, so
-    that an interrupted run goes on where it was.
+    Rows that are there under the same protocol are kept. Repeats, draws and views of a result that
+    other settings or another seed left go when it is made anew, whether they are asked for or not.
+    Work is committed every twenty seconds, so that an interrupted run goes on where it was.
 
     Args:
         study: The study's folder.
@@ -250,6 +252,7 @@ def _fit_all(
     for key, said in stored.items():
         there[key].add(mark(said))  # another one, where a run was killed between the two files
     groups: dict[predictions.Key, tuple[Job, str]] = {}
+    come_to: dict[Series, str] = {}
     made: dict[predictions.Key, predictions.Prediction] = {}
     new: list[Row] = []
     committed = time.perf_counter()
@@ -258,7 +261,8 @@ def _fit_all(
         nonlocal rows, committed
         if made:
             predictions.add(store, made)
-            rows = results.replace(rows, new)
+            rows = results.replace(without_unlike(rows, come_to, stored), new)
+            stored.update({key: one.protocol for key, one in made.items()})
             results.write(table, rows)
             made.clear()
             new.clear()
@@ -272,8 +276,9 @@ def _fit_all(
                 settings = run.settings(job.method)
                 said = protocol(run.study, job.task, splits, settings, run.seed)
                 if job.shots != 1:  # one image per class validates nothing, so it chooses no layer
-                    groups[replace(job, key=BEST).stored] = (job, mark(said))
+                    groups[replace(job, key=BEST).stored] = (job, said)
                 key = job.stored
+                come_to[series_of(key)] = said
                 seen = features_of(job, file, splits)
                 same = key in stored and there[key] == {mark(said)} and made_of[key] == seen
                 if same and not redo:
@@ -291,8 +296,9 @@ def _fit_all(
         progress(len(jobs), len(jobs), None)
     finally:
         commit()
-    for key, (job, under) in groups.items():
-        made[key], found = best_rows(rows, store, job.stored, under)
+    for key, (job, said) in groups.items():
+        come_to[series_of(key)] = said
+        made[key], found = best_rows(rows, store, job.stored, mark(said))
         new += found
     for task in dict.fromkeys(job.task for job in jobs):
         prediction, found = _majority(run, task)

@@ -93,6 +93,13 @@ def mark(said: str) -> str:
     return _hash(said.encode())[:12]
 
 
+def without_folds(said: str) -> str:
+    """A protocol less which images are in which fold: what the repeats of a cross-validation share."""
+    known = json.loads(said)
+    known.pop("parts", None)
+    return json.dumps(known, sort_keys=True)
+
+
 def differences(a: str, b: str) -> list[str]:
     """What tells two protocols apart, each in a few words; `method` stands for another method.
 

@@ -93,6 +93,15 @@ class Row:
         return (*self.result, str(self.fold))
 
     @property
+    def made_alike(self) -> tuple[str, ...]:
+        """What rows under one protocol share: those of a result, of its views and of its draws.
+
+        A repeat is on folds of its own, and so has a protocol of its own.
+        """
+        layer = (self.task, self.backbone, self.layer, self.pool)
+        return (*layer, self.method, str(self.repeat))
+
+    @property
     def variant(self) -> str:
         """How the result departs from one fit on all training images and the centre crop."""
         return variant(
@@ -176,10 +185,13 @@ def write(file: Path, rows: Iterable[Row]) -> None:
 def replace(rows: Iterable[Row], new: Sequence[Row]) -> list[Row]:
     """`rows` with every one that `new` makes again replaced, the rest in their order.
 
-    Rows of a result under another protocol go with the first fold that is made again.
+    Rows of a result under another protocol go with the first fold that is made again, and so do its
+    views and its draws of few images, which would else be averaged or compared with what is new.
     """
-    protocols = {row.result: row.protocol for row in new}
-    kept = {row.key: row for row in rows if protocols.get(row.result, row.protocol) == row.protocol}
+    protocols = {row.made_alike: row.protocol for row in new}
+    kept = {
+        row.key: row for row in rows if protocols.get(row.made_alike, row.protocol) == row.protocol
+    }
     kept.update({row.key: row for row in new})
     return list(kept.values())
 

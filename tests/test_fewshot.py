@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,19 @@ def test_few_shots_of_every_probe(study: Study) -> None:
     again = fit(study.folder, probes=probes, shots=(1, 20), draws=3)
     assert (again.fitted, again.kept, again.rows) == (0, done.fitted, done.rows)
     assert (report(study).folder / "shots.csv").is_file()
+
+
+@pytest.mark.parametrize("before", [{"seed": 1}, {"c": [1e-9]}, {"folds": 3}])
+def test_draws_of_other_settings_go(study: Study, before: dict[str, Any]) -> None:
+    fit(study.folder, probes=("ridge",), shots=(2, 5), draws=3, **before)
+    rows = fit(study.folder, probes=("ridge",), shots=(5,), draws=2).rows
+    assert {(r.shots, r.draw) for r in rows if r.shots is not None} == {(5, 0), (5, 1)}
+    for name in ("results.csv", "predictions.h5"):
+        (study.folder / name).unlink()
+    alone = fit(study.folder, probes=("ridge",), shots=(5,), draws=2).rows
+    assert few_shot_table(rows) == few_shot_table(alone)
+    more = fit(study.folder, probes=("ridge",), shots=(1,), draws=1).rows
+    assert {r.shots for r in more} == {None, 1, 5}  # alike, so they stay
 
 
 def test_the_layer_of_a_best_row_is_chosen_inside_the_draw(tmp_path: Path) -> None:

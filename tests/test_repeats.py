@@ -92,6 +92,25 @@ def test_the_answer_is_that_of_the_first(study: Study) -> None:
     assert [answer(found, None) for found in curves(study)] == before
 
 
+@pytest.mark.parametrize("before", [{"seed": 1}, {"c": [1e-9]}, {"scale": "none"}, {"folds": 3}])
+def test_repeats_of_other_settings_go(study: Study, before: dict[str, Any]) -> None:
+    """A seed of one more has repeats on the same folds as this one's, which are no repeats of it."""
+    fit(study.folder, probes=("ridge", "knn"), repeats=4, **before)
+    rows = fit(study.folder, probes=("ridge",), repeats=2).rows
+    found = {(r.method, r.layer, r.repeat) for r in rows if r.backbone == "net"}
+    assert {repeat for method, _, repeat in found if method == "ridge"} == {0, 1}
+    assert {repeat for method, _, repeat in found if method == "knn"} == {0, 1, 2, 3}
+    table = repeats_table(study, [row for row in rows if row.method == "ridge"])
+    for name in ("results.csv", "predictions.h5"):
+        (study.folder / name).unlink()
+    alone = fit(study.folder, probes=("ridge",), repeats=2).rows
+    assert table == repeats_table(study, alone)
+    assert len(fit(study.folder, probes=("ridge",), repeats=3).rows) > len(alone)
+    more = fit(study.folder, probes=("ridge",))
+    assert {r.repeat for r in more.rows} == {0, 1, 2}  # alike, so they stay
+    assert more.fitted == 0
+
+
 def test_the_command(study: Study) -> None:
     words = ["fit", "--study", str(study.folder), "-p", "ridge", "--repeats"]
     done = CliRunner().invoke(app, [*words, "2"])

@@ -147,6 +147,21 @@ def test_rows_of_another_protocol_go_with_the_fold_that_is_made_again() -> None:
     assert sorted(map(str, found)) == sorted(map(str, new + old[5:]))
 
 
+def test_views_and_draws_of_another_protocol_go_too_and_repeats_stay() -> None:
+    of_it = [
+        replace(ROW, views="flip", crops=2),
+        replace(ROW, shots=5, draw=3),
+        replace(ROW, fold=3),
+    ]
+    others = [
+        replace(ROW, repeat=1, protocol="the folds of another seed"),
+        replace(ROW, layer="other", shots=5, draw=3),
+        replace(ROW, method="knn", views="flip", crops=2),
+    ]
+    new = [replace(ROW, protocol="three folds")]
+    assert results.replace([ROW, *of_it, *others], new) == [*others, *new]
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -27,6 +27,7 @@ from probe import predictions, results
 from probe.fitting import fit
 from probe.linear import sklearn_model
 from probe.reporting import report
+from probe.viewed import views_table
 
 LAYERS = ("pixels", "conv", "act", "pool", "fc")
 ROOM = ("size = [8, 8]", "size = [8, 8]\nresize = [12, 10]\nmean = [90.0, 100.0, 110.0]")
@@ -223,6 +224,17 @@ def test_the_view_of_training_rows_is_not_looked_at(
         if method == "logistic":
             np.testing.assert_array_equal(after.scores[:40], before.scores[:40])
         assert not np.array_equal(after.scores[40:], before.scores[40:])
+
+
+def test_views_of_other_settings_go(
+    viewed: tuple[Path, npt.NDArray[np.float32], npt.NDArray[np.float32]],
+) -> None:
+    folder, _, _ = viewed
+    fit(folder, probes=("ridge",), views=("flip",))
+    assert {r.views for r in fit(folder, probes=("ridge",)).rows} == {"center", "flip"}
+    rows = fit(folder, probes=("ridge",), c=[1e-9]).rows
+    assert {r.views for r in rows} == {"center"}
+    assert views_table(rows) is None
 
 
 def test_a_view_that_was_not_extracted_is_said(tmp_path: Path) -> None:
