@@ -14,7 +14,10 @@ from probe.results import BEST, Row
 def best_rows(
     rows: list[Row], store: Path, key: predictions.Key, under: str
 ) -> tuple[predictions.Prediction, list[Row]]:
-    """The `best` rows: in each fold the layer and pooling with the best inner score."""
+    """The `best` rows: in each fold the layer and pooling with the best inner score.
+
+    Of equals the shallowest, then the first by name, whatever the order in which they were fitted.
+    """
     name, backbone, _, method = key
     mine = [
         r
@@ -26,7 +29,7 @@ def best_rows(
     winners = []
     for fold in sorted({row.fold for row in mine}):
         candidates = [row for row in mine if row.fold == fold]
-        winners.append(max(candidates, key=lambda row: row.selection or 0.0))
+        winners.append(min(candidates, key=_rank))
     keys = [row.stored for row in winners]
     stored = predictions.read_all(store, list(dict.fromkeys(keys)))
     fold_of = stored[keys[0]].fold
@@ -36,3 +39,7 @@ def best_rows(
         scores[tested] = stored[at].scores[tested]
     best = [replace(r, layer=BEST, pool="", depth=None, chosen=r.features_key) for r in winners]
     return predictions.Prediction(scores, fold_of, stored[keys[0]].protocol), best
+
+
+def _rank(row: Row) -> tuple[float, float, str]:
+    return (-(row.selection or 0.0), row.depth or 0.0, row.features_key)

@@ -222,6 +222,27 @@ def test_the_majority_class_has_rows_and_scores_of_its_own(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize("first", ["deep", "deep:avg", "low"])
+def test_of_equal_layers_the_shallowest_is_best_whatever_was_fitted_first(
+    tmp_path: Path, first: str
+) -> None:
+    y = np.arange(60) % 2
+    study = studies.begin(tmp_path / "study", {"label": y.tolist()})
+    x = studies.signal(y, 5, 9.0)
+    layers = [first, *sorted({"deep", "deep:avg", "low"} - {first})]
+    depth = {"deep": 1.0, "low": 0.5}
+    studies.add(
+        study,
+        "net",
+        dict.fromkeys(layers, x),
+        depths=[depth[name] for name in dict.fromkeys(key.partition(":")[0] for key in layers)],
+    )
+    deep = [row.chosen for row in run(study, layers=["deep"]).rows if row.layer == BEST]
+    assert deep == ["deep"] * 5
+    both = [row.chosen for row in run(study).rows if row.layer == BEST]
+    assert both == ["low"] * 5
+
+
 @pytest.mark.parametrize("at", [1, 3, 5])
 def test_an_interrupted_run_keeps_what_was_done(study: Study, at: int) -> None:
     def stop(done: int, _total: int, _job: Job | None) -> None:
