@@ -13,10 +13,11 @@ from probe.results import BEST, Row
 
 def best_rows(
     rows: list[Row], store: Path, key: predictions.Key, under: str
-) -> tuple[predictions.Prediction, list[Row]]:
+) -> tuple[predictions.Prediction, list[Row]] | None:
     """The `best` rows: in each fold the layer and pooling with the best inner score.
 
     Of equals the shallowest, then the first by name, whatever the order in which they were fitted.
+    None where in a fold nothing validated, as with one image per class, so that nothing chooses.
     """
     name, backbone, _, method = key
     mine = [
@@ -26,6 +27,8 @@ def best_rows(
         and r.layer != BEST
         and r.protocol == under
     ]
+    if any(row.selection is None for row in mine):
+        return None
     winners = []
     for fold in sorted({row.fold for row in mine}):
         candidates = [row for row in mine if row.fold == fold]

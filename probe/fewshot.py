@@ -16,6 +16,7 @@ from probe.tables import Column, Table
 
 Ints = npt.NDArray[np.int64]
 _INNER_PARTS = 3  # of a draw, or as many as there are images of a class
+_STAYS = -1
 
 _COLUMNS = (
     Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
@@ -26,28 +27,53 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def drawn(splits: Splits, y: Ints, fold: int, shots: int, draw: int, seed: int) -> Splits:
+def drawn(
+    splits: Splits, y: Ints, subjects: Ints, fold: int, shots: int, draw: int, seed: int
+) -> Splits:
     """The splits of one fold with `shots` images of every class to train on, or all that it has.
 
     Images are drawn from the training rows of the fold alone, and the first of a draw are those of the
     same draw with fewer shots. C is chosen between as many parts of them as a class has images, three
-    at most; one image per class cannot be parted, so nothing validates there.
+    at most, and a subject is in one part. What alone shows a class, one image or all images of one
+    subject, always trains; where that leaves less than two classes nothing validates.
     """
     random = np.random.default_rng([seed, draw, fold])
     order = random.permutation(splits.training_rows(splits.tested(fold)))
-    parts = min(_INNER_PARTS, shots)
+    rows = np.concatenate([order[y[order] == one][:shots] for one in np.unique(y[order])])
+    dealt = _dealt(y[rows], subjects[rows], min(_INNER_PARTS, shots))
+    parts = int(dealt.max()) + 1
     part = np.full(len(y), -1, dtype=np.int64)
-    for one in np.unique(y[order]).tolist():
-        rows = order[y[order] == one][:shots]
-        part[rows] = np.arange(len(rows)) % parts
-    part[splits.held_out_rows(splits.tested(fold))] = parts
-    choosing = tuple(range(parts)) if parts > 1 else ()
-    return Splits(part, np.array([-1] * parts + [0]), choosing, validates=parts > 1)
+    part[rows] = np.where(dealt == _STAYS, parts, dealt)
+    part[splits.held_out_rows(splits.tested(fold))] = parts + 1
+    of_part = np.array([-1] * (parts + 1) + [0])
+    return Splits(part, of_part, tuple(range(parts)), validates=parts > 0)
+
+
+def _dealt(y: Ints, subjects: Ints, parts: int) -> Ints:
+    """The inner part of every image, `(n,)`: whole subjects, each class as evenly as they allow.
+
+    -1 for images that always train: of subjects that alone show a class.
+    """
+    _, first, group = np.unique(subjects, return_index=True, return_inverse=True)
+    counts = np.zeros((len(first), int(y.max()) + 1))
+    np.add.at(counts, (group, y), 1)
+    stays = np.asarray(counts[:, (counts > 0).sum(0) == 1].any(axis=1))
+    part_of = np.full(len(first), _STAYS)
+    if (counts[~stays].sum(0) > 0).sum() < 2:
+        return part_of[group]
+    share = counts / np.maximum(counts.sum(0), 1)  # so that a rare class counts as much
+    held = np.zeros((parts, counts.shape[1]))
+    for one in np.lexsort((first, -counts.sum(1))):  # large subjects first, else as drawn
+        if not stays[one]:
+            part_of[one] = np.argmin(held @ share[one])
+            held[part_of[one]] += share[one]
+    return part_of[group]
 
 
 def few_shot(
     x: Source,
     y: Ints,
+    subjects: Ints,
     classes: int,
     splits: Splits,
     settings: Settings,
@@ -59,7 +85,7 @@ def few_shot(
     scores = np.full((len(y), classes), np.nan, dtype=np.float32)
     folds = []
     for fold in splits.folds:
-        own = drawn(splits, y, fold, shots, draw, seed)
+        own = drawn(splits, y, subjects, fold, shots, draw, seed)
         found = cross_validate(x, y, classes, own, settings, Shared(0))
         tested = own.fold == 0
         scores[tested] = found.scores[tested]

@@ -275,8 +275,7 @@ def _fit_all(
                 splits = run.splits_of(job.task, file, job.repeat)
                 settings = run.settings(job.method)
                 said = protocol(run.study, job.task, splits, settings, run.seed)
-                if job.shots != 1:  # one image per class validates nothing, so it chooses no layer
-                    groups[replace(job, key=BEST).stored] = (job, said)
+                groups[replace(job, key=BEST).stored] = (job, said)
                 key = job.stored
                 come_to[series_of(key)] = said
                 seen = features_of(job, file, splits)
@@ -298,8 +297,10 @@ def _fit_all(
         commit()
     for key, (job, said) in groups.items():
         come_to[series_of(key)] = said
-        made[key], found = best_rows(rows, store, job.stored, mark(said))
-        new += found
+        best = best_rows(rows, store, job.stored, mark(said))
+        if best is not None:
+            made[key] = best[0]
+            new += best[1]
     for task in dict.fromkeys(job.task for job in jobs):
         prediction, found = _majority(run, task)
         made[majority.stored(task.name)] = prediction

@@ -175,8 +175,9 @@ def fit_one(
     if job.shots is None or job.draw is None:
         outcome = cross_validate(layer.source, y, classes, splits, settings, layer.shared, other)
     else:
+        subjects = run.study.subjects
         outcome = few_shot(
-            layer.source, y, classes, splits, settings, job.shots, job.draw, run.seed
+            layer.source, y, subjects, classes, splits, settings, job.shots, job.draw, run.seed
         )
     about = file.about(job.key)
     rows = []

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from _typeshed import DataclassInstance
 
-_VERSION = 2  # raised when the meaning of a number changes
+_VERSION = 3  # raised when the meaning of a number changes
 
 _WORDS = {
     "version": "version of the protocol",

@@ -31,7 +31,7 @@ def test_draws_are_nested_and_never_tested(study: Study) -> None:
         test = splits.held_out_rows(splits.tested(fold))
         seen = []
         for shots in (1, 2, 5, 1000):
-            made = drawn(splits, y, fold, shots, 0, 7)
+            made = drawn(splits, y, study.subjects, fold, shots, 0, 7)
             train = made.training_rows(made.tested(0))
             assert not set(train) & set(test)
             assert np.flatnonzero(made.fold == 0).tolist() == test.tolist()
@@ -46,8 +46,79 @@ def test_draws_are_nested_and_never_tested(study: Study) -> None:
                 away = set(np.flatnonzero(made.part == part).tolist())
                 assert set(made.training_rows(left_out).tolist()) == seen[-1] - away
         assert seen[0] < seen[1] < seen[2] < seen[3]
-        other = drawn(splits, y, fold, 5, 1, 7)
+        other = drawn(splits, y, study.subjects, fold, 5, 1, 7)
         assert seen[2] != set(other.training_rows(other.tested(0)).tolist())
+
+
+@pytest.mark.parametrize("shots", [2, 5, 30, 1000])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_no_subject_both_trains_and_validates(tmp_path: Path, shots: int, mixed: bool) -> None:
+    """Thirty people of twelve images, of one class each or with a few of another."""
+    person = np.arange(360) // 12
+    y = (person + (np.arange(360) % 5 == 0) * mixed) % 3
+    study = studies.begin(tmp_path / "s", {"label": y.tolist()}, subject=person.tolist())
+    splits = make_splits(study, study.tasks["label"], np.ones(360, dtype=bool), None, 0)
+    for fold in splits.folds:
+        for draw in range(5):
+            made = drawn(splits, y, study.subjects, fold, shots, draw, 0)
+            train = made.training_rows(made.tested(0))
+            inner = list(made.inner(0))
+            sizes = np.zeros((len(inner), 3), dtype=int)
+            for part, left_out in inner:
+                away, rest = np.flatnonzero(made.part == part), made.training_rows(left_out)
+                assert not set(person[away]) & set(person[rest])
+                assert sorted([*away, *rest]) == train.tolist()
+                assert set(y[rest]) == {0, 1, 2}
+                sizes[part] = np.bincount(y[away], minlength=3)
+            if shots >= 30:
+                assert len(inner) == 3
+                assert sizes.sum() == len(train)
+                assert (sizes.max(0) <= sizes.sum(0) / 2).all()
+
+
+def test_a_subject_that_alone_shows_a_class_always_trains(tmp_path: Path) -> None:
+    """Its class could be learnt from nothing else; where all are so, there is nothing to choose on."""
+    person = np.arange(120) // 10  # in each half two of every class, but one alone of class 2
+    y = np.array([0, 0, 1, 1, 2, 2] * 2)[person]
+    person[(person == 5) | (person == 11)] -= 1
+    own = np.arange(120) // 60
+    study = studies.begin(
+        tmp_path / "s", {"label": y.tolist()}, subject=person.tolist(), fold=own.tolist()
+    )
+    x = studies.signal(y, 5, 0.5)
+    studies.add(study, "net", {"fc": x, "gc": x[:, :2]})
+    splits = make_splits(study, study.tasks["label"], np.ones(120, dtype=bool), None, 0)
+    made = drawn(splits, y, study.subjects, 0, 20, 0, 0)
+    parts = made.part[60:].reshape(6, 10)
+    assert (parts == parts[:, :1]).all()
+    assert sorted(parts[:4, 0]) == [0, 0, 1, 1]
+    assert parts[0, 0] != parts[1, 0]
+    assert (parts[4:] == 2).all()
+    assert [part for part, _ in made.inner(0)] == [0, 1]
+    one_each = person // 2  # and nobody else of any class
+    assert not list(drawn(splits, y, one_each, 0, 20, 0, 0).inner(0))
+    done = fit(study.folder, probes=("logistic", "ridge", "knn"), shots=(20,), draws=2)
+    few = [row for row in done.rows if row.shots == 20]
+    assert {row.selection is None for row in few} == {False}
+    assert {row.layer for row in few} == {"fc", "gc", BEST}
+
+
+def test_draws_that_validate_nothing_choose_no_layer(tmp_path: Path) -> None:
+    """Of two people of a class a fold tests one, and the other is alone."""
+    person = np.arange(80) // 20
+    y = person % 2
+    study = studies.begin(
+        tmp_path / "s",
+        {"label": y.tolist()},
+        subject=person.tolist(),
+        fold=(np.arange(80) // 40).tolist(),
+    )
+    x = studies.signal(y, 5, 0.5)
+    studies.add(study, "net", {"fc": x, "gc": x[:, :2]})
+    rows = fit(study.folder, probes=("logistic", "knn"), shots=(5,), draws=2).rows
+    few = [row for row in rows if row.shots == 5]
+    assert {(row.layer, row.selection) for row in few} == {("fc", None), ("gc", None)}
+    assert few_shot_table(rows) is not None
 
 
 def test_few_shots_of_every_probe(study: Study) -> None:
