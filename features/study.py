@@ -34,7 +34,7 @@ from features.errors import InputError
 from features.featurefile import FeatureFile
 from features.files import file_name, write_text
 from features.manifest import Manifest
-from features.tasks import Task, infer
+from features.tasks import Task, grown, infer
 
 __all__ = ["Study", "draft", "open_study", "save"]
 
@@ -240,10 +240,11 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
 def append(study: Study, data: str | None = None) -> Study:
     """The study with the rows that its data gained since, written to images.csv after the others.
 
-    Rows that are there stay as they are, whatever the data says of them now.
+    Rows that are there stay as they are, whatever the data says of them now, and so do the classes of
+    study.toml; new ones come after them.
 
     Raises:
-        InputError: The data is not the study's, or cannot be used.
+        InputError: The data is not the study's, or cannot be used, or an ordered task gains a class.
     """
     manifest = read_data(data if data is not None else study.source)
     if manifest.source != study.source:
@@ -262,9 +263,8 @@ def append(study: Study, data: str | None = None) -> Study:
         found = manifest.columns.get(name, [blank.get(name, "")] * len(manifest))
         columns[name] = [*values, *(found[row] for row in new)]
     known = {
-        name: task
+        name: grown(task, set(columns[name]) - set(study.columns[name]))
         for name, task in study.tasks.items()
-        if set(columns[name]) - {""} <= set(task.classes)
     }
     tasks = infer(columns, {**manifest.tasks, **known})
     more = replace(study, columns=columns, tasks=tasks, copies=None)  # new rows may be copies too

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,22 @@ def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> di
             else f"the data has no label column (its columns: {', '.join(columns)}); add one."
         )
     return tasks
+
+
+def grown(task: Task, labels: set[str]) -> Task:
+    """The task with those of `labels`, which its rows had none of before, as classes after its own.
+
+    Raises:
+        InputError: The task is ordered, so that a class has a place that only a person knows.
+    """
+    new = order(labels - {"", *task.classes})
+    if new and task.ordered:
+        raise InputError(
+            f"task {task.name}: new rows are of the class {new[0]!r}, which is not among its ordered "
+            f"classes ({', '.join(task.classes)}); put it in its place among those of study.toml, then "
+            "`probe extract --update` again."
+        )
+    return replace(task, classes=(*task.classes, *new))
 
 
 def choose(tasks: Mapping[str, Task], columns: Mapping[str, Sequence[str]], asked: str) -> Task:

@@ -15,7 +15,8 @@ def updated(study: Study, data: str | None) -> Study:
     """The study with the rows that its data gained, pending in every feature file.
 
     Raises:
-        InputError: The data is not the study's, or another process is writing a file.
+        InputError: The data is not the study's, an ordered task gains a class, or another process is
+            writing a file.
     """
     with locked(study.folder / ".images.lock", str(study.folder / "images.csv")):
         more = append(study, data)

@@ -12,7 +12,7 @@ from features.data import read_data
 from features.data.utkface import AGES
 from features.errors import InputError
 from features.manifest import Manifest
-from features.study import Study, draft, open_or_draft, open_study, save
+from features.study import Study, append, draft, open_or_draft, open_study, save
 from features.tasks import Task, choose, infer, order
 
 
@@ -480,3 +480,49 @@ def test_rows_keep_their_order_and_their_copies(tmp_path: Path) -> None:
     assert study.paths == ["z.jpg", "a.jpg", "z.jpg"]
     assert not (tmp_path / "study").exists()
     assert kept(study, tmp_path / "study").paths == study.paths
+
+
+def edited(tmp_path: Path, ordered: bool) -> tuple[Study, Path]:
+    """A study whose classes a person put into an order of their own, and its data."""
+    data = table(tmp_path, "path,age\n0.png,old\n1.png,young\n2.png,unknown\n")
+    study = draft(tmp_path / "study", read_data(str(data)))
+    save(study)
+    toml = study.folder / "study.toml"
+    said = toml.read_text().replace('["old", "unknown", "young"]', '["young", "old"]')
+    toml.write_text(said.replace("ordered = false", f"ordered = {str(ordered).lower()}"))
+    return open_study(study.folder), data
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_classes_stay_as_a_person_ordered_them_where_rows_are_appended(
+    tmp_path: Path, ordered: bool
+) -> None:
+    """A label that they left out of the classes stays out of them."""
+    study, data = edited(tmp_path, ordered)
+    data.write_text(data.read_text() + "3.png,old\n4.png,\n5.png,unknown\n")
+    for found in (append(study), open_study(study.folder)):
+        assert found.tasks == {"age": Task("age", ("young", "old"), ordered)}
+        assert found.labels("age").tolist() == [1, 0, -1, 1, -1, -1]
+
+
+def test_new_classes_come_after_those_that_are_there(tmp_path: Path) -> None:
+    study, data = edited(tmp_path, ordered=False)
+    data.write_text(data.read_text() + "3.png,middle\n4.png,child\n5.png,old\n")
+    append(study)
+    found = open_study(study.folder)
+    assert found.tasks["age"].classes == ("young", "old", "child", "middle")
+    assert found.labels("age").tolist() == [1, 0, -1, 3, 2, 1]
+
+
+def test_a_person_puts_a_new_class_into_the_order(tmp_path: Path) -> None:
+    study, data = edited(tmp_path, ordered=True)
+    data.write_text(data.read_text() + "3.png,middle\n")
+    toml = study.folder / "study.toml"
+    before = toml.read_bytes(), (study.folder / "images.csv").read_bytes()
+    with pytest.raises(InputError, match="task age: new rows are of the class 'middle', which is"):
+        append(study)
+    assert (toml.read_bytes(), (study.folder / "images.csv").read_bytes()) == before
+    toml.write_text(toml.read_text().replace('"young", ', '"young", "middle", '))
+    found = append(open_study(study.folder))
+    assert found.tasks["age"] == Task("age", ("young", "middle", "old"), ordered=True)
+    assert found.labels("age").tolist() == [2, 0, -1, 1]
