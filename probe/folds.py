@@ -226,16 +226,25 @@ def _check_across(study: Study, rows: Ints, fold: Ints, what: str) -> None:
             f"{study.folder / 'images.csv'}: {len(across)} subjects are in several {what}s (first: "
             f"{name}); a subject must be in one, or the results are inflated."
         )
-    if study.copies is not None:
-        study = replace(study, copies=study.copies.plausible(len(study)))
-    across = in_several(study.subjects[rows], fold)
+    across = in_several(kept_together(study, None)[rows], fold)
     if len(across):
-        one, other = _unlike(across[0], fold)
+        one, other = unlike(across[0], fold)
         raise InputError(
             f"{study.folder / 'images.csv'}: {len(across)} images have copies in another {what} (first: "
             f"{study.paths[rows[one]]} and {study.paths[rows[other]]}); `probe data check "
             "--drop-duplicates` leaves the copies out."
         )
+
+
+def kept_together(study: Study, folds: int | None) -> Ints:
+    """A number for every row, `(n,)`, that rows share which no split may part: subjects and copies.
+
+    Where the data set's own folds or split are kept to, likeness by the kind of picture is no copy.
+    """
+    given = own_folds(study) is not None or (folds is None and has_split(study))
+    if given and study.copies is not None:
+        study = replace(study, copies=study.copies.plausible(len(study)))
+    return study.subjects
 
 
 def in_several(subjects: Ints, fold: Ints) -> list[Ints]:
@@ -245,7 +254,7 @@ def in_several(subjects: Ints, fold: Ints) -> list[Ints]:
     return [group for group in groups if len(np.unique(fold[group])) > 1]
 
 
-def _unlike(places: Ints, fold: Ints) -> tuple[int, int]:
+def unlike(places: Ints, fold: Ints) -> tuple[int, int]:
     """Two of the places whose folds differ."""
     other = places[fold[places] != fold[places[0]]][0]
     return int(places[0]), int(other)

@@ -15,7 +15,7 @@ from features.files import file_name
 from features.study import Study
 from features.tasks import Task
 from probe.feed import ImageFeed
-from probe.folds import Splits, make_splits
+from probe.folds import Splits, in_several, kept_together, make_splits, unlike
 from probe.job import Goal
 from probe.onefold import Asked, Run
 from probe.protocol import protocol
@@ -79,7 +79,7 @@ def plan(run: Run, variant: Variant, tasks: tuple[Task, ...], folds: int | None)
         InputError: The folds of the tasks differ, or cannot be made.
     """
     each = [make_splits(run.study, task, run.readable, folds, run.seed) for task in tasks]
-    splits = _together(tasks, each)
+    splits = _together(run.study, tasks, each, folds)
     labels = np.stack([run.study.labels(task.name) for task in tasks], axis=1)
     goal = Goal(labels, tuple(len(task.classes) for task in tasks))
     names = tuple(task.name for task in tasks)
@@ -113,16 +113,41 @@ def plan(run: Run, variant: Variant, tasks: tuple[Task, ...], folds: int | None)
     return Asked(variant, tasks, splits, goal, said, folder)
 
 
-def _together(tasks: tuple[Task, ...], each: list[Splits]) -> Splits:
-    """The splits of tasks that share a network: an image is in the same part for all of them."""
-    part = each[0].part.copy()
-    for task, other in zip(tasks[1:], each[1:], strict=True):
+def _together(
+    study: Study, tasks: tuple[Task, ...], each: list[Splits], folds: int | None
+) -> Splits:
+    """The splits of tasks that share a network: a subject is in the same part for all of them."""
+    first, *others = each
+    part = first.part.copy()
+    for task, other in zip(tasks[1:], others, strict=True):
         both = (part >= 0) & (other.part >= 0)
-        if (part[both] != other.part[both]).any() or len(other.folds) != len(each[0].folds):
+        alike = (
+            np.array_equal(other.fold_of_part, first.fold_of_part)
+            and other.choosing == first.choosing
+        )
+        if (part[both] != other.part[both]).any() or not alike:
             raise InputError(
                 f"tasks {tasks[0].name} and {task.name}: their folds differ, so that one network "
                 "would be tested on what it was trained on; fine-tune them one by one, or give the "
                 "data a column fold."
             )
         part = np.where(part < 0, other.part, part)
-    return Splits(part, each[0].fold_of_part, each[0].choosing)
+    if others:
+        _check_apart(study, tasks, part, folds)
+    return Splits(part, first.fold_of_part, first.choosing)
+
+
+def _check_apart(
+    study: Study, tasks: tuple[Task, ...], part: npt.NDArray[np.int64], folds: int | None
+) -> None:
+    """Each task keeps its own images of a subject together, but not those that another task labels."""
+    rows = np.flatnonzero(part >= 0)
+    across = in_several(kept_together(study, folds)[rows], part[rows])
+    if across:
+        one, other = (study.paths[rows[place]] for place in unlike(across[0], part[rows]))
+        raise InputError(
+            f"tasks {' and '.join(task.name for task in tasks)}: {len(across)} subjects or copies have "
+            f"images in several folds (first: {one} and {other}), labelled for unlike tasks, so that "
+            "one network would be tested on subjects it was trained on; fine-tune the tasks one by "
+            "one, or give the data a column fold with every subject in one."
+        )
