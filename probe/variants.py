@@ -81,7 +81,7 @@ def start(
     if trained is not None:
         into(body, trained)
     prefix = prefix_of(architecture, variant.layer) if variant.layer else EMPTY
-    if variant.layer and not variant.keep_above:
+    if variant.method == "scratch" or (variant.layer and not variant.keep_above):
         renew_above(body, card, prefix, seed)
     own = classifier(card, architecture.traced)
     on_top = own is not None and any(p.startswith(f"{own}.") for p in prefix.parameters)

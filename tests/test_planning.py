@@ -1,14 +1,16 @@
 """What a fine-tune is planned to train: tasks that share a network, what tells results apart."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import toys
 from test_finetuning import PLAIN, card  # noqa: F401
 
+from features.backbone import load
 from features.errors import InputError
 from probe.finetuning import finetune
+from probe.variants import Variant, start
 
 PEOPLE = 30
 
@@ -46,3 +48,14 @@ def test_tasks_whose_folds_part_a_subject_are_not_trained_together(
     data = write_people(tmp_path / "given", folds=True)
     done = finetune(tmp_path / "b", card, data=data, tasks=["age", "gender"], **asked)  # type: ignore[arg-type]
     assert done.trained == 3
+
+
+def test_from_scratch_beside_a_cut_is_from_scratch(tmp_path: Path, card: str) -> None:  # noqa: F811
+    """The weights that are loaded for the cut are none of its business."""
+    starts = [
+        start(load(card, weights, 7), Variant("scratch"), 2, 7)[0].state_dict()
+        for weights in (None, "random")
+    ]
+    assert not torch.equal(starts[0]["body.conv.weight"], load(card).model.conv.weight)  # type: ignore[union-attr]
+    for name in starts[0]:
+        torch.testing.assert_close(starts[0][name], starts[1][name], rtol=0, atol=0)
