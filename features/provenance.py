@@ -54,16 +54,23 @@ def layer_attributes(pooled: pooling.Pooled, job: Job) -> dict[str, Any]:
     }
 
 
-def decisive(job: Job) -> dict[str, Any]:
-    """What decides the numbers in a file, whoever computes them."""
-    card, file = job.backbone.architecture.card, job.backbone.weights
+def network_of(backbone: Backbone) -> dict[str, Any]:
+    """What decides what a backbone makes of an image, whatever it is called."""
+    card, file = backbone.architecture.card, backbone.weights
     return {
-        "backbone": job.backbone.name,
         "network": card.network,
         "options": dict(card.options),
+        "preprocessing": preprocess.describe(backbone.architecture.input),
+        "weights": file.sha256 if file else f"random, seed {backbone.seed}",
+    }
+
+
+def decisive(job: Job) -> dict[str, Any]:
+    """What decides the numbers in a file, whoever computes them."""
+    return {
+        "backbone": job.backbone.name,
+        **network_of(job.backbone),
         "layers": {x.name: x.module for x in job.backbone.architecture.layers},
-        "preprocessing": preprocess.describe(job.backbone.architecture.input),
-        "weights": file.sha256 if file else f"random, seed {job.backbone.seed}",
         "dtype": job.dtype,
         "images": job.study.images_hash,
         **({} if job.precision == "float32" else {"precision": job.precision}),

@@ -239,7 +239,7 @@ def finetune(
         frozen = one.layer if one.method == "frozen" else None
         prefix = prefix_of(loaded.architecture, frozen) if frozen else EMPTY
         check_norms(loaded.model, prefix, chosen, accumulate, int(readable.sum()))
-    jobs = [plan(run, one, group, folds) for group in groups for one in asked]
+    jobs = [job for group in groups for job in plan(run, asked, group, folds)]
     done = Finetuned(opened)
     if share is not None:
         train_share(run, jobs, share)

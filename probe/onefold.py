@@ -139,12 +139,8 @@ class _Ready:
 def _ready(run: Run, job: Asked, fold: int, held: ExitStack) -> _Ready:
     """Build the network, and keep the features of its frozen prefix where that can be done."""
     trained = None
-    names = tuple(task.name for task in job.tasks)
     if run.base:
-        origin = run.backbone.name
-        if run.base.partition("+")[0] == "scratch":
-            origin = run.backbone.architecture.card.name
-        name = name_of(origin, names, run.base, "", fold)
+        name = base_of(run, job.tasks, fold)
         seen = job.splits.training_rows(job.splits.tested(fold))
         trained = read_trained(run.study.folder, name, seen)
     network, prefix = start(run.backbone, job.variant, sum(job.goal.sizes), run.seed, trained)
@@ -242,6 +238,14 @@ def identity(run: Run, variant: Variant) -> tuple[str, str]:
         anew = run.base.partition("+")[0] == "scratch"
         return f"{card.name if anew else run.backbone.name}@{run.base}", "task"
     return run.backbone.name, run.backbone.domain
+
+
+def base_of(run: Run, tasks: tuple[Task, ...], fold: int) -> str:
+    """The network of a fold that `--from` begins with."""
+    origin = run.backbone.name
+    if run.base.partition("+")[0] == "scratch":
+        origin = run.backbone.architecture.card.name
+    return name_of(origin, tuple(task.name for task in tasks), run.base, "", fold)
 
 
 def _name(run: Run, job: Asked, fold: int, stage: str) -> str:

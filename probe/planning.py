@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +14,16 @@ import numpy.typing as npt
 from features.errors import InputError
 from features.featurefile import DONE, PENDING
 from features.files import file_name
+from features.provenance import network_of
 from features.study import Study
 from features.tasks import Task
 from probe.feed import ImageFeed
 from probe.folds import Splits, in_several, kept_together, make_splits, unlike
 from probe.job import Goal
-from probe.onefold import Asked, Run
+from probe.onefold import Asked, Run, base_of
 from probe.protocol import protocol
 from probe.recipes import Recipe
+from probe.trained import digest
 from probe.variants import Variant
 
 
@@ -37,6 +41,8 @@ class Settings:
     rates: tuple[float, ...]
     readable: str
     """Hash of which rows decode."""
+    start: str
+    """Hash of what training begins with: network, input, weights, and the networks of `--from`."""
 
 
 def extracted_rows(study: Study) -> npt.NDArray[np.bool_]:
@@ -72,45 +78,65 @@ def readable_rows(
     return found
 
 
-def plan(run: Run, variant: Variant, tasks: tuple[Task, ...], folds: int | None) -> Asked:
-    """One result to be trained: its folds, its protocol and the folder of its checkpoints.
+def plan(
+    run: Run, variants: Sequence[Variant], tasks: tuple[Task, ...], folds: int | None
+) -> list[Asked]:
+    """The results to be trained, one a variant: folds, protocol and the folder of the checkpoints.
 
     Raises:
-        InputError: The folds of the tasks differ, or cannot be made.
+        InputError: The folds of the tasks differ or cannot be made, or a network to begin with is
+            not there.
     """
     each = [make_splits(run.study, task, run.readable, folds, run.seed) for task in tasks]
     splits = _together(run.study, tasks, each, folds)
     labels = np.stack([run.study.labels(task.name) for task in tasks], axis=1)
     goal = Goal(labels, tuple(len(task.classes) for task in tasks))
-    names = tuple(task.name for task in tasks)
-    digest = hashlib.sha256(run.readable.tobytes()).hexdigest()
-    settings = Settings(
+    bases = [
+        digest(run.study.folder, base_of(run, tasks, fold)) for fold in splits.folds if run.base
+    ]
+    found = []
+    for variant in variants:
+        settings = _settings(run, variant, tasks, bases)
+        said = {
+            task.name: protocol(run.study, task, own, settings, run.seed)
+            for task, own in zip(tasks, each, strict=True)
+        }
+        found.append(Asked(variant, tasks, splits, goal, said, _folder(run, variant, said)))
+    return found
+
+
+def _settings(
+    run: Run, variant: Variant, tasks: tuple[Task, ...], bases: Sequence[str]
+) -> Settings:
+    start = {**network_of(run.backbone), "bases": bases}
+    if variant.layer:
+        start["cut"] = variant.layer.module
+    if variant.method == "scratch":
+        del start["weights"]
+    return Settings(
         run.recipe,
-        names,
+        tuple(task.name for task in tasks),
         variant.keep_above,
         run.accumulate,
         run.precision,
         run.base,
         run.probe_first,
         run.rates,
-        digest,
+        hashlib.sha256(run.readable.tobytes()).hexdigest(),
+        hashlib.sha256(json.dumps(start, sort_keys=True).encode()).hexdigest(),
     )
-    said = {
-        task.name: protocol(run.study, task, own, settings, run.seed)
-        for task, own in zip(tasks, each, strict=True)
-    }
-    file = run.backbone.weights
-    whole = json.dumps(
-        [said, run.name, str(variant), file.sha256 if file and variant.method != "scratch" else ""]
-    )
-    folder = (
+
+
+def _folder(run: Run, variant: Variant, said: dict[str, str]) -> Path:
+    """Where the checkpoints of a result lie; of another protocol they lie elsewhere."""
+    whole = json.dumps([said, run.name, str(variant)])
+    return (
         run.study.folder
         / "training"
         / file_name(run.backbone.name)
-        / f"{file_name('+'.join(names))}-{variant.method}-{file_name(variant.cut or 'whole')}-"
+        / f"{file_name('+'.join(said))}-{variant.method}-{file_name(variant.cut or 'whole')}-"
         f"{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     )
-    return Asked(variant, tasks, splits, goal, said, folder)
 
 
 def _together(

@@ -84,11 +84,7 @@ def read(study: Path, name: str, seen: Rows) -> dict[str, Tensor]:
     Raises:
         InputError: There is none, or it was trained on other rows.
     """
-    file = path_of(study, name)
-    if not file.is_file():
-        raise InputError(
-            f"{file}: no such network was trained here; run `probe finetune` for it with --save first."
-        )
+    file = _found(study, name)
     try:
         with safe_open(file, "pt") as opened:
             told = json.loads(opened.metadata()["made"])
@@ -101,6 +97,24 @@ def read(study: Path, name: str, seen: Rows) -> dict[str, Tensor]:
             "the test images; train it again with --save, on the same folds."
         )
     return tensors
+
+
+def digest(study: Path, name: str) -> str:
+    """SHA-256 of the file of a network trained here.
+
+    Raises:
+        InputError: There is none.
+    """
+    return sha256_of(_found(study, name))
+
+
+def _found(study: Path, name: str) -> Path:
+    file = path_of(study, name)
+    if not file.is_file():
+        raise InputError(
+            f"{file}: no such network was trained here; run `probe finetune` for it with --save first."
+        )
+    return file
 
 
 def rows_hash(rows: Rows) -> str:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -562,7 +563,11 @@ def test_selffer_networks_start_from_the_network_of_their_own_fold(
             study, card, data=data, tasks=["side"], base="scratch", freeze_through=["conv"],
             recipe=QUICK, device="cpu",
         )  # fmt: skip
-    finetune(study, card, tasks=["side"], from_scratch=True, recipe=QUICK, save=True, device="cpu")
+    assert not study.exists()
+    finetune(
+        study, card, data=data, tasks=["side"], from_scratch=True, recipe=QUICK, save=True,
+        device="cpu",
+    )  # fmt: skip
     finetune(
         study, card, tasks=["side"], base="scratch", freeze_through=["conv"], recipe=QUICK,
         save=True, device="cpu",
@@ -584,8 +589,9 @@ def test_a_network_that_saw_the_test_fold_is_refused(tmp_path: Path, card: str, 
     study = tmp_path / "study"
     finetune(study, card, data=data, tasks=["side"], recipe=QUICK, save=True, device="cpu")
     folder = study / "networks"
-    (folder / "tiny@side-finetune-fold1.safetensors").replace(
-        folder / "tiny@side-finetune-fold0.safetensors"
+    shutil.copy(
+        folder / "tiny@side-finetune-fold1.safetensors",
+        folder / "tiny@side-finetune-fold0.safetensors",
     )
     with pytest.raises(InputError, match="trained on other rows than this fold's training rows"):
         finetune(

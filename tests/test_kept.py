@@ -1,0 +1,132 @@
+"""What of a fine-tune is kept, resumed or trained again, as what it hangs on changes in between."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_finetuning import PLAIN, card, data, rows_of  # noqa: F401
+
+from probe import onefold
+from probe.compare import compare
+from probe.finetuning import Finetuned, finetune
+from probe.recipes import recipe
+
+OTHER = recipe(
+    "modern", epochs=4, patience=0, batch_size=8, crop=False, mirror=False, colour=0.0, rate=0.03
+)
+
+
+class Killed(Exception):
+    pass
+
+
+@contextmanager
+def killed_after(folds: int) -> Iterator[None]:
+    """The run inside ends when so many folds are finished."""
+    written = onefold._write_fold
+    left = [folds]
+
+    def write(*given: Any) -> None:
+        written(*given)
+        left[0] -= 1
+        if not left[0]:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, suppress(Killed):
+        patch.setattr(onefold, "_write_fold", write)
+        yield
+    assert not left[0]
+
+
+@pytest.fixture
+def train(tmp_path: Path, card: str, data: str) -> Callable[..., Finetuned]:  # noqa: F811
+    """Fine-tunes the study, quickly, on the centre."""
+
+    def call(backbone: str = card, **more: Any) -> Finetuned:
+        quick = {"data": data, "tasks": ["side"], "recipe": PLAIN, "views": ["center"]}
+        return finetune(tmp_path / "s", backbone, device="cpu", **{**quick, **more})
+
+    return call
+
+
+def losses(study: Path, **wanted: object) -> list[float | None]:
+    return [r.log_loss for r in rows_of(study, **wanted)]
+
+
+def test_another_weights_file_of_the_same_name_is_trained_anew(
+    tmp_path: Path,
+    train: Callable[..., Finetuned],
+    tiny_card: Callable[..., Path],
+) -> None:
+    files = []
+    for folder, seed in (("x", 1), ("y", 2)):
+        (tmp_path / folder).mkdir()
+        files.append(tmp_path / folder / "w.safetensors")
+        made = tiny_card(seed=seed).with_name("tiny.safetensors")
+        files[-1].write_bytes(made.read_bytes())
+    assert train(weights=str(files[0])).trained == 3
+    assert train(weights=str(files[0])).kept == 1
+    assert train(weights=str(files[1])).trained == 3
+
+
+def test_a_card_that_feeds_its_network_otherwise_is_trained_anew(
+    tmp_path: Path,
+    card: str,  # noqa: F811
+    train: Callable[..., Finetuned],
+) -> None:
+    train()
+    before = losses(tmp_path / "s")
+    text = Path(card).read_text()
+    Path(card).write_text(text.replace("std = [64.0, 64.0, 64.0]", "std = [9.0, 9.0, 9.0]"))
+    assert train().trained == 3
+    assert losses(tmp_path / "s") != before
+    Path(card).write_text(text.replace('conv = "conv"\n', ""))
+    assert train().trained == 3
+    Path(card).write_text(text)
+    assert train().kept == 1
+
+
+def test_from_scratch_the_weights_do_not_matter(
+    tmp_path: Path, train: Callable[..., Finetuned], tiny_card: Callable[..., Path]
+) -> None:
+    assert train(from_scratch=True).trained == 3
+    assert train(from_scratch=True, freeze_through=["conv"]).kept == 1
+    found = losses(tmp_path / "s", method="scratch")
+    assert train(from_scratch=True, redo=True).trained == 3
+    assert losses(tmp_path / "s", method="scratch") == found
+
+
+def test_another_base_network_is_begun_with_in_every_fold(
+    tmp_path: Path, train: Callable[..., Finetuned]
+) -> None:
+    study, cut = tmp_path / "s", {"base": "finetune", "freeze_through": ["pool"]}
+    train(save=True)
+    with killed_after(1):
+        train(**cut)
+    train(save=True, recipe=OTHER)
+    assert train(**cut).trained == 3
+    found = losses(study, method="frozen")
+    assert train(**cut).kept == 1
+    train(**cut, redo=True)
+    assert losses(study, method="frozen") == found
+    train(save=True)
+    assert train(**cut).trained == 3
+    assert losses(study, method="frozen") != found
+
+
+def test_unlike_networks_are_still_compared(
+    tmp_path: Path,
+    train: Callable[..., Finetuned],
+    card: str,  # noqa: F811
+) -> None:
+    train()
+    text = Path(card).read_text()
+    other = Path(card).with_name("other.toml")
+    other.write_text(
+        text.replace('"tiny"', '"other"', 1).replace("[64.0, 64.0, 64.0]", "[9.0, 9.0, 9.0]")
+    )
+    train(str(other))
+    (one,) = compare(tmp_path / "s", "tiny/-/finetune", "other/-/finetune")
+    assert one.images == 48
