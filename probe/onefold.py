@@ -103,9 +103,9 @@ def train_folds(
     asked = job.splits.folds if folds is None else folds
     found = {}
     for fold in asked:
-        file = job.folder / f"fold-{fold}.npz"
-        if file.is_file():
-            found[fold] = _read_fold(file)
+        one = _finished(run, job, fold)
+        if one is not None:
+            found[fold] = one
             counter.skip(_images_of_fold(run, job, fold))
     left = [fold for fold in asked if fold not in found]
     if not left:
@@ -123,6 +123,15 @@ def train_folds(
                 checkpoint.unlink()
             found[fold] = one
     return [found[fold] for fold in asked]
+
+
+def _finished(run: Run, job: Asked, fold: int) -> Fold | None:
+    """What a run before this one left of a fold, if it holds all that is asked for now."""
+    file = job.folder / f"fold-{fold}.npz"
+    if not file.is_file():
+        return None
+    one = _read_fold(file)
+    return one if one.scores.keys() >= set(run.views) else None
 
 
 @dataclass(frozen=True)

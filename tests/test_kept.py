@@ -130,3 +130,13 @@ def test_unlike_networks_are_still_compared(
     train(str(other))
     (one,) = compare(tmp_path / "s", "tiny/-/finetune", "other/-/finetune")
     assert one.images == 48
+
+
+def test_a_fold_that_lacks_a_view_is_trained_again(
+    tmp_path: Path, train: Callable[..., Finetuned]
+) -> None:
+    with killed_after(2):
+        train()
+    assert train(views=["center", "10crop"]).trained == 3
+    views = [(r.fold, r.views) for r in rows_of(tmp_path / "s")]
+    assert sorted(views) == [(fold, view) for fold in range(3) for view in ("10crop", "center")]
