@@ -34,6 +34,7 @@ from probe.onefold import (
     Counter,
     Run,
     images_of,
+    saved,
     train_folds,
 )
 from probe.planning import extracted_rows, plan, readable_rows
@@ -274,7 +275,10 @@ def _train_all(
     for job in jobs:
         kept = [there.get(row) for row in keys(run, job)]
         marks = {mark(said) for said in job.said.values()}
-        if not redo and all(row is not None and row.protocol in marks for row in kept):
+        whole = all(row is not None and row.protocol in marks for row in kept)
+        if run.save:
+            whole = whole and all(saved(run, job, fold) for fold in job.splits.folds)
+        if whole and not redo:
             done.kept += 1
             done.rows += [row for row in kept if row is not None]
         else:

@@ -23,8 +23,9 @@ from probe.head import Network
 from probe.job import Diverged, Epoch, Goal, Job, Now, Trained
 from probe.prefix import Suffix, kept_features, suffix_of
 from probe.probefirst import start_from_probe
+from probe.protocol import mark
 from probe.recipes import DEFAULT, Recipe, epochs_of
-from probe.trained import name_of
+from probe.trained import made_under, name_of
 from probe.trained import read as read_trained
 from probe.trained import write as write_trained
 from probe.training import best_epoch, predict, standardise, train
@@ -131,7 +132,8 @@ def _finished(run: Run, job: Asked, fold: int) -> Fold | None:
     if not file.is_file():
         return None
     one = _read_fold(file)
-    return one if one.scores.keys() >= set(run.views) else None
+    whole = one.scores.keys() >= set(run.views) and (not run.save or saved(run, job, fold))
+    return one if whole else None
 
 
 @dataclass(frozen=True)
@@ -257,11 +259,25 @@ def base_of(run: Run, tasks: tuple[Task, ...], fold: int) -> str:
     return name_of(origin, tuple(task.name for task in tasks), run.base, "", fold)
 
 
+def _network(run: Run, job: Asked, fold: int) -> str:
+    """What the trained network of a fold is called."""
+    origin, _ = identity(run, job.variant)
+    names = tuple(task.name for task in job.tasks)
+    return name_of(origin, names, method_of(run, job), job.variant.cut, fold)
+
+
+def saved(run: Run, job: Asked, fold: int) -> bool:
+    """Whether the network of a fold is kept that this result comes from."""
+    return made_under(run.study.folder, _network(run, job, fold)) == _marks(job)
+
+
+def _marks(job: Asked) -> dict[str, str]:
+    return {task: mark(said) for task, said in job.said.items()}
+
+
 def _name(run: Run, job: Asked, fold: int, stage: str) -> str:
     """What a training is called for whoever is told of its epochs."""
-    names = tuple(task.name for task in job.tasks)
-    own = name_of(identity(run, job.variant)[0], names, method_of(run, job), job.variant.cut, fold)
-    return f"{file_name(own)}-{stage}"
+    return f"{file_name(_network(run, job, fold))}-{stage}"
 
 
 def method_of(run: Run, job: Asked) -> str:
@@ -327,19 +343,18 @@ def _save(
     run: Run, job: Asked, network: Network, fold: int, rows: Rows, recipe: Recipe, epochs: int
 ) -> None:
     """Keep the trained network as a backbone of its own."""
-    names = tuple(task.name for task in job.tasks)
-    origin, _ = identity(run, job.variant)
-    name = name_of(origin, names, method_of(run, job), job.variant.cut, fold)
     about = {
         "by": "probe finetune",
         "method": str(job.variant),
-        "tasks": names,
+        "tasks": tuple(task.name for task in job.tasks),
         "fold": fold,
         "data": run.study.source,
         "recipe": asdict(recipe),
         "epochs": epochs,
         "seed": run.seed,
+        "protocol": _marks(job),
     }
+    name = _network(run, job, fold)
     write_trained(run.study.folder, name, network, run.backbone, seen=rows, about=about)
 
 

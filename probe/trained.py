@@ -99,6 +99,19 @@ def read(study: Path, name: str, seen: Rows) -> dict[str, Tensor]:
     return tensors
 
 
+def made_under(study: Path, name: str) -> dict[str, str] | None:
+    """The protocol's hash by task that a network kept here was trained under; None if none is whole."""
+    file = path_of(study, name)
+    if not file.with_suffix(".toml").is_file():
+        return None
+    try:
+        with safe_open(file, "pt") as opened:
+            found = json.loads(opened.metadata()["made"]).get("protocol")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+    return dict(found) if found else None
+
+
 def digest(study: Path, name: str) -> str:
     """SHA-256 of the file of a network trained here.
 

@@ -140,3 +140,34 @@ def test_a_fold_that_lacks_a_view_is_trained_again(
     assert train(views=["center", "10crop"]).trained == 3
     views = [(r.fold, r.views) for r in rows_of(tmp_path / "s")]
     assert sorted(views) == [(fold, view) for fold in range(3) for view in ("10crop", "center")]
+
+
+def test_a_result_without_its_networks_is_trained_again_to_save_them(
+    tmp_path: Path, train: Callable[..., Finetuned]
+) -> None:
+    networks = tmp_path / "s" / "networks"
+    train()
+    found = losses(tmp_path / "s")
+    assert train(save=True).trained == 3
+    assert len(list(networks.glob("*.toml"))) == 3
+    assert losses(tmp_path / "s") == found
+    assert train(save=True).kept == 1
+    (networks / "tiny@side-finetune-fold1.safetensors").write_bytes(b"damaged")
+    assert train(save=True).trained == 3
+    assert train(save=True).kept == 1
+    train(recipe=OTHER)
+    assert (
+        train(recipe=OTHER, save=True).trained == 3
+    )  # the networks there were of the other recipe
+    assert train(recipe=OTHER, save=True).kept == 1
+
+
+def test_a_finished_fold_without_its_network_is_trained_again_to_save_it(
+    tmp_path: Path, train: Callable[..., Finetuned]
+) -> None:
+    with killed_after(1):
+        train()
+    train(save=True)
+    found = sorted(file.stem for file in (tmp_path / "s" / "networks").glob("*.toml"))
+    assert found == [f"tiny@side-finetune-fold{fold}" for fold in range(3)]
+    assert train(base="finetune", freeze_through=["conv"]).trained == 3
