@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -13,11 +12,11 @@ import numpy.typing as npt
 import torch
 
 from features.backbone import Backbone
-from features.errors import InputError
-from features.files import file_name, replacing
+from features.files import file_name
 from features.study import Study
 from features.tasks import Task
 from probe.feed import ImageFeed, KeptFeed
+from probe.foldfile import Fold, read_fold, write_fold
 from probe.folds import Splits
 from probe.head import Network
 from probe.job import Diverged, Epoch, Goal, Job, Now, Trained
@@ -79,24 +78,6 @@ class Asked:
     """Where checkpoints lie."""
 
 
-@dataclass(frozen=True)
-class Fold:
-    """What one fold came to."""
-
-    fold: int
-    epochs: int
-    stopped_early: bool
-    selection: float | None
-    n_train: int
-    kept_prefix: bool
-    rate: float
-    scores: dict[str, Floats]
-    """By view, `(rows of the fold, classes of all tasks)`: log probabilities."""
-    inner: list[tuple[float, Epoch]]
-    """With the rate that was tried."""
-    whole: list[Epoch]
-
-
 def train_folds(
     run: Run, job: Asked, counter: Counter, folds: Sequence[int] | None = None
 ) -> list[Fold]:
@@ -119,7 +100,7 @@ def train_folds(
                 ready = _ready(run, job, fold, held)
             counter.now = f"{job.variant}, fold {fold + 1}/{len(job.splits.folds)}"
             one = _one_fold(run, job, ready, fold, counter)
-            _write_fold(job.folder / f"fold-{fold}.npz", one)
+            write_fold(job.folder / f"fold-{fold}.npz", one)
             for checkpoint in job.folder.glob(f"fold-{fold}-*.pt"):
                 checkpoint.unlink()
             found[fold] = one
@@ -131,7 +112,7 @@ def _finished(run: Run, job: Asked, fold: int) -> Fold | None:
     file = job.folder / f"fold-{fold}.npz"
     if not file.is_file():
         return None
-    one = _read_fold(file)
+    one = read_fold(file)
     whole = one.scores.keys() >= set(run.views) and (not run.save or saved(run, job, fold))
     return one if whole else None
 
@@ -418,24 +399,3 @@ class Counter:
     def end(self) -> None:
         """Say that all is done."""
         self.run.progress(self.done, self.done, "")
-
-
-def _write_fold(file: Path, one: Fold) -> None:
-    about = asdict(replace(one, scores={}))
-    with replacing(file) as written:
-        np.savez(written, about=np.array(json.dumps(about)), **one.scores)  # type: ignore[arg-type]
-
-
-def _read_fold(file: Path) -> Fold:
-    try:
-        with np.load(file, allow_pickle=False) as opened:
-            about = json.loads(str(opened["about"]))
-            scores = {name: opened[name] for name in opened.files if name != "about"}
-        about |= {
-            "scores": scores,
-            "inner": [(rate, Epoch(**epoch)) for rate, epoch in about["inner"]],
-            "whole": [Epoch(**epoch) for epoch in about["whole"]],
-        }
-        return Fold(**about)
-    except Exception as error:  # a damaged archive raises what it likes
-        raise InputError(f"{file}: damaged; delete it to train this fold again.") from error

@@ -9,8 +9,9 @@ from features.files import locked
 from features.tasks import Task
 from features.views import VIEWS
 from probe import history, predictions, results
+from probe.foldfile import Fold
 from probe.metrics import kind_of, measure
-from probe.onefold import Asked, Fold, Run, chooses, identity, method_of
+from probe.onefold import Asked, Run, chooses, identity, method_of
 from probe.protocol import mark
 from probe.results import Row
 

@@ -25,7 +25,7 @@ class Killed(Exception):
 @contextmanager
 def killed_after(folds: int) -> Iterator[None]:
     """The run inside ends when so many folds are finished."""
-    written = onefold._write_fold
+    written = onefold.write_fold
     left = [folds]
 
     def write(*given: Any) -> None:
@@ -35,7 +35,7 @@ def killed_after(folds: int) -> Iterator[None]:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch, suppress(Killed):
-        patch.setattr(onefold, "_write_fold", write)
+        patch.setattr(onefold, "write_fold", write)
         yield
     assert not left[0]
 
