@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from features.errors import InputError
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _LONGEST_NAME = 120
+_POLL = 0.2  # seconds between two looks at a lock
 
 
 @contextmanager
@@ -47,19 +49,24 @@ def lock_of(path: Path) -> Path:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
+def locked(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
     """Hold the lock file `path` for the block; it goes free by itself when the process dies.
 
     Raises:
-        InputError: Another process holds it.
+        InputError: Another process holds it, and has not let go after `wait` seconds.
     """
+    until = time.monotonic() + wait
     with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{what}: another process is writing it; wait until it has finished."
-            ) from error
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= until:
+                    raise InputError(
+                        f"{what}: another process is writing it; wait until it has finished."
+                    ) from error
+                time.sleep(_POLL)
         yield
 
 

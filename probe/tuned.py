@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
+from features.errors import InputError, Stopped
 from features.files import locked
 from features.tasks import Task
 from features.views import VIEWS
@@ -17,6 +22,7 @@ from probe.results import Row
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+_PATIENCE = 600.0  # seconds: hours of training should not end because probes are being fitted
 
 
 def keys(run: Run, job: Asked) -> list[tuple[str, ...]]:
@@ -60,7 +66,7 @@ def commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
                 rows.append(_row(run, job, task, one, view, scores[tested[own]], y[tested[own]]))
             made[rows[-1].stored] = predictions.Prediction(scores, fold_of, job.said[task.name])
     folder = run.study.folder
-    with locked(folder / ".results.lock", str(folder / "results.csv")):
+    with _waited_for(folder):
         predictions.add(folder / "predictions.h5", made)
         table = folder / "results.csv"
         results.write(table, results.replace(results.read(table), rows))
@@ -80,6 +86,21 @@ def commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
             ],
         )
     return rows
+
+
+@contextmanager
+def _waited_for(folder: Path) -> Iterator[None]:
+    """Hold the lock of a study's results; whoever holds it now is given time to finish."""
+    file = folder / "results.csv"
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / ".results.lock", str(file), wait=_PATIENCE))
+        except InputError as error:
+            raise Stopped(
+                f"{file}: another process has been writing it for {_PATIENCE / 60:.0f} minutes; what "
+                "is trained is kept, run this again when it has finished."
+            ) from error
+        yield
 
 
 def _row(run: Run, job: Asked, task: Task, one: Fold, view: str, scores: Floats, y: Rows) -> Row:

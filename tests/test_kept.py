@@ -1,6 +1,8 @@
 """What of a fine-tune is kept, resumed or trained again, as what it hangs on changes in between."""
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,8 @@ from typing import Any
 import pytest
 from test_finetuning import PLAIN, card, data, rows_of  # noqa: F401
 
+from features.errors import Stopped
+from features.files import locked
 from probe import onefold
 from probe.compare import compare
 from probe.finetuning import Finetuned, finetune
@@ -171,3 +175,25 @@ def test_a_finished_fold_without_its_network_is_trained_again_to_save_it(
     found = sorted(file.stem for file in (tmp_path / "s" / "networks").glob("*.toml"))
     assert found == [f"tiny@side-finetune-fold{fold}" for fold in range(3)]
     assert train(base="finetune", freeze_through=["conv"]).trained == 3
+
+
+def test_a_result_waits_while_another_process_writes(
+    tmp_path: Path, train: Callable[..., Finetuned], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tmp_path / "s"
+    train()
+    with ThreadPoolExecutor(1) as thread:
+        with locked(study / ".results.lock", "this test"):
+            trained = thread.submit(train, recipe=OTHER, freeze_through=["conv", "pool"])
+            while not list((study / "training").rglob("fold-2.npz")):
+                time.sleep(0.02)
+            with pytest.raises(TimeoutError):
+                trained.result(timeout=0.5)
+        assert trained.result().trained == 6
+    monkeypatch.setattr("probe.tuned._PATIENCE", 0.3)
+    with (
+        locked(study / ".results.lock", "this test"),
+        pytest.raises(Stopped, match=r"another process has been writing it .* run this again"),
+    ):
+        train(recipe=OTHER)
+    assert train(recipe=OTHER).trained == 3
