@@ -1,4 +1,8 @@
-"""The checkpoint of a training: all that it needs to go on, written after every epoch."""
+"""The checkpoint of a training: all that it needs to go on, written after every epoch.
+
+A frozen prefix, which nothing changes, need not be in it: features are kept in its place where the disk
+has room, and that may be otherwise when training goes on.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from features.errors import InputError
 from features.files import replacing
@@ -42,7 +47,7 @@ def resume(
     """
     try:
         state = torch.load(checkpoint, map_location=job.feed.device, weights_only=True)
-        job.network.load_state_dict(state["network"])
+        _load(job, state["network"])
         optimiser.load_state_dict(state["optimiser"])
         scaler.load_state_dict(state["scaler"])
         return [Epoch(**epoch) for epoch in state["history"]]
@@ -50,3 +55,12 @@ def resume(
         raise InputError(
             f"{checkpoint}: not a checkpoint of this training; delete it to begin again."
         ) from error
+
+
+def _load(job: Job, tensors: dict[str, Tensor]) -> None:
+    """Give the network what the checkpoint holds; only of the frozen prefix either may have more."""
+    body = {name for name in {*tensors, *job.network.state_dict()} if name.startswith("body.")}
+    frozen = {name for name in body if job.prefix.holds(name.removeprefix("body."))}
+    missing, unexpected = job.network.load_state_dict(tensors, strict=False)
+    if not frozen.issuperset((*missing, *unexpected)):
+        raise KeyError("other layers")

@@ -12,7 +12,7 @@ from test_finetuning import PLAIN, card, data, rows_of  # noqa: F401
 
 from features.errors import Stopped
 from features.files import locked
-from probe import onefold
+from probe import checkpoint, onefold
 from probe.compare import compare
 from probe.finetuning import Finetuned, finetune
 from probe.recipes import recipe
@@ -197,3 +197,33 @@ def test_a_result_waits_while_another_process_writes(
     ):
         train(recipe=OTHER)
     assert train(recipe=OTHER).trained == 3
+
+
+@pytest.mark.parametrize("shares", [(0.1, 0.0), (0.0, 0.1)])
+def test_a_training_goes_on_when_the_disk_has_less_room_or_more(
+    tmp_path: Path,
+    train: Callable[..., Finetuned],
+    monkeypatch: pytest.MonkeyPatch,
+    shares: tuple[float, float],
+) -> None:
+    """Whether a frozen prefix's features are kept or recomputed, it comes to the same network."""
+    cut = {"freeze_through": ["pool"], "recipe": OTHER}
+    written = checkpoint.write
+    epochs: list[int] = []
+
+    def write(*given: Any) -> None:
+        written(*given)
+        epochs.append(len(given[-1]))
+        if len(epochs) == 6:  # two epochs into the second fold
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "write", write)
+    monkeypatch.setattr("probe.prefix._DISK_SHARE", shares[0])
+    with pytest.raises(Killed):
+        train(**cut)
+    monkeypatch.setattr("probe.prefix._DISK_SHARE", shares[1])
+    assert train(**cut).trained == 3
+    assert epochs == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4]
+    found = losses(tmp_path / "s")
+    train(**cut, redo=True)
+    assert losses(tmp_path / "s") == pytest.approx(found, rel=1e-4)
