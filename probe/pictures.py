@@ -14,6 +14,7 @@ from torch import Tensor
 from features import preprocess
 from features.card import Input
 from features.device import cores
+from features.errors import InputError
 from features.image import Unreadable, read_rgb
 from features.pipeline import first_of_path
 from features.study import Study
@@ -48,7 +49,7 @@ class Pictures:
         """`(len(rows), 3, h, w)` uint8, channels in RGB.
 
         Raises:
-            Unreadable: A file does not decode.
+            InputError: A file does not decode.
         """
         images = self.first[rows].tolist()
         missing = [i for i in dict.fromkeys(images) if self.kept is None or i not in self.kept]
@@ -56,7 +57,7 @@ class Pictures:
             assert self.kept is not None
             return torch.stack([self.kept[i] for i in images])
         with ThreadPoolExecutor(self.workers) as threads:
-            found = dict(zip(missing, threads.map(self._decode, missing), strict=True))
+            found = dict(zip(missing, threads.map(self._wanted, missing), strict=True))
         if self.kept is not None:
             self.kept |= found
             found = self.kept
@@ -70,6 +71,15 @@ class Pictures:
         if self.kept is not None:
             self.kept[image] = decoded
         return True
+
+    def _wanted(self, image: int) -> Tensor:
+        try:
+            return self._decode(image)
+        except Unreadable as error:
+            raise InputError(
+                f"{self.study.root / self.study.paths[image]}: cannot be read any more, {error}; put "
+                "it back as it was and run this again, which goes on with the last epoch."
+            ) from error
 
     def _decode(self, image: int) -> Tensor:
         path = self.study.root / self.study.paths[image]

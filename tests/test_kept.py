@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from test_finetuning import PLAIN, card, data, rows_of  # noqa: F401
 
-from features.errors import Stopped
+from features.errors import InputError, Stopped
+from features.extract import extract
 from features.files import locked
 from probe import checkpoint, onefold
 from probe.compare import compare
@@ -227,3 +228,22 @@ def test_a_training_goes_on_when_the_disk_has_less_room_or_more(
     found = losses(tmp_path / "s")
     train(**cut, redo=True)
     assert losses(tmp_path / "s") == pytest.approx(found, rel=1e-4)
+
+
+def test_an_image_that_is_damaged_since_it_was_extracted_is_said(
+    tmp_path: Path,
+    train: Callable[..., Finetuned],
+    card: str,  # noqa: F811
+    data: str,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where memory is short, each image is decoded when its turn comes."""
+    monkeypatch.setattr("probe.pictures.free_memory", lambda: 0.0)
+    extract(tmp_path / "s", card, data=data, layers=["fc"], device="cpu")
+    image = tmp_path / "data" / "5.png"
+    whole = image.read_bytes()
+    image.write_text("no image")
+    with pytest.raises(InputError, match=r"5\.png: cannot be read any more, .*; put it back"):
+        train()
+    image.write_bytes(whole)
+    assert train().trained == 3
