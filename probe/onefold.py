@@ -180,16 +180,18 @@ def _one_fold(run: Run, job: Asked, ready: _Ready, fold: int, counter: Counter) 
     tried: list[tuple[float, Epoch]] = []
     inner = _inner(job.splits, fold)
     if chooses(run):
-        epochs = epochs_of(recipe, len(inner[0]))
-        counter.stage = "choosing epochs"
+        counter.stage = "choosing"
+        length = epochs_of(recipe, len(inner[0]))
         best = np.inf
         for rate in run.rates:
-            made = _inner_stage(run, job, ready, fold, replace(recipe, rate=rate), epochs, counter)
+            made = _inner_stage(run, job, ready, fold, replace(recipe, rate=rate), length, counter)
             tried += [(rate, epoch) for epoch in made.history]
-            loss = made.history[best_epoch(made.history) - 1].inner_loss if made.history else None
+            loss = _inner_loss(made.history, run.recipe)
             if loss is not None and loss < best:
-                best, selection, until, stopped = loss, -loss, made.epochs, made.stopped_early
+                best, selection = loss, -loss
                 recipe = replace(run.recipe, rate=rate)
+                if recipe.patience:
+                    epochs, until, stopped = length, made.epochs, made.stopped_early
     planned = replace(ready.job, recipe=recipe, epochs=epochs)
     checkpoint = job.folder / f"fold-{fold}-whole.pt"
     _begin(run, ready, planned, rows, inner, checkpoint)
@@ -305,6 +307,13 @@ def _inner_stage(
     return made
 
 
+def _inner_loss(history: Sequence[Epoch], recipe: Recipe) -> float | None:
+    """What a rate is chosen by: the loss after the epochs that it would train for."""
+    if not history:
+        return None
+    return history[(best_epoch(history) if recipe.patience else len(history)) - 1].inner_loss
+
+
 def _begin(
     run: Run, ready: _Ready, job: Job, rows: Rows, inner: tuple[Rows, Rows], checkpoint: Path
 ) -> None:
@@ -371,7 +380,8 @@ def _images_of_fold(run: Run, job: Asked, fold: int) -> int:
     if not chooses(run):
         return epochs_of(run.recipe, rows) * rows
     inner = len(_inner(job.splits, fold)[0])
-    return epochs_of(run.recipe, inner) * (len(run.rates) * inner + rows)
+    length = epochs_of(run.recipe, inner if run.recipe.patience else rows)
+    return len(run.rates) * epochs_of(run.recipe, inner) * inner + length * rows
 
 
 class Counter:

@@ -16,7 +16,7 @@ from features.views import VIEWS
 from probe import history, predictions, results
 from probe.foldfile import Fold
 from probe.metrics import kind_of, measure
-from probe.onefold import Asked, Run, chooses, identity, method_of
+from probe.onefold import Asked, Run, identity, method_of
 from probe.protocol import mark
 from probe.results import Row
 
@@ -106,7 +106,7 @@ def _waited_for(folder: Path) -> Iterator[None]:
 def _row(run: Run, job: Asked, task: Task, one: Fold, view: str, scores: Floats, y: Rows) -> Row:
     name, domain = identity(run, job.variant)
     variant = job.variant
-    at_edge = chooses(run) and not one.stopped_early
+    at_edge = run.recipe.patience > 0 and not one.stopped_early
     return Row(
         backbone=name,
         domain=domain,
@@ -149,7 +149,7 @@ def _recipe_in_words(run: Run, job: Asked, one: Fold) -> str:
 
 def notes(run: Run, job: Asked, found: list[Fold]) -> list[str]:
     """What to say about a result."""
-    edge = sum(not one.stopped_early for one in found) if chooses(run) else 0
+    edge = sum(not one.stopped_early for one in found) if run.recipe.patience else 0
     if not edge:
         return []
     return [

@@ -504,6 +504,27 @@ def test_search_takes_the_rate_with_the_best_inner_loss(
         assert row.selection == pytest.approx(-float(best["inner_loss"]), rel=1e-4)
 
 
+def test_search_without_patience_chooses_the_rate_alone(
+    tmp_path: Path, card: str, data: str
+) -> None:
+    """All epochs are trained, so that a rate is judged by what it comes to after all of them."""
+    tried = recipe("modern", epochs=6, patience=0, batch_size=8, rate=0.1)
+    done = finetune(
+        tmp_path / "s", card, data=data, tasks=["side"], recipe=tried, search=True, device="cpu"
+    )
+    assert not done.notes
+    epochs = history.read(tmp_path / "s" / "training.csv")
+    for row in rows_of(tmp_path / "s", views="center"):
+        mine = [e for e in epochs if e.fold == row.fold]
+        last = {e.rate: e.epoch.inner_loss for e in mine if e.stage == "inner" and e.epoch.epoch == 5}
+        best = min(last, key=lambda rate: last[rate] or 0.0)
+        assert len(last) == 3
+        assert {e.rate for e in mine if e.stage == "whole"} == {best}
+        assert len([e for e in mine if e.stage == "whole"]) == row.epochs == 6
+        assert row.selection == pytest.approx(-(last[best] or 0.0))
+        assert (row.at_edge, row.converged) == (0, 1)
+
+
 def test_a_rate_that_diverges_loses_the_search(tmp_path: Path, card: str, data: str) -> None:
     wild = recipe("gilnet", epochs=2, batch_size=8, rate=1e18, crop=False)
     with pytest.raises(Stopped):
