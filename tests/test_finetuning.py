@@ -516,7 +516,9 @@ def test_search_without_patience_chooses_the_rate_alone(
     epochs = history.read(tmp_path / "s" / "training.csv")
     for row in rows_of(tmp_path / "s", views="center"):
         mine = [e for e in epochs if e.fold == row.fold]
-        last = {e.rate: e.epoch.inner_loss for e in mine if e.stage == "inner" and e.epoch.epoch == 5}
+        last = {
+            e.rate: e.epoch.inner_loss for e in mine if e.stage == "inner" and e.epoch.epoch == 5
+        }
         best = min(last, key=lambda rate: last[rate] or 0.0)
         assert len(last) == 3
         assert {e.rate for e in mine if e.stage == "whole"} == {best}
