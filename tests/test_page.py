@@ -150,7 +150,8 @@ def test_filters_leave_what_was_asked_for(watched: Watched) -> None:
     assert len([title for title in everything if title.startswith("accuracy")]) == 4
     page.select_option("[data-filter=task]", "sex")
     page.select_option("[data-filter=method]", "knn")
-    until(page, "document.querySelectorAll('main figure:not([hidden])').length < 6")
+    headings = "[...document.querySelectorAll('main figure:not([hidden]) h4')]"
+    until(page, f"{headings}.every(h => !h.textContent.includes('ridge'))")
     assert [t for t in shown(page) if not t.startswith("How")] == [
         "accuracy: knn", "gap within pairs: knn",
     ]  # fmt: skip
