@@ -12,11 +12,16 @@ from features.study import Study
 
 
 def unlike_rows(study: Study, backbones: Sequence[str]) -> str | None:
-    """Two of the backbones that hold other rows, in one sentence; None if all hold the same."""
+    """Two of the backbones that hold other rows, in one sentence; None if all hold the same.
+
+    Only rows that are in use and have a label count.
+    """
+    labelled = np.any([study.labels(task) >= 0 for task in study.tasks], axis=0)
+    takes_part = study.used & labelled
     first: tuple[str, bytes, int] | None = None
     for name in backbones:
         with study.features(name) as file:
-            done = file.status == DONE
+            done = (file.status == DONE) & takes_part
         here = (name, done.tobytes(), int(done.sum()))
         if first is None or first[1] == here[1]:
             first = first or here
@@ -25,7 +30,7 @@ def unlike_rows(study: Study, backbones: Sequence[str]) -> str | None:
         return (
             f"{first[0]} holds {first[2]:,} of {len(study):,} images and {name} {here[2]:,}{same}; "
             "only the same images can be compared, so extract both alike (with the same --limit, or "
-            "without)."
+            "without), or set use to 0 for the others in images.csv."
         )
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -15,7 +16,7 @@ from features.alike import unlike_rows
 from features.backbone import Backbone, load
 from features.errors import InputError
 from features.extraction import Extraction, Plan
-from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
+from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile, partial_of
 from features.limit import rows_within
 from features.making import FILTERS
 from features.passes import Target, batch_size_of
@@ -155,8 +156,9 @@ def extract_together(
     for target, result in zip(targets, results, strict=True):
         result.seconds = time.perf_counter() - started
         _summarise(target, result)
-    if (unlike := unlike_rows(opened, opened.backbones())) is not None:
-        results[-1].notes.append(unlike)
+    with suppress(InputError):  # a damaged file of another backbone is no fault of this run
+        if (unlike := unlike_rows(opened, opened.backbones())) is not None:
+            results[-1].notes.append(unlike)
     return results
 
 
@@ -190,8 +192,10 @@ def _wanted(
     study: Study, loaded: Backbone, layers: Sequence[str], pool: Sequence[str], views: Sequence[str]
 ) -> list[pooling.Pooled]:
     """What to write; a further view is of what the file holds, where nothing else is asked for."""
-    if len(views) > 1 and not layers and not pool and loaded.name in study.backbones():
-        with study.features(loaded.name) as file:
+    path = study.feature_path(loaded.name)
+    there = [p for p in (path, partial_of(path)) if p.is_file()]
+    if len(views) > 1 and not layers and not pool and there:
+        with FeatureFile(there[0]) as file:
             held = [(file.about(key)["layer"], file.about(key)["pool"]) for key in file.keys]
         of_name = {layer.name: layer for layer in loaded.layers()}
         if all(name in of_name for name, _ in held):

@@ -96,7 +96,7 @@ def _behind(found: TaskCurves, best: Sequence[Best]) -> tuple[Contrast, ...]:
     tops = [b for i, b in enumerate(best) if b.backbone not in {c.backbone for c in best[:i]}]
     if len(tops) < 2:
         return ()
-    if not seen.has(*(name_of(b.rows[0]) for b in tops)):
+    if not seen.has(*(name_of(b.rows[0]) for b in best)):
         pairs = [(tops[0], other) for other in tops[1:]]
         return tuple(c for c in (_contrast(found, a, b) for a, b in pairs) if c is not None)
     # Every row of one backbone against every row of another: the choice of method is paid for too.

@@ -111,10 +111,11 @@ class TaskCurves:
 
 
 def curves(study: Study) -> list[TaskCurves]:
-    """The curves of every task that has results.
+    """The curves of every task that has results of the study as it is now; others are left out.
 
     Raises:
-        InputError: There are no results, or rows of one task were made under unlike protocols.
+        InputError: There are no results, or none of the study as it is now, or rows of one task were
+            made under unlike protocols.
     """
     rows = [
         row
@@ -125,12 +126,22 @@ def curves(study: Study) -> list[TaskCurves]:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
     known = members(study)
     names = [name for name in study.tasks if any(row.task == name for row in rows)]
-    return [_task(study, name, [r for r in rows if r.task == name], known) for name in names]
+    found = []
+    for name in names:
+        mine = [r for r in rows if r.task == name]
+        seen = Outcomes(study, name, mine)
+        mine = [r for r in mine if name_of(r) not in seen.outdated]
+        if mine:
+            found.append(_task(study, name, mine, seen, known))
+    if not found:
+        raise InputError(f"{study.folder}: {seen.left_out}")
+    return found
 
 
-def _task(study: Study, task: str, rows: list[Row], known: list[Member]) -> TaskCurves:
+def _task(
+    study: Study, task: str, rows: list[Row], seen: Outcomes, known: list[Member]
+) -> TaskCurves:
     _check_protocols(study, task, rows)
-    seen = Outcomes(study, task, rows)
     methods = [m for m in METHODS if any(r.method == m for r in rows)]
     panels = []
     for method in methods:

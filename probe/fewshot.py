@@ -100,7 +100,8 @@ def few_shot_table(rows: Sequence[Row], *, only_best: bool = False) -> Table | N
     """
     found = list(_lines([row for row in rows if row.shots is not None and row.draw is not None]))
     if only_best:
-        found = [line for line in found if BEST in line] or found
+        chosen = {(*line[:3], line[5]) for line in found if line[3] == BEST}
+        found = [x for x in found if x[3] == BEST or (*x[:3], x[5]) not in chosen]
     note = "Draws share images, so their SD is not that of other data."
     return Table("shots", "Few images per class", _COLUMNS, tuple(found), note) if found else None
 

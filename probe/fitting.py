@@ -253,6 +253,10 @@ def _fit_all(
         there[key].add(mark(said))  # another one, where a run was killed between the two files
     groups: dict[predictions.Key, tuple[Job, str]] = {}
     come_to: dict[Series, str] = {}
+    best_of = {job.stored: replace(job, key=BEST).stored for job in jobs}
+    asked = {*best_of, *best_of.values()}
+    other_features: set[Series] = set()
+    """Series of features that were replaced since: of them nothing stays but what this run makes."""
     made: dict[predictions.Key, predictions.Prediction] = {}
     new: list[Row] = []
     committed = time.perf_counter()
@@ -260,8 +264,18 @@ def _fit_all(
     def commit() -> None:
         nonlocal rows, committed
         if made:
+            rows = [
+                row
+                for row in without_unlike(rows, come_to, stored)
+                if series_of(row.stored) not in other_features or row.stored in asked
+            ]
+            others = [row for row in rows if row.stored not in made]
+            if len(others) < len(
+                rows
+            ):  # killed between the two files, a result has no row: made again
+                results.write(table, others)
             predictions.add(store, made)
-            rows = results.replace(without_unlike(rows, come_to, stored), new)
+            rows = results.replace(rows, new)
             stored.update({key: one.protocol for key, one in made.items()})
             results.write(table, rows)
             made.clear()
@@ -275,17 +289,20 @@ def _fit_all(
                 splits = run.splits_of(job.task, file, job.repeat)
                 settings = run.settings(job.method)
                 said = protocol(run.study, job.task, splits, settings, run.seed)
-                groups[replace(job, key=BEST).stored] = (job, said)
                 key = job.stored
-                come_to[series_of(key)] = said
+                groups[best_of[key]] = (job, said)
                 seen = features_of(job, file, splits)
                 same = key in stored and there[key] == {mark(said)} and made_of[key] == seen
                 if same and not redo:
+                    come_to[series_of(key)] = said
                     done.kept += 1
                     continue
                 found, outcome = fit_one(run, job, file, splits, settings, mark(said))
+            come_to[series_of(key)] = said
+            if key in stored and made_of[key] not in ("", seen):
+                other_features |= {series_of(key), series_of(best_of[key])}
             made[key] = predictions.Prediction(
-                outcome.scores, splits.fold.astype(np.int8), said, seen
+                outcome.scores, splits.fold.astype(np.int16), said, seen
             )
             new += found
             done.fitted += 1
@@ -317,7 +334,7 @@ def _majority(run: Run, task: Task) -> tuple[predictions.Prediction, list[Row]]:
     scores, rows = majority.majority_rows(
         run.study, task.name, splits.fold, splits.part >= 0, task.ordered, mark(said), run.seed
     )
-    return predictions.Prediction(scores, splits.fold.astype(np.int8), said), rows
+    return predictions.Prediction(scores, splits.fold.astype(np.int16), said), rows
 
 
 def _scope(run: Run, task: Task) -> str:

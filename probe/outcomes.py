@@ -93,6 +93,8 @@ class Outcomes:
         self.fold: npt.NDArray[np.int64] | None = None
         self.backbone = ""
         """The one that `fold` is of."""
+        self.outdated: dict[Name, str] = {}
+        """Rows whose scores are of another state of the study, and what of it has changed."""
         self.missing: list[Name] = []
         """Rows without predictions."""
         self._said: dict[Name, npt.NDArray[np.int8]] = {}
@@ -103,6 +105,17 @@ class Outcomes:
             folds.setdefault(name_of(row), []).append(row)
         self._wider = {name: wider(study, mine) for name, mine in folds.items()}
         self._read({name_of(row): row.protocol for row in rows})
+
+    @property
+    def left_out(self) -> str:
+        """What is outdated, in a sentence."""
+        name, changed = next(iter(self.outdated.items()))
+        first = "/".join(part or "-" for part in name)
+        return (
+            f"{changed} changed after {len(self.outdated)} of the results of {self.task} were made (the "
+            f"first: {first}), so they are left out; run `probe fit` with the same options again, or "
+            "`probe finetune` for a fine-tune."
+        )
 
     def said(self, name: Name) -> npt.NDArray[np.int8]:
         """The class predicted for every image, `(n,)`; -1 where not tested."""
@@ -143,17 +156,15 @@ class Outcomes:
                         "which was not finished; run `probe fit` again."
                     )
                 self._take(name, prediction)
-        self.missing = [name for name in names if name not in self._said]
+        self.missing = [n for n in names if n not in self._said and n not in self.outdated]
 
     def _take(self, name: Name, prediction: predictions.Prediction) -> None:
         fold = prediction.fold.astype(np.int64)
         tested = fold >= 0
         changed = outdated(self.study, self.task, prediction.protocol, fold)
         if changed is not None:
-            raise InputError(
-                f"{self.study.folder}: {changed} changed after the scores of {'/'.join(name)} were made; "
-                f"run `probe fit` again, or `probe finetune` for a fine-tune."
-            )
+            self.outdated[name] = changed
+            return
         self._protocol[name] = prediction.protocol
         if self.fold is None:
             self.fold, self.backbone = fold, name[0]

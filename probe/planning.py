@@ -48,15 +48,13 @@ class Settings:
 def extracted_rows(study: Study) -> npt.NDArray[np.bool_]:
     """The rows that an extraction has come to, `(n,)`, so that probes and fine-tunes see the same images.
 
-    All of them where nothing is extracted yet, or one backbone has come to all.
+    Those of the backbone that has come to most; all of them where nothing is extracted yet.
     """
-    come_to = np.ones(len(study), dtype=np.bool_)
+    found = []
     for name in study.backbones():
         with study.features(name) as file:
-            come_to = file.status != PENDING
-        if come_to.all():
-            break
-    return come_to
+            found.append(np.asarray(file.status != PENDING))
+    return max(found, key=np.count_nonzero, default=np.ones(len(study), dtype=np.bool_))
 
 
 def readable_rows(

@@ -1,6 +1,6 @@
 """predictions.h5: the class scores behind every row of results.csv.
 
-`/TASK/BACKBONE/LAYER/METHOD/` holds `scores`, `(n, K)` float32, and `fold`, `(n,)` int8; rows are
+`/TASK/BACKBONE/LAYER/METHOD/` holds `scores`, `(n, K)` float32, and `fold`, `(n,)` int16; rows are
 those of images.csv, fold -1 and scores NaN where a row was not tested. Its attribute `protocol` is the
 protocol as JSON (probe/protocol.py). A `/` in a name is written `.`, an empty name `-`. LAYER is
 `LAYER:POOL` for a further pooling, or `best`; METHOD is followed by what tells the result from
@@ -30,7 +30,7 @@ class Prediction:
     """Scores of every image, and the fold it was tested in."""
 
     scores: npt.NDArray[np.float32]
-    fold: npt.NDArray[np.int8]
+    fold: npt.NDArray[np.int16]
     protocol: str = ""
     """As JSON."""
     features: str = ""

@@ -9,7 +9,7 @@ import numpy as np
 from features.errors import InputError
 from features.study import Study
 from probe import predictions
-from probe.protocol import mark, without_folds
+from probe.protocol import mark, outdated, without_folds
 from probe.results import Row
 from probe.statistics import mean_interval
 from probe.tables import Cell, Column, Table
@@ -92,6 +92,8 @@ def _lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
             stored = predictions.read_all(study.folder / "predictions.h5", list(repeats.values()))
         except InputError:
             continue  # without predictions there is nothing per image
+        if any(outdated(study, task, one.protocol, one.fold) for one in stored.values()):
+            continue
         y = study.labels(task)
         right = np.stack([one.correct(y) for one in stored.values()])
         tested = ~np.isnan(right).any(0)

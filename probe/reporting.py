@@ -146,6 +146,12 @@ def contents_of(
             "The distance to source domains: `probe extract --backbone NAME --source DOMAIN=DIR` takes "
             "samples of them."
         )
+    told = {task.task for task in found}
+    missing += [
+        f"{name}: the study changed after its results were made; `probe fit` makes them again."
+        for name in study.tasks
+        if name not in told and any(row.task == name for row in rows)
+    ]
     made = (near, training_section(study), scored)
     more = [section for section in made if section is not None]
     held = max(task.n for task in found)

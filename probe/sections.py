@@ -9,6 +9,7 @@ import numpy as np
 from features.study import Study
 from probe import ranking
 from probe.closeness import Closeness, closeness, correlations, sentences
+from probe.crossval import METHODS
 from probe.curves import TaskCurves
 from probe.distances import DISTANCES, NAMES
 from probe.drawing import Line, line_chart, square_chart
@@ -116,7 +117,8 @@ def scores_section(study: Study, looks: Looks) -> tuple[Section | None, list[str
         cells = tuple((a.task, a.score, a.method, a.over, a.tau, a.pearson, a.n) for a in agreed)
         tables.append(Table("agreement", "Scores against measured accuracy", _AGREEMENT, cells))
     scored = {(line.task, line.backbone, line.key) for line in lines}
-    late = sum(key[:3] not in scored for key in {key[:3]: None for key in accuracy})
+    fitted = {key[:3] for key in accuracy if key[3] in METHODS}
+    late = len(fitted - scored)
     if late:
         missing = [
             *missing,

@@ -57,7 +57,7 @@ def commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
         y = run.study.labels(task.name)
         for view in run.views:
             scores = np.full((len(y), len(task.classes)), np.nan, dtype=np.float32)
-            fold_of = np.full(len(y), -1, dtype=np.int8)
+            fold_of = np.full(len(y), -1, dtype=np.int16)
             for one in found:
                 tested = job.splits.held_out_rows(job.splits.tested(one.fold))
                 own = y[tested] >= 0

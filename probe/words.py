@@ -76,6 +76,8 @@ def findings(found: TaskCurves) -> list[str]:
         }
         said.append(gap_sentence(method, gaps))
     said += _tuned(found)
+    if found.outcomes.outdated:
+        said.append(found.outcomes.left_out[0].upper() + found.outcomes.left_out[1:])
     if found.outcomes.missing:
         said.append(
             f"predictions.h5 lacks {len(found.outcomes.missing)} of the layers in results.csv: their "

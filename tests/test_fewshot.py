@@ -210,5 +210,8 @@ def test_the_command_shows_the_draws(study: Study) -> None:
     done = CliRunner().invoke(app, [*words, "1,5"])
     assert done.exit_code == 0
     lines = [line for line in done.stdout.splitlines() if line.startswith("label\tridge\tnet\t")]
-    assert [line.split("\t")[3:7] for line in lines] == [["best", "", "5", "2"]]
+    assert [line.split("\t")[3:7] for line in lines] == [
+        ["fc", "none", "1", "2"],
+        ["best", "", "5", "2"],
+    ]
     assert CliRunner().invoke(app, [*words, "few"]).exit_code != 0

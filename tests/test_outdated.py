@@ -21,6 +21,8 @@ from probe.compare import compare
 from probe.curves import curves, difference
 from probe.fitting import fit
 from probe.removal import remove
+from probe.reporting import report
+from probe.words import findings
 
 Y = np.arange(80) % 2
 PAIR = ("net/fc/ridge", "net/best/ridge")
@@ -77,6 +79,11 @@ def test_results_of_another_state_of_the_study_are_refused(
         compare(study.folder, *PAIR)
     with pytest.raises(InputError, match=said):
         curves(open_study(study.folder))
+    fit(study.folder, probes=("logistic",))  # another probe does not make the first one true again
+    (found,) = curves(open_study(study.folder))
+    assert {best.method for best in found.best} == {"logistic"}
+    assert any("so they are left out" in sentence for sentence in findings(found))
+    report(study.folder)
 
 
 def test_results_of_other_folds_are_not_set_against_each_other(study: Study) -> None:
@@ -97,6 +104,30 @@ def test_other_features_under_the_same_name_are_fitted_anew(study: Study) -> Non
     done = fit(study.folder, probes=("ridge",))
     assert done.fitted == 1
     assert np.mean([r.accuracy for r in done.rows if r.layer == "fc"]) < 0.8
+
+
+def test_repeats_of_other_features_go_with_them(study: Study) -> None:
+    fit(study.folder, probes=("ridge",), repeats=3)
+    study.feature_path("net").unlink()
+    studies.add(study, "net", {"fc": studies.signal(Y, 4, 0.0, seed=5)})
+    rows = fit(study.folder, probes=("ridge",)).rows
+    assert {r.repeat for r in rows if r.layer in ("fc", "best")} == {0}
+
+
+def test_more_folds_than_a_byte_holds(tmp_path: Path) -> None:
+    y = np.arange(260) % 2
+    folds = np.arange(260) // 2  # 130, as when one subject is left out at a time
+    made = studies.begin(tmp_path / "study", {"label": y}, subject=folds, fold=folds)
+    studies.add(made, "net", {"fc": studies.signal(y, 3, 2.0)})
+    fit(made.folder, probes=("knn",))
+    assert curves(open_study(made.folder))[0].n == 260
+
+
+def test_unlike_rows_count_only_where_they_take_part(tmp_path: Path) -> None:
+    made = studies.begin(tmp_path / "study", {"label": Y}, use=["0", *["1"] * 79])
+    studies.add(made, "whole", {"fc": studies.signal(Y, 3, 1.0)})
+    studies.add(made, "broken", {"fc": studies.signal(Y, 3, 1.0)}, refused=[0])
+    assert fit(made.folder, probes=("ridge",)).fitted == 2
 
 
 def test_rows_whose_features_are_gone_can_be_removed(study: Study) -> None:
