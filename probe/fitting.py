@@ -264,15 +264,15 @@ def _fit_all(
     def commit() -> None:
         nonlocal rows, committed
         if made:
+            written = len(rows)
             rows = [
                 row
                 for row in without_unlike(rows, come_to, stored)
                 if series_of(row.stored) not in other_features or row.stored in asked
             ]
             others = [row for row in rows if row.stored not in made]
-            if len(others) < len(
-                rows
-            ):  # killed between the two files, a result has no row: made again
+            if len(others) < written:
+                # Killed between the two files, a result has no row and is made again.
                 results.write(table, others)
             predictions.add(store, made)
             rows = results.replace(rows, new)
