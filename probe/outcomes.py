@@ -132,8 +132,13 @@ class Outcomes:
 
     def alike(self, a: Name, b: Name) -> bool:
         """Whether these may be compared: of the same images in the same folds, if that is known."""
+        return not self.unlike(a, b)
+
+    def unlike(self, a: Name, b: Name) -> list[str]:
+        """What besides the method tells the protocols of these apart, in a few words each."""
         one, other = self._protocol.get(a), self._protocol.get(b)
-        return not (one and other) or set(differences(one, other)) <= {"method"}
+        said = differences(one, other) if one and other else []
+        return [words for words in said if words != "method"]
 
     def wider(self, *names: Name) -> float:
         """What the errors of a difference between these are multiplied by."""

@@ -193,12 +193,11 @@ def _tuned(found: TaskCurves) -> list[str]:
     for curve in found.tuned:
         point = whole(curve)
         if point is not None:
-            apart = found.best and not found.outcomes.alike(
-                name_of(point.rows[0]), name_of(found.best[0].rows[0])
-            )
-            why = (
-                "; made in other folds than the probes, so not compared with them" if apart else ""
-            )
+            probes = [name_of(best.rows[0]) for best in found.best[:1]]
+            apart = [
+                w for one in probes for w in found.outcomes.unlike(name_of(point.rows[0]), one)
+            ]
+            why = f"; not compared with the probes, of other {', '.join(apart)}" if apart else ""
             said.append(f"{curve.method} of {curve.backbone}: {percent(point.accuracy)}{why}.")
     scratch = {
         c.backbone: p.accuracy.value

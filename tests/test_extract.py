@@ -735,3 +735,29 @@ def test_an_unreadable_row_keeps_its_reason_in_status_2(
     assert reasons[1] == b"an empty file"
     assert b"truncated" in reasons[2]
     assert b"irectory" in reasons[4]
+
+
+def test_a_damaged_file_of_another_backbone_does_not_stop_a_run(
+    tiny_card: TinyCard, tmp_path: Path
+) -> None:
+    card, manifest = tiny_card(), write_images(tmp_path / "images", 6)
+    study = tmp_path / "study"
+    run(study, card, manifest, layers=("fc",))
+    (study / "features" / "other.h5").write_bytes(b"no HDF5")
+    assert run(study, card, layers=("conv",)).computed == 6
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_a_further_view_is_of_what_the_file_holds(
+    tiny_card: TinyCard, tmp_path: Path, partial: bool
+) -> None:
+    """Also where a pass that fills it up was killed, so that it lies there unfinished."""
+    card, manifest = tiny_card(), write_images(tmp_path / "images", 6)
+    study = tmp_path / "study"
+    first = run(study, card, manifest, layers=("fc",), limit=4)
+    if partial:
+        first.file.rename(first.file.with_name(first.file.name + ".partial"))
+    found = run(study, card, views=("flip",))
+    with FeatureFile(found.file) as file:
+        assert set(file.stored) == {"fc", "fc@flip"}
+    assert found.pending == 0

@@ -20,6 +20,7 @@ from probe import results
 from probe.compare import compare
 from probe.curves import curves, difference
 from probe.fitting import fit
+from probe.outcomes import name_of
 from probe.removal import remove
 from probe.reporting import report
 from probe.words import findings
@@ -95,6 +96,8 @@ def test_results_of_other_folds_are_not_set_against_each_other(study: Study) -> 
     found = curves(study)[0]
     rows = {best.method: best.rows for best in found.best}
     assert difference(found.outcomes, rows["ridge"], rows["knn"]) is None
+    names = (name_of(rows["ridge"][0]), name_of(rows["knn"][0]))
+    assert found.outcomes.unlike(*names) == ["number of folds", "images of the folds"]
 
 
 def test_other_features_under_the_same_name_are_fitted_anew(study: Study) -> None:
