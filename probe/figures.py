@@ -318,7 +318,7 @@ def _close(
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.16 * lines + 0.2)
     said = textwrap.fill(title, round(12 * width), max_lines=2, placeholder="…")
-    figure.suptitle(said + ("   SYNTHETIC: drawn images" if synthetic else ""), fontsize=9)
+    figure.suptitle(said + ("\nSYNTHETIC: drawn images" if synthetic else ""), fontsize=9)
 
 
 def _short(name: str, longest: int = _LONGEST) -> str:
