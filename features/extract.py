@@ -92,9 +92,11 @@ def extract_together(
         backbones: Cards' names, card files, `torchvision:NAME` or `timm:NAME`, each with its
             weights: a file, `random`, or None for the card's own.
         data: What `--data` takes; needed once, None afterwards.
-        layers: Names of layers, or `all`.
-        pool: Poolings of convolutional maps: `auto`, `none`, `avg`, `max`, `grid:K`.
-        views: Besides the centre crop: `flip`, `10crop`; the mean over a view's crops is kept.
+        layers: Names of layers; all by default.
+        pool: Poolings of convolutional maps: `auto`, `none`, `avg`, `max`, `grid:K`; `auto` and `avg` by
+            default.
+        views: Besides the centre crop: `flip`, `10crop`; the mean over a view's crops is kept. Without
+            `layers` and `pool` they are of what the file holds already.
         dtype: Of the stored numbers, `float32` or `float16`.
         precision: Of computing: `float32`, `bf16`, and on a GPU `tf32` and `fp16`.
         batch_size: Images per forward pass; batches start at multiples of it. None: what the file has

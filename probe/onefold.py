@@ -324,9 +324,8 @@ def _begin(
     if run.probe_first:
         start_from_probe(job, rows, inner)
     elif job.recipe.standardise and not ready.full.new_below_head:
-        standardise(
-            job, rows
-        )  # of random layers the SDs tell nothing, and dropout would blow them up
+        # The SDs of random layers tell nothing, and dropout would blow up what is divided by them.
+        standardise(job, rows)
 
 
 def _save(

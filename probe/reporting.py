@@ -147,8 +147,9 @@ def contents_of(
             "samples of them."
         )
     told = {task.task for task in found}
-    missing += [
-        f"{name}: the study changed after its results were made; `probe fit` makes them again."
+    warnings = contaminations(study) + [
+        f"{name}: left out, since the study changed after its results were made; `probe fit` makes them "
+        "again, and `probe finetune` those of a fine-tune."
         for name in study.tasks
         if name not in told and any(row.task == name for row in rows)
     ]
@@ -156,9 +157,7 @@ def contents_of(
     more = [section for section in made if section is not None]
     held = max(task.n for task in found)
     images = f"{held:,} of {len(study):,}" if held < len(study) else f"{held:,}"
-    return Contents(
-        study, sections, backbones, images, tables, contaminations(study), missing, more
-    )
+    return Contents(study, sections, backbones, images, tables, warnings, missing, more)
 
 
 def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:

@@ -15,6 +15,7 @@ from PIL import Image
 from features.errors import InputError
 from features.extract import extract
 from features.study import Study, open_study, save
+from features.tasks import Task
 from features.update import grow
 from probe import results
 from probe.compare import compare
@@ -39,7 +40,7 @@ def study(tmp_path: Path) -> Study:
 
 def reordered(study: Study) -> Study:
     task = study.tasks["label"]
-    return replace(study, tasks={"label": replace(task, classes=task.classes[::-1])})
+    return replace(study, tasks={**study.tasks, "label": replace(task, classes=task.classes[::-1])})
 
 
 def other(column: str, value: str) -> Callable[[Study], Study]:
@@ -85,6 +86,16 @@ def test_results_of_another_state_of_the_study_are_refused(
     assert {best.method for best in found.best} == {"logistic"}
     assert any("so they are left out" in sentence for sentence in findings(found))
     report(study.folder)
+
+
+def test_a_task_that_is_left_out_is_named(study: Study) -> None:
+    columns = {**study.columns, "other": [str(v) for v in np.roll(Y, 1)]}
+    save(replace(study, columns=columns, tasks={**study.tasks, "other": Task("other", ("0", "1"))}))
+    fit(study.folder, probes=("ridge",))
+    save(reordered(open_study(study.folder)))
+    found = report(study.folder)
+    assert [task.task for task in found.tasks] == ["other"]
+    assert any(said.startswith("label: left out") for said in found.contents.warnings)
 
 
 def test_results_of_other_folds_are_not_set_against_each_other(study: Study) -> None:
