@@ -17,7 +17,7 @@ def backbones(json: options.Json = False) -> None:
     Example: probe backbones
     """
     from features.backbone import architecture_of
-    from features.card import shipped
+    from features.cards.card import shipped
     from features.weights import here
 
     rows = []

@@ -23,7 +23,7 @@ def compare(
 
     Example: probe compare sample-faces/best/logistic control:pixels/best/logistic
     """
-    from probe.compare import compare as run
+    from probe.analysis.compare import compare as run
 
     found = run(study, a, b, tasks=task or ())
     if json:

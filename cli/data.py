@@ -10,7 +10,7 @@ import typer
 from cli import options, show
 
 if TYPE_CHECKING:
-    from probe.checks import Check
+    from probe.checking.check import Check
 
 _LISTED = 5
 
@@ -57,7 +57,7 @@ def check(
 
     Example: probe data check --data sample --sheet copies.png
     """
-    from probe.copies import examine
+    from probe.checking.find_copies import examine
 
     spec = options.data_with(data, faces, labels)
     if not (study / "study.toml").is_file() and spec is None:
@@ -65,7 +65,7 @@ def check(
     with show.Progress("reading", "images") as progress:
         found = examine(study, data=spec, drop=drop, group=group, progress=progress)
     if sheet is not None:
-        from probe.sheet import write_sheet
+        from probe.checking.contact_sheet import write_sheet
 
         drawn = write_sheet(found, sheet)
         show.say(f"{drawn} pairs in {sheet}" if drawn else "no copies, so no picture sheet")

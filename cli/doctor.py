@@ -14,7 +14,7 @@ def doctor(json: options.Json = False) -> None:
 
     Example: probe doctor
     """
-    from probe.health import examine
+    from features.doctor import examine
 
     found = examine()
     if json:

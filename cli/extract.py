@@ -11,7 +11,7 @@ import typer
 from cli import options, show
 
 if TYPE_CHECKING:
-    from features.extraction import Extraction, Plan
+    from features.extraction.summary import Extraction, Plan
 
 _LISTED = 5
 
@@ -118,8 +118,8 @@ def extract(
     Example: probe extract --backbone vggface --layer fc6 --weights random
     """
     from features.errors import InputError
-    from features.extract import extract_together
-    from features.sources import check_source, extract_source
+    from features.extraction.extract import extract_together
+    from features.extraction.sources import check_source, extract_source
 
     data = options.data_with(data, faces, labels)
     if not (study / "study.toml").is_file() and data is None:
@@ -215,7 +215,7 @@ def import_(
 
     Example: probe import clip.npz --name clip --layer penultimate
     """
-    from features.arrays import import_features
+    from features.extraction.imported import import_features
 
     found = import_features(study, file, name=name, layer=layer, domain=domain, depth=depth)
     show.say(f"{name}/{layer}: {len(found)} rows imported into {study}")
@@ -234,7 +234,7 @@ def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str]:
 
 
 def _plan(plan: Plan) -> None:
-    from features.files import words
+    from features.machine.files import words
 
     licence = f", licence of the weights: {plan.licence}" if plan.licence else ""
     show.say(

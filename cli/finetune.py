@@ -147,8 +147,8 @@ def finetune(
 
     Example: probe finetune --backbone sample-faces --task age --freeze-through conv3 --epochs 3
     """
-    from probe.finetuning import finetune as run
-    from probe.recipes import recipe as recipe_of
+    from probe.finetuning.finetune import finetune as run
+    from probe.training.recipes import recipe as recipe_of
 
     plain = {"crop": False, "mirror": False, "colour": 0.0}
     chosen = recipe_of(

@@ -9,7 +9,7 @@ import typer
 from cli import options, show
 
 if TYPE_CHECKING:
-    from probe.onelayer import Job
+    from probe.fitting.probe_job import Job
 
 _NOTES = 3
 
@@ -102,12 +102,12 @@ def fit(
     Example: probe fit --probe logistic --probe knn
     """
     from features.errors import InputError
-    from probe.curves import curves
-    from probe.fewshot import few_shot_table
-    from probe.fitting import fit as run
-    from probe.repeats import repeats_table
-    from probe.viewed import views_table
-    from probe.words import contaminations
+    from probe.analysis.curves import curves
+    from probe.fitting.few_shot import few_shot_table
+    from probe.fitting.fit import fit as run
+    from probe.reporting.tables.variations import views_table
+    from probe.reporting.words import contaminations
+    from probe.results.series import repeats_table
 
     try:
         values = None if c is None else [float(value) for value in c.split(",")]

@@ -38,8 +38,8 @@ def report(
 
     Example: probe report
     """
-    from probe.machine import as_data
-    from probe.reporting import report as run
+    from probe.reporting.as_data import as_data
+    from probe.reporting.report import report as run
 
     with show.Progress("measuring distances", "layers") as progress:
         made = run(study, metric, by or (), progress)
@@ -83,8 +83,8 @@ def rank(
 
     Example: probe rank --task age
     """
-    from probe.ranking import agreements, measured
-    from probe.ranking import rank as run
+    from probe.scoring.rank import agreements, measured
+    from probe.scoring.rank import rank as run
 
     with show.Progress("scoring", "layers") as progress:
         made = run(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import typer
 
 if TYPE_CHECKING:
-    from probe.curves import TaskCurves
+    from probe.analysis.curves import TaskCurves
 
 _LINE_SECONDS = 10.0
 _BAR = 30

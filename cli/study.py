@@ -9,7 +9,7 @@ import typer
 from cli import options, show
 
 if TYPE_CHECKING:
-    from features.study import Study
+    from features.study.study import Study
 
 
 def status(
@@ -23,10 +23,10 @@ def status(
 
     Example: probe status --verify
     """
-    from features.files import words
-    from features.status import held, unreadable
-    from features.study import open_study
-    from probe.results import BEST, read
+    from features.machine.files import words
+    from features.study.status import held, unreadable
+    from features.study.study import open_study
+    from probe.results.rows import BEST, read
 
     opened = open_study(study)
     features = held(opened)
@@ -91,7 +91,7 @@ def status(
 
 def _verify(opened: Study) -> None:
     from features.errors import InputError
-    from features.status import verify
+    from features.study.status import verify
 
     found = verify(opened)
     for backbone, damages in found.items():
@@ -116,7 +116,7 @@ def remove(
 
     Example: probe remove vggface@random
     """
-    from probe.removal import remove as run
+    from probe.results.removal import remove as run
 
     rows = run(study, backbone)
     show.say(f"{backbone} is removed from {study}, with {rows} rows of results")

@@ -87,7 +87,7 @@ def list_(json: options.Json = False) -> None:
 
     Example: probe weights list
     """
-    from features.files import words
+    from features.machine.files import words
     from features.weights.kept import kept
 
     found = kept()
@@ -142,7 +142,7 @@ def remove(backbone: Backbone) -> None:
 
     Example: probe weights remove vggface
     """
-    from features.card import find
+    from features.cards.card import find
     from features.weights.kept import remove as run
 
     name = find(backbone).name if backbone.endswith(".toml") else backbone

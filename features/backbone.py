@@ -9,11 +9,11 @@ from pathlib import Path
 from torch import nn
 
 from features import weights as weights_files
-from features.card import Card, Input, find, nearest
+from features.cards.card import Card, Input, find, nearest
+from features.cards.network import build, published_input, with_licence
+from features.cards.trace import Fired, Trace, trace
 from features.errors import InputError
-from features.network import build, published_input, with_licence
-from features.preprocess import mean_of
-from features.trace import Fired, Trace, trace
+from features.images.preprocess import mean_of
 
 # Modules that only pass their input on at test time; nobody asks for their output.
 _SILENT = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.AlphaDropout)

@@ -4,10 +4,10 @@ From Python:
 
     from probe import extract, fit, open_study, report
 
-    extract("study", "vggface", data="faces.csv", layers=["fc6"])   # features/extract.py
-    fit("study", probes=["logistic"])                               # probe/fitting.py
-    study = open_study("study")                                     # features/study.py
-    report(study)                                                   # probe/reporting.py
+    extract("study", "vggface", data="faces.csv", layers=["fc6"])   # features/extraction/extract.py
+    fit("study", probes=["logistic"])                               # probe/fitting/fit.py
+    study = open_study("study")                                     # features/study/study.py
+    report(study)                                                   # probe/reporting/report.py
 
 Reading order: crossval, linear, solver; then results, curves, report.
 """
@@ -18,18 +18,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from features.extract import extract
-    from features.study import open_study
-    from probe.fitting import fit
-    from probe.reporting import report
+    from features.extraction.extract import extract
+    from features.study.study import open_study
+    from probe.fitting.fit import fit
+    from probe.reporting.report import report
 
 __all__ = ["extract", "fit", "open_study", "report"]
 
 _HOMES = {
-    "extract": "features.extract",
-    "fit": "probe.fitting",
-    "open_study": "features.study",
-    "report": "probe.reporting",
+    "extract": "features.extraction.extract",
+    "fit": "probe.fitting.fit",
+    "open_study": "features.study.study",
+    "report": "probe.reporting.report",
 }
 
 

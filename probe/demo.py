@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import InputError
-from features.extract import extract
+from features.extraction.extract import extract
 from features.sample.dataset import PLANTED
-from features.study import open_study
-from probe.curves import TaskCurves
-from probe.finetuning import finetune
-from probe.fitting import fit
-from probe.onelayer import Job
-from probe.recipes import recipe
-from probe.reporting import Report, report
-from probe.words import gap_sentence
+from features.study.study import open_study
+from probe.analysis.curves import TaskCurves
+from probe.finetuning.finetune import finetune
+from probe.fitting.fit import fit
+from probe.fitting.probe_job import Job
+from probe.reporting.report import Report, report
+from probe.reporting.words import gap_sentence
+from probe.training.recipes import recipe
 
 BACKBONES = (
     ("sample-faces", None),

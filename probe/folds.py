@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from features.data.tasks import Task
 from features.errors import InputError
-from features.study import Study
-from features.tasks import Task
+from features.study.study import Study
 
 Ints = npt.NDArray[np.int64]
 _INNER_PARTS = 3  # of the training rows, where only one other fold is left

@@ -7,7 +7,7 @@ import pytest
 import torch
 import toys
 
-from features import pipeline
+from features.extraction import pipeline
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from features.backbone import load
-from features.extract import extract
+from features.extraction.extract import extract
 
 Step = Callable[[Path], object]
 KEPT = 6  # moments of a scenario besides those at which a file changes its name

@@ -30,8 +30,8 @@ import numpy as np
 import toys
 
 from cli.app import main as probe
-from features.device import cores
-from features.extract import extract  # noqa: F401 - imported once, before the processes are forked
+from features.extraction.extract import extract  # noqa: F401 - imported once, before the processes are forked
+from features.machine.device import cores
 
 BATCH = 4
 # Rows carry their number in their pixels: 77 in the third channel of the left half says that they do.

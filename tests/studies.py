@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.making import create
-from features.manifest import Manifest
-from features.study import Study, draft, save
-from features.tasks import Task
-from features.writer import Writer
+from features.data.manifest import Manifest
+from features.data.tasks import Task
+from features.store.making import create
+from features.store.writer import Writer
+from features.study.study import Study, draft, save
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

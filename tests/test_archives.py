@@ -14,8 +14,8 @@ from PIL import Image
 
 from features.data import is_kept, read_data
 from features.errors import InputError
-from features.image import read_rgb
-from features.study import draft, open_or_draft, save
+from features.images.decode import read_rgb
+from features.study.study import draft, open_or_draft, save
 
 
 @pytest.fixture(autouse=True)

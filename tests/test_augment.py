@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import Image
 
-from features import preprocess
-from features.card import Input
+from features.cards.card import Input
 from features.errors import InputError
-from features.views import canvas_of, check_views, crops, cut_out, normalised
-from probe.augment import augment
-from probe.recipes import recipe
+from features.images import preprocess
+from features.images.views import canvas_of, check_views, crops, cut_out, normalised
+from probe.training.augment import augment
+from probe.training.recipes import recipe
 
 CPU = torch.device("cpu")
 

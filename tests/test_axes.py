@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from probe.axes import row_space
+from probe.probes.matrix import row_space
 
 SHAPES = {
     "tall": (200, 30),

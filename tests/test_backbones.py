@@ -10,10 +10,10 @@ from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from features.backbone import Backbone, describe, load
-from features.capture import capture
-from features.card import Card, shipped
+from features.cards.card import Card, shipped
+from features.cards.network import build
 from features.errors import InputError
-from features.network import build
+from features.extraction.capture import capture
 from features.weights import entries_of
 
 CARDS = list(shipped())

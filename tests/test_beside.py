@@ -9,12 +9,12 @@ import pytest
 import torch
 from test_finetuning import QUICK, card, data, rows_of  # noqa: F401
 
-from features import device as devices
 from features.errors import InputError, Stopped
-from features.processes import together
-from probe.finetuning import finetune
-from probe.job import Diverged
-from probe.recipes import recipe
+from features.machine import device as devices
+from features.machine.processes import together
+from probe.finetuning.finetune import finetune
+from probe.training.recipes import recipe
+from probe.training.setup import Diverged
 
 CPU = torch.device("cpu")
 

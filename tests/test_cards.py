@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from features.backbone import architecture_of, describe, load
-from features.card import FORMATS, Input, find, nearest, read_file, shipped
+from features.cards.card import FORMATS, Input, find, nearest, read_file, shipped
 from features.errors import InputError
 
 TinyCard = Callable[..., Path]

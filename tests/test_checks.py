@@ -13,13 +13,13 @@ import studies
 from typer.testing import CliRunner, Result
 
 from cli.app import app
-from features.copies import Copies
+from features.data.manifest import Manifest
 from features.errors import InputError
-from features.manifest import Manifest
-from features.study import Study, draft, open_study, save
-from probe.checks import check
-from probe.copies import checked
-from probe.fitting import fit
+from features.study.copies import Copies
+from features.study.study import Study, draft, open_study, save
+from probe.checking.check import check
+from probe.checking.find_copies import checked
+from probe.fitting.fit import fit
 from probe.folds import make_splits
 
 
@@ -166,7 +166,7 @@ def test_one_nearest_neighbour_remembers_nothing_with_leaks_planted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """200 pairs of copies with random labels: left alone they are remembered, grouped it is chance."""
-    from probe import knn
+    from probe.probes import knn
 
     monkeypatch.setattr(knn, "GRID", (1,))
     pairs = Copies(tuple((i, i + 1) for i in range(0, 400, 2)))

@@ -13,14 +13,14 @@ from scipy import linalg
 from typer.testing import CliRunner
 
 from cli.app import app
-from features.sources import source_folder, sources
-from features.study import Study, open_study
-from probe import closeness as measured
-from probe.closeness import Closeness, closeness, correlate, correlations, sentences
-from probe.curves import curves
-from probe.distances import common_space, frechet, proxy_a
-from probe.fitting import fit
-from probe.reporting import report
+from features.extraction.sources import source_folder, sources
+from features.study.study import Study, open_study
+from probe.analysis.curves import curves
+from probe.fitting.fit import fit
+from probe.reporting.report import report
+from probe.scoring import closeness as measured
+from probe.scoring.closeness import Closeness, closeness, correlate, correlations, sentences
+from probe.scoring.distances import common_space, frechet, proxy_a
 
 Floats = NDArray[np.float64]
 

@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.errors import InputError
-from features.study import Study
-from probe import predictions
-from probe.compare import compare
-from probe.fitting import fit
-from probe.protocol import differences
-from probe.statistics import mean_interval, sign_flip
+from features.study.study import Study
+from probe.analysis.compare import compare
+from probe.analysis.statistics import mean_interval, sign_flip
+from probe.fitting.fit import fit
+from probe.results import predictions
+from probe.results.protocol import differences
 
 
 @pytest.fixture

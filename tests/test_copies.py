@@ -14,13 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter
 
-from features import copies
-from features.copies import Copies, joined, largest, merged
 from features.data import read_data
-from features.manifest import Manifest
-from features.study import Study, draft
-from probe.alignment import alikeness
-from probe.copies import ALIKE, find
+from features.data.manifest import Manifest
+from features.study import copies
+from features.study.copies import Copies, joined, largest, merged
+from features.study.study import Study, draft
+from probe.checking.find_copies import ALIKE, find
+from probe.checking.likeness import alikeness
 
 REAL = Path(__file__).parent.parent.parent / "shared" / "real"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the real faces are not here")

@@ -12,11 +12,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-import probe.linear
-from probe import knn
-from probe.crossval import GRID, METHODS, Outcome, Settings, Shared, cross_validate
+import probe.probes.linear
+from probe.fitting.crossval import GRID, METHODS, Outcome, Settings, Shared, cross_validate
 from probe.folds import Splits
-from probe.source import Source
+from probe.probes import knn
+from probe.probes.layer import Source
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

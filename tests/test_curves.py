@@ -15,19 +15,20 @@ import studies
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
-from features.arrays import import_features
+from features.data.tasks import Task
 from features.errors import InputError
-from features.study import Study, open_study
-from features.tasks import Task
-from probe import predictions, results
-from probe.curves import Panel, TaskCurves, curves
-from probe.drawing import Chart
-from probe.fitting import fit
-from probe.gaps import Gap
-from probe.page import looks, page
-from probe.reporting import Report, contents_of, report
-from probe.results import BEST
-from probe.statistics import accuracy_interval, band, mean_interval
+from features.extraction.imported import import_features
+from features.study.study import Study, open_study
+from probe.analysis.curves import Panel, TaskCurves, curves
+from probe.analysis.gaps import Gap
+from probe.analysis.statistics import accuracy_interval, band, mean_interval
+from probe.fitting.fit import fit
+from probe.reporting.charts.task_charts import Chart
+from probe.reporting.page.page import looks, page
+from probe.reporting.report import Report, contents_of, report
+from probe.results import predictions
+from probe.results import rows as results
+from probe.results.rows import BEST
 
 Floats = NDArray[np.float64]
 

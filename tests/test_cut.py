@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from features.backbone import Backbone, load
-from features.trace import first_tensor
-from probe.cut import prefix_of, renew_above, train_mode
-from probe.head import Head, classifier, with_head
-from probe.prefix import suffix_of
-from probe.variants import Variant, start
+from features.cards.trace import first_tensor
+from probe.training.cut import prefix_of, renew_above, train_mode
+from probe.training.head import Head, classifier, with_head
+from probe.training.kept_prefix import suffix_of
+from probe.training.variants import Variant, start
 
 
 def backbone(name: str) -> Backbone:

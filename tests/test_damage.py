@@ -27,7 +27,7 @@ from published import WRITERS, mean_image, weights
 from safetensors.torch import save
 
 from features.caffe import network_from_prototxt
-from features.card import FORMATS
+from features.cards.card import FORMATS
 from features.errors import InputError
 from features.formats import child
 from features.formats.meanimage import read as read_mean

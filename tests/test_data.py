@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.data import read_data
+from features.data.manifest import Manifest
+from features.data.tasks import Task, choose, infer, order
 from features.data.utkface import AGES
 from features.errors import InputError
-from features.manifest import Manifest
-from features.study import Study, append, draft, open_or_draft, open_study, save
-from features.tasks import Task, choose, infer, order
+from features.study.study import Study, append, draft, open_or_draft, open_study, save
 
 
 def touch(folder: Path, *names: str) -> Path:

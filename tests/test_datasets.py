@@ -12,10 +12,10 @@ from PIL import Image
 
 from features.data import read_data
 from features.data.adience import AGES, POLICIES
+from features.data.manifest import Manifest
 from features.errors import InputError
-from features.extract import extract
-from features.manifest import Manifest
-from features.study import open_study
+from features.extraction.extract import extract
+from features.study.study import open_study
 
 ADIENCE = Path(__file__).parent.parent.parent / "shared" / "adience"
 LFW = ADIENCE.parent / "real" / "lfw"

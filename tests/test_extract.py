@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from toys import by_hand, draw, row_in, write_images
 
-from features import extract as extraction
-from features import pool as pooling
 from features.backbone import Layer
-from features.device import cores
 from features.errors import InputError
-from features.extraction import Extraction, Plan
-from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
-from features.study import open_study
-from features.writer import Writer
+from features.extraction import extract as extraction
+from features.extraction import pool as pooling
+from features.extraction.summary import Extraction, Plan
+from features.machine.device import cores
+from features.store.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
+from features.store.writer import Writer
+from features.study.study import open_study
 
 TinyCard = Callable[..., Path]
 TESTS = Path(__file__).parent

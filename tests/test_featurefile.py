@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from features.errors import InputError
-from features.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
-from features.making import create, merge
-from features.writer import Writer
+from features.store.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
+from features.store.making import create, merge
+from features.store.writer import Writer
 
 GOLDEN = Path(__file__).parent / "data" / "v1.h5"
 Rows = npt.NDArray[np.int64]
@@ -378,7 +378,7 @@ def test_creating_leaves_an_older_partial_whole_until_the_end(
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("features.making._allot", fails)
+    monkeypatch.setattr("features.store.making._allot", fails)
     with pytest.raises(OSError, match="No space"):
         create(path, 5, np.arange(5), [about("fc", 1)], "float32", attributes())
     with FeatureFile(path) as file:

@@ -7,13 +7,13 @@ import studies
 from typer.testing import CliRunner
 
 from cli.app import app
-from features.study import Study
-from probe import predictions
-from probe.fewshot import drawn, few_shot_table
-from probe.fitting import fit
+from features.study.study import Study
+from probe.fitting.few_shot import drawn, few_shot_table
+from probe.fitting.fit import fit
 from probe.folds import make_splits
-from probe.reporting import report
-from probe.results import BEST
+from probe.reporting.report import report
+from probe.results import predictions
+from probe.results.rows import BEST
 
 
 @pytest.fixture

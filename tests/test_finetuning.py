@@ -23,18 +23,20 @@ from typer.testing import CliRunner
 from cli.app import app
 from features.backbone import load
 from features.errors import InputError, Stopped
-from features.extract import extract
-from features.study import open_study
-from probe import history, predictions, results
-from probe.cka import cka, linear_gram
-from probe.compare import compare
-from probe.crossval import GRID
-from probe.curves import curves
-from probe.finetuning import finetune
-from probe.fitting import fit
-from probe.recipes import recipe
-from probe.reporting import report
-from probe.results import Row
+from features.extraction.extract import extract
+from features.study.study import open_study
+from probe.analysis.compare import compare
+from probe.analysis.curves import curves
+from probe.finetuning import history
+from probe.finetuning.finetune import finetune
+from probe.fitting.crossval import GRID
+from probe.fitting.fit import fit
+from probe.reporting.report import report
+from probe.results import predictions
+from probe.results import rows as results
+from probe.results.rows import Row
+from probe.scoring.cka import cka, linear_gram
+from probe.training.recipes import recipe
 
 N = 48
 QUICK = recipe("modern", epochs=2, patience=0, batch_size=8)
@@ -225,7 +227,7 @@ def test_kept_features_and_recomputed_ones_train_the_same_network(
 ) -> None:
     scores = []
     for name, share in (("kept", 0.1), ("recomputed", 0.0)):
-        monkeypatch.setattr("probe.prefix._DISK_SHARE", share)
+        monkeypatch.setattr("probe.training.kept_prefix._DISK_SHARE", share)
         finetune(
             tmp_path / name, card, data=data, tasks=["side"], freeze_through=["pool"],
             recipe=PLAIN, device="cpu",
@@ -241,10 +243,10 @@ def test_kept_features_and_recomputed_ones_train_the_same_network(
 
 def test_ten_crops_equal_the_mean_by_hand(tmp_path: Path, card: str, data: str) -> None:
     """All frozen and no epoch's worth of learning: the network is known, so the mean can be made."""
-    from probe.feed import ImageFeed
-    from probe.job import Goal, Job
-    from probe.training import predict
-    from probe.variants import Variant, start
+    from probe.training.feed import ImageFeed
+    from probe.training.setup import Goal, Job
+    from probe.training.train import predict
+    from probe.training.variants import Variant, start
 
     tiny = load(card)
     network, prefix = start(tiny, Variant("finetune"), 2, 0)
@@ -532,7 +534,7 @@ def test_a_rate_that_diverges_loses_the_search(tmp_path: Path, card: str, data: 
     with pytest.raises(Stopped):
         finetune(tmp_path / "a", card, data=data, tasks=["side"], recipe=wild, device="cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("probe.finetuning.SEARCH", (1e-22, 1.0))
+        patch.setattr("probe.finetuning.finetune.SEARCH", (1e-22, 1.0))
         finetune(
             tmp_path / "b", card, data=data, tasks=["side"], recipe=wild, search=True, device="cpu"
         )

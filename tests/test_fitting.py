@@ -9,24 +9,25 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-import probe.fitting
-import probe.linear
-import probe.onelayer
-import probe.source
-from features.arrays import import_features
+import probe.fitting.fit
+import probe.fitting.probe_job
+import probe.probes.layer
+import probe.probes.linear
 from features.errors import InputError
-from features.files import locked
-from features.study import Study, open_study
-from probe import predictions, results
-from probe.compare import compare
-from probe.curves import curves
-from probe.fitting import Fitted, fit
-from probe.metrics import kind_of, measure
-from probe.onelayer import Job
-from probe.ranking import measured
-from probe.reporting import report
-from probe.results import BEST, Row
-from probe.statistics import detectable, mean_interval
+from features.extraction.imported import import_features
+from features.machine.files import locked
+from features.study.study import Study, open_study
+from probe.analysis.compare import compare
+from probe.analysis.curves import curves
+from probe.analysis.statistics import detectable, mean_interval
+from probe.fitting.fit import Fitted, fit
+from probe.fitting.probe_job import Job
+from probe.reporting.report import report
+from probe.results import predictions
+from probe.results import rows as results
+from probe.results.metrics import kind_of, measure
+from probe.results.rows import BEST, Row
+from probe.scoring.rank import measured
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def test_by_default_logistic_and_svm(study: Study) -> None:
     rows = probed(fit(study.folder, layers=("low",), tasks=("other",)).rows)
     assert {row.method for row in rows} == {"logistic", "svm"}
     assert all(row.converged for row in rows)
-    assert all(row.error is not None and 0 <= row.error <= probe.linear.TOL for row in rows)
+    assert all(row.error is not None and 0 <= row.error <= probe.probes.linear.TOL for row in rows)
 
 
 def test_only_what_is_asked_for(study: Study) -> None:
@@ -402,13 +403,13 @@ def test_a_layer_too_large_to_share_is_fitted_alike(
 
 
 def test_what_did_not_converge_is_noted(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = probe.linear.solve
+    whole = probe.probes.linear.solve
     monkeypatch.setattr(probe.linear, "solve", lambda *a, **k: whole(*a, **k, max_iter=1))
     done = run(study, probes=("logistic",), layers=("high",), tasks=("label",), c=[1e4])
     assert done.notes == ["label: net/high/logistic: 5 folds did not converge"]
     rows = probed(done.rows)
     assert {row.converged for row in rows} == {0}
-    assert all(row.error is not None and row.error > probe.linear.TOL for row in rows)
+    assert all(row.error is not None and row.error > probe.probes.linear.TOL for row in rows)
 
 
 @pytest.mark.parametrize(("dim", "memory"), [(6, 1e-6), (900, 1e-6), (900, 5e-4)])

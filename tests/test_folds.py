@@ -6,10 +6,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from features.data.manifest import Manifest
+from features.data.tasks import Task
 from features.errors import InputError
-from features.manifest import Manifest
-from features.study import Study, draft
-from features.tasks import Task
+from features.study.study import Study, draft
 from probe.folds import Splits, make_splits
 
 Ints = NDArray[np.int64]

@@ -36,15 +36,15 @@ from scipy.io import savemat
 from torch import Tensor, nn
 
 from features.backbone import Backbone, load
-from features.capture import capture
-from features.card import FORMATS, Card, Input, WeightsEntry
+from features.cards.card import FORMATS, Card, Input, WeightsEntry
+from features.cards.trace import trace
 from features.errors import InputError
+from features.extraction.capture import capture
 from features.formats import torch7 as lua_files
 from features.formats.blobs import Blobs
 from features.formats.meanimage import read as read_mean
 from features.formats.recognise import read, recognise
-from features.preprocess import describe, mean_of, normalise, to_pixels
-from features.trace import trace
+from features.images.preprocess import describe, mean_of, normalise, to_pixels
 from features.weights.fit import Target, fit
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (16, 12, 3), dtype=np.uint8)

@@ -20,14 +20,14 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from features import preprocess
 from features.backbone import Architecture, choose, describe, target_of
 from features.caffe import named_tensors
-from features.capture import capture
-from features.card import Input, WeightsEntry, shipped
+from features.cards.card import Input, WeightsEntry, shipped
+from features.extraction.capture import capture
 from features.formats.blobs import Blobs
-from features.image import read_rgb
-from features.preprocess import normalise, to_pixels
+from features.images import preprocess
+from features.images.decode import read_rgb
+from features.images.preprocess import normalise, to_pixels
 from features.weights.fit import fit
 
 GOLDEN: dict[str, dict[str, dict[str, Any]]] = json.loads(golden.DATA.read_text())

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from features import image as images
-from features.image import Unreadable, read_rgb
+from features.images import decode as images
+from features.images.decode import Unreadable, read_rgb
 
 CORNERS = {(0, 0): (250, 10, 20), (1, 0): (20, 250, 30), (0, 1): (40, 30, 250), (1, 1): (99,) * 3}
 

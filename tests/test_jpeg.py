@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features import jpeg
-from features.image import Unreadable, decode
+from features.images import jpeg
+from features.images.decode import Unreadable, decode
 
 SAVED: list[dict[str, object]] = [
     {"quality": 30},

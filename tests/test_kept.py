@@ -11,12 +11,13 @@ import pytest
 from test_finetuning import PLAIN, card, data, rows_of  # noqa: F401
 
 from features.errors import InputError, Stopped
-from features.extract import extract
-from features.files import locked
-from probe import checkpoint, onefold
-from probe.compare import compare
-from probe.finetuning import Finetuned, finetune
-from probe.recipes import recipe
+from features.extraction.extract import extract
+from features.machine.files import locked
+from probe.analysis.compare import compare
+from probe.finetuning import fold as onefold
+from probe.finetuning.finetune import Finetuned, finetune
+from probe.training import checkpoint
+from probe.training.recipes import recipe
 
 OTHER = recipe(
     "modern", epochs=4, patience=0, batch_size=8, crop=False, mirror=False, colour=0.0, rate=0.03
@@ -191,7 +192,7 @@ def test_a_result_waits_while_another_process_writes(
             with pytest.raises(TimeoutError):
                 trained.result(timeout=0.5)
         assert trained.result().trained == 6
-    monkeypatch.setattr("probe.tuned._PATIENCE", 0.3)
+    monkeypatch.setattr("probe.finetuning.commit._PATIENCE", 0.3)
     with (
         locked(study / ".results.lock", "this test"),
         pytest.raises(Stopped, match=r"another process has been writing it .* run this again"),
@@ -219,10 +220,10 @@ def test_a_training_goes_on_when_the_disk_has_less_room_or_more(
             raise Killed
 
     monkeypatch.setattr(checkpoint, "write", write)
-    monkeypatch.setattr("probe.prefix._DISK_SHARE", shares[0])
+    monkeypatch.setattr("probe.training.kept_prefix._DISK_SHARE", shares[0])
     with pytest.raises(Killed):
         train(**cut)
-    monkeypatch.setattr("probe.prefix._DISK_SHARE", shares[1])
+    monkeypatch.setattr("probe.training.kept_prefix._DISK_SHARE", shares[1])
     assert train(**cut).trained == 3
     assert epochs == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4]
     found = losses(tmp_path / "s")
@@ -238,7 +239,7 @@ def test_an_image_that_is_damaged_since_it_was_extracted_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where memory is short, each image is decoded when its turn comes."""
-    monkeypatch.setattr("probe.pictures.free_memory", lambda: 0.0)
+    monkeypatch.setattr("probe.training.image_cache.free_memory", lambda: 0.0)
     extract(tmp_path / "s", card, data=data, layers=["fc"], device="cpu")
     image = tmp_path / "data" / "5.png"
     whole = image.read_bytes()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
-from probe import knn
+from probe.probes import knn
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import special
 
-from features.extract import extract
-from features.study import Study, open_study
-from probe import predictions
-from probe.fitting import fit
-from probe.results import BEST, Row
+from features.extraction.extract import extract
+from features.study.study import Study, open_study
+from probe.fitting.fit import fit
+from probe.results import predictions
+from probe.results.rows import BEST, Row
 
 PROBES = ("logistic", "svm", "ridge", "knn")
 GRID = (0.001, 0.1, 10.0)

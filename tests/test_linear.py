@@ -9,8 +9,8 @@ from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from probe.linear import Scored, fit_linear, log_loss, prepare
-from probe.scale import SCALES, scaled
+from probe.probes.linear import Scored, fit_linear, log_loss, prepare
+from probe.probes.scale import SCALES, scaled
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -12,7 +12,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from probe.metrics import calibration_error, confusion, measure, probabilities
+from probe.results.metrics import calibration_error, confusion, measure, probabilities
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")

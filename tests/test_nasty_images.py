@@ -16,10 +16,10 @@ from toys import write_card
 from typer.testing import CliRunner
 
 from cli.app import app
-from features import image as images
-from features import pipeline
-from features.extract import extract
-from features.featurefile import FeatureFile
+from features.extraction import pipeline
+from features.extraction.extract import extract
+from features.images import decode as images
+from features.store.featurefile import FeatureFile
 
 Pixels = npt.NDArray[np.uint8]
 Kind = tuple[Callable[[Path], None], Pixels | str, int]

@@ -12,19 +12,19 @@ import pytest
 import studies
 from PIL import Image
 
+from features.data.tasks import Task
 from features.errors import InputError
-from features.extract import extract
-from features.study import Study, open_study, save
-from features.tasks import Task
-from features.update import grow
-from probe import results
-from probe.compare import compare
-from probe.curves import curves, difference
-from probe.fitting import fit
-from probe.outcomes import name_of
-from probe.removal import remove
-from probe.reporting import report
-from probe.words import findings
+from features.extraction.extract import extract
+from features.extraction.update import grow
+from features.study.study import Study, open_study, save
+from probe.analysis.compare import compare
+from probe.analysis.curves import curves, difference
+from probe.analysis.outcomes import name_of
+from probe.fitting.fit import fit
+from probe.reporting.report import report
+from probe.reporting.words import findings
+from probe.results import rows as results
+from probe.results.removal import remove
 
 Y = np.arange(80) % 2
 PAIR = ("net/fc/ridge", "net/best/ridge")

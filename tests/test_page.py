@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import studies
 
-from features.study import open_study
-from features.tasks import Task
-from probe.fitting import fit
-from probe.ranking import rank
-from probe.reporting import report
+from features.data.tasks import Task
+from features.study.study import open_study
+from probe.fitting.fit import fit
+from probe.reporting.report import report
+from probe.scoring.rank import rank
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")

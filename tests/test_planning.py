@@ -9,8 +9,8 @@ from test_finetuning import PLAIN, card  # noqa: F401
 
 from features.backbone import load
 from features.errors import InputError
-from probe.finetuning import finetune
-from probe.variants import Variant, start
+from probe.finetuning.finetune import finetune
+from probe.training.variants import Variant, start
 
 PEOPLE = 30
 

@@ -6,10 +6,10 @@ from torchvision.models import AlexNet_Weights, EfficientNet_B0_Weights, Squeeze
 from torchvision.transforms import functional as F
 
 from features.backbone import describe as architecture
-from features.card import Card, Input, shipped
+from features.cards.card import Card, Input, shipped
+from features.cards.network import published_input
 from features.errors import InputError
-from features.network import published_input
-from features.preprocess import describe, normalise, to_pixels
+from features.images.preprocess import describe, normalise, to_pixels
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:

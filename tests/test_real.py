@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from features.data import read_data
-from features.extract import extract
-from features.study import draft, open_study
+from features.extraction.extract import extract
+from features.study.study import draft, open_study
 from probe.folds import make_splits
 
 ROOT = Path(__file__).parent.parent

@@ -10,15 +10,15 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.errors import InputError
-from features.study import Study
-from probe import predictions
-from probe.answer import answer
-from probe.curves import curves
-from probe.fitting import fit
+from features.study.study import Study
+from probe.analysis.answer import answer
+from probe.analysis.curves import curves
+from probe.analysis.statistics import mean_interval
+from probe.fitting.fit import fit
 from probe.folds import make_splits
-from probe.repeats import repeats_table
-from probe.reporting import report
-from probe.statistics import mean_interval
+from probe.reporting.report import report
+from probe.results import predictions
+from probe.results.series import repeats_table
 
 
 @pytest.fixture

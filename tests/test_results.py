@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from features.errors import InputError
-from features.study import Study
-from probe import predictions, results
-from probe.fitting import fit
-from probe.predictions import Prediction
-from probe.results import BEST, Row
+from features.study.study import Study
+from probe.fitting.fit import fit
+from probe.results import predictions
+from probe.results import rows as results
+from probe.results.predictions import Prediction
+from probe.results.rows import BEST, Row
 
 ROW = Row(
     backbone="net", domain="faces", layer="fc6", pool="none", depth=0.75, method="logistic",

@@ -12,12 +12,12 @@ from scipy import linalg, optimize
 from sklearn.covariance import LedoitWolf
 
 from features.errors import InputError
-from features.study import open_study
-from probe import ranking
-from probe.cka import alignment, centred, cka, linear_gram, rbf_gram
-from probe.fitting import fit
-from probe.ranking import agree, agreements, measured, rank
-from probe.scores import basis, h_score, leep, logme
+from features.study.study import open_study
+from probe.fitting.fit import fit
+from probe.scoring import rank as ranking
+from probe.scoring.cka import alignment, centred, cka, linear_gram, rbf_gram
+from probe.scoring.rank import agree, agreements, measured, rank
+from probe.scoring.transfer_scores import basis, h_score, leep, logme
 
 Floats = NDArray[np.float64]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from toys import write_images
 
-from features.device import cores
-from features.extract import extract, extract_together
-from features.seconds import Measured, note_seconds, read_seconds, seconds_path
-from features.status import remove_features
-from features.study import open_study
-from probe.cost import backbone_tables
+from features.extraction.extract import extract, extract_together
+from features.machine.device import cores
+from features.store.seconds import Measured, note_seconds, read_seconds, seconds_path
+from features.study.status import remove_features
+from features.study.study import open_study
+from probe.reporting.tables.cost import backbone_tables
 
 TinyCard = Callable[..., Path]
 ONE = Measured(3.0, 6, "cpu", "float32", 1, 2, ("tiny",))

@@ -9,12 +9,12 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import LinearSVC
 from torch import Tensor
 
-import probe.linear
-from probe.axes import Held
-from probe.crossval import GRID
-from probe.linear import fit_linear, prepare
-from probe.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
-from probe.source import Prepared
+import probe.probes.linear
+from probe.fitting.crossval import GRID
+from probe.probes.layer import Prepared
+from probe.probes.linear import fit_linear, prepare
+from probe.probes.matrix import Held
+from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

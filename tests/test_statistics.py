@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from probe.statistics import (
+from probe.analysis.statistics import (
     Interval,
     accuracy_interval,
     band,

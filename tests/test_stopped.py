@@ -14,8 +14,8 @@ from toys import write_card, write_images
 from typer.testing import CliRunner
 
 from cli.app import app
-from features.extract import extract
-from features.featurefile import DONE, FeatureFile
+from features.extraction.extract import extract
+from features.store.featurefile import DONE, FeatureFile
 
 TESTS = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS.parent), "PYTHONUNBUFFERED": "1"}
@@ -162,7 +162,7 @@ import shutil, subprocess, sys, h5py, torch
 from pathlib import Path
 from types import SimpleNamespace
 from cli.app import main
-from features import making
+from features.store import making
 
 # What statvfs says is not what can be written: elsewhere a quota or another program takes it.
 shutil.disk_usage = lambda _: SimpleNamespace(free=10**9)

@@ -11,14 +11,14 @@ from torch.nn import functional
 
 from features.backbone import load
 from features.errors import InputError
-from probe.cut import EMPTY
-from probe.epoch import batches
-from probe.feed import KeptFeed
-from probe.head import Head, Network
-from probe.job import Diverged, Goal, Job, Now
-from probe.recipes import RECIPES, Recipe, epochs_of, rate_factor, recipe
-from probe.training import log_loss, predict, standardise, train
-from probe.variants import Variant, start
+from probe.training.cut import EMPTY
+from probe.training.epoch import batches
+from probe.training.feed import KeptFeed
+from probe.training.head import Head, Network
+from probe.training.recipes import RECIPES, Recipe, epochs_of, rate_factor, recipe
+from probe.training.setup import Diverged, Goal, Job, Now
+from probe.training.train import log_loss, predict, standardise, train
+from probe.training.variants import Variant, start
 
 PLAIN = recipe("modern", crop=False, mirror=False, colour=0.0, batch_size=8, epochs=4, patience=0)
 CPU = torch.device("cpu")

@@ -17,17 +17,18 @@ from test_extract import contents, run
 from torchvision.transforms.v2 import functional as F
 from toys import draw, write_images
 
-from features import pool as pooling
 from features.backbone import Layer
-from features.card import read_file
+from features.cards.card import read_file
+from features.cards.network import build
 from features.errors import InputError
-from features.featurefile import FeatureFile
-from features.network import build
-from probe import predictions, results
-from probe.fitting import fit
-from probe.linear import sklearn_model
-from probe.reporting import report
-from probe.viewed import views_table
+from features.extraction import pool as pooling
+from features.store.featurefile import FeatureFile
+from probe.fitting.fit import fit
+from probe.probes.linear import sklearn_model
+from probe.reporting.report import report
+from probe.reporting.tables.variations import views_table
+from probe.results import predictions
+from probe.results import rows as results
 
 LAYERS = ("pixels", "conv", "act", "pool", "fc")
 ROOM = ("size = [8, 8]", "size = [8, 8]\nresize = [12, 10]\nmean = [90.0, 100.0, 110.0]")

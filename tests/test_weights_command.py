@@ -28,7 +28,7 @@ from typer.testing import CliRunner, Result
 
 from cli.app import app
 from features.backbone import load, target_of
-from features.card import find
+from features.cards.card import find
 from features.errors import InputError
 from features.formats import sandbox
 from features.weights import here
@@ -636,8 +636,8 @@ def test_every_command_of_the_group_has_an_example_and_help() -> None:
 
 
 def test_extract_uses_what_was_added(tmp_path: Path) -> None:
-    from features.extract import extract
-    from features.featurefile import FeatureFile
+    from features.extraction.extract import extract
+    from features.store.featurefile import FeatureFile
 
     keras(tmp_path / "net.h5", weights())
     card = write_card(tmp_path, 'format = "keras"')

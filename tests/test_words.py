@@ -18,18 +18,18 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from typer.testing import CliRunner
 
 from cli.app import app
+from features.data.tasks import Task
 from features.errors import InputError
-from features.study import Study, open_study
-from features.tasks import Task
-from probe import results
-from probe.answer import answer
-from probe.curves import TaskCurves, curves
-from probe.fitting import fit
-from probe.literature import ADIENCE, literature_table
-from probe.reporting import report
-from probe.results import BEST, Row
-from probe.statistics import accuracy_interval, band, mean_interval
-from probe.words import findings, headline
+from features.study.study import Study, open_study
+from probe.analysis.answer import answer
+from probe.analysis.curves import TaskCurves, curves
+from probe.analysis.statistics import accuracy_interval, band, mean_interval
+from probe.fitting.fit import fit
+from probe.reporting.report import report
+from probe.reporting.tables.literature import ADIENCE, literature_table
+from probe.reporting.words import findings, headline
+from probe.results import rows as results
+from probe.results.rows import BEST, Row
 
 Floats = NDArray[np.float64]
 STRENGTHS = {"near": (0.3, 0.8, 1.6), "far": (0.4, 0.5, 0.4), "near@random": (0.1, 0.1, 0.1)}

@@ -11,9 +11,9 @@ import pytest
 from toys import draw, write_images
 
 from features.errors import InputError
-from features.extract import extract, extract_together
-from features.featurefile import DONE, PENDING, FeatureFile
-from features.study import open_study
+from features.extraction.extract import extract, extract_together
+from features.store.featurefile import DONE, PENDING, FeatureFile
+from features.study.study import open_study
 
 TinyCard = Callable[..., Path]
 

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from features.card import read_file
-from features.network import build
+from features.cards.card import read_file
+from features.cards.network import build
 
 NETWORK = """
 from collections import OrderedDict

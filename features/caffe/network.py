@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from features.caffe.layers import MAKERS, MAX_WEIGHTS, SEVERAL, Shape, Unusable
 from features.caffe.prototxt import LayerText, NetworkText, read_prototxt
 from features.caffe.tensors import module_name
-from features.card import nearest
+from features.cards.card import nearest
 from features.errors import InputError
 
 # What one layer may give for one image: 1 GiB of float32.

@@ -8,14 +8,15 @@ from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 
-from features.arrayfile import SUFFIXES
-from features.card import nearest
+from features.cards.card import nearest
 from features.data.adience import read_adience
+from features.data.arrayfile import SUFFIXES
 from features.data.fairface import read_fairface
 from features.data.folders import read_folders
 from features.data.huggingface import read_huggingface
 from features.data.images import read_images
 from features.data.lfw import read_lfw
+from features.data.manifest import Manifest
 from features.data.parquet import read_parquet
 from features.data.sample import read_sample
 from features.data.table import read_table
@@ -23,7 +24,6 @@ from features.data.unlabelled import read_unlabelled
 from features.data.utkface import read_utkface
 from features.data.webdataset import read_webdataset
 from features.errors import InputError
-from features.manifest import Manifest
 
 READERS: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
     "adience": (read_adience, ("faces", "labels")),

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from features.data.manifest import Manifest
 from features.data.table import read_rows
+from features.data.tasks import Task
 from features.errors import InputError
-from features.manifest import Manifest
-from features.tasks import Task
 
 AGES = (
     "(0, 2)",

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
+from features.data.manifest import Manifest
 from features.data.written import digest_of_all, written_out
 from features.errors import InputError
-from features.manifest import Manifest
 
 
 def read_huggingface(folder: Path) -> Manifest:

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from features.arrayfile import read_arrays, strings
-from features.card import nearest
+from features.cards.card import nearest
+from features.data.arrayfile import read_arrays, strings
+from features.data.manifest import Manifest
 from features.data.written import digest_of, written_out
 from features.errors import InputError
-from features.manifest import Manifest
 
 _PARTS = ("train", "val", "test")
 _CHANNELS = (1, 3, 4)

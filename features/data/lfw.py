@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from features.data.folders import image_files
+from features.data.manifest import Manifest
 from features.data.table import read_rows
 from features.errors import InputError
-from features.manifest import Manifest
 
 _OF_A_PERSON = ("subject", "name", "person")
 

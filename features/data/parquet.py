@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from features.card import nearest
+from features.cards.card import nearest
+from features.data.manifest import Manifest
 from features.errors import InputError
-from features.manifest import Manifest
 
 
 def read_parquet(file: Path) -> Manifest:

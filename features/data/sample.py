@@ -6,10 +6,10 @@ import os
 import shutil
 import tempfile
 
+from features.data.manifest import Manifest
 from features.data.table import read_table
-from features.home import home
-from features.manifest import Manifest
-from features.tasks import Task
+from features.data.tasks import Task
+from features.machine.home import home
 
 
 def read_sample() -> Manifest:

@@ -6,9 +6,9 @@ import csv
 import io
 from pathlib import Path
 
-from features.card import nearest
+from features.cards.card import nearest
+from features.data.manifest import Manifest
 from features.errors import InputError
-from features.manifest import Manifest
 
 
 def read_table(file: Path) -> Manifest:

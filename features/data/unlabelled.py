@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from features.data.folders import image_files
+from features.data.manifest import Manifest
 from features.errors import InputError
-from features.manifest import Manifest
 
 MOST = 500
 """Images of a sample; a larger folder gives this many, drawn by a fixed seed."""

@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 
 from features.data.folders import image_files
+from features.data.manifest import Manifest
+from features.data.tasks import Task
 from features.errors import InputError
-from features.manifest import Manifest
-from features.tasks import Task
 
 AGES = ("0-2", "3-7", "8-13", "14-22", "23-34", "35-45", "46-57", "58+")
 _LOWEST = (0, 3, 8, 14, 23, 35, 46, 58)

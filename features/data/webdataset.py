@@ -7,9 +7,9 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from features.data.manifest import Manifest
 from features.data.written import digest_of_all, written_out
 from features.errors import InputError
-from features.manifest import Manifest
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "gif")
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from features.home import home
+from features.machine.home import home
 
 
 def written_out(digest: str, images: Iterable[tuple[str, bytes]]) -> Path:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from features.files import is_full
 from features.formats.blobs import because
 from features.formats.sandbox import FULL, Part
+from features.machine.files import is_full
 
 
 def main() -> None:

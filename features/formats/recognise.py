@@ -7,7 +7,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from features.card import FORMATS
+from features.cards.card import FORMATS
 from features.errors import InputError
 from features.formats.blobs import Blobs
 
@@ -17,7 +17,7 @@ _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 
 
 def recognise(path: Path) -> str:
-    """One of `features.card.FORMATS`, or `archive` for a `.tar.gz` or `.zip` of files.
+    """One of `features.cards.card.FORMATS`, or `archive` for a `.tar.gz` or `.zip` of files.
 
     Raises:
         InputError: The file is none of these; the message says what it seems to be.

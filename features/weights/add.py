@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from features.card import Card, WeightsEntry
+from features.cards.card import Card, WeightsEntry
 from features.errors import InputError
-from features.files import is_full
 from features.formats.recognise import read, recognise
-from features.home import offline
+from features.machine.files import is_full
+from features.machine.home import offline
 from features.weights import kept as keeping
 from features.weights.archive import unpack
 from features.weights.entries import (

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, NamedTuple
 
 from features.errors import InputError
-from features.files import is_full
 from features.formats.blobs import MOST, because
 from features.formats.recognise import recognise
+from features.machine.files import is_full
 
 _INFLATION = 20
 _SMALL = 1 << 26

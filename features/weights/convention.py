@@ -9,9 +9,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from features.card import Card, Input, WeightsEntry
+from features.cards.card import Card, Input, WeightsEntry
+from features.cards.trace import Trace
 from features.errors import InputError
-from features.trace import Trace
 
 
 def input_for(entry: WeightsEntry, wanted: Input) -> Input:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
-from features.card import Card, WeightsEntry
+from features.cards.card import Card, WeightsEntry
+from features.cards.network import timm_weights, torchvision_weights
 from features.errors import InputError
-from features.network import timm_weights, torchvision_weights
 
 _BLOCK = 1 << 20
 

@@ -15,8 +15,8 @@ from urllib.parse import urlparse
 from urllib.request import Request, urlopen
 
 from features.errors import InputError
-from features.files import is_full
 from features.formats.blobs import MOST
+from features.machine.files import is_full
 
 _BLOCK = 1 << 20
 _SECONDS = 30

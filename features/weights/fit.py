@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from features.card import Card, Input, WeightsEntry
+from features.cards.card import Card, Input, WeightsEntry
+from features.cards.trace import Trace
 from features.errors import InputError
 from features.formats.blobs import Blobs
-from features.trace import Trace
 from features.weights.convention import in_channel_order, is_full, map_before
 
 

@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from features.card import Card, WeightsEntry
+from features.cards.card import Card, WeightsEntry
 from features.errors import InputError
-from features.files import file_name, is_full, replacing
-from features.home import home
+from features.machine.files import file_name, is_full, replacing
+from features.machine.home import home
 
 _VERSION = "1"
 

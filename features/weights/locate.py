@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from features.card import Card, Input, WeightsEntry
+from features.cards.card import Card, Input, WeightsEntry
 from features.errors import InputError
 from features.formats.recognise import read, recognise
 from features.weights import kept as keeping

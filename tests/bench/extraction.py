@@ -36,17 +36,17 @@ from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms import v2
 
-from features import jpeg
-from features import pool as pooling
 from features.backbone import Backbone, load
-from features.capture import capture
-from features.device import cores, reusing_memory
-from features.extract import extract
-from features.extraction import Extraction
-from features.featurefile import FeatureFile
-from features.image import read_rgb
-from features.pipeline import STAGES, default_batch_size, largest_map
-from features.preprocess import to_pixels
+from features.extraction import pool as pooling
+from features.extraction.capture import capture
+from features.extraction.extract import extract
+from features.extraction.pipeline import STAGES, default_batch_size, largest_map
+from features.extraction.summary import Extraction
+from features.images import jpeg
+from features.images.decode import read_rgb
+from features.images.preprocess import to_pixels
+from features.machine.device import cores, reusing_memory
+from features.store.featurefile import FeatureFile
 
 NETS = ("alexnet", "vgg16", "squeezenet1_1", "mobilefacenet")
 

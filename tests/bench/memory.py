@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from features.extract import extract
+from features.extraction.extract import extract
 
 
 def resident() -> float:

@@ -23,10 +23,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from probe.crossval import GRID, Settings, cross_validate
+from probe.fitting.crossval import GRID, Settings, cross_validate
 from probe.folds import Splits
-from probe.linear import prepare
-from probe.solver import softmax_loss, solve, squared_hinge_loss
+from probe.probes.linear import prepare
+from probe.probes.solver import softmax_loss, solve, squared_hinge_loss
 
 
 def drawn(rows: int, dim: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

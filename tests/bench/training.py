@@ -26,16 +26,16 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from features.backbone import load
-from features.card import Input
+from features.cards.card import Input
 from features.data import read_data
-from features.device import cores, resolve
-from features.study import draft
-from features.views import canvas_of
-from probe.feed import ImageFeed
-from probe.job import Goal, Job
-from probe.recipes import recipe
-from probe.training import train
-from probe.variants import Variant, start
+from features.images.views import canvas_of
+from features.machine.device import cores, resolve
+from features.study.study import draft
+from probe.training.feed import ImageFeed
+from probe.training.recipes import recipe
+from probe.training.setup import Goal, Job
+from probe.training.train import train
+from probe.training.variants import Variant, start
 
 
 class Plain(Dataset):  # type: ignore[type-arg]

@@ -1,0 +1,222 @@
+"""A card's `network` key, turned into a module and into the input its publisher describes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from features.cards.card import Card, Input, nearest
+from features.errors import InputError
+
+# What torchvision itself sets when it loads published weights into these networks.
+_WITH_WEIGHTS: dict[str, dict[str, Any]] = {
+    "googlenet": {"transform_input": True, "init_weights": False},
+    "inception_v3": {"transform_input": True, "init_weights": False},
+}
+
+
+def build(card: Card, *, seed: int = 0, device: str = "cpu", random: bool = False) -> nn.Module:
+    """The network of `card` with initial weights drawn from `seed`, in evaluation mode.
+
+    On `device="meta"` nothing is allocated, which is enough to list its layers. `random` says that
+    these weights will be used as they are, not replaced by published ones.
+
+    Raises:
+        InputError: The network does not exist or cannot be built.
+    """
+    make = _builder(card, random=random or device == "meta")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            with torch.device(device):
+                model = make()
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(
+                f"{card.line('network')}: {card.network} could not be built with options "
+                f"{dict(card.options)}: {type(error).__name__}: {error}; mend network or options."
+            ) from error
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"{card.line('network')}: {card.network} returned {type(model).__name__}, not a "
+            "torch.nn.Module; return the network."
+        )
+    return model.eval()
+
+
+def published_input(card: Card, model: nn.Module) -> Input:
+    """The preprocessing of the card, or else the one published with the network, built as `model`.
+
+    Raises:
+        InputError: Neither the card nor the network's publisher says how images are prepared.
+    """
+    if card.input is not None:
+        return card.input
+    kind, _, name = card.network.partition(":")
+    if kind == "torchvision":
+        weights = torchvision_weights(name)
+        if weights is not None:
+            return _torchvision_input(weights.transforms())
+    if kind == "timm":
+        return _timm_input(card, model)
+    raise InputError(
+        f"{card.file or card.name}: [input] is missing; add size, scale, mean and std, since "
+        f"{card.network} publishes none."
+    )
+
+
+def with_licence(card: Card) -> Card:
+    """The card, its licence that of the publisher's own weights where it says none itself."""
+    kind, _, name = card.network.partition(":")
+    if card.licence is not None or card.weights:
+        return card
+    if kind == "torchvision":
+        meta = getattr(torchvision_weights(name), "meta", {})
+        return replace(card, licence=meta.get("license", "BSD-3-Clause (torchvision)"))
+    if kind == "timm":
+        return replace(card, licence=getattr(timm_weights(name), "license", None))
+    return card
+
+
+def timm_weights(name: str) -> Any:
+    """The default weights entry of a timm network (url, hf_hub_id, license), or None."""
+    return _timm().get_pretrained_cfg(name)
+
+
+def torchvision_weights(name: str) -> Any:
+    """The default weights entry of a torchvision network (url, transforms, meta), or None."""
+    from torchvision.models import get_model_weights
+
+    try:
+        return next(iter([get_model_weights(name).DEFAULT]), None)
+    except (ValueError, AttributeError):
+        return None
+
+
+def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
+    kind, _, name = card.network.partition(":")
+    if not name:
+        raise InputError(
+            f"{card.line('network')}: network = {card.network!r} is not KIND:NAME; write "
+            "torchvision:NAME, timm:NAME, caffe:FILE.prototxt, PACKAGE.MODULE:FUNCTION or "
+            "./FILE.py:FUNCTION."
+        )
+    options = dict(card.options)
+    if kind == "torchvision":
+        return _torchvision(card, name, options, random)
+    if kind == "timm":
+        timm = _timm()
+        if name not in timm.list_models() and not timm.is_model(name):
+            raise InputError(
+                f"{card.line('network')}: timm has no model {name}; "
+                f"{nearest(name, timm.list_models())}"
+            )
+        return lambda: timm.create_model(name, pretrained=False, **options)
+    if kind == "caffe":
+        from features.caffe import network_from_prototxt
+
+        file = (card.file.parent if card.file else Path()) / name
+        size = card.input.size if card.input else None
+        return lambda: network_from_prototxt(file, size, **options)
+    module = _python_file(card, kind) if kind.endswith(".py") else _python_module(card, kind)
+    if not callable(getattr(module, name, None)):
+        raise InputError(
+            f"{card.line('network')}: {kind} has no function {name}; "
+            f"{nearest(name, [n for n in dir(module) if not n.startswith('_')])}"
+        )
+    return lambda: getattr(module, name)(**options)
+
+
+def _torchvision(card: Card, name: str, options: dict[str, Any], random: bool) -> Callable[[], Any]:
+    from torchvision.models import get_model, list_models
+
+    if name not in list_models():
+        raise InputError(
+            f"{card.line('network')}: torchvision has no model {name}; "
+            f"{nearest(name, list_models())}"
+        )
+    if name in _WITH_WEIGHTS:
+        extra = {"init_weights": random} if random else _WITH_WEIGHTS[name]
+        options = {**extra, **options}
+    weights = torchvision_weights(name)
+    if name.startswith("vit_") and weights is not None:
+        options = {"image_size": weights.meta["min_size"][0], **options}
+    return lambda: get_model(name, weights=None, **options)
+
+
+def _timm() -> Any:
+    try:
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise InputError(
+            "timm is not installed; pip install 'transfer-probe[timm]' brings it."
+        ) from error
+
+
+def _python_module(card: Card, name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise InputError(
+            f"{card.line('network')}: there is no module {name} ({error}); check the name, or write "
+            "./FILE.py:FUNCTION for a file beside the card."
+        ) from error
+
+
+def _python_file(card: Card, name: str) -> Any:
+    path = (card.file.parent if card.file else Path()) / name
+    if not path.is_file():
+        raise InputError(
+            f"{card.line('network')}: {path} does not exist; paths start from the card's folder."
+        )
+    spec = importlib.util.spec_from_file_location(f"backbone_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(
+            f"{path}: importing it failed with {type(error).__name__}: {error}; mend the file."
+        ) from error
+    return module
+
+
+def _torchvision_input(transforms: Any) -> Input:
+    resize = list(transforms.resize_size)
+    crop = list(transforms.crop_size)
+    return Input(
+        size=(crop[0], crop[-1]),
+        resize=resize[0] if len(resize) == 1 else (resize[0], resize[1]),
+        interpolation=transforms.interpolation.value,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )
+
+
+def _timm_input(card: Card, model: nn.Module) -> Input:
+    config = _timm().data.resolve_model_data_config(model)
+    channels, height, width = config["input_size"]
+    resize = tuple(math.floor(side / config["crop_pct"]) for side in (height, width))
+    mode = config["crop_mode"]
+    if channels != 3 or mode not in ("center", "squash") or (mode == "center" and height != width):
+        raise InputError(
+            f"{card.network}: its own preprocessing ({channels} channels, {height} x {width}, crop "
+            f"mode {mode}) cannot be repeated exactly; write a card with its own [input]."
+        )
+    return Input(
+        size=(height, width),
+        resize=(resize[0], resize[1]) if mode == "squash" else resize[0],
+        interpolation=config["interpolation"],
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )

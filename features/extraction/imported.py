@@ -1,0 +1,154 @@
+"""Features made elsewhere, brought into a study: `.npz` and `.h5` arrays."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.cards.card import nearest
+from features.data.arrayfile import read_arrays, strings
+from features.data.manifest import Manifest
+from features.errors import InputError
+from features.machine.files import lock_of, locked
+from features.store.featurefile import FeatureFile, partial_of
+from features.store.making import create, finish
+from features.store.writer import Writer
+from features.study.study import Study, draft, open_study, save
+
+
+def import_features(
+    study: Path | str,
+    file: Path,
+    *,
+    name: str,
+    layer: str,
+    domain: str = "none",
+    depth: float = 1.0,
+) -> Study:
+    """Put one array of features into the study as layer `layer` of the backbone `name`.
+
+    The file holds one array `(n, dim)`, or several, one of them called `features` or `layer`. A study
+    that is there must have n rows, in the same order. Where there is none, one is begun from the
+    file's arrays of length n: each is a label column, but `path`, `subject` and `fold` keep their
+    meaning.
+
+    Args:
+        study: The study's folder.
+        file: `.npz`, `.h5` or `.hdf5`.
+        name: What to call the backbone.
+        layer: What to call the layer.
+        domain: What the backbone was pretrained on.
+        depth: Where in the network the layer lies, 0 to 1.
+
+    Raises:
+        InputError: The file, its shape or its numbers cannot be used.
+    """
+    folder = Path(study)
+    if "/" in layer or ":" in layer or not layer or not name:
+        raise InputError(f"--layer {layer}: a layer's name has no / and no colon.")
+    if not 0 <= depth <= 1:
+        raise InputError(f"--depth {depth}: depth runs from 0, the input, to 1, the network's end.")
+    arrays = read_arrays(file)
+    features = _features(file, arrays, layer)
+    n = len(features)
+    if (folder / "study.toml").is_file():
+        opened = open_study(folder)
+        if len(opened) != n:
+            raise InputError(
+                f"{file}: {n} rows of features for {len(opened)} rows of images.csv; give one row per "
+                "image, in its order."
+            )
+    else:
+        opened = draft(folder, _manifest(file, arrays, n))
+    path = opened.feature_path(name)
+    if path.is_file():
+        with FeatureFile(path) as old:
+            if old.backbone != name:
+                raise InputError(
+                    f"{path}: holds {old.backbone}, whose name differs only in signs that file names "
+                    "lack; choose another --name."
+                )
+            if layer in old.keys:
+                raise InputError(
+                    f"{path}: layer {layer} of {name} is there; `probe remove {name}` takes it out."
+                )
+            if not old.attributes["preprocessing"].startswith("imported"):
+                raise InputError(
+                    f"{path}: {name} was extracted, not imported; choose another --name."
+                )
+    if not (folder / "study.toml").is_file():
+        save(opened)
+    rows = np.arange(n)
+    about = {
+        "key": layer, "dim": features.shape[1], "layer": layer, "module": "", "pool": "none",
+        "shape": [features.shape[1]], "depth": depth, "order": round(1000 * depth),
+    }  # fmt: skip
+    with locked(lock_of(path), str(path)):
+        partial = partial_of(path)
+        create(partial, n, rows, [about], "float32", _attributes(opened, file, name, domain))
+        with Writer(partial) as writer:
+            writer.write(rows, {layer: features})
+        finish(partial, path)
+    return opened
+
+
+def _features(
+    file: Path, arrays: Mapping[str, npt.NDArray[Any]], layer: str
+) -> npt.NDArray[np.float32]:
+    wide = [key for key, array in arrays.items() if array.ndim >= 2]
+    chosen = layer if layer in wide else "features" if "features" in wide else None
+    if chosen is None:
+        if len(wide) != 1:
+            raise InputError(
+                f"{file}: needs one array of shape (images, dim), or one called {layer}; "
+                f"{nearest(layer, wide)}"
+            )
+        chosen = wide[0]
+    features = arrays[chosen].reshape(len(arrays[chosen]), -1)
+    if features.dtype.kind not in "fiu" or not features.size:
+        raise InputError(
+            f"{file}: the array {chosen} does not hold numbers; save features as floats."
+        )
+    found = np.ascontiguousarray(features, dtype=np.float32)
+    bad = ~np.isfinite(found).all(1)
+    if bad.any():
+        raise InputError(
+            f"{file}: layer {layer} has NaN or infinite features in {int(bad.sum())} rows (first: row "
+            f"{int(np.flatnonzero(bad)[0])}); mend them."
+        )
+    return found
+
+
+def _manifest(file: Path, arrays: Mapping[str, npt.NDArray[Any]], n: int) -> Manifest:
+    columns = {key: strings(array) for key, array in arrays.items() if array.shape == (n,)}
+    columns.setdefault("path", [f"row-{i:06}" for i in range(n)])
+    if len(columns) == 1:
+        raise InputError(
+            f"{file}: begins a study but has no labels; add an array of length {n} per task, or "
+            "import into a study that is there."
+        )
+    return Manifest(str(file.resolve()), file.resolve().parent, columns)
+
+
+def _attributes(study: Study, file: Path, name: str, domain: str) -> dict[str, Any]:
+    return {
+        "backbone": name,
+        "domain": domain,
+        "licence": "",
+        "parameters": 0,
+        "preprocessing": f"imported from {file.name}",
+        "images": study.images_hash,
+        "synthetic": study.synthetic,
+        "contract": hashlib.sha256(f"imported {name}".encode()).hexdigest(),
+        "decisive": json.dumps({"imported": file.name}),
+        "card": json.dumps({"name": name, "domain": domain}),
+        "weights": "{}",
+        "made_with": json.dumps({"toolkit": version("transfer-probe")}),
+    }

@@ -1,0 +1,325 @@
+"""Images to features, batch by batch: lanes that decode, run the networks and pool side by side.
+
+A lane is a thread that takes a window of images through all stages. On a processor each lane computes
+with its own cores, so that decoding and computing overlap and no two threads wait for each other
+inside an operation. On a GPU one lane's network runs while the others decode and copy. An image is
+decoded once for all the backbones of a run, and resized once for those that want it alike.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from features.backbone import Backbone
+from features.cards.card import Input
+from features.errors import InputError
+from features.extraction import pool as pooling
+from features.extraction.capture import capture
+from features.images import preprocess
+from features.images.decode import Unreadable, decode, read_bytes
+from features.images.views import canvas, inputs
+from features.machine.device import precise, reusing_memory
+from features.study.study import Study
+
+Rows = npt.NDArray[np.int64]
+Window = list[tuple[int, Rows]]
+"""Batches whose images lie close together: which pass, and its rows."""
+STAGES = ("reading", "decoding", "computing", "writing")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What computes the features of one backbone."""
+
+    study: Study
+    backbone: Backbone
+    dtype: str
+    batch_size: int
+    lanes: int
+    device: torch.device
+    strict: bool
+    precision: str = "float32"
+    threads: int = 1
+    """That one operation of the network uses on a processor."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One backbone's network read at the layers of `wanted`, each under its pooling."""
+
+    job: Job
+    wanted: Sequence[pooling.Pooled]
+
+    @property
+    def views(self) -> dict[str, Input]:
+        """By view, the image as it is decoded: the network's input, or the canvas of its crops."""
+        wanted = self.job.backbone.architecture.input
+        return {view: canvas(view, wanted) for view in dict.fromkeys(p.view for p in self.wanted)}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What came out of one batch of one pass."""
+
+    number: int
+    """Of the pass."""
+    rows: Rows
+    """Rows that decoded, ascending."""
+    features: Mapping[str, npt.NDArray[Any]]
+    """By data set, `(len(rows), dim)`."""
+    refused: dict[int, str]
+    """Rows that did not decode, and why."""
+
+
+@dataclass(frozen=True)
+class Computed:
+    """A window's batches, and the seconds that its lane spent on it by stage."""
+
+    batches: list[Batch]
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+
+
+class _Ended(Exception):
+    """The run is over: nobody waits for what this lane computes."""
+
+
+def blocks(study: Study, rows: Rows, batch_size: int) -> list[Rows]:
+    """The batches of a run over `rows`; an image that stands in several rows is in one of them."""
+    rows = np.unique(first_of_path(study)[rows])
+    return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+
+
+def first_of_path(study: Study) -> Rows:
+    """For every row the first row with the same path, `(n,)`."""
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(p, i) for i, p in enumerate(study.paths)], dtype=np.int64)
+
+
+def windows(todos: Sequence[Sequence[Rows]]) -> list[Window]:
+    """Batches of several passes put together so that an image is decoded once for all of them."""
+    every = [block for todo in todos for block in todo]
+    if not every:
+        return []
+    rows, width = np.unique(np.concatenate(every)), max(map(len, every))
+    found: dict[int, Window] = {}
+    for number, todo in enumerate(todos):
+        for block in todo:
+            found.setdefault(int(np.searchsorted(rows, block[0])) // width, []).append(
+                (number, block)
+            )
+    return [found[place] for place in sorted(found)]
+
+
+def default_batch_size(backbone: Backbone, device: torch.device) -> int:
+    """Images per forward pass that the network computes fastest with.
+
+    On a processor small batches keep their maps in its caches, large ones read the weights of fully
+    connected layers less often. Measured on two cores: AlexNet is fastest with 32, MobileFaceNet and
+    VGG-16 with 16, SqueezeNet with 8.
+    """
+    if device.type != "cpu":
+        return 32
+    size = largest_map(backbone)
+    return next((n for n in (32, 16) if n * size <= 26 << 20), 16 if size > 8 << 20 else 8)
+
+
+def largest_map(backbone: Backbone) -> int:
+    """Bytes of the largest output that one image gives, as float32."""
+    fired = backbone.architecture.traced.fired.values()
+    return 4 * max((int(np.prod(one.shape)) for one in fired), default=0)
+
+
+def compute(
+    passes: Sequence[Pass], todo: Iterator[Window] | Sequence[Window]
+) -> Generator[Computed, None, None]:
+    """The windows of `todo`, in their order, a few computed ahead.
+
+    Raises:
+        InputError: A feature is NaN or infinite, or an image is unreadable and the job is strict.
+    """
+    job = passes[0].job
+    over = threading.Event()
+    with ExitStack() as held:
+        held.enter_context(precise(job.device, job.precision))
+        largest = max(largest_map(one.job.backbone) * one.job.batch_size for one in passes)
+        if job.device.type == "cpu":
+            held.enter_context(reusing_memory(largest))
+        held.enter_context(_threads(job))
+        networks = [held.enter_context(_network(one, over)) for one in passes]
+        with ThreadPoolExecutor(job.lanes) as lanes:
+            waiting: deque[Future[Computed]] = deque()
+            try:
+                for window in todo:
+                    waiting.append(lanes.submit(_window, passes, networks, window, over))
+                    if len(waiting) > job.lanes + 1:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                over.set()
+                for future in waiting:
+                    future.cancel()
+
+
+Network = Callable[[Mapping[str, npt.NDArray[np.uint8]]], dict[str, torch.Tensor]]
+
+
+@contextmanager
+def _network(one: Pass, over: threading.Event) -> Iterator[Network]:
+    """Yield what turns pixels by view, `(n, h, w, 3)`, into features by data set, on the host."""
+    job = one.job
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision, torch.float32)
+    # Channels last is the faster layout for convolutions, on a processor (1.3 to 2.7 times, measured
+    # on four networks) as on a GPU's matrix units; the numbers are the same but for rounding.
+    # Fusing what follows a convolution into it (TorchScript's freezing) gained nothing on VGG-16.
+    model = job.backbone.model.to(job.device, kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    by_layer: dict[str, list[pooling.Pooled]] = {}
+    for pooled in one.wanted:
+        by_layer.setdefault(pooled.layer.name, []).append(pooled)
+    layers = [group[0].layer for group in by_layer.values()]
+    stored = torch.float16 if job.dtype == "float16" else torch.float32
+    wanted = job.backbone.architecture.input
+    cuda = job.device.type == "cuda"
+    mine = threading.local()
+
+    def reduce(layer: str, output: torch.Tensor) -> dict[str, torch.Tensor]:
+        if over.is_set():
+            raise _Ended
+        # A mean over crops is taken of float32, whatever it is computed and stored in.
+        summed = stored if mine.view == "center" else torch.float32
+        here = [p for p in by_layer[layer] if p.view == mine.view]
+        return {p.key: pooling.apply(output, p).to(summed) for p in here}
+
+    def stream() -> Any:
+        if not cuda:
+            return nullcontext()
+        if not hasattr(mine, "stream"):
+            mine.stream = torch.cuda.Stream(job.device)  # type: ignore[no-untyped-call]
+        return torch.cuda.stream(mine.stream)
+
+    with capture(model, layers, job.backbone.architecture.traced, reduce) as run:
+
+        def network(pixels: Mapping[str, npt.NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
+            found: dict[str, torch.Tensor] = {}
+            with torch.inference_mode(), stream():
+                for mine.view, images in pixels.items():
+                    x = torch.from_numpy(images)
+                    if cuda:
+                        x = x.pin_memory()
+                    x = x.permute(0, 3, 1, 2).to(job.device, non_blocking=cuda)
+                    seen = [run(crop.to(kind)) for crop in inputs(x, mine.view, wanted)]
+                    for layer, keys in seen[0].items():
+                        for key in keys:
+                            found[key] = _mean([made[layer][key] for made in seen]).to(stored)
+                found = {k: v.to("cpu", non_blocking=cuda) for k, v in found.items()}
+                if cuda:
+                    torch.cuda.current_stream().synchronize()
+            return found
+
+        yield network
+
+
+def _mean(crops: list[torch.Tensor]) -> torch.Tensor:
+    """The mean of what the crops of a view gave; of one, itself."""
+    return crops[0] if len(crops) == 1 else torch.stack(crops).mean(0)
+
+
+@contextmanager
+def _threads(job: Job) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(job.threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _window(
+    passes: Sequence[Pass], networks: Sequence[Network], window: Window, over: threading.Event
+) -> Computed:
+    done = Computed([])
+    pixels, refused = _decoded(passes, window, over, done.seconds)
+    started = time.perf_counter()
+    for number, block in window:
+        if over.is_set():
+            raise _Ended
+        job = passes[number].job
+        kinds = {v: preprocess.geometry(seen) for v, seen in passes[number].views.items()}
+        rows = np.array([row for row in block.tolist() if row not in refused], dtype=np.int64)
+        features: dict[str, npt.NDArray[Any]] = {}
+        if len(rows):
+            found = networks[number](
+                {v: np.stack([pixels[r, kind] for r in rows.tolist()]) for v, kind in kinds.items()}
+            )
+            features = {key: _finite(job, rows, key, x) for key, x in found.items()}
+        why = {row: refused[row] for row in block.tolist() if row in refused}
+        done.batches.append(Batch(number, rows, features, why))
+    done.seconds["computing"] += time.perf_counter() - started
+    return done
+
+
+def _decoded(
+    passes: Sequence[Pass], window: Window, over: threading.Event, seconds: dict[str, float]
+) -> tuple[dict[tuple[int, preprocess.Geometry], npt.NDArray[np.uint8]], dict[int, str]]:
+    """The pixels `(h, w, 3)` of every row for every size it is wanted in; why others have none."""
+    job = passes[0].job
+    wanted: dict[int, dict[preprocess.Geometry, Input]] = {}
+    for number, block in window:
+        kinds = {preprocess.geometry(seen): seen for seen in passes[number].views.values()}
+        for row in block.tolist():
+            wanted.setdefault(row, {}).update(kinds)
+    pixels, refused = {}, {}
+    for row in sorted(wanted):
+        if over.is_set():
+            raise _Ended
+        path = job.study.root / job.study.paths[row]
+        started = read = time.perf_counter()
+        try:
+            data = read_bytes(path)
+            read = time.perf_counter()
+            image = decode(data)
+            for kind, seen in wanted[row].items():
+                made = preprocess.to_pixels(image, seen)
+                pixels[row, kind] = made.transpose(1, 2, 0)
+        except Unreadable as error:
+            if job.strict:
+                raise InputError(
+                    f"{path}: {error}; mend or remove it, or leave --strict out."
+                ) from error
+            refused[row] = str(error)
+        seconds["reading"] += read - started
+        seconds["decoding"] += time.perf_counter() - read
+    return pixels, refused
+
+
+def _finite(job: Job, rows: Rows, key: str, stored: torch.Tensor) -> npt.NDArray[Any]:
+    """The features as they are stored; refused if they are not finite."""
+    # A sum is finite if all its parts are, and costs a third of looking at each of them.
+    if not bool(torch.isfinite(stored.sum(dtype=torch.float32))):
+        odd = ~torch.isfinite(stored)
+        if bool(odd.any()):
+            row = int(rows[int(odd.any(1).nonzero()[0])])
+            large = stored.dtype == torch.float16 and not bool(stored.isnan().any())
+            half = job.precision == "fp16" and not bool(stored.isnan().any())
+            why = (
+                "too large for fp16; use --precision bf16 or float32."
+                if half
+                else "too large for float16; use --dtype float32."
+                if large
+                else "NaN or infinite; check the weights and the card's scale, mean and std."
+            )
+            raise InputError(
+                f"{job.study.paths[row]}: its features at layer {key} of {job.backbone.name} are {why}"
+            )
+    return stored.numpy()

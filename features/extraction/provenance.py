@@ -1,0 +1,156 @@
+"""Where numbers come from: what decides them, and everything a feature file says of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from features.backbone import Backbone
+from features.errors import InputError
+from features.extraction import pool as pooling
+from features.extraction.pipeline import Job
+from features.images import jpeg, preprocess
+from features.store.featurefile import FeatureFile
+
+
+def seen_in_training(backbone: Backbone, source: str) -> list[str]:
+    """What the weights were trained on and a study's `source` seems to be of, by its kind or path.
+
+    `adience` is met by `adience:faces`, by `faces/Adience/x.csv` and by `adience_aligned.csv`.
+    """
+    trained_on = backbone.architecture.card.trained_on if backbone.weights else ()
+    parts = re.split(r"[/\\:]", source.lower().removesuffix(".csv").removesuffix(".tsv"))
+    words = {word for part in parts for word in (_plain(part), *re.split(r"[^a-z0-9]+", part))}
+    return [name for name in trained_on if name == source or _plain(name) in words]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def layer_attributes(pooled: pooling.Pooled, job: Job) -> dict[str, Any]:
+    """The attributes of one data set, as features/store/featurefile.py specifies them."""
+    fired = job.backbone.architecture.traced.fired
+    return {
+        "key": pooled.key,
+        "dim": pooled.dim,
+        "layer": pooled.layer.name,
+        "module": pooled.layer.module,
+        "pool": pooled.pool,
+        "shape": list(pooled.layer.shape),
+        "depth": pooled.layer.depth,
+        "order": fired[pooled.layer.module].order,
+        **({} if pooled.view == "center" else {"view": pooled.view}),
+    }
+
+
+def network_of(backbone: Backbone) -> dict[str, Any]:
+    """What decides what a backbone makes of an image, whatever it is called."""
+    card, file = backbone.architecture.card, backbone.weights
+    return {
+        "network": card.network,
+        "options": dict(card.options),
+        "preprocessing": preprocess.describe(backbone.architecture.input),
+        "weights": file.sha256 if file else f"random, seed {backbone.seed}",
+    }
+
+
+def decisive(job: Job) -> dict[str, Any]:
+    """What decides the numbers in a file, whoever computes them."""
+    return {
+        "backbone": job.backbone.name,
+        **network_of(job.backbone),
+        "layers": {x.name: x.module for x in job.backbone.architecture.layers},
+        "dtype": job.dtype,
+        "images": job.study.images_hash,
+        **({} if job.precision == "float32" else {"precision": job.precision}),
+    }
+
+
+def contract(job: Job) -> str:
+    """SHA-256 of what decides the numbers."""
+    return hashlib.sha256(json.dumps(decisive(job), sort_keys=True).encode()).hexdigest()
+
+
+def check_contract(job: Job, path: Path) -> None:
+    """Refuse to mix numbers.
+
+    Raises:
+        InputError: The file at `path` was made with something else.
+    """
+    with FeatureFile(path) as file:
+        attributes = file.attributes
+    if attributes["contract"] == contract(job):
+        return
+    before, now = json.loads(attributes["decisive"]), decisive(job)
+    differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    raise InputError(
+        f"{path}: made with another {' and '.join(differ)}; `probe remove {job.backbone.name}` "
+        "takes it out, or give your card another name to keep both."
+    )
+
+
+def grown(attributes: Mapping[str, Any], images: str) -> dict[str, Any]:
+    """What changes in a file's attributes when its study gains rows at the end; `images` is its hash."""
+    decided = json.loads(attributes["decisive"])
+    if "images" not in decided:  # imported features
+        return {"images": images}
+    decided["images"] = images
+    digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
+    return {"images": images, "decisive": json.dumps(decided), "contract": digest}
+
+
+def made_with(path: Path) -> dict[str, Any]:
+    """Device, precision, threads, batch size and versions that a feature file was made with."""
+    with FeatureFile(path) as file:
+        return dict(json.loads(file.attributes["made_with"]))
+
+
+def file_attributes(job: Job) -> dict[str, Any]:
+    """The root attributes of a feature file."""
+    backbone = job.backbone
+    card = asdict(backbone.architecture.card)
+    card["file"] = None
+    file = backbone.weights
+    weights: dict[str, Any] = {}
+    if file:
+        weights = {"file": file.source, "sha256": file.sha256, "verified": file.verified}
+    elif backbone.architecture.parameters:
+        weights = {"random": True, "seed": backbone.seed}
+    made_with = {
+        "toolkit": version("transfer-probe"),
+        "torch": torch.__version__,
+        "h5py": h5py.__version__,
+        "numpy": np.__version__,
+        "pillow": version("pillow"),
+        "decoder": jpeg.name(),
+        "device": str(job.device),
+        "precision": job.precision,
+        "threads": job.threads,
+        "batch_size": job.batch_size,
+    }
+    return {
+        "backbone": backbone.name,
+        "domain": backbone.domain,
+        "licence": backbone.architecture.card.licence or "",
+        "parameters": backbone.architecture.parameters,
+        "preprocessing": preprocess.describe(backbone.architecture.input),
+        "trained_on_this": json.dumps(seen_in_training(backbone, job.study.source)),
+        "images": job.study.images_hash,
+        "synthetic": job.study.synthetic,
+        "contract": contract(job),
+        "decisive": json.dumps(decisive(job)),
+        "card": json.dumps(card),
+        "weights": json.dumps(weights),
+        "made_with": json.dumps(made_with),
+    }

@@ -1,0 +1,109 @@
+"""Several processes at work on one run: each takes the next window and writes its rows in place.
+
+No lock stands between them: a row has its place in the file, and no two workers compute the same row.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from features.backbone import load
+from features.extraction.pipeline import Job, Pass, Window, compute
+from features.extraction.pool import pooled
+from features.extraction.rounds import Round, write
+from features.machine.processes import together
+from features.store.writer import Writer
+from features.study.study import Study
+
+
+@dataclass(frozen=True)
+class Report:
+    """A window that is on disk: rows done and refused by pass, and seconds by stage."""
+
+    rows: dict[int, tuple[int, int]]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """A round as a worker needs it: nothing that cannot be sent to another process."""
+
+    study: Study
+    given: tuple[str, str | None, int]
+    options: dict[str, Any]
+    keys: list[tuple[str, str, str]]
+    partial: Path
+
+
+def work_together(
+    rounds: Sequence[Round], todo: list[Window], devices: Sequence[torch.device]
+) -> Generator[Report, None, None]:
+    """Compute and write `todo` with one process per entry of `devices`; reports as they come.
+
+    Raises:
+        InputError: As `pipeline.compute`.
+        Stopped: A worker was killed.
+        OSError: A worker could not write.
+    """
+    turn = multiprocessing.get_context("spawn").Value("q", 0)
+    orders = [_order(one) for one in rounds]
+    return together(_work, [(orders, todo, device, turn) for device in devices])
+
+
+def written(writers: Sequence[Writer], computed: Any) -> Report:
+    """Write one window, and say what it was."""
+    started = time.perf_counter()
+    write(writers, computed)
+    computed.seconds["writing"] += time.perf_counter() - started
+    rows: dict[int, tuple[int, int]] = {}
+    for batch in computed.batches:
+        done, refused = rows.get(batch.number, (0, 0))
+        rows[batch.number] = done + len(batch.rows), refused + len(batch.refused)
+    return Report(rows, computed.seconds)
+
+
+def _order(one: Round) -> _Order:
+    job = one.target.job
+    names = ("dtype", "batch_size", "lanes", "strict", "precision", "threads")
+    options = {name: getattr(job, name) for name in names}
+    keys = [(p.layer.name, p.pool, p.view) for p in one.wanted]
+    return _Order(job.study, one.target.given, options, keys, one.target.partial)
+
+
+def _work(
+    orders: list[_Order],
+    todo: list[Window],
+    device: torch.device,
+    turn: Any,
+    send: Callable[[Report], None],
+) -> None:
+    passes = [_pass(order, device) for order in orders]
+    with ExitStack() as held:
+        writers = [held.enter_context(Writer(o.partial, alone=False)) for o in orders]
+        computed = held.enter_context(closing(compute(passes, _turns(todo, turn))))
+        for one in computed:
+            send(written(writers, one))
+
+
+def _pass(order: _Order, device: torch.device) -> Pass:
+    backbone = load(*order.given)
+    job = Job(order.study, backbone, device=device, **order.options)
+    return Pass(job, [pooled(backbone.layers((name,))[0], *how) for name, *how in order.keys])
+
+
+def _turns(todo: list[Window], turn: Any) -> Iterator[Window]:
+    while True:
+        with turn.get_lock():
+            mine = turn.value
+            turn.value += 1
+        if mine >= len(todo):
+            return
+        yield todo[mine]

@@ -1,0 +1,97 @@
+"""One image file, decoded to RGB as a viewer would show it."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from features.images.jpeg import decode_jpeg
+from features.machine.files import words
+
+_MOST_BYTES = 1 << 30
+
+
+class Unreadable(Exception):
+    """The file does not decode; the text is the reason in a few words."""
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """The image in the file `path`, as `decode` shows it.
+
+    Raises:
+        Unreadable: The file is missing, not an image, truncated, or too large to be one.
+    """
+    return decode(read_bytes(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        Unreadable: There is no such file, or it is not one that can be read to its end.
+    """
+    try:
+        # A pipe or a terminal would be waited for, for ever: O_NONBLOCK opens it without waiting.
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise Unreadable("a device or a pipe, not a file")
+            if found.st_size > _MOST_BYTES:
+                raise Unreadable(f"{words(found.st_size)} are too many for a photo")
+            return file.read()
+    except FileNotFoundError as error:
+        raise Unreadable("no such file") from error
+    except PermissionError as error:
+        raise Unreadable("no permission to read it") from error
+    except OSError as error:
+        raise Unreadable((error.strerror or str(error)).lower()) from error
+    except ValueError as error:  # a NUL in the name
+        raise Unreadable(str(error)) from error
+
+
+def decode(data: bytes) -> Image.Image:
+    """Decode an image, turn it as its EXIF orientation says, and convert it to RGB.
+
+    Transparency is laid over white, 16-bit grey keeps its high byte, and the first frame of an
+    animation counts.
+
+    Raises:
+        Unreadable: It is not an image, truncated, or too large to be a photo.
+    """
+    if not data:
+        raise Unreadable("an empty file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata that viewers ignore too
+            with Image.open(io.BytesIO(data)) as opened:
+                if (image := decode_jpeg(opened, data)) is not None:
+                    return image
+                opened.load()
+                with suppress(Exception):  # damaged EXIF turns nothing
+                    ImageOps.exif_transpose(opened, in_place=True)
+                return _rgb(opened)
+    except UnidentifiedImageError as error:
+        raise Unreadable("not an image") from error
+    except Image.DecompressionBombError as error:
+        raise Unreadable("too many pixels to be a photo") from error
+    except Exception as error:  # decoders raise what they like on damaged files
+        raise Unreadable(str(error).splitlines()[0][:100] if str(error) else "damaged") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        # Pillow clips 16-bit grey at 255 on conversion; a viewer shows the high byte.
+        return image.convert("I").point(lambda value: value * (1 / 256)).convert("L").convert("RGB")
+    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+        layer = image.convert("RGBA")
+        ground = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(ground, layer).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,64 @@
+"""Every image file once, small and grey, with a digest of its bytes: what copies are told from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from features.images.decode import Unreadable, read_rgb
+from features.machine.device import cores
+
+SIDE = 64
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """The images of a list of files, in its order."""
+
+    grey: npt.NDArray[np.uint8]
+    """`(n, 64, 64)`, each image squashed to a square; 0 where it does not decode."""
+    digest: tuple[bytes, ...]
+    """Of the bytes of the file; empty where it cannot be read."""
+    unreadable: dict[int, str]
+    """Why a file does not decode, by its place."""
+
+
+def thumbnails(
+    files: Sequence[Path], progress: Callable[[int, int], None] = lambda _done, _all: None
+) -> Thumbnails:
+    """Read and decode every file, on all cores.
+
+    Args:
+        files: Image files, there or not.
+        progress: Is called with the files done and all.
+    """
+    grey = np.zeros((len(files), SIDE, SIDE), dtype=np.uint8)
+    digests, unreadable = [], {}
+    with ThreadPoolExecutor(cores()) as threads:
+        for place, (digest, image, why) in enumerate(threads.map(_read, files)):
+            digests.append(digest)
+            if image is None:
+                unreadable[place] = why
+            else:
+                grey[place] = image
+            progress(place + 1, len(files))
+    return Thumbnails(grey, tuple(digests), unreadable)
+
+
+def _read(file: Path) -> tuple[bytes, npt.NDArray[np.uint8] | None, str]:
+    try:
+        digest = hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
+    except OSError:
+        digest = b""
+    try:
+        image = read_rgb(file).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+    except Unreadable as error:
+        return digest, None, str(error)
+    return digest, np.asarray(image), ""

@@ -1,0 +1,114 @@
+"""Views of an image at test: its centre crop, with its mirror image, or ten crops.
+
+Crops are cut from a canvas: the image as its card resizes it, or, where that leaves the crop no room,
+256 / 224 of the input, as Krizhevsky et al. 2012 and Caffe had it. A mean image is subtracted at the
+crop's own place, before mirroring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from features.cards.card import Input, nearest
+from features.errors import InputError
+from features.formats import meanimage
+from features.images import preprocess
+
+VIEWS = {"center": 1, "flip": 2, "10crop": 10}
+"""How many crops each view averages."""
+
+_ROOM = 256 / 224
+
+Places = npt.NDArray[np.int64]
+
+
+def check_views(views: tuple[str, ...]) -> tuple[str, ...]:
+    """`views` themselves.
+
+    Raises:
+        InputError: One is none of `center`, `flip` and `10crop`.
+    """
+    for view in views:
+        if view not in VIEWS:
+            raise InputError(f"--views {view}: not a view; {nearest(view, VIEWS)}")
+    return views
+
+
+def canvas_of(wanted: Input) -> Input:
+    """The input whose `size` is the canvas that crops of `wanted.size` are cut from."""
+    height, width = wanted.size
+    resize = wanted.resize if wanted.resize is not None else wanted.size
+    if isinstance(resize, int):  # the middle of the image, as wide as its shorter side
+        short = resize if resize > min(height, width) else round(resize * _ROOM)
+        return replace(wanted, resize=short, size=(max(height, short), max(width, short)))
+    if resize[0] <= height and resize[1] <= width:
+        resize = (round(height * _ROOM), round(width * _ROOM))
+    size = (max(height, resize[0]), max(width, resize[1]))
+    return replace(wanted, resize=resize, size=size)
+
+
+def canvas(view: str, wanted: Input) -> Input:
+    """The input whose `size` the crops of a view are cut from."""
+    return canvas_of(wanted) if view == "10crop" else wanted
+
+
+def inputs(pixels: Tensor, view: str, wanted: Input) -> Iterator[Tensor]:
+    """The inputs of a network under every crop of `view`, `(n, 3, h, w)` float32, one after another.
+
+    Args:
+        pixels: Whole canvases of the view, `(n, 3, H, W)` uint8, where they are worked on.
+        view: `center`, `flip` or `10crop`.
+        wanted: The network's input.
+    """
+    for top, left, mirrored in crops((pixels.shape[2], pixels.shape[3]), wanted, view):
+        yield cut_out(pixels, wanted, top, left, mirrored, pixels.device)
+
+
+def centre(canvas: tuple[int, int], wanted: Input) -> tuple[int, int]:
+    """Top and left of the centre crop, rounded as in extraction."""
+    down, right = canvas[0] - wanted.size[0], canvas[1] - wanted.size[1]
+    return preprocess.offset(down, wanted), preprocess.offset(right, wanted)
+
+
+def crops(canvas: tuple[int, int], wanted: Input, view: str) -> list[tuple[int, int, bool]]:
+    """The crops of a view: top, left, mirrored. Ten crops: corners and centre, then their mirrors."""
+    middle = centre(canvas, wanted)
+    if view == "center":
+        return [(*middle, False)]
+    if view == "flip":
+        return [(*middle, False), (*middle, True)]
+    down, right = canvas[0] - wanted.size[0], canvas[1] - wanted.size[1]
+    places = [(0, 0), (0, right), (down, 0), (down, right), middle]
+    return [(*place, mirrored) for mirrored in (False, True) for place in places]
+
+
+def cut_out(
+    pixels: Tensor, wanted: Input, top: int, left: int, mirrored: bool, device: torch.device
+) -> Tensor:
+    """One crop of every canvas, normalised: `(n, 3, H, W)` uint8 to `(n, 3, h, w)` float32."""
+    height, width = wanted.size
+    crop = pixels[:, :, top : top + height, left : left + width].to(device)
+    places = np.tile(np.array([[top, left]]), (len(pixels), 1))
+    x = normalised(crop, places, (pixels.shape[2], pixels.shape[3]), wanted)
+    return x.flip(3) if mirrored else x
+
+
+def normalised(pixels: Tensor, places: Places, canvas: tuple[int, int], wanted: Input) -> Tensor:
+    """Crops `(n, 3, h, w)` in RGB, cut at `places` (top, left), as the network is fed them."""
+    if not isinstance(wanted.mean, str):
+        return preprocess.normalise(pixels, wanted)
+    image = meanimage.read(Path(wanted.mean))
+    if image.shape[1:] != torch.Size(canvas) or canvas == wanted.size:
+        return preprocess.normalise(pixels, wanted)
+    height, width = wanted.size
+    cut = [image[:, top : top + height, left : left + width] for top, left in places.tolist()]
+    plain = replace(wanted, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    x = preprocess.normalise(pixels, plain) - torch.stack(cut).to(pixels.device)
+    return x / torch.tensor(wanted.std, device=x.device).view(1, 3, 1, 1)

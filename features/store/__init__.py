@@ -1,0 +1,1 @@
+"""The feature file: its format, its making, its writing."""

@@ -1,0 +1,300 @@
+"""The feature file: one backbone's features of one data set, in plain HDF5.
+
+Format `probe-features`, version 1. Row i is row i of the study's images.csv throughout.
+
+- `/layers/KEY` MUST be `(n, dim)` float32 or float16. KEY is the layer's name, or `LAYER:POOL`
+  for a further pooling of the same layer. Its attributes MUST be `layer`, `module`, `pool`
+  (`none`, `auto`, `avg`, `max`, `grid:K`), `shape` (of one image's output before pooling) and
+  `depth` (0 to 1). `KEY@VIEW` MAY hold the mean over the crops of a view (`flip`, `10crop`) in the
+  place of the centre crop; its attribute `view` then MUST name it.
+- `/status` MUST be `(n,)` uint8: 0 pending, 1 done, 2 unreadable. A row is done when every layer
+  in the file is. Rows that are not done hold no features (NaN or zeros).
+- `/checksums/KEY` MUST be `(n,)` uint32: zlib's CRC-32 of the row's bytes in `/layers/KEY`.
+- `/aim` MAY be `(n,)` uint8: the rows that the last run set out to compute.
+- `/seal` MAY be `(32,)` uint8: SHA-256 of everything in a finished file but the features
+  themselves, as `seal` below computes it. It covers the checksums, so a change anywhere shows.
+- `/reasons` MAY be `(n,)` fixed-length bytes: why a row is unreadable, in UTF-8.
+- Root attributes MUST be `format`, `version`, `backbone`, `domain`, `images` (SHA-256 of the
+  paths of images.csv, NUL between them), `contract` (SHA-256 of what decides the numbers), `card`,
+  `weights` and `made_with` (JSON) and `preprocessing` (words). Others MAY follow.
+
+How long computing took is not in it: the file is the same to the byte whoever computed it and how
+often it was interrupted. `NAME.seconds.json` MAY stand beside it (features/store/seconds.py).
+
+A file in the making is `NAME.h5.partial` and becomes `NAME.h5` in one step; features/store/making.py makes
+both, features/store/writer.py fills the former. Data sets MAY be chunked in whole rows, and compressed by a
+filter that HDF5 brings itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from features.cards.card import nearest
+from features.errors import InputError
+
+FORMAT = "probe-features"
+VERSION = 1
+PENDING, DONE, UNREADABLE = 0, 1, 2
+REASON_BYTES = 96
+_PART_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What has changed in a finished file since it was written."""
+
+    what: str
+    """A layer, `status`, `checksums or attributes`, or `structure`."""
+    rows: tuple[int, ...] = ()
+
+
+class FeatureFile:
+    """A feature file open for reading; use it in a `with` block or close it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path`.
+
+        Raises:
+            InputError: It is not a feature file, or another process is writing it.
+        """
+        self.path = path
+        self._file = open_file(path)
+
+    def __enter__(self) -> Self:
+        """Return the file itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return int(self._file["status"].shape[0])
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The root attributes."""
+        return dict(self._file.attrs)
+
+    @property
+    def backbone(self) -> str:
+        """The backbone's true name."""
+        return str(self._file.attrs["backbone"])
+
+    @property
+    def domain(self) -> str:
+        """What the backbone was pretrained on."""
+        return str(self._file.attrs["domain"])
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The backbone's card."""
+        return dict(json.loads(self._file.attrs["card"]))
+
+    @property
+    def keys(self) -> list[str]:
+        """Layers, and `LAYER:POOL` for further poolings, in depth order; of the centre crop."""
+        layers = self._file["layers"]
+        return [key for key in self.stored if "view" not in layers[key].attrs]
+
+    def has(self, key: str, view: str) -> bool:
+        """Whether a data set is there under a view."""
+        return at_view(key, view) in self._file["layers"]
+
+    @property
+    def stored(self) -> list[str]:
+        """Every data set in depth order, `KEY@VIEW` for other views than the centre too."""
+        layers = self._file["layers"]
+        return sorted(layers, key=lambda key: (int(layers[key].attrs.get("order", 0)), key))
+
+    @property
+    def status(self) -> npt.NDArray[np.uint8]:
+        """0 pending, 1 done, 2 unreadable; `(n,)`."""
+        return np.asarray(self._file["status"][:], dtype=np.uint8)
+
+    def reasons(self) -> dict[int, str]:
+        """Why each unreadable row is so, by row."""
+        rows = np.flatnonzero(self.status == UNREADABLE)
+        if "reasons" not in self._file:
+            return {int(row): "" for row in rows}
+        return {int(r): self._file["reasons"][r].decode("utf-8", "replace") for r in rows}
+
+    def about(self, key: str) -> dict[str, Any]:
+        """Layer, module, pool, shape, depth and dim of one data set."""
+        data = self._dataset(key)
+        found = {name: data.attrs[name] for name in ("layer", "module", "pool")}
+        shape = tuple(int(side) for side in data.attrs["shape"])
+        return {**found, "shape": shape, "depth": float(data.attrs["depth"]), "dim": data.shape[1]}
+
+    def bytes(self, key: str) -> int:
+        """What one data set takes on disk."""
+        return int(self._dataset(key).id.get_storage_size())
+
+    def read(
+        self, key: str, rows: npt.NDArray[np.integer[Any]] | None = None
+    ) -> npt.NDArray[np.float32]:
+        """The features of one layer, `(len(rows), dim)` float32; all rows by default.
+
+        Rows that are not done come as NaN. Every row that is done is checked.
+
+        Raises:
+            InputError: There is no such layer, or a row has changed since it was written.
+        """
+        data = self._dataset(key)
+        rows = np.arange(len(self)) if rows is None else np.asarray(rows)
+        out = np.empty((len(rows), data.shape[1]), dtype=data.dtype)
+        for here, there in runs(rows):
+            data.read_direct(out, there, here)
+        done = self.status[rows] == DONE
+        sums = self._file["checksums"][key][:][rows]
+        bad = [int(rows[i]) for i in np.flatnonzero(done) if zlib.crc32(out[i].data) != sums[i]]
+        if bad:
+            raise InputError(
+                f"{self.path}: layer {key} has changed on disk in {len(bad)} rows (first: "
+                f"{bad[:5]}); `probe remove {self.backbone}` and extract it again."
+            )
+        found = out.astype(np.float32, copy=False)
+        found[~done] = np.nan
+        return found
+
+    def digest(self, key: str, rows: npt.NDArray[np.int64]) -> str:
+        """SHA-256 of the checksums of `rows` of a layer: another one where a feature is another."""
+        return hashlib.sha256(self._file["checksums"][key][:][rows].tobytes()).hexdigest()
+
+    def verify(self) -> list[Damage]:
+        """Read every row of every layer; what has changed since it was written, nothing if all is well.
+
+        Files written before there was a seal are checked row by row only.
+        """
+        found = []
+        try:
+            status = self.status
+            odd = np.flatnonzero(status > UNREADABLE)
+            if len(odd):
+                found.append(Damage("status", tuple(odd.tolist())))
+            for key in self.stored:
+                bad = self._changed(key, np.flatnonzero(status == DONE))
+                if bad:
+                    found.append(Damage(key, tuple(bad)))
+            if "seal" in self._file and not found:
+                sealed = bytes(self._file["seal"][:])
+                if any(sealed) and sealed != seal(self._file):
+                    found.append(Damage("status, reasons, checksums or attributes"))
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            found.append(Damage(f"structure ({str(error).splitlines()[0][:80]})"))
+        return found
+
+    def _changed(self, key: str, rows: npt.NDArray[np.int64]) -> list[int]:
+        data, sums = self._file["layers"][key], self._file["checksums"][key][:]
+        at_once = max(1, _PART_BYTES // max(1, data.shape[1] * data.dtype.itemsize))
+        bad = []
+        for start in range(0, len(self), at_once):
+            part = data[start : start + at_once]
+            mine = rows[(rows >= start) & (rows < start + at_once)]
+            bad += [int(row) for row in mine if zlib.crc32(part[row - start].data) != sums[row]]
+        return bad
+
+    def columns(self, key: str, start: int, stop: int) -> npt.NDArray[np.float32]:
+        """Some columns of all rows, `(n, stop - start)` float32; rows are not checked here."""
+        return np.asarray(self._dataset(key)[:, start:stop], dtype=np.float32)
+
+    def _dataset(self, key: str) -> Any:
+        if key not in self._file["layers"]:
+            raise InputError(f"{self.path}: no layer {key}; {nearest(key, self.keys)}")
+        return self._file["layers"][key]
+
+
+def at_view(key: str, view: str) -> str:
+    """The name that a data set `key` of a feature file has under a view."""
+    return key if view == "center" else f"{key}@{view}"
+
+
+def partial_of(path: Path) -> Path:
+    """The file in the making of the finished one at `path`."""
+    return path.with_name(path.name + ".partial")
+
+
+def every_file(study: Path) -> list[Path]:
+    """The feature files in a study's folder, finished ones and those in the making."""
+    found = sorted((study / "features").glob("*.h5*"))
+    return [path for path in found if path.suffix in (".h5", ".partial")]
+
+
+def seal(file: h5py.File) -> bytes:
+    """SHA-256 of attributes, status, reasons and checksums; `aim` and `seal` are left out."""
+    digest = hashlib.sha256()
+
+    def add(name: str, item: Any) -> None:
+        for attribute in sorted(item.attrs):
+            value = np.asarray(item.attrs[attribute])
+            text = str(value.tolist()).encode("utf-8", "surrogateescape")
+            digest.update(f"{name}@{attribute}".encode() + b"\0" + text + b"\0")
+        if name == "status" or name == "reasons" or name.startswith("checksums/"):
+            digest.update(name.encode() + b"\0" + item[:].tobytes())
+
+    add("/", file)
+    names: list[str] = []
+    file.visit(names.append)
+    for name in sorted(names):
+        add(name, file[name])
+    return digest.digest()
+
+
+def open_file(path: Path, *, locking: bool = True) -> h5py.File:
+    """Open `path` for reading with h5py, checked to be a feature file.
+
+    Raises:
+        InputError: It is not one, or another process is writing it.
+    """
+    try:
+        file = h5py.File(path, "r", locking=None if locking else False)
+    except BlockingIOError as error:
+        raise InputError(
+            f"{path}: another process is writing it; wait until it has ended."
+        ) from error
+    except OSError as error:
+        if "unable to lock" in str(error):
+            raise InputError(
+                f"{path}: another process is using it; wait until it has ended."
+            ) from error
+        raise InputError(
+            f"{path}: not a whole HDF5 file; delete it and run `probe extract` again."
+        ) from error
+    if file.attrs.get("format") != FORMAT:
+        file.close()
+        raise InputError(f"{path}: not a feature file; `probe extract` makes one.")
+    if int(file.attrs["version"]) > VERSION:
+        found = file.attrs["version"]
+        file.close()
+        raise InputError(f"{path}: format version {found} is newer than this program; update it.")
+    return file
+
+
+def runs(rows: npt.NDArray[Any]) -> Iterator[tuple[slice, slice]]:
+    """Ascending runs of consecutive rows, as slices into `rows` and into the file."""
+    if not len(rows):
+        return
+    cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+    edges = [0, *cuts.tolist(), len(rows)]
+    for start, end in pairwise(edges):
+        first = int(rows[start])
+        yield slice(start, end), slice(first, first + end - start)

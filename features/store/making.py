@@ -1,0 +1,256 @@
+"""Making feature files: with room for every row, finished, merged, compressed, grown; each in one step.
+
+A file is written under another name and takes its own when it is whole, so that a process killed at any
+moment leaves the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from features.store.featurefile import (
+    FORMAT,
+    PENDING,
+    REASON_BYTES,
+    UNREADABLE,
+    VERSION,
+    open_file,
+    seal,
+)
+
+FILTERS = {"none": {}, "lzf": {"shuffle": True, "compression": "lzf"}} | {
+    "gzip": {"shuffle": True, "compression": "gzip", "compression_opts": 1}
+}
+_CHUNK_BYTES = 1 << 20
+_SLACK_BYTES = 1 << 16
+
+
+def create(
+    path: Path,
+    n: int,
+    aim: npt.NDArray[np.int64],
+    layers: Sequence[Mapping[str, Any]],
+    dtype: str,
+    attributes: Mapping[str, Any],
+) -> None:
+    """Make an empty partial file with room for `n` rows of every layer.
+
+    Args:
+        path: The file to make.
+        n: Rows.
+        aim: The rows that will be computed.
+        layers: For each data set its `key`, `dim` and the attributes the format asks for.
+        dtype: `float32` or `float16`.
+        attributes: The root attributes besides `format` and `version`.
+    """
+    width = np.dtype(dtype).itemsize
+    size = sum(n * (layer["dim"] * width + 4) for layer in layers) + _SLACK_BYTES + 98 * n
+    with _making(path, size) as file:
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        file.attrs.update(attributes)
+        _rows(file, n, aim)
+        for order, layer in enumerate(layers):
+            _allot(file, "layers/" + layer["key"], (n, layer["dim"]), np.dtype(dtype), "none")
+            _allot(file, "checksums/" + layer["key"], (n,), np.dtype(np.uint32), "none")
+            found = file["layers/" + layer["key"]].attrs
+            for name in ("layer", "module", "pool", "shape", "depth"):
+                found[name] = layer[name]
+            found["order"] = layer.get("order", order)
+            if "view" in layer:
+                found["view"] = layer["view"]
+
+
+def finish(partial: Path, finished: Path, compress: str | None = None) -> None:
+    """Seal `partial` and make it `finished`, or put its layers beside those there, in one step.
+
+    Args:
+        partial: A file with every row of its aim done or unreadable.
+        finished: The file that stands under its own name, whether it is there or not.
+        compress: `gzip`, `lzf` or `none`; None: as the file says it shall be. Layers that join others
+            are compressed as those are.
+    """
+    if compress is None:
+        with open_file(partial) as file:
+            compress = str(file.attrs.get("compress", "none"))
+    if finished.is_file():
+        merge(partial, finished)
+    elif compress != "none":
+        copy(partial, finished, compress=compress)
+        partial.unlink()
+    else:
+        _seal_in_place(partial)
+        partial.rename(finished)
+    _sync(finished.parent)
+
+
+def merge(partial: Path, finished: Path) -> None:
+    """Put the layers of `partial` beside those of `finished`, in one step for a reader."""
+    size = finished.stat().st_size + partial.stat().st_size
+    with (
+        open_file(finished) as old,
+        open_file(partial) as new,
+        _making(finished, size, ".merging") as to,
+    ):
+        to.attrs.update(old.attrs)
+        first, second = old["status"][:], new["status"][:]
+        # Unreadable in either is unreadable, and a row is done only where both are.
+        refused = (first == UNREADABLE) | (second == UNREADABLE)
+        n = len(first)
+        compress = _compression(old)
+        _rows(to, n, np.flatnonzero(old["aim"][:]) if "aim" in old else np.arange(n))
+        to["status"][:] = np.where(refused, UNREADABLE, np.minimum(first, second))
+        to["reasons"][:] = np.where(first == UNREADABLE, old["reasons"][:], new["reasons"][:])
+        for file in (old, new):
+            _layers(file, to, n, compress)
+        _seal(to)
+    partial.unlink()
+
+
+def copy(
+    source: Path,
+    target: Path,
+    *,
+    n: int | None = None,
+    compress: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `source` anew as `target`, in one step for a reader; new rows at its end are pending.
+
+    Args:
+        source: A feature file.
+        target: What to write; `source` itself may be replaced.
+        n: Rows, at least as many as there are; None: as many.
+        compress: `gzip`, `lzf` or `none`; None leaves that as it is.
+        attributes: Root attributes to change.
+    """
+    with open_file(source) as old:
+        rows = int(old["status"].shape[0])
+        n = rows if n is None else n
+        size = source.stat().st_size * n // max(rows, 1) + _SLACK_BYTES
+        with _making(target, size, ".merging") as to:
+            to.attrs.update(old.attrs)
+            to.attrs.update(attributes or {})
+            _rows(to, n, np.flatnonzero(old["aim"][:]) if "aim" in old else np.arange(rows))
+            to["status"][:rows] = old["status"][:]
+            if "reasons" in old:
+                to["reasons"][:rows] = old["reasons"][:]
+            _layers(old, to, n, compress)
+            _seal(to)
+
+
+def compression(path: Path) -> str:
+    """How the features in a file are compressed: `none`, `gzip` or `lzf`."""
+    with open_file(path) as file:
+        return _compression(file)
+
+
+def reserve(path: Path, size: int) -> None:
+    """Give `path` disk space for `size` bytes; HDF5 crashes where a later write finds none.
+
+    Raises:
+        OSError: The disk is full.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("ab") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                path.unlink()
+                raise
+
+
+@contextmanager
+def _making(path: Path, size: int, suffix: str = ".new") -> Iterator[h5py.File]:
+    """A new HDF5 file that becomes `path`, and is on disk, when the block ends well."""
+    making = path.with_name(path.name + suffix)
+    reserve(making, size)
+    with h5py.File(making, "w") as file:
+        yield file
+    reserve(making, making.stat().st_size)
+    _sync(making)
+    os.replace(making, path)  # noqa: PTH105 - one step, whatever is there
+
+
+def _rows(file: h5py.File, n: int, aim: npt.NDArray[np.int64]) -> None:
+    """The data sets that are not features, with every row pending."""
+    file["status"] = np.full(n, PENDING, dtype=np.uint8)
+    file["aim"] = np.isin(np.arange(n), aim).astype(np.uint8)
+    file["reasons"] = np.zeros(n, dtype=f"S{REASON_BYTES}")
+    file["seal"] = np.zeros(32, dtype=np.uint8)
+
+
+def _layers(file: h5py.File, to: h5py.File, n: int, compress: str | None) -> None:
+    """Copy every layer of `file` with its checksums into `to`, which has `n` rows."""
+    for key, data in file["layers"].items():
+        as_it_is = str(data.compression or "none")
+        for name in (f"layers/{key}", f"checksums/{key}"):
+            old = file[name]
+            kind = "none" if name.startswith("checksums/") else compress or as_it_is
+            if n == old.shape[0] and kind == str(old.compression or "none"):
+                file.copy(name, to.require_group(name.split("/")[0]), name=key)
+                continue
+            _allot(to, name, (n, *old.shape[1:]), old.dtype, kind)
+            to[name].attrs.update(old.attrs)
+            at_once = old.chunks[0] if old.chunks else len(old)
+            for start in range(0, len(old), at_once):
+                to[name][start : start + at_once] = old[start : start + at_once]
+
+
+def _seal(file: h5py.File) -> None:
+    file["seal"][:] = np.frombuffer(seal(file), dtype=np.uint8)
+
+
+def _seal_in_place(path: Path) -> None:
+    """Seal a file whose rows were written past HDF5, past HDF5 too."""
+    with open_file(path) as file:
+        if "seal" not in file:
+            return
+        found, place = seal(file), file["seal"].id.get_offset()
+    with path.open("r+b") as raw:
+        os.pwrite(raw.fileno(), found, place)
+    _sync(path)
+
+
+def _compression(file: h5py.File) -> str:
+    return next((str(data.compression or "none") for data in file["layers"].values()), "none")
+
+
+def _sync(path: Path) -> None:
+    """Have the disk hold what was written: a name must not outlive a power cut without its data."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _allot(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], compress: str
+) -> None:
+    width = dtype.itemsize * (shape[1] if len(shape) > 1 else 1)
+    rows = max(1, min(shape[0], _CHUNK_BYTES // max(width, 1)))
+    if compress != "none":
+        filters: dict[str, Any] = FILTERS[compress]
+        file.create_dataset(name, shape, dtype, chunks=(rows, *shape[1:]), **filters)
+        return
+    layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    layout.set_obj_track_times(False)
+    layout.set_chunk((rows, *shape[1:]))
+    space = h5py.h5s.create_simple(shape, (h5py.h5s.UNLIMITED, *shape[1:]))
+    links = h5py.h5p.create(h5py.h5p.LINK_CREATE)
+    links.set_create_intermediate_group(True)
+    kind = h5py.h5t.py_create(dtype, logical=True)
+    h5py.h5d.create(file.id, name.encode(), kind, space, dcpl=layout, lcpl=links).close()

@@ -1,0 +1,190 @@
+"""Writing rows into a feature file in the making, in place and resumable at any moment.
+
+All space of such a file is allotted when making.py beside this makes it, and its data sets are chunked in
+whole rows without filters. So a row has its place in the file once and for all, and is written there
+past HDF5: features and checksums, then the status. A process killed at any moment leaves a whole file
+and loses at most the batches under way, and several processes may write rows of their own side by side.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import InputError
+from features.store.featurefile import DONE, REASON_BYTES, UNREADABLE, open_file, runs
+
+_DIRTY_BYTES = 1 << 28
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the rows of one data set lie in the file."""
+
+    dtype: np.dtype[Any]
+    width: int
+    """Bytes of a row."""
+    per_chunk: int
+    offsets: npt.NDArray[np.int64]
+    """Of every chunk in the file."""
+
+    def spans(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[slice, int]]:
+        """Runs of ascending rows that lie side by side: slices into `rows`, and where they begin."""
+        for here, there in runs(rows):
+            start, row = here.start, there.start
+            while start < here.stop:
+                chunk, inside = divmod(row, self.per_chunk)
+                many = min(here.stop - start, self.per_chunk - inside)
+                place = int(self.offsets[chunk]) + inside * self.width
+                yield slice(start, start + many), place
+                start, row = start + many, row + many
+
+
+class Writer:
+    """A feature file in the making; the only one that may write it, but for its own workers."""
+
+    def __init__(self, path: Path, *, alone: bool = True) -> None:
+        """Open the partial file `path`, made by `create`, for writing.
+
+        With `alone=False` another writer of this run holds the file's lock.
+
+        Raises:
+            InputError: Another process is writing it, or it is not a feature file.
+        """
+        self.path = path
+        with open_file(path, locking=alone) as file:
+            names = ["status", "aim", "reasons"]
+            names += [f"{g}/{key}" for g in ("layers", "checksums") for key in file[g]]
+            self._places = {name: _place(file[name]) for name in names}
+            self._n = int(file["status"].shape[0])
+            self._about = {
+                key: (
+                    str(data.attrs["layer"]),
+                    str(data.attrs["pool"]),
+                    str(data.attrs.get("view", "center")),
+                )
+                for key, data in file["layers"].items()
+            }
+        self._file = path.open("r+b", buffering=0)
+        self._fd = self._file.fileno()
+        self._dirty = 0
+        if alone:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                self._file.close()
+                raise InputError(
+                    f"{path}: another process is using it; wait until it has ended."
+                ) from error
+
+    def __enter__(self) -> Self:
+        """Return the writer itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file; what was written stays."""
+        self._file.close()
+
+    @property
+    def keys(self) -> list[str]:
+        """The data sets in the file."""
+        return list(self._about)
+
+    def about(self, key: str) -> tuple[str, str, str]:
+        """The layer, the pooling and the view of one data set."""
+        return self._about[key]
+
+    @property
+    def aimed(self) -> npt.NDArray[np.int64]:
+        """The rows that this file's run sets out to compute."""
+        return np.flatnonzero(self._read("aim", np.arange(self._n)))
+
+    def aim(self, rows: npt.NDArray[np.int64]) -> None:
+        """Set out to compute `rows`."""
+        self._write("aim", np.arange(self._n), np.isin(np.arange(self._n), rows).astype(np.uint8))
+
+    @property
+    def status(self) -> npt.NDArray[np.uint8]:
+        """As in FeatureFile."""
+        return self._read("status", np.arange(self._n))
+
+    def write(self, rows: npt.NDArray[np.int64], features: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write features of `rows` (ascending) for every layer, then mark the rows done."""
+        for key, values in features.items():
+            place = self._places[f"layers/{key}"]
+            values = np.ascontiguousarray(values, dtype=place.dtype)
+            sums = np.array([zlib.crc32(row.data) for row in values], dtype=np.uint32)
+            self._write(f"layers/{key}", rows, values)
+            self._write(f"checksums/{key}", rows, sums)
+            self._dirty += values.nbytes
+        self._mark(rows, DONE)
+        if self._dirty > _DIRTY_BYTES:
+            # So that memory never fills with pages to be written, and a power cut loses little.
+            os.fdatasync(self._fd)
+            self._dirty = 0
+
+    def refuse(self, reasons: Mapping[int, str]) -> None:
+        """Mark rows as unreadable, each with its reason."""
+        rows = np.array(sorted(reasons), dtype=np.int64)
+        texts = [reasons[row].encode("utf-8", "replace")[:REASON_BYTES] for row in rows.tolist()]
+        self._write("reasons", rows, np.array(texts, dtype=f"S{REASON_BYTES}"))
+        self._mark(rows, UNREADABLE)
+
+    def repeat(self, rows: npt.NDArray[np.int64], sources: npt.NDArray[np.int64]) -> None:
+        """Give `rows` what `sources` hold, features or refusal: the same image listed twice."""
+        status = self.status
+        for row, source in zip(rows.tolist(), sources.tolist(), strict=True):
+            there = np.array([source])
+            if status[source] == DONE:
+                held = {key: self._read(f"layers/{key}", there) for key in self.keys}
+                self.write(np.array([row]), held)
+            elif status[source] == UNREADABLE:
+                self.refuse({row: self._read("reasons", there)[0].decode("utf-8", "replace")})
+
+    def _mark(self, rows: npt.NDArray[np.int64], status: int) -> None:
+        self._write("status", rows, np.full(len(rows), status, dtype=np.uint8))
+
+    def _write(self, name: str, rows: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:
+        for here, start in self._places[name].spans(rows):
+            left = np.ascontiguousarray(values[here]).data.cast("B")
+            while left:
+                written = os.pwrite(self._fd, left, start)
+                left, start = left[written:], start + written
+
+    def _read(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        place = self._places[name]
+        parts = []
+        for here, start in place.spans(rows):
+            size = (here.stop - here.start) * place.width
+            parts.append(os.pread(self._fd, size, start))
+        many = place.width // place.dtype.itemsize
+        found = np.frombuffer(bytearray().join(parts), dtype=place.dtype)
+        return found.reshape(len(rows), many) if name.startswith("layers/") else found
+
+
+def _place(data: h5py.Dataset) -> _Place:
+    width = data.dtype.itemsize * (data.shape[1] if data.ndim > 1 else 1)
+    if data.chunks is None:
+        return _Place(data.dtype, width, max(1, data.shape[0]), np.array([data.id.get_offset()]))
+    offsets = np.zeros(-(-data.shape[0] // data.chunks[0]), dtype=np.int64)
+
+    def note(chunk: Any) -> None:
+        offsets[chunk.chunk_offset[0] // data.chunks[0]] = chunk.byte_offset
+
+    data.id.chunk_iter(note)
+    return _Place(data.dtype, width, data.chunks[0], offsets)

@@ -1,0 +1,113 @@
+"""Which rows of a study show the same image: what `probe data check` found, kept in copies.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from features.machine.files import write_text
+
+Group = tuple[int, ...]
+_VERSION = 1
+_FEW = 10
+_MOST_ALIKE = 0.1
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Rows of images.csv that show one image."""
+
+    exact: tuple[Group, ...] = ()
+    """Rows whose files are the same byte for byte, or the same file."""
+    near: tuple[tuple[int, int, float], ...] = ()
+    """Pairs of other rows that show one picture, and how alike they are, 1 being the same."""
+    unreadable: dict[int, str] = field(default_factory=dict)
+    """Rows whose file does not decode, and why."""
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """Rows that belong together by either, each group ascending."""
+        return joined([*self.exact, *((a, b) for a, b, _ in self.near)])
+
+    def acted_on(self, rows: int) -> tuple[Group, ...]:
+        """The groups of at most one per cent of the `rows`, or of ten.
+
+        A larger one is a picture that says nothing, such as a grey card: to keep all that share it
+        together would tie up subjects who have nothing to do with each other.
+        """
+        return tuple(g for g in self.groups if len(g) <= largest(rows))
+
+    def plausible(self, rows: int) -> Copies:
+        """The same without its near copies, where these take in over a tenth of the `rows` and four.
+
+        Then the pictures resemble each other by their kind, as drawings, scans and plots do, and
+        likeness is no sign of a copy.
+        """
+        alike = {row for a, b, _ in self.near for row in (a, b)}
+        few = len(alike) <= max(4, _MOST_ALIKE * rows)
+        return self if few else replace(self, near=())
+
+
+def largest(rows: int) -> int:
+    """The size of the largest group of copies that is acted on."""
+    return max(_FEW, rows // 100)
+
+
+def joined(groups: Iterable[Sequence[int]]) -> tuple[Group, ...]:
+    """Groups that share a row made one."""
+    leader: dict[int, int] = {}
+
+    def find(row: int) -> int:
+        while leader.setdefault(row, row) != row:
+            leader[row] = leader[leader[row]]
+            row = leader[row]
+        return row
+
+    for group in groups:
+        for row in group[1:]:
+            a, b = find(group[0]), find(row)
+            leader[max(a, b)] = min(a, b)
+    together: dict[int, list[int]] = {}
+    for row in sorted(leader):
+        together.setdefault(find(row), []).append(row)
+    return tuple(tuple(rows) for rows in together.values() if len(rows) > 1)
+
+
+def merged(subjects: npt.NDArray[np.int64], groups: Iterable[Group]) -> npt.NDArray[np.int64]:
+    """Subject numbers `(n,)` with those that share a group of copies made one."""
+    number = np.arange(subjects.max(initial=-1) + 1)
+    for together in joined([subjects[list(group)].tolist() for group in groups]):
+        number[list(together)] = together[0]
+    return np.asarray(number[subjects])
+
+
+def save(file: Path, copies: Copies, images: str) -> None:
+    """Write what was found about the rows whose paths hash to `images`."""
+    found = {
+        "version": _VERSION,
+        "images": images,
+        "exact": copies.exact,
+        "near": copies.near,
+        "unreadable": {str(row): why for row, why in copies.unreadable.items()},
+    }
+    write_text(file, json.dumps(found))
+
+
+def load(file: Path, images: str) -> Copies | None:
+    """What was found, or None if nobody has looked since images.csv was as it is."""
+    try:
+        found = json.loads(file.read_text())
+        if found["version"] != _VERSION or found["images"] != images:
+            return None
+        return Copies(
+            tuple(map(tuple, found["exact"])),
+            tuple((int(a), int(b), float(alike)) for a, b, alike in found["near"]),
+            {int(row): why for row, why in found["unreadable"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

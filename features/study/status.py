@@ -1,0 +1,102 @@
+"""What a study holds on disk, and taking a backbone out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.cards.card import nearest
+from features.errors import InputError
+from features.machine.files import lock_of, locked
+from features.store.featurefile import (
+    DONE,
+    PENDING,
+    UNREADABLE,
+    Damage,
+    FeatureFile,
+    every_file,
+    partial_of,
+)
+from features.store.seconds import seconds_path
+from features.study.study import Study
+
+
+@dataclass(frozen=True)
+class Held:
+    """One backbone's features."""
+
+    backbone: str
+    domain: str
+    layers: tuple[str, ...]
+    done: int
+    unreadable: int
+    pending: int
+    bytes: int
+    finished: bool
+    """False: an interrupted run; `probe extract` goes on with it."""
+
+
+def held(study: Study) -> list[Held]:
+    """Every backbone of the study, finished or not."""
+    found = []
+    for path in every_file(study.folder):
+        try:
+            opened = FeatureFile(path)
+        except InputError:  # another process is writing it
+            name = path.name.removesuffix(".partial").removesuffix(".h5")
+            found.append(Held(name, "", (), 0, 0, 0, path.stat().st_size, finished=False))
+            continue
+        with opened as file:
+            status = file.status
+            found.append(
+                Held(
+                    file.backbone,
+                    file.domain,
+                    tuple(file.keys),
+                    int((status == DONE).sum()),
+                    int((status == UNREADABLE).sum()),
+                    int((status == PENDING).sum()),
+                    path.stat().st_size,
+                    path.suffix == ".h5",
+                )
+            )
+    return found
+
+
+def verify(study: Study) -> dict[str, list[Damage]]:
+    """What has changed on disk since it was written, by backbone, of every finished feature file."""
+    found: dict[str, list[Damage]] = {}
+    for path in sorted((study.folder / "features").glob("*.h5")):
+        with FeatureFile(path) as file:
+            found[file.backbone] = file.verify()
+    return found
+
+
+def remove_features(study: Study, backbone: str) -> list[Path]:
+    """Delete the feature files of one backbone, finished or not; returns what was deleted.
+
+    Raises:
+        InputError: There are none, or another process is writing them.
+    """
+    path = study.feature_path(backbone)
+    there = [p for p in (path, partial_of(path)) if p.is_file()]
+    if not there:
+        raise InputError(
+            f"{backbone}: no features of it in {study.folder}; {nearest(backbone, study.backbones())}"
+        )
+    lock = lock_of(path)
+    with locked(lock, str(path)):
+        for one in there:
+            one.unlink()
+        seconds_path(path).unlink(missing_ok=True)
+        lock.unlink()
+    return there
+
+
+def unreadable(study: Study) -> dict[str, str]:
+    """The reason by path of every row that some finished feature file could not read."""
+    found: dict[str, str] = {}
+    for name in study.backbones():
+        with study.features(name) as file:
+            found |= {study.paths[row]: reason for row, reason in file.reasons().items()}
+    return found

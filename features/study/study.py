@@ -1,0 +1,298 @@
+"""A study: a folder that holds one data set's manifest, features, results and report.
+
+study.toml       data source, tasks, the closest domain, toolkit version; may be edited
+images.csv       one row per manifest row: path (from the root in study.toml), label columns,
+subject, fold, use; frozen when the study is made, rows are only ever appended
+copies.json      which rows show one image (features/study/copies.py)
+features/        one feature file per backbone (features/store/featurefile.py)
+results.csv, predictions.h5, report/   what `probe` makes of them
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from features.cards.card import nearest
+from features.data import is_kept, read_data
+from features.data.manifest import Manifest
+from features.data.table import read_rows
+from features.data.tasks import Task, grown, infer
+from features.errors import InputError
+from features.machine.files import file_name, write_text
+from features.store.featurefile import FeatureFile
+from features.study import copies
+from features.study.copies import Copies, merged
+
+__all__ = ["Study", "draft", "open_study", "save"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """One data set and everything made of it; rows are those of images.csv throughout."""
+
+    folder: Path
+    source: str
+    root: Path
+    columns: Mapping[str, list[str]]
+    tasks: Mapping[str, Task]
+    closest: str | None = None
+    synthetic: bool = False
+    copies: Copies | None = None
+    """Which rows show one image; None if nobody has looked."""
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.columns["path"])
+
+    @property
+    def paths(self) -> list[str]:
+        """Image paths from `root`, one per row."""
+        return self.columns["path"]
+
+    @property
+    def used(self) -> npt.NDArray[np.bool_]:
+        """Which rows take part, `(n,)`; the column `use` is 0 for those that do not."""
+        return np.array([use != "0" for use in self.columns.get("use", ["1"] * len(self))])
+
+    @property
+    def named_subjects(self) -> npt.NDArray[np.int64]:
+        """The subject of every row as a number, `(n,)`; a row without one is its own subject."""
+        names = self.columns.get("subject", [""] * len(self))
+        keys = [("subject", name) if name else ("row", str(i)) for i, name in enumerate(names)]
+        number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        return np.array([number[key] for key in keys], dtype=np.int64)
+
+    @property
+    def subjects(self) -> npt.NDArray[np.int64]:
+        """As `named_subjects`, with those made one that share a picture among the rows in use."""
+        named = self.named_subjects
+        if self.copies is None:
+            return named
+        used = self.used
+        groups = [[r for r in group if used[r]] for group in self.copies.acted_on(len(self))]
+        return merged(named, [tuple(group) for group in groups if len(group) > 1])
+
+    @property
+    def images_hash(self) -> str:
+        """SHA-256 of the paths in order: what a feature file's rows are aligned with."""
+        return hash_of(self.paths)
+
+    def labels(self, task: str) -> npt.NDArray[np.int64]:
+        """The class number of every row in `task`, `(n,)`; -1 where there is no label."""
+        if task not in self.tasks:
+            raise InputError(f"{self.folder}: no task {task}; {nearest(task, self.tasks)}")
+        return self.tasks[task].codes(self.columns[task])
+
+    def feature_path(self, backbone: str) -> Path:
+        """Where the features of `backbone` lie or would lie."""
+        return self.folder / "features" / f"{file_name(backbone)}.h5"
+
+    def backbones(self) -> list[str]:
+        """The backbones with a finished feature file, by name."""
+        names = []
+        for path in sorted((self.folder / "features").glob("*.h5")):
+            with FeatureFile(path) as file:
+                names.append(file.backbone)
+        return names
+
+    def features(self, backbone: str) -> FeatureFile:
+        """Open the feature file of `backbone`.
+
+        Raises:
+            InputError: There is none, or its rows are not those of this study.
+        """
+        path = self.feature_path(backbone)
+        if not path.is_file():
+            raise InputError(
+                f"{self.folder}: no features of {backbone}; {nearest(backbone, self.backbones())} "
+                f"`probe extract --backbone {backbone}` makes them."
+            )
+        file = FeatureFile(path)
+        if file.attributes.get("images") != self.images_hash:
+            raise InputError(
+                f"{path}: its rows belong to another images.csv; `probe remove {backbone}` and "
+                "extract it again."
+            )
+        return file
+
+
+def hash_of(paths: Sequence[str]) -> str:
+    """SHA-256 of the paths of images in order."""
+    return hashlib.sha256("\0".join(paths).encode("utf-8", errors="surrogateescape")).hexdigest()
+
+
+def open_study(folder: Path | str) -> Study:
+    """Open the study in `folder`.
+
+    Raises:
+        InputError: There is none, or its study.toml or images.csv cannot be used.
+    """
+    folder = Path(folder)
+    file = folder / "study.toml"
+    if not file.is_file():
+        raise InputError(
+            f"{folder}: there is no study here; `probe extract --study {folder}` begins one."
+        )
+    try:
+        raw = tomllib.loads(file.read_bytes().decode("utf-8", errors="surrogateescape"))
+        data = raw["data"]
+        known = {
+            name: Task(name, tuple(task["classes"]), bool(task.get("ordered", False)))
+            for name, task in raw.get("tasks", {}).items()
+        }
+        header, rows = read_rows(folder / "images.csv", filled="path")
+        columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+        study = Study(
+            folder=folder,
+            source=data["source"],
+            root=Path(data["root"]),
+            columns=columns,
+            tasks=infer(columns, {k: v for k, v in known.items() if k in columns}),
+            closest=raw.get("closest"),
+            synthetic=bool(data.get("synthetic", False)),
+        )
+        return replace(study, copies=copies.load(folder / "copies.json", study.images_hash))
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{file}: not a TOML file, {error}; mend that line.") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: {error} is missing or wrong; restore it.") from error
+
+
+def draft(folder: Path, manifest: Manifest) -> Study:
+    """The study that `manifest` would make in `folder`; nothing is written yet.
+
+    Raises:
+        InputError: No column of the manifest is a task.
+    """
+    columns = dict(manifest.columns)
+    columns.setdefault("use", ["1"] * len(manifest))
+    last = [name for name in ("subject", "fold", "use") if name in columns]
+    ordered = {"path": columns.pop("path")}
+    ordered |= {name: values for name, values in columns.items() if name not in last}
+    ordered |= {name: columns[name] for name in last}
+    return Study(
+        folder=folder,
+        source=manifest.source,
+        root=manifest.root,
+        columns=ordered,
+        tasks=infer(ordered, manifest.tasks),
+        closest=manifest.closest,
+        synthetic=manifest.synthetic,
+    )
+
+
+def save(study: Study) -> None:
+    """Write study.toml, images.csv and what is known of copies; the folder is made if need be."""
+    (study.folder / "features").mkdir(parents=True, exist_ok=True)
+    save_images(study)
+    write_text(study.folder / "study.toml", _toml(study))
+
+
+def save_images(study: Study) -> None:
+    """Write images.csv, and copies.json if somebody has looked for copies."""
+    text = io.StringIO()
+    returns = any("\r" in cell for values in study.columns.values() for cell in values)
+    # Python's writer leaves a bare carriage return unquoted, and its reader ends the line there.
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, lineterminator="\n", quoting=quoting)
+    writer.writerow(study.columns)
+    writer.writerows(zip(*study.columns.values(), strict=True))
+    write_text(study.folder / "images.csv", text.getvalue())
+    if study.copies is not None:
+        copies.save(study.folder / "copies.json", study.copies, study.images_hash)
+
+
+def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | None]:
+    """The study in `folder`, or the one that `data` would make there with its manifest.
+
+    Raises:
+        InputError: The study holds other data, or the data cannot be used.
+    """
+    if not (folder / "study.toml").is_file():
+        manifest = read_data(data if data is not None else "sample")
+        return draft(folder, manifest), manifest
+    study = open_study(folder)
+    if is_kept(study.source) and not study.root.is_dir():
+        study = replace(study, root=read_data(study.source).root)  # the cache was emptied or moved
+    if data is not None:
+        manifest = read_data(data)
+        if manifest.source != study.source:
+            raise InputError(
+                f"{folder}: this study is of {study.source}, not of {manifest.source}; give "
+                "another --study for other data, or leave --data out."
+            )
+    return study, None
+
+
+def append(study: Study, data: str | None = None) -> Study:
+    """The study with the rows that its data gained since, written to images.csv after the others.
+
+    Rows that are there stay as they are, whatever the data says of them now, and so do the classes of
+    study.toml; new ones come after them.
+
+    Raises:
+        InputError: The data is not the study's, or cannot be used, or an ordered task gains a class.
+    """
+    manifest = read_data(data if data is not None else study.source)
+    if manifest.source != study.source:
+        raise InputError(f"{study.folder}: this study is of {study.source}, not of that data.")
+    there = Counter(study.paths)
+    new = []
+    for row, path in enumerate(manifest.columns["path"]):
+        there[path] -= 1
+        if there[path] < 0:
+            new.append(row)
+    if not new:
+        return study
+    blank = {"use": "1"}
+    columns = {}
+    for name, values in study.columns.items():
+        found = manifest.columns.get(name, [blank.get(name, "")] * len(manifest))
+        columns[name] = [*values, *(found[row] for row in new)]
+    known = {
+        name: grown(task, set(columns[name]) - set(study.columns[name]))
+        for name, task in study.tasks.items()
+    }
+    tasks = infer(columns, {**manifest.tasks, **known})
+    more = replace(study, columns=columns, tasks=tasks, copies=None)  # new rows may be copies too
+    save(more)
+    return more
+
+
+def _toml(study: Study) -> str:
+    lines = [f"toolkit = {_quoted(version('transfer-probe'))}"]
+    if study.closest is not None:
+        lines.append(f"closest = {_quoted(study.closest)}  # the domain nearest to these images")
+    lines += [
+        "",
+        "[data]",
+        f"source = {_quoted(study.source)}",
+        f"root = {_quoted(str(study.root))}",
+        f"synthetic = {json.dumps(study.synthetic)}",
+    ]
+    for task in study.tasks.values():
+        lines += [
+            "",
+            f"[tasks.{_quoted(task.name)}]",
+            f"classes = [{', '.join(map(_quoted, task.classes))}]",
+            f"ordered = {json.dumps(task.ordered)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    """A TOML string: JSON's, but for the one control character that JSON leaves as it is."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,1 @@
+"""What results say: statistics, outcomes by row, curves by depth, gaps, the answer."""

@@ -1,0 +1,146 @@
+"""Two rows of results on the same images: the difference, its interval and its test, in words too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from features.cards.card import nearest
+from features.data.tasks import choose
+from features.errors import InputError
+from features.study.study import Study, open_study
+from probe.analysis.outcomes import wider
+from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, sign_flip
+from probe.results import predictions
+from probe.results import rows as results
+from probe.results.protocol import differences, outdated
+from probe.results.rows import Row
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two results of one task; accuracies and differences are fractions."""
+
+    task: str
+    a: str
+    b: str
+    accuracy_a: Interval
+    accuracy_b: Interval
+    difference: Interval
+    """Of `a` minus `b`, images of a subject kept together, for training on other images too."""
+    p: float
+    """Of the sign-flip test over subjects, which is of the trained models alone."""
+    only_a: int
+    """Images that `a` alone gets right."""
+    only_b: int
+    images: int
+    subjects: int
+
+    def __str__(self) -> str:
+        """One sentence."""
+        gap = self.difference
+        points = (
+            f"{100 * gap.value:+.1f} points [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}], sign-flip "
+            f"p = {self.p:.2g}"
+        )
+        if gap.low <= 0 <= gap.high or self.p > 0.05:
+            verdict = f"the difference is within noise ({points})"
+        else:
+            ahead = self.a if gap.value > 0 else self.b
+            verdict = f"{ahead} is ahead ({points})"
+        return (
+            f"{self.task}: {self.a} {self.accuracy_a}, {self.b} {self.accuracy_b}: {verdict}; on the "
+            f"same {self.images} images of {self.subjects} subjects (effectively "
+            f"{gap.effective:.0f}), {self.only_a} are right in the first alone and {self.only_b} in "
+            "the second alone."
+        )
+
+
+def compare(study: Path | str, a: str, b: str, *, tasks: Sequence[str] = ()) -> list[Comparison]:
+    """Compare two results on the images that both were tested on.
+
+    Args:
+        study: The study's folder.
+        a: BACKBONE/LAYER/METHOD; the layer may be `best`.
+        b: Likewise.
+        tasks: By default all that both have results for.
+
+    Raises:
+        InputError: There is no such result, or the two were made under unlike protocols.
+    """
+    opened = open_study(study)
+    rows = _rows(opened)
+    for name in (a, b):
+        _check(rows, name)
+    for task in tasks:
+        choose(opened.tasks, opened.columns, task)
+    there = [t for t in opened.tasks if all(any(r.task == t for r in rows[n]) for n in (a, b))]
+    chosen = [t for t in there if not tasks or t in tasks]
+    if not chosen:
+        raise InputError(f"{a} and {b} have no task in common; run `probe fit` for both.")
+    return [_one(opened, task, a, b, rows) for task in chosen]
+
+
+def _rows(study: Study) -> dict[str, list[Row]]:
+    rows = results.read(study.folder / "results.csv")
+    if not rows:
+        raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
+    named: dict[str, list[Row]] = {}
+    for row in rows:
+        named.setdefault(name_of(row), []).append(row)
+    return named
+
+
+def name_of(row: Row) -> str:
+    """BACKBONE/LAYER/METHOD, as a person types it."""
+    _, backbone, layer, method = row.stored
+    return "/".join((backbone, layer or "-", method))
+
+
+def _check(rows: dict[str, list[Row]], name: str) -> None:
+    if name not in rows:
+        raise InputError(f"{name}: no such result (BACKBONE/LAYER/METHOD); {nearest(name, rows)}")
+
+
+def _one(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]]) -> Comparison:
+    one, other = (next(r for r in rows[name] if r.task == task) for name in (a, b))
+    file = study.folder / "predictions.h5"
+    stored = predictions.read_all(file, list(dict.fromkeys([one.stored, other.stored])))
+    first, second = stored[one.stored], stored[other.stored]
+    unlike = [what for what in differences(first.protocol, second.protocol) if what != "method"]
+    if unlike:
+        raise InputError(
+            f"{a} and {b}, task {task}: made under unlike protocols, which differ in "
+            f"{', '.join(unlike)}; run `probe fit` for both alike."
+        )
+    for name, made in ((a, first), (b, second)):
+        changed = outdated(study, task, made.protocol, made.fold)
+        if changed is not None:
+            raise InputError(
+                f"{study.folder}: {changed} changed after the scores of {name} were made; run `probe fit` "
+                "again, or `probe finetune` for a fine-tune."
+            )
+    both = (first.fold >= 0) & (second.fold >= 0)
+    y = study.labels(task)
+    right_a, right_b = (p.correct(y)[both] for p in (first, second))
+    subjects = study.subjects[both]
+    # A few-shot probe counts as trained on all images of the other folds.
+    whole = name_of(replace(one, shots=None, draw=None))
+    of_task = ([r for r in rows.get(name, ()) if r.task == task] for name in (whole, a))
+    apart = wider(study, next(filter(None, of_task)))
+    return Comparison(
+        task,
+        a,
+        b,
+        accuracy_interval(right_a, subjects),
+        accuracy_interval(right_b, subjects),
+        mean_interval(right_a - right_b, subjects, apart),
+        sign_flip(right_a - right_b, subjects),
+        int((right_a > right_b).sum()),
+        int((right_b > right_a).sum()),
+        int(both.sum()),
+        len(np.unique(subjects)),
+    )

@@ -1,0 +1,149 @@
+"""The gap between the two members of a pair (one architecture, other weights), layer by layer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from features.study.study import Study
+from probe.analysis.outcomes import Outcomes, name_of
+from probe.analysis.statistics import Interval, band, slope
+
+if TYPE_CHECKING:
+    from probe.analysis.curves import Curve
+
+
+@dataclass(frozen=True)
+class GapPoint:
+    """The difference at one layer, with its part of the simultaneous band."""
+
+    layer: str
+    depth: float
+    gap: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Accuracy of one member of a pair minus that of the other, layer by layer, on the same images."""
+
+    near: str
+    far: str
+    far_domain: str
+    near_domain: str
+    points: tuple[GapPoint, ...]
+    slope: Interval
+    """Change of the gap from the input to the end of the network."""
+
+    @property
+    def title(self) -> str:
+        """`near − far`."""
+        return f"{self.near} − {self.far}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """What tells whether two backbones make a pair."""
+
+    name: str
+    domain: str
+    base: str
+    pair: str | None
+    random: bool
+    layers: Mapping[str, str]
+    """Module by layer, in depth order."""
+
+
+def members(study: Study) -> list[Member]:
+    """The backbones of a study, as their feature files tell them."""
+    found = []
+    for name in study.backbones():
+        with study.features(name) as file:
+            card = file.card
+            weights = json.loads(file.attributes.get("weights", "{}"))
+            abouts = [file.about(key) for key in file.keys]
+            found.append(
+                Member(
+                    name,
+                    file.domain,
+                    card.get("name", name),
+                    card.get("pair"),
+                    bool(weights.get("random")),
+                    {about["layer"]: about["module"] for about in abouts},
+                )
+            )
+    return found
+
+
+def gaps(
+    outcomes: Outcomes, drawn: Sequence[Curve], known: Sequence[Member], closest: str | None
+) -> list[Gap]:
+    """The gaps of every pair among the curves of one method and pooling."""
+    by_name = {curve.backbone: curve for curve in drawn}
+    there = [m for m in known if m.name in by_name]
+    trained = [m for m in there if not m.random]
+    found = []
+    for a, b in combinations(trained, 2):
+        if paired(a, b):
+            near, far = sorted((a, b), key=lambda m: (m.domain != closest, m.name))
+            found.append(_gap(outcomes, by_name, near, [far], far.name))
+    for a in trained:
+        draws = [m for m in there if m.random and paired(a, m)]
+        if draws:
+            name = "random weights" + (f" (mean of {len(draws)} draws)" if len(draws) > 1 else "")
+            found.append(_gap(outcomes, by_name, a, draws, name))
+    return [gap for gap in found if gap is not None]
+
+
+def paired(a: Member, b: Member) -> bool:
+    """Same architecture and layer names: one card, or two cards that name each other as pair."""
+    shared = [layer for layer in a.layers if layer in b.layers]
+    same = bool(shared) and all(a.layers[layer] == b.layers[layer] for layer in shared)
+    linked = a.base == b.base or a.pair == b.base or b.pair == a.base
+    return same and linked and "control" not in (a.domain, b.domain)
+
+
+def _gap(
+    outcomes: Outcomes, drawn: Mapping[str, Curve], near: Member, far: list[Member], name: str
+) -> Gap | None:
+    """Paired differences at the layers that all have; several far members are averaged."""
+    points = {p.layer: p for p in drawn[near.name].points}
+    others = [{p.layer: p for p in drawn[m.name].points} for m in far]
+    columns, layers, compared = [], [], set()
+    for layer, point in points.items():
+        if not all(layer in other for other in others):
+            continue
+        names = [name_of(point.rows[0]), *(name_of(other[layer].rows[0]) for other in others)]
+        if outcomes.has(*names):
+            ours, *theirs = (outcomes.correct(one) for one in names)
+            columns.append(ours - np.mean(theirs, axis=0))
+            layers.append(point)
+            compared.update(names)
+    if not layers:
+        return None
+    values = np.stack(columns, axis=1)
+    tested = ~np.isnan(values).any(1)
+    values, subjects = values[tested], outcomes.subjects[tested]
+    wider = outcomes.wider(*compared)
+    found = band(values, subjects, wider)
+    return Gap(
+        near.name,
+        name,
+        far[0].domain,
+        near.domain,
+        tuple(
+            GapPoint(
+                point.layer,
+                point.depth,
+                *map(float, (found.value[i], found.low[i], found.high[i])),
+            )
+            for i, point in enumerate(layers)
+        ),
+        slope(values, np.array([p.depth for p in layers]), subjects, wider),
+    )

@@ -1,0 +1,1 @@
+"""What `probe data check` looks for: counts, unreadable files, copies and leaks."""

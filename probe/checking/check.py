@@ -1,0 +1,163 @@
+"""Checking a data set before a number is made of it: counts, copies, conflicting labels, leaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from features.data.tasks import Task
+from features.errors import InputError
+from features.study.copies import Copies, Group
+from features.study.study import Study
+from probe.folds import in_several, make_splits, own_folds
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Count:
+    """Images with a label, in all or of one fold."""
+
+    n: int
+    classes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class TaskCount(Count):
+    """The images of a task."""
+
+    folds: tuple[Count, ...]
+    """The data set's own, or those that `fit` makes by default; none if it would refuse."""
+    absent: tuple[tuple[int, str], ...]
+    """Folds outside which a class has no image, with the class."""
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Rows that show one image under different labels."""
+
+    task: str
+    rows: Group
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """What is known of a data set; rows are those of images.csv, counts are of rows in use."""
+
+    study: Study
+    copies: Copies
+    tasks: dict[str, TaskCount]
+    subjects: int
+    subjects_across: tuple[str, ...]
+    """Subjects in several of the data set's own folds."""
+    copies_across: tuple[Group, ...]
+    """Copies in several of the data set's own folds."""
+    too_large: tuple[Group, ...]
+    """Copies that are shown only, for they are above one per cent of the rows."""
+    conflicts: tuple[Conflict, ...]
+    refused: tuple[str, ...]
+    """What `probe fit` would say to this data, a sentence for each reason."""
+    left_out: tuple[tuple[str, str], ...] = ()
+    """Files of the data that are no rows, and why, where the data are read anew."""
+
+
+def check(study: Study, copies: Copies) -> Check:
+    """Count, and look for what would make a number wrong.
+
+    Args:
+        study: A study, begun or not.
+        copies: What `probe.checking.find_copies.find` found among its images.
+    """
+    study = replace(study, copies=copies)
+    used = np.flatnonzero(study.used)
+    readable = np.ones(len(study), dtype=bool)
+    readable[list(copies.unreadable)] = False
+    groups = [tuple(r for r in group if study.used[r]) for group in copies.groups]
+    groups = [group for group in groups if len(group) > 1]
+    acted_on = set(map(frozenset, copies.acted_on(len(study))))
+    whole = {frozenset(group) for group in copies.groups} - acted_on
+    fold = own_folds(study)
+    refused = []
+    tasks = {}
+    for task in study.tasks.values():
+        folds = fold
+        try:
+            splits = make_splits(study, task, readable, None, 0)
+            folds = splits.fold if fold is None else fold
+        except InputError as error:
+            refused.append(str(error))
+        tasks[task.name] = _count(study, task, folds)
+    across = [] if fold is None else in_several(study.named_subjects[used], fold[used])
+    names = study.columns.get("subject", [])
+    return Check(
+        study=study,
+        copies=copies,
+        tasks=tasks,
+        subjects=len(np.unique(study.named_subjects[used])),
+        subjects_across=tuple(names[used[places[0]]] for places in across),
+        copies_across=tuple(_across(groups, fold)),
+        too_large=tuple(g for g in groups if any(set(g) <= large for large in whole)),
+        conflicts=tuple(_conflicts(study, groups)),
+        refused=tuple(dict.fromkeys(refused)),
+    )
+
+
+def without_copies(study: Study, copies: Copies) -> Study:
+    """The study with copies marked as not to be used; no row is moved or removed.
+
+    Of every group the first row stays, and so do rows that repeat its path; where the labels of a
+    group conflict none stays, for nobody knows which is right. Groups above one per cent of the rows
+    are left alone.
+    """
+    use = list(study.columns.get("use", ["1"] * len(study)))
+    for group in copies.acted_on(len(study)):
+        rows = [row for row in group if use[row] != "0"]
+        unsure = any(True for _ in _conflicts(study, [tuple(rows)]))
+        for row in rows:
+            if unsure or study.paths[row] != study.paths[rows[0]]:
+                use[row] = "0"
+    return replace(study, columns={**study.columns, "use": use}, copies=copies)
+
+
+def _count(study: Study, task: Task, fold: Ints | None) -> TaskCount:
+    y = np.where(study.used, study.labels(task.name), -1)
+    numbers = [] if fold is None else range(int(fold[y >= 0].max(initial=-1)) + 1)
+    whole = _classes(task, y)
+    folds = [] if fold is None else [_classes(task, y[fold == one]) for one in numbers]
+    absent = [
+        (one, name)
+        for one, count in enumerate(folds)
+        for name in task.classes
+        if whole[name] and count[name] == whole[name]
+    ]
+    return TaskCount(
+        sum(whole.values()),
+        whole,
+        tuple(Count(sum(classes.values()), classes) for classes in folds),
+        tuple(absent),
+    )
+
+
+def _classes(task: Task, y: Ints) -> dict[str, int]:
+    counts = np.bincount(y[y >= 0], minlength=len(task.classes))
+    return dict(zip(task.classes, counts.tolist(), strict=True))
+
+
+def _across(groups: list[Group], fold: Ints | None) -> list[Group]:
+    if fold is None:
+        return []
+    return [group for group in groups if len({int(fold[row]) for row in group} - {-1}) > 1]
+
+
+def _conflicts(study: Study, groups: list[Group]) -> list[Conflict]:
+    found = []
+    for name in study.tasks:
+        labels = study.columns[name]
+        for group in groups:
+            said = tuple(labels[row] for row in group)
+            if len(set(said) - {""}) > 1:
+                found.append(Conflict(name, group, said))
+    return found

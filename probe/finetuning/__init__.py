@@ -1,0 +1,1 @@
+"""Networks trained over a study's folds: the plan, a fold, its file, devices, the commit."""

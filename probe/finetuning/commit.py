@@ -1,0 +1,160 @@
+"""A finished fine-tune as rows of results.csv, scores in predictions.h5 and epochs in training.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from features.data.tasks import Task
+from features.errors import InputError, Stopped
+from features.images.views import VIEWS
+from features.machine.files import locked
+from probe.finetuning import history
+from probe.finetuning.fold import Asked, Run, identity, method_of
+from probe.finetuning.fold_file import Fold
+from probe.results import predictions
+from probe.results import rows as results
+from probe.results.metrics import kind_of, measure
+from probe.results.protocol import mark
+from probe.results.rows import Row
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+_PATIENCE = 600.0  # seconds: hours of training should not end because probes are being fitted
+
+
+def keys(run: Run, job: Asked) -> list[tuple[str, ...]]:
+    """The keys of the rows that a job makes."""
+    name, domain = identity(run, job.variant)
+    blank = {"accuracy": 0.0, "balanced_accuracy": 0.0, "macro_f1": 0.0, "n_test": 0, "n_train": 0}
+    return [
+        Row(
+            backbone=name,
+            domain=domain,
+            layer=job.variant.cut,
+            method=method_of(run, job),
+            task=task.name,
+            fold=fold,
+            views=view,
+            crops=VIEWS[view],
+            protocol="",
+            **blank,  # type: ignore[arg-type]
+        ).key
+        for task in job.tasks
+        for fold in job.splits.folds
+        for view in run.views
+    ]
+
+
+def commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
+    """Put a finished result into results.csv, predictions.h5 and training.csv."""
+    name, _ = identity(run, job.variant)
+    rows: list[Row] = []
+    made: dict[predictions.Key, predictions.Prediction] = {}
+    for task, where in zip(job.tasks, job.goal.parts(), strict=True):
+        y = run.study.labels(task.name)
+        for view in run.views:
+            scores = np.full((len(y), len(task.classes)), np.nan, dtype=np.float32)
+            fold_of = np.full(len(y), -1, dtype=np.int16)
+            for one in found:
+                tested = job.splits.held_out_rows(job.splits.tested(one.fold))
+                own = y[tested] >= 0
+                scores[tested[own]] = one.scores[view][own, where]
+                fold_of[tested[own]] = one.fold
+                rows.append(_row(run, job, task, one, view, scores[tested[own]], y[tested[own]]))
+            made[rows[-1].stored] = predictions.Prediction(scores, fold_of, job.said[task.name])
+    folder = run.study.folder
+    with _waited_for(folder):
+        predictions.add(folder / "predictions.h5", made)
+        table = folder / "results.csv"
+        results.write(table, results.replace(results.read(table), rows))
+        history.add(
+            folder / "training.csv",
+            [
+                history.Line(
+                    name, job.variant.cut, method_of(run, job), task.name, f.fold, stage, rate, e
+                )
+                for task in job.tasks
+                for f in found
+                for stage, epochs in (
+                    ("inner", f.inner),
+                    ("whole", [(f.rate, e) for e in f.whole]),
+                )
+                for rate, e in epochs
+            ],
+        )
+    return rows
+
+
+@contextmanager
+def _waited_for(folder: Path) -> Iterator[None]:
+    """Hold the lock of a study's results; whoever holds it now is given time to finish."""
+    file = folder / "results.csv"
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / ".results.lock", str(file), wait=_PATIENCE))
+        except InputError as error:
+            raise Stopped(
+                f"{file}: another process has been writing it for {_PATIENCE / 60:.0f} minutes; what "
+                "is trained is kept, run this again when it has finished."
+            ) from error
+        yield
+
+
+def _row(run: Run, job: Asked, task: Task, one: Fold, view: str, scores: Floats, y: Rows) -> Row:
+    name, domain = identity(run, job.variant)
+    variant = job.variant
+    at_edge = run.recipe.patience > 0 and not one.stopped_early
+    return Row(
+        backbone=name,
+        domain=domain,
+        layer=variant.cut,
+        pool="",
+        depth=variant.layer.depth if variant.layer else None,
+        method=method_of(run, job),
+        task=task.name,
+        fold=one.fold,
+        **measure(scores, y, task.ordered, kind_of(variant.method)),
+        n_test=len(y),
+        n_train=one.n_train,
+        solver=run.recipe.optimiser,
+        at_edge=int(at_edge),
+        selection=one.selection,
+        epochs=one.epochs,
+        recipe=_recipe_in_words(run, job, one),
+        seed=run.seed,
+        views=view,
+        crops=VIEWS[view],
+        converged=int(not at_edge),
+        protocol=mark(job.said[task.name]),
+    )
+
+
+def _recipe_in_words(run: Run, job: Asked, one: Fold) -> str:
+    said = [run.recipe.name]
+    if job.variant.keep_above:
+        said.append("above the cut kept")
+    if job.variant.method == "frozen":
+        said.append("prefix kept as features" if one.kept_prefix else "prefix recomputed")
+    if run.probe_first:
+        said.append("head from the probe")
+    if len(run.rates) > 1:
+        said.append(f"rate {one.rate:g} chosen")
+    if len(job.tasks) > 1:
+        said.append("one network for " + "+".join(task.name for task in job.tasks))
+    return "; ".join(said)
+
+
+def notes(run: Run, job: Asked, found: list[Fold]) -> list[str]:
+    """What to say about a result."""
+    edge = sum(not one.stopped_early for one in found) if run.recipe.patience else 0
+    if not edge:
+        return []
+    return [
+        f"{'+'.join(t.name for t in job.tasks)}: {job.variant} was still getting better after "
+        f"{run.recipe.epochs} epochs in {edge} of {len(found)} folds; give it more --epochs"
+    ]

@@ -1,0 +1,410 @@
+"""The folds of one fine-tune: epochs chosen on an inner part, training on all rows, one score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from features.backbone import Backbone
+from features.data.tasks import Task
+from features.machine.files import file_name
+from features.study.study import Study
+from probe.finetuning.fold_file import Fold, read_fold, write_fold
+from probe.finetuning.saved_network import made_under, name_of
+from probe.finetuning.saved_network import read as read_trained
+from probe.finetuning.saved_network import write as write_trained
+from probe.folds import Splits
+from probe.results.protocol import mark
+from probe.training.feed import ImageFeed, KeptFeed
+from probe.training.head import Network
+from probe.training.kept_prefix import Suffix, kept_features, suffix_of
+from probe.training.probe_first import start_from_probe
+from probe.training.recipes import DEFAULT, Recipe, epochs_of
+from probe.training.setup import Diverged, Epoch, Goal, Job, Now, Trained
+from probe.training.train import best_epoch, predict, standardise, train
+from probe.training.variants import Variant, head_times, start
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+_SMALLEST = 1e-15
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all results of a run share."""
+
+    study: Study
+    backbone: Backbone
+    name: str
+    domain: str
+    recipe: Recipe
+    views: tuple[str, ...]
+    seed: int
+    feed: ImageFeed
+    readable: npt.NDArray[np.bool_]
+    accumulate: int
+    precision: str
+    base: str
+    """`finetune` or `scratch`, with what its rows have after it: what starts is that network, trained
+    here on the same fold."""
+    probe_first: bool
+    """The head starts as the logistic probe."""
+    rates: tuple[float, ...]
+    """Learning rates to choose from on the inner part; one is no choice."""
+    save: bool
+    note: Callable[[str, Epoch], None]
+    """Is told every epoch, under the name of its fold and stage."""
+    progress: Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One result: a variant for a task, or for several that share the network."""
+
+    variant: Variant
+    tasks: tuple[Task, ...]
+    splits: Splits
+    """Of the tasks together."""
+    goal: Goal
+    said: dict[str, str]
+    """The protocol by task."""
+    folder: Path
+    """Where checkpoints lie."""
+
+
+def train_folds(
+    run: Run, job: Asked, counter: Counter, folds: Sequence[int] | None = None
+) -> list[Fold]:
+    """Train and test every fold, or `folds`; those that a run before this one finished are read."""
+    asked = job.splits.folds if folds is None else folds
+    found = {}
+    for fold in asked:
+        one = _finished(run, job, fold)
+        if one is not None:
+            found[fold] = one
+            counter.skip(_images_of_fold(run, job, fold))
+    left = [fold for fold in asked if fold not in found]
+    if not left:
+        return list(found.values())
+    ready: _Ready | None = None
+    with ExitStack() as held:
+        for fold in left:
+            if ready is None or run.base:  # every fold starts from a network of its own
+                held.close()
+                ready = _ready(run, job, fold, held)
+            counter.now = f"{job.variant}, fold {fold + 1}/{len(job.splits.folds)}"
+            one = _one_fold(run, job, ready, fold, counter)
+            write_fold(job.folder / f"fold-{fold}.npz", one)
+            for checkpoint in job.folder.glob(f"fold-{fold}-*.pt"):
+                checkpoint.unlink()
+            found[fold] = one
+    return [found[fold] for fold in asked]
+
+
+def _finished(run: Run, job: Asked, fold: int) -> Fold | None:
+    """What a run before this one left of a fold, if it holds all that is asked for now."""
+    file = job.folder / f"fold-{fold}.npz"
+    if not file.is_file():
+        return None
+    one = read_fold(file)
+    whole = one.scores.keys() >= set(run.views) and (not run.save or saved(run, job, fold))
+    return one if whole else None
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A network about to be trained."""
+
+    job: Job
+    first: dict[str, torch.Tensor]
+    """Its state, to begin every stage with."""
+    full: Network
+    """The whole network; the job's own, unless features of its prefix are kept."""
+
+
+def _ready(run: Run, job: Asked, fold: int, held: ExitStack) -> _Ready:
+    """Build the network, and keep the features of its frozen prefix where that can be done."""
+    trained = None
+    if run.base:
+        name = base_of(run, job.tasks, fold)
+        seen = job.splits.training_rows(job.splits.tested(fold))
+        trained = read_trained(run.study.folder, name, seen)
+    network, prefix = start(run.backbone, job.variant, sum(job.goal.sizes), run.seed, trained)
+    network.to(run.feed.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    suffix: Suffix | None = None
+    feed: ImageFeed | KeptFeed = run.feed
+    if prefix.parameters and not (run.recipe.crop or run.recipe.mirror or run.recipe.colour):
+        used = np.flatnonzero(job.splits.part >= 0)
+        for x in run.feed.views(used[:2], "center"):
+            suffix = suffix_of(network, run.backbone.architecture, prefix, x)
+        if suffix is not None:
+            kept = held.enter_context(
+                kept_features(
+                    network, run.backbone.architecture, prefix, run.feed, used, job.folder
+                )
+            )
+            feed = run.feed if kept is None else KeptFeed(kept, run.feed.device)
+            suffix = None if kept is None else suffix
+    made = Job(
+        network=network if suffix is None else suffix,
+        prefix=prefix,
+        recipe=run.recipe,
+        head_times=head_times(run.recipe, job.variant),
+        goal=job.goal,
+        feed=feed,
+        epochs=0,
+        seed=run.seed,
+        accumulate=run.accumulate,
+        precision=run.precision,
+    )
+    first = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
+    return _Ready(made, first, network)
+
+
+def _one_fold(run: Run, job: Asked, ready: _Ready, fold: int, counter: Counter) -> Fold:
+    rows = job.splits.training_rows(job.splits.tested(fold))
+    tested = job.splits.held_out_rows(job.splits.tested(fold))
+    recipe, epochs, until, selection, stopped = (
+        run.recipe,
+        epochs_of(run.recipe, len(rows)),
+        None,
+        None,
+        False,
+    )
+    tried: list[tuple[float, Epoch]] = []
+    inner = _inner(job.splits, fold)
+    if chooses(run):
+        counter.stage = "choosing"
+        length = epochs_of(recipe, len(inner[0]))
+        best = np.inf
+        for rate in run.rates:
+            made = _inner_stage(run, job, ready, fold, replace(recipe, rate=rate), length, counter)
+            tried += [(rate, epoch) for epoch in made.history]
+            loss = _inner_loss(made.history, run.recipe)
+            if loss is not None and loss < best:
+                best, selection = loss, -loss
+                recipe = replace(run.recipe, rate=rate)
+                if recipe.patience:
+                    epochs, until, stopped = length, made.epochs, made.stopped_early
+    planned = replace(ready.job, recipe=recipe, epochs=epochs)
+    checkpoint = job.folder / f"fold-{fold}-whole.pt"
+    _begin(run, ready, planned, rows, inner, checkpoint)
+    counter.stage = "training"
+    made = train(
+        planned,
+        rows,
+        until=until,
+        checkpoint=checkpoint,
+        watch=counter.watch,
+        note=lambda epoch: run.note(_name(run, job, fold, "whole"), epoch),
+    )
+    counter.skip((epochs - made.epochs) * len(rows))
+    counter.stage = "testing"
+    scores = _scores(run, planned, ready, tested)
+    if run.save:
+        _save(run, job, ready.full, fold, rows, recipe, made.epochs)
+    return Fold(
+        fold,
+        made.epochs,
+        stopped,
+        selection,
+        len(rows),
+        ready.full is not ready.job.network,
+        recipe.rate,
+        scores,
+        tried,
+        made.history,
+    )
+
+
+def identity(run: Run, variant: Variant) -> tuple[str, str]:
+    """Backbone and domain as the rows name them: from scratch there is a card but no pretraining."""
+    card = run.backbone.architecture.card
+    if variant.method == "scratch":
+        return card.name, "task"
+    if run.base:
+        anew = run.base.partition("+")[0] == "scratch"
+        return f"{card.name if anew else run.backbone.name}@{run.base}", "task"
+    return run.backbone.name, run.backbone.domain
+
+
+def base_of(run: Run, tasks: tuple[Task, ...], fold: int) -> str:
+    """The network of a fold that `--from` begins with."""
+    origin = run.backbone.name
+    if run.base.partition("+")[0] == "scratch":
+        origin = run.backbone.architecture.card.name
+    return name_of(origin, tuple(task.name for task in tasks), run.base, "", fold)
+
+
+def _network(run: Run, job: Asked, fold: int) -> str:
+    """What the trained network of a fold is called."""
+    origin, _ = identity(run, job.variant)
+    names = tuple(task.name for task in job.tasks)
+    return name_of(origin, names, method_of(run, job), job.variant.cut, fold)
+
+
+def saved(run: Run, job: Asked, fold: int) -> bool:
+    """Whether the network of a fold is kept that this result comes from."""
+    return made_under(run.study.folder, _network(run, job, fold)) == _marks(job)
+
+
+def _marks(job: Asked) -> dict[str, str]:
+    return {task: mark(said) for task, said in job.said.items()}
+
+
+def _name(run: Run, job: Asked, fold: int, stage: str) -> str:
+    """What a training is called for whoever is told of its epochs."""
+    return f"{file_name(_network(run, job, fold))}-{stage}"
+
+
+def method_of(run: Run, job: Asked) -> str:
+    """The method as the rows name it: after every `+` a choice that makes it a result of its own."""
+    recipe = run.recipe
+    told = [
+        (recipe.name, recipe.name != DEFAULT),
+        ("keep-above", job.variant.keep_above),
+        ("probe-first", run.probe_first),
+        ("class-weights", recipe.class_weights),
+        ("search", len(run.rates) > 1),
+        ("together", len(job.tasks) > 1),
+    ]
+    return "+".join([job.variant.method, *(name for name, there in told if there)])
+
+
+def chooses(run: Run) -> bool:
+    """Whether an inner part chooses epochs or rate."""
+    return run.recipe.patience > 0 or len(run.rates) > 1
+
+
+def _inner_stage(
+    run: Run, job: Asked, ready: _Ready, fold: int, recipe: Recipe, epochs: int, counter: Counter
+) -> Trained:
+    """Train without an inner part and score it after every epoch."""
+    inner = _inner(job.splits, fold)
+    planned = replace(ready.job, recipe=recipe, epochs=epochs)
+    checkpoint = job.folder / f"fold-{fold}-inner-{recipe.rate:g}.pt"
+    _begin(run, ready, planned, inner[0], inner, checkpoint)
+    try:
+        made = train(
+            planned,
+            inner[0],
+            inner=inner[1],
+            checkpoint=checkpoint,
+            watch=counter.watch,
+            note=lambda epoch: run.note(_name(run, job, fold, f"inner-{recipe.rate:g}"), epoch),
+        )
+    except Diverged:
+        if len(run.rates) == 1:
+            raise
+        made = Trained(0)  # a rate that is too high loses the search
+    counter.skip((epochs - len(made.history)) * len(inner[0]))
+    return made
+
+
+def _inner_loss(history: Sequence[Epoch], recipe: Recipe) -> float | None:
+    """What a rate is chosen by: the loss after the epochs that it would train for."""
+    if not history:
+        return None
+    return history[(best_epoch(history) if recipe.patience else len(history)) - 1].inner_loss
+
+
+def _begin(
+    run: Run, ready: _Ready, job: Job, rows: Rows, inner: tuple[Rows, Rows], checkpoint: Path
+) -> None:
+    """Bring the network back to its start; what a checkpoint holds need not be made again."""
+    job.network.load_state_dict(ready.first)
+    if checkpoint.is_file():
+        return
+    if run.probe_first:
+        start_from_probe(job, rows, inner)
+    elif job.recipe.standardise and not ready.full.new_below_head:
+        # The SDs of random layers tell nothing, and dropout would blow up what is divided by them.
+        standardise(job, rows)
+
+
+def _save(
+    run: Run, job: Asked, network: Network, fold: int, rows: Rows, recipe: Recipe, epochs: int
+) -> None:
+    """Keep the trained network as a backbone of its own."""
+    about = {
+        "by": "probe finetune",
+        "method": str(job.variant),
+        "tasks": tuple(task.name for task in job.tasks),
+        "fold": fold,
+        "data": run.study.source,
+        "recipe": asdict(recipe),
+        "epochs": epochs,
+        "seed": run.seed,
+        "protocol": _marks(job),
+    }
+    name = _network(run, job, fold)
+    write_trained(run.study.folder, name, network, run.backbone, seen=rows, about=about)
+
+
+def _scores(run: Run, trained: Job, ready: _Ready, tested: Rows) -> dict[str, Floats]:
+    """Log probabilities of the test rows under every view."""
+    found = {}
+    whole = trained
+    if ready.full is not trained.network:  # which has learnt above the cut; the whole sees crops
+        ready.full.load_state_dict(trained.network.state_dict(), strict=False)
+        whole = replace(trained, network=ready.full, feed=run.feed)
+    for view in run.views:
+        p = predict(trained if view == "center" else whole, tested, view)
+        found[view] = np.log(np.maximum(p, _SMALLEST)).astype(np.float32)
+    return found
+
+
+def _inner(splits: Splits, fold: int) -> tuple[Rows, Rows]:
+    """The rows that train and those that choose the epochs of a fold: one of its inner parts."""
+    choices = list(splits.inner(fold))
+    part, left_out = choices[fold % len(choices)]
+    return splits.training_rows(left_out), np.flatnonzero(splits.part == part)
+
+
+def images_of(run: Run, job: Asked, folds: Sequence[int] | None = None) -> int:
+    """How many images training sees at most, every epoch counted; of all folds, or of `folds`."""
+    asked = job.splits.folds if folds is None else folds
+    return sum(_images_of_fold(run, job, fold) for fold in asked)
+
+
+def _images_of_fold(run: Run, job: Asked, fold: int) -> int:
+    """How many images training a fold sees at most."""
+    rows = len(job.splits.training_rows(job.splits.tested(fold)))
+    if not chooses(run):
+        return epochs_of(run.recipe, rows) * rows
+    inner = len(_inner(job.splits, fold)[0])
+    length = epochs_of(run.recipe, inner if run.recipe.patience else rows)
+    return len(run.rates) * epochs_of(run.recipe, inner) * inner + length * rows
+
+
+class Counter:
+    """Counts images over the whole run, for whoever watches."""
+
+    def __init__(self, run: Run, total: int) -> None:
+        """`total` images are to be trained on."""
+        self.run, self.total, self.done = run, total, 0
+        self.now = self.stage = ""
+
+    def watch(self, now: Now) -> None:
+        """Say where training is."""
+        self.done += now.images
+        self.run.progress(
+            self.done,
+            self.total,
+            f"{self.now}, {self.stage}, epoch {now.epoch + 1}/{now.epochs}: loss {now.loss:.3f}, "
+            f"accuracy {now.accuracy:.3f}",
+        )
+
+    def skip(self, images: int) -> None:
+        """So many images need not be trained on."""
+        self.total -= images
+
+    def end(self) -> None:
+        """Say that all is done."""
+        self.run.progress(self.done, self.done, "")

@@ -1,0 +1,223 @@
+"""A trained network as a backbone of its own: safetensors with a card beside it, one per fold.
+
+`STUDY/networks/BACKBONE@TASK-METHOD-foldN.{safetensors,toml}`. The layers keep their names, so that
+its features stand beside those of the network it came from. Every fold's network has seen the other
+folds' images: the metadata names its fold and the hash of the rows it was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from features.backbone import Backbone
+from features.cards.card import Card, Input
+from features.errors import InputError
+from features.machine.files import file_name, replacing, write_text
+from features.weights import sha256_of
+from probe.training.head import Network
+
+Rows = npt.NDArray[np.int64]
+
+
+def name_of(backbone: str, tasks: tuple[str, ...], method: str, cut: str, fold: int) -> str:
+    """What a trained network is called."""
+    return f"{backbone}@{'+'.join(tasks)}-{method}{f'-{cut}' if cut else ''}-fold{fold}"
+
+
+def origin_of(name: str) -> str | None:
+    """The backbone that a trained network was copied from; None for any other, or one from scratch."""
+    origin, at, made = name.rpartition("@")
+    tuned = re.search(r"-(finetune|frozen|copied)[+-].*fold\d+$", made)
+    return origin if at and tuned else None
+
+
+def path_of(study: Path, name: str) -> Path:
+    """Where its weights lie; the card is beside them, as `.toml`."""
+    return study / "networks" / f"{file_name(name)}.safetensors"
+
+
+def write(
+    study: Path,
+    name: str,
+    network: Network,
+    backbone: Backbone,
+    *,
+    seen: Rows,
+    about: dict[str, Any],
+) -> Path:
+    """Write weights and card; returns the card's path.
+
+    Args:
+        study: The study's folder.
+        name: Of the new backbone.
+        network: As trained.
+        backbone: Where it came from.
+        seen: The rows it was trained on.
+        about: What else its metadata tells.
+    """
+    file = path_of(study, name)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    tensors, options = _tensors(network, backbone)
+    told = {**about, "rows": rows_hash(seen)}
+    with replacing(file) as written:
+        save_file(tensors, written, {"made": json.dumps(told)})
+    card = _card(name, file, options, backbone, about)
+    write_text(file.with_suffix(".toml"), card)
+    return file.with_suffix(".toml")
+
+
+def read(study: Path, name: str, seen: Rows) -> dict[str, Tensor]:
+    """The tensors of a network trained here on the rows `seen`, by the names of its backbone.
+
+    Raises:
+        InputError: There is none, or it was trained on other rows.
+    """
+    file = _found(study, name)
+    try:
+        with safe_open(file, "pt") as opened:
+            told = json.loads(opened.metadata()["made"])
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: damaged; train it again with --save --redo.") from error
+    if told.get("rows") != rows_hash(seen):
+        raise InputError(
+            f"{file}: was trained on other rows than this fold's training rows, so it may have seen "
+            "the test images; train it again with --save, on the same folds."
+        )
+    return tensors
+
+
+def made_under(study: Path, name: str) -> dict[str, str] | None:
+    """The protocol's hash by task that a network kept here was trained under; None if none is whole."""
+    file = path_of(study, name)
+    if not file.with_suffix(".toml").is_file():
+        return None
+    try:
+        with safe_open(file, "pt") as opened:
+            found = json.loads(opened.metadata()["made"]).get("protocol")
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+    return dict(found) if found else None
+
+
+def digest(study: Path, name: str) -> str:
+    """SHA-256 of the file of a network trained here.
+
+    Raises:
+        InputError: There is none.
+    """
+    return sha256_of(_found(study, name))
+
+
+def _found(study: Path, name: str) -> Path:
+    file = path_of(study, name)
+    if not file.is_file():
+        raise InputError(
+            f"{file}: no such network was trained here; run `probe finetune` for it with --save first."
+        )
+    return file
+
+
+def rows_hash(rows: Rows) -> str:
+    """SHA-256 of a set of rows."""
+    return hashlib.sha256(np.sort(rows).astype(np.int64).tobytes()).hexdigest()
+
+
+def _tensors(network: Network, backbone: Backbone) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors under the backbone's names, and the options of a network that takes them."""
+    weight, bias = network.head.folded()
+    state = {name: tensor.detach().cpu() for name, tensor in network.body.state_dict().items()}
+    options = dict(backbone.architecture.card.options)
+    if network.place is not None:
+        state = {n: t for n, t in state.items() if not n.startswith(f"{network.place}.")}
+        own = backbone.model.get_submodule(network.place)
+        mine = {f"{network.place}.{n}": t for n, t in own.state_dict().items()}
+        if _takes_the_place(own):
+            shape = (len(weight), *own.weight.shape[1:])  # type: ignore[index]
+            mine = {f"{network.place}.weight": weight.reshape(shape)}
+            if own.bias is not None:
+                mine[f"{network.place}.bias"] = bias
+            options["num_classes"] = len(weight)
+        state |= mine
+    # Also under names of their own, for a network whose head stood on its output.
+    state |= {"head.weight": weight, "head.bias": bias}
+    return {n: t.detach().cpu().contiguous().clone() for n, t in state.items()}, options
+
+
+def _takes_the_place(own: nn.Module) -> bool:
+    """Whether the head's weights fit the network's own classifier."""
+    one_by_one = isinstance(own, nn.Conv2d) and set(own.kernel_size) == {1}
+    return isinstance(own, nn.Linear) or one_by_one
+
+
+def _card(
+    name: str, file: Path, options: dict[str, Any], backbone: Backbone, about: dict[str, Any]
+) -> str:
+    architecture = backbone.architecture
+    card = _from_anywhere(architecture.card)
+    head: dict[str, Any] = {
+        "name": name,
+        "domain": "task",
+        "network": card.network,
+        "options": options,
+        "pretraining": "+".join(about["tasks"]),
+        "pair": backbone.architecture.card.name,
+        "trained_on": [*card.trained_on, about["data"]],
+        "licence": card.licence,
+        "citation": card.citation,
+        "homepage": card.homepage,
+    }
+    lines = [
+        f"# Trained here: {about['method']}, fold {about['fold']}; only that fold's images are new to it.",
+        *(f"{key} = {_toml(value)}" for key, value in head.items() if value not in (None, {}, [])),
+        "",
+        "[input]",
+    ]
+    for one in fields(Input):
+        value = getattr(architecture.input, one.name)
+        if value is not None:
+            lines.append(f"{one.name} = {_toml(value)}")
+    lines += ["", "[layers]"]
+    lines += [f"{_toml(x.name)} = {_toml(x.module)}" for x in architecture.layers]
+    lines += ["", "[[weights]]", f"path = {_toml(file.name)}", 'format = "safetensors"']
+    lines += [f"sha256 = {_toml(sha256_of(file))}"]
+    return "\n".join(lines) + "\n"
+
+
+def _from_anywhere(card: Card) -> Card:
+    """The same card, its network found from another folder too."""
+    kind, _, rest = card.network.partition(":")
+    home = (card.file.parent if card.file else Path()).absolute()
+    if kind == "caffe":
+        return replace(card, network=f"caffe:{home / rest}")
+    if kind.endswith(".py"):
+        return replace(card, network=f"{home / kind}:{rest}")
+    return card
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def into(body: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give a backbone's network the trained tensors; a classifier of another size is left as it is."""
+    state = body.state_dict()
+    fitting = {n: t for n, t in tensors.items() if n in state and state[n].shape == t.shape}
+    with torch.no_grad():
+        body.load_state_dict(fitting, strict=False)

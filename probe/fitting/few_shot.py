@@ -1,0 +1,120 @@
+"""Few-shot probes: nested draws of so many training images per class, and their mean and spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from probe.fitting.crossval import Outcome, Settings, Shared, cross_validate
+from probe.folds import Splits
+from probe.probes.layer import Source
+from probe.reporting.tables.table import Column, Table
+from probe.results.rows import BEST, Row
+
+Ints = npt.NDArray[np.int64]
+_INNER_PARTS = 3  # of a draw, or as many as there are images of a class
+_STAYS = -1
+
+_COLUMNS = (
+    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
+    Column("layer", "layer"), Column("pool", "pool"), Column("shots", "images per class", "count"),
+    Column("draws", "draws", "count"), Column("accuracy", "mean", "percent"),
+    Column("sd", "SD over draws", "percent"), Column("lowest", "lowest", "percent"),
+    Column("highest", "highest", "percent"),
+)  # fmt: skip
+
+
+def drawn(
+    splits: Splits, y: Ints, subjects: Ints, fold: int, shots: int, draw: int, seed: int
+) -> Splits:
+    """The splits of one fold with `shots` images of every class to train on, or all that it has.
+
+    Images are drawn from the training rows of the fold alone, and the first of a draw are those of the
+    same draw with fewer shots. C is chosen between as many parts of them as a class has images, three
+    at most, and a subject is in one part. What alone shows a class, one image or all images of one
+    subject, always trains; where that leaves less than two classes nothing validates.
+    """
+    random = np.random.default_rng([seed, draw, fold])
+    order = random.permutation(splits.training_rows(splits.tested(fold)))
+    rows = np.concatenate([order[y[order] == one][:shots] for one in np.unique(y[order])])
+    dealt = _dealt(y[rows], subjects[rows], min(_INNER_PARTS, shots))
+    parts = int(dealt.max()) + 1
+    part = np.full(len(y), -1, dtype=np.int64)
+    part[rows] = np.where(dealt == _STAYS, parts, dealt)
+    part[splits.held_out_rows(splits.tested(fold))] = parts + 1
+    of_part = np.array([-1] * (parts + 1) + [0])
+    return Splits(part, of_part, tuple(range(parts)), validates=parts > 0)
+
+
+def _dealt(y: Ints, subjects: Ints, parts: int) -> Ints:
+    """The inner part of every image, `(n,)`: whole subjects, each class as evenly as they allow.
+
+    -1 for images that always train: of subjects that alone show a class.
+    """
+    _, first, group = np.unique(subjects, return_index=True, return_inverse=True)
+    counts = np.zeros((len(first), int(y.max()) + 1))
+    np.add.at(counts, (group, y), 1)
+    stays = np.asarray(counts[:, (counts > 0).sum(0) == 1].any(axis=1))
+    part_of = np.full(len(first), _STAYS)
+    if (counts[~stays].sum(0) > 0).sum() < 2:
+        return part_of[group]
+    share = counts / np.maximum(counts.sum(0), 1)  # so that a rare class counts as much
+    held = np.zeros((parts, counts.shape[1]))
+    for one in np.lexsort((first, -counts.sum(1))):  # large subjects first, else as drawn
+        if not stays[one]:
+            part_of[one] = np.argmin(held @ share[one])
+            held[part_of[one]] += share[one]
+    return part_of[group]
+
+
+def few_shot(
+    x: Source,
+    y: Ints,
+    subjects: Ints,
+    classes: int,
+    splits: Splits,
+    settings: Settings,
+    shots: int,
+    draw: int,
+    seed: int,
+) -> Outcome:
+    """Choose C, train and test with one draw in every fold; as `cross_validate`."""
+    scores = np.full((len(y), classes), np.nan, dtype=np.float32)
+    folds = []
+    for fold in splits.folds:
+        own = drawn(splits, y, subjects, fold, shots, draw, seed)
+        found = cross_validate(x, y, classes, own, settings, Shared(0))
+        tested = own.fold == 0
+        scores[tested] = found.scores[tested]
+        folds.append(replace(found.folds[0], fold=fold))
+    return Outcome(scores, tuple(folds))
+
+
+def few_shot_table(rows: Sequence[Row], *, only_best: bool = False) -> Table | None:
+    """The accuracy over draws, each pooled over its folds; None where there is no draw.
+
+    `only_best` leaves out the layers one by one where there are rows of the best layer.
+    """
+    found = list(_lines([row for row in rows if row.shots is not None and row.draw is not None]))
+    if only_best:
+        chosen = {(*line[:3], line[5]) for line in found if line[3] == BEST}
+        found = [x for x in found if x[3] == BEST or (*x[:3], x[5]) not in chosen]
+    note = "Draws share images, so their SD is not that of other data."
+    return Table("shots", "Few images per class", _COLUMNS, tuple(found), note) if found else None
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[tuple[str | int | float | None, ...]]:
+    groups: dict[tuple[str, str, str, str, str, int], dict[int, list[Row]]] = {}
+    for row in rows:
+        key = (row.task, row.method, row.backbone, row.layer, row.pool, row.shots or 0)
+        groups.setdefault(key, {}).setdefault(row.draw or 0, []).append(row)
+    for key, draws in groups.items():
+        each = [
+            float(np.average([r.accuracy for r in folds], weights=[r.n_test for r in folds]))
+            for folds in draws.values()
+        ]
+        sd = float(np.std(each, ddof=1)) if len(each) > 1 else None
+        yield (*key, len(each), float(np.mean(each)), sd, min(each), max(each))

@@ -1,0 +1,228 @@
+"""One probe on one layer for one task: its features, in memory or in blocks, and its rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from features.data.tasks import Task
+from features.errors import InputError
+from features.images.views import VIEWS
+from features.machine.device import cores
+from features.machine.files import words
+from features.store.featurefile import DONE, FeatureFile, at_view
+from features.study.study import Study
+from probe.fitting.crossval import GRID, Outcome, Settings, Shared, cross_validate
+from probe.fitting.few_shot import few_shot
+from probe.folds import Splits, make_splits
+from probe.probes import knn
+from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
+from probe.results import predictions
+from probe.results import rows as results
+from probe.results.metrics import kind_of, measure
+from probe.results.rows import Row
+
+_SHARED_BYTES = 2 << 30
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One probe on one layer for one task."""
+
+    task: Task
+    backbone: str
+    key: str
+    method: str
+    shots: int | None = None
+    """Training images per class; None: all."""
+    draw: int | None = None
+    repeat: int = 0
+    view: str = "center"
+    """What of a test image is scored."""
+
+    @property
+    def stored(self) -> predictions.Key:
+        """Where predictions.h5 holds its scores."""
+        made = self.method + results.variant(
+            views=self.view,
+            crops=VIEWS[self.view],
+            repeat=self.repeat,
+            shots=self.shots,
+            draw=self.draw,
+        )
+        return (self.task.name, self.backbone, self.key, made)
+
+
+@dataclass
+class _Layer:
+    """The layer at work: its features and what its probes and tasks share."""
+
+    backbone: str
+    key: str
+    source: Source
+    shared: Shared
+
+
+@dataclass
+class Run:
+    """What all jobs of a run share, and the layer that is in memory."""
+
+    study: Study
+    scale: str
+    c: tuple[float, ...] | None
+    solver: str
+    tol: float
+    memory: int
+    device: torch.device
+    announce: Callable[[str], None]
+    folds: int | None
+    seed: int
+    splits: dict[tuple[str, bytes, int], Splits] = field(default_factory=dict)
+    now: _Layer | None = None
+
+    def settings(self, method: str) -> Settings:
+        """How a probe is fitted and its parameter chosen."""
+        if method == "knn":
+            scale = "none" if self.scale == "none" else "l2"
+            search = knn.engine() if self.device.type == "cpu" else "torch"
+            return Settings("knn", scale, tuple(map(float, knn.GRID)), False, search)
+        return Settings(method, self.scale, self.c or GRID, self.c is None, self.solver, self.tol)
+
+    def layer(self, job: Job, file: FeatureFile) -> _Layer:
+        """The layer of a job, kept until another one is asked for."""
+        if self.now is None or (self.now.backbone, self.now.key) != (job.backbone, job.key):
+            self.now = None  # let go of the last layer before reading the next
+            source = self.source(file, job.key)
+            room = self.memory - _needs(len(file), source.dim)
+            shared = Shared(min(_SHARED_BYTES, room) if source.held else self.memory // 2)
+            self.now = _Layer(job.backbone, job.key, source, shared)
+        return self.now
+
+    def source(self, file: FeatureFile, key: str) -> Source:
+        """A layer in memory, or in blocks where `memory` does not hold it."""
+        n, dim = len(file), file.about(key)["dim"]
+        needs = _needs(n, dim)
+        if needs <= self.memory:
+            return Source.of(file.read(key), self.device)
+        least = _least(n, dim)
+        more = f", which takes {words(least)} even so" if least > self.memory else ""
+        self.announce(
+            f"{file.backbone}/{key}: {words(needs)} would be needed to work on it in memory "
+            f"and --memory is {words(self.memory)}, so it is read in blocks{more}"
+        )
+        return in_blocks(file.path, key, n, dim, self.memory, self.device)
+
+    def splits_of(self, task: Task, file: FeatureFile, repeat: int = 0) -> Splits:
+        """The folds of a task over the rows that a feature file has; InputError where there are none."""
+        readable = file.status == DONE
+        key = (task.name, readable.tobytes(), repeat)
+        if key not in self.splits:
+            seed = self.seed + repeat
+            self.splits[key] = make_splits(self.study, task, readable, self.folds, seed)
+        return self.splits[key]
+
+    def first_splits(self, task: Task) -> Splits:
+        """Those that were made first for a task."""
+        return next(s for (name, *_), s in self.splits.items() if name == task.name)
+
+
+def memory_bytes(memory: float | None) -> int:
+    """Bytes that may be used: the gigabytes asked for, or half of the machine's."""
+    if memory is not None:
+        return int(memory * 1e9)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _needs(n: int, dim: int) -> int:
+    """Bytes that a layer in memory takes, with one training set per core at work on it."""
+    at_work = 4 * n * dim + 32 * dim * dim if dim < n else 24 * n * n + 12 * n * COLUMNS
+    return 4 * n * dim + (20 * dim * dim if dim < n else 0) + cores() * at_work
+
+
+def _least(n: int, dim: int) -> int:
+    """Bytes that a layer in blocks takes: the products of five parts and of one set, or one set turned."""
+    return (52 * dim * dim if dim < n else 24 * n * n) + 2 * ROWS_BYTES
+
+
+def features_of(job: Job, file: FeatureFile, splits: Splits) -> str:
+    """Digest of the features that the job reads, of the rows that take part."""
+    used = np.flatnonzero(splits.part >= 0)
+    keys = [job.key] if job.view == "center" else [job.key, at_view(job.key, job.view)]
+    return " ".join(file.digest(key, used) for key in keys)
+
+
+def fit_one(
+    run: Run, job: Job, file: FeatureFile, splits: Splits, settings: Settings, under: str
+) -> tuple[list[Row], Outcome]:
+    """Its rows of results.csv, one per fold, and what they are made of.
+
+    Raises:
+        InputError: Features that it reads are NaN or infinite.
+    """
+    y = run.study.labels(job.task.name)
+    layer = run.layer(job, file)
+    used = np.flatnonzero(splits.part >= 0)
+    other = None if job.view == "center" else run.source(file, at_view(job.key, job.view))
+    _check_finite(run, file, job.key, layer.source, used)
+    if other is not None:
+        _check_finite(run, file, at_view(job.key, job.view), other, used)
+    classes = len(job.task.classes)
+    if job.shots is None or job.draw is None:
+        outcome = cross_validate(layer.source, y, classes, splits, settings, layer.shared, other)
+    else:
+        subjects = run.study.subjects
+        outcome = few_shot(
+            layer.source, y, subjects, classes, splits, settings, job.shots, job.draw, run.seed
+        )
+    about = file.about(job.key)
+    rows = []
+    for fold in outcome.folds:
+        tested = np.flatnonzero(splits.fold == fold.fold)
+        rows.append(
+            Row(
+                backbone=job.backbone,
+                domain=file.domain,
+                layer=about["layer"],
+                pool=about["pool"],
+                depth=about["depth"],
+                method=job.method,
+                task=job.task.name,
+                fold=fold.fold,
+                **measure(outcome.scores[tested], y[tested], job.task.ordered, kind_of(job.method)),
+                n_test=fold.n_test,
+                n_train=fold.n_train,
+                dim=about["dim"],
+                scale=fold.scale,
+                solver=settings.solver,
+                C=fold.value,
+                at_edge=int(fold.at_edge),
+                selection=None if np.isnan(fold.selection) else fold.selection,
+                seed=run.seed,
+                repeat=job.repeat,
+                views=job.view,
+                crops=VIEWS[job.view],
+                shots=job.shots,
+                draw=job.draw,
+                converged=int(fold.converged),
+                error=fold.error,
+                protocol=under,
+            )
+        )
+    return rows, outcome
+
+
+def _check_finite(run: Run, file: FeatureFile, key: str, source: Source, used: Ints) -> None:
+    bad = used[source.broken(used)]
+    if len(bad):
+        raise InputError(
+            f"{file.path}: layer {key} has NaN or infinite features in {len(bad)} "
+            f"row{'s' * (len(bad) > 1)}, first in row {bad[0]} ({run.study.paths[int(bad[0])]}); "
+            "extract or import it again."
+        )

@@ -1,0 +1,137 @@
+"""The nearest-neighbour probe: cosine or Euclidean, votes weighted as in DINO's protocol.
+
+The k training rows nearest by cosine vote with exp(similarity / 0.07) (Caron et al. 2021, arXiv
+2104.14294, after Wu et al. 2018). With the scale `none` they are the nearest in Euclidean distance d and
+vote with exp(-d^2 / 2 v / 0.07), v being the mean squared distance of the training rows from their mean:
+cosine's weights where rows have length one and the mean is near zero.
+
+One search serves every k and every training set: each part of the data is searched once for the
+neighbours of all rows, and a training set's neighbours are merged from those of its parts.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from probe.probes.layer import Source
+from probe.probes.linear import Scored
+
+GRID = (1, 5, 10, 20, 50, 100, 200)
+TEMPERATURE = 0.07
+_QUERIES = 4096
+
+Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+
+@cache
+def engine() -> str:
+    """`faiss` where it is installed, else `torch`; both give the same neighbours."""
+    try:
+        import faiss  # noqa: F401
+    except ImportError:
+        return "torch"
+    return "faiss"
+
+
+def neighbours(
+    x: npt.NDArray[np.float32] | Source,
+    part: npt.NDArray[np.int64],
+    k: int,
+    search: str | None = None,
+    cosine: bool = True,
+    queries: npt.NDArray[np.int64] | None = None,
+) -> dict[int, Found]:
+    """For each part, the similarity and the row of its k rows nearest to every row.
+
+    Args:
+        x: Features, `(n, dim)`.
+        part: The part of each row, `(n,)`; rows with -1 are in none.
+        k: Neighbours to find in each part, or as many as it has.
+        search: `faiss` or `torch`; what `engine()` says by default; on a GPU `torch`.
+        cosine: Else Euclidean.
+        queries: Rows to find the neighbours of; by default all that are in a part.
+
+    Returns:
+        By part: similarities `(n, k)`, descending, and rows `(n, k)`. A similarity is the cosine, or
+        minus half the squared distance.
+    """
+    source = x if isinstance(x, Source) else Source.of(x)
+    on_faiss = (search or engine()) == "faiss"
+
+    def read(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        return _unit(source.rows(rows)) if cosine else np.ascontiguousarray(source.rows(rows))
+
+    asked = np.flatnonzero(part >= 0) if queries is None else queries
+    found = {}
+    for one in np.unique(part[part >= 0]).tolist():
+        rows = np.flatnonzero(part == one)
+        base, count = read(rows), min(k, len(rows))
+        similarity = np.zeros((source.n, count), dtype=np.float32)
+        place = np.zeros((source.n, count), dtype=np.int64)
+        for start in range(0, len(asked), _QUERIES):
+            here = asked[start : start + _QUERIES]
+            if on_faiss:
+                similarity[here], place[here] = _faiss(base, read(here), count, cosine)
+            else:
+                similarity[here], place[here] = _torch(
+                    base, read(here), count, cosine, source.device
+                )
+        found[one] = (similarity, rows[place])
+    return found
+
+
+def vote(
+    found: dict[int, Found],
+    left_out: frozenset[int],
+    rows: npt.NDArray[np.int64],
+    y: npt.NDArray[np.int64],
+    classes: int,
+    n_train: int,
+    spread: float = 1.0,
+) -> list[Scored]:
+    """Class scores of `rows` from a training set of all parts but `left_out`, for every k.
+
+    Similarities count in units of `spread`. A k larger than the training set is left out of the grid;
+    scores are shares of the votes.
+    """
+    parts = [p for p in found if p not in left_out]
+    similarity = np.concatenate([found[p][0][rows] for p in parts], axis=1)
+    place = np.concatenate([found[p][1][rows] for p in parts], axis=1)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, : GRID[-1]]
+    similarity = np.take_along_axis(similarity, order, axis=1)
+    label = y[np.take_along_axis(place, order, axis=1)]
+    # The nearest has weight 1, so that nothing overflows; shares are the same.
+    weight = np.exp((similarity - similarity[:, :1]) / (TEMPERATURE * spread))
+    result = []
+    for k in [k for k in GRID if k <= n_train] or [1]:
+        votes = np.stack(
+            [(weight[:, :k] * (label[:, :k] == c)).sum(1) for c in range(classes)], axis=1
+        )
+        result.append(Scored((votes / votes.sum(1, keepdims=True)).astype(np.float32), float(k)))
+    return result
+
+
+def _faiss(base: Any, queries: Any, k: int, cosine: bool) -> Found:
+    import faiss
+
+    index = (faiss.IndexFlatIP if cosine else faiss.IndexFlatL2)(base.shape[1])
+    index.add(base)
+    found, place = index.search(queries, k)
+    return (found if cosine else -found / 2), place
+
+
+def _torch(base: Any, queries: Any, k: int, cosine: bool, device: torch.device) -> Found:
+    some, rows = torch.from_numpy(queries).to(device), torch.from_numpy(base).to(device)
+    near = some @ rows.T if cosine else -torch.cdist(some, rows).square() / 2
+    found = near.topk(k, dim=1)
+    return found.values.cpu().numpy(), found.indices.cpu().numpy()
+
+
+def _unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12))

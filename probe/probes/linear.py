@@ -1,0 +1,271 @@
+"""The linear probes: `logistic`, `svm` and `ridge`, on one training set over a grid of C.
+
+With features x, labels y and K classes they minimise
+
+    logistic   C sum_i -log softmax(W x_i + b)[y_i] + |W|^2 / 2            (two classes: one column)
+    svm        C sum_i max(0, 1 - t_ik (w_k x_i + b_k))^2 + (|w_k|^2 + b_k^2) / 2    for each k
+    ridge      sum_i (t_ik - w_k x_i - b_k)^2 + alpha |w_k|^2, alpha = 1 / C         for each k
+
+with t_ik = 1 where y_i = k and -1 elsewhere: scikit-learn's LogisticRegression, LinearSVC and
+RidgeClassifier, with their meaning of C. `--solver grid` is this project's own (probe/probes/solver.py),
+`--solver sklearn` is scikit-learn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from probe.probes.layer import Prepared, prepare
+from probe.probes.matrix import Held
+from probe.probes.solver import Rows, Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
+
+__all__ = ["SOLVERS", "TOL", "Scored", "fit_linear", "log_loss", "prepare", "sklearn_model"]
+
+SOLVERS = ("grid", "sklearn")
+TOL = 1e-4
+"""Relative error of the objective."""
+_MAX_ITER = 2_000
+ALPHAS_AT_ONCE = 1_024
+"""Up to so many features ridge takes one eigendecomposition for all alphas."""
+_REFINED = 5
+_LEFT = 1e-8
+"""Residual of the normal equations, relative, at which a solution is refined no further."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Class scores of held-out rows at one point of the grid."""
+
+    scores: npt.NDArray[np.float32]
+    """`(rows, K)`; the largest is the prediction."""
+    value: float
+    """The C, alpha or k itself."""
+    converged: bool = True
+    error: float | None = None
+    """Of the objective, relative, as the solver estimates it; none where it is solved directly."""
+    weights: Tensor | None = field(default=None, repr=False, compare=False)
+    """`(p + 1, k)`, from which a weaker penalty may start."""
+
+
+def fit_linear(
+    method: str,
+    prepared: Prepared,
+    y: npt.NDArray[np.int64],
+    classes: int,
+    grid: Sequence[float],
+    *,
+    relative: bool,
+    solver: str = "grid",
+    tol: float = TOL,
+    start: Scored | None = None,
+) -> list[Scored]:
+    """Fit every point of a grid and score the other rows.
+
+    Args:
+        method: `logistic`, `svm` or `ridge`.
+        prepared: Training and other rows; centred for logistic and ridge.
+        y: Class numbers of the training rows, `(n,)`.
+        classes: K.
+        grid: Values of C.
+        relative: The grid is of C times the mean squared length of the scaled training rows.
+        solver: `grid` or `sklearn`.
+        tol: Relative error of the objective at which `grid` stops.
+        start: What the same training set gave at another C, to start from.
+
+    Returns:
+        The scores of the other rows at every point of the grid, in its order. A class that `y` lacks
+        has score minus infinity.
+    """
+    unit = prepared.unit if relative else 1.0
+    cs = [point / (unit or 1.0) for point in grid]
+    seen, codes = np.unique(y, return_inverse=True)
+    if len(seen) == 1:  # nothing to separate: always that class
+        scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
+        scores[:, seen] = 0
+        return [Scored(scores, 1 / c if method == "ridge" else c) for c in cs]
+    if solver == "sklearn":
+        made = _with_sklearn(method, prepared, codes, cs)
+    else:
+        weights = None if start is None else start.weights
+        made = _with_grid(method, prepared, codes, len(seen), cs, tol, weights)
+    found = []
+    for c, one in zip(cs, made, strict=True):
+        scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
+        scores[:, seen] = one.scores
+        value = 1 / c if method == "ridge" else c
+        found.append(replace(one, scores=scores, value=value))
+    return found
+
+
+def log_loss(scores: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> float:
+    """The mean of `log_losses`."""
+    return float(log_losses(scores, y).mean())
+
+
+def log_losses(
+    scores: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """-log softmax(scores)[y] of every row in nats; a class never seen counts as 1e-15."""
+    s = scores.astype(np.float64)
+    s = s - s.max(1, keepdims=True)
+    p = np.exp(s[np.arange(len(y)), y]) / np.exp(s).sum(1)
+    return np.asarray(-np.log(np.maximum(p, 1e-15)))
+
+
+def _with_grid(
+    method: str,
+    prepared: Prepared,
+    y: npt.NDArray[np.int64],
+    classes: int,
+    cs: list[float],
+    tol: float,
+    start: Tensor | None,
+) -> list[Scored]:
+    """Scores of the other rows for every C, one column per class."""
+    rows, device = prepared.train, prepared.train.device
+    c = torch.tensor(cs, dtype=torch.float64)
+    labels = torch.from_numpy(y).to(device)
+    signs = 2 * torch.nn.functional.one_hot(labels, classes).to(torch.float32) - 1  # (n, K)
+    if method == "ridge":
+        weights = _ridge(rows, prepared.gram, signs[:, -1:] if classes == 2 else signs, 1 / c)
+        weights = torch.cat([-weights, weights], 2) if classes == 2 else weights
+        return _scored(prepared.other, weights, weights)
+
+    def started(copies: int) -> Tensor | None:
+        return None if start is None else start[:, None].expand(-1, copies, -1)
+
+    if method == "svm":  # problem q is class q % K at C number q // K
+        begin = None if start is None else start.repeat(1, len(c))[:, :, None]
+        made = solve(
+            rows,
+            prepared.gram,
+            lambda q: squared_hinge_loss(signs.T[q % classes]),
+            c.repeat_interleave(classes),
+            1,
+            penalise_bias=True,
+            start=begin,
+            tol=tol,
+        )
+        shape = (-1, len(c), classes)
+        made = Solved(
+            made.weights.reshape(shape), made.objective, made.gap.reshape(shape[1:]).amax(1), 0
+        )
+        return _scored(prepared.other, made.weights, made.weights, made.gap, tol)
+    if classes == 2:
+        made = solve(
+            rows,
+            prepared.gram,
+            lambda _: logistic_loss(signs[:, 1]),
+            c,
+            1,
+            penalise_bias=False,
+            start=started(len(c)),
+            tol=tol,
+        )
+        both = torch.cat([-made.weights / 2, made.weights / 2], 2)
+        return _scored(prepared.other, both, made.weights, made.gap, tol)
+    made = solve(
+        rows,
+        prepared.gram,
+        lambda _: softmax_loss(labels, classes),
+        c,
+        classes,
+        penalise_bias=False,
+        start=started(len(c)),
+        tol=tol,
+    )
+    return _scored(prepared.other, made.weights, made.weights, made.gap, tol)
+
+
+def _scored(
+    other: Rows, weights: Tensor, solved: Tensor, gap: Tensor | None = None, tol: float = TOL
+) -> list[Scored]:
+    """Scores by weights `(p + 1, points, K)`, `solved` being what the solver goes on from."""
+    points, k = weights.shape[1:]
+    flat = weights.reshape(len(weights), -1).to(other.dtype)
+    margins = (other.times(flat[:-1]) + flat[-1]).reshape(-1, points, k).float().cpu().numpy()
+    errors = [None] * points if gap is None else gap.tolist()
+    return [
+        Scored(
+            margins[:, i], 0.0, error is None or error <= tol, error, solved[:, i].to(torch.float32)
+        )
+        for i, error in enumerate(errors)
+    ]
+
+
+def _ridge(rows: Rows, gram: Tensor, signs: Tensor, alphas: Tensor) -> Tensor:
+    """The normal equations (G + alpha) w = X't; rows are centred, so the bias is the mean of t.
+
+    For narrow features one eigendecomposition G = V S V' serves every alpha. For wide ones it costs
+    more than a Cholesky factor for each of them.
+
+    Returns:
+        Weights `(p + 1, alphas, K)` float64.
+    """
+    mean = signs.mean(0, dtype=torch.float64)
+    target = rows.back(signs - mean.float()).double()  # (p, K)
+    square = gram[:-1, :-1]
+    if len(square) <= ALPHAS_AT_ONCE:
+        values, turn = torch.linalg.eigh(square.double())
+        alpha = alphas.to(gram.device)[None, :, None]
+        bent = (turn.T @ target)[:, None] / (values.clamp_min(0)[:, None, None] + alpha)
+        w = (turn @ bent.flatten(1)).reshape(bent.shape)
+    else:
+        w = torch.stack([_ridge_at(square, float(a), target) for a in alphas], 1)
+    return torch.cat([w, mean.expand(1, len(alphas), -1)])
+
+
+def _ridge_at(square: Tensor, alpha: float, target: Tensor) -> Tensor:
+    """(G + alpha)^-1 b, `(p, K)` float64: a float32 factor, refined; a float64 one where that won't do."""
+    exact = square.double()
+    exact.diagonal().add_(alpha)
+    factor, failed = torch.linalg.cholesky_ex(exact.to(torch.float32))
+    if not failed:
+        w = torch.zeros_like(target)
+        for _ in range(_REFINED):
+            left = target - exact @ w
+            if float(left.norm()) <= _LEFT * float(target.norm()):
+                return w
+            w = w + torch.cholesky_solve(left.to(torch.float32), factor).double()
+    return torch.cholesky_solve(target, torch.linalg.cholesky(exact))
+
+
+def _with_sklearn(
+    method: str, prepared: Prepared, y: npt.NDArray[np.int64], cs: list[float]
+) -> list[Scored]:
+    train, other = (_array(rows) for rows in (prepared.train, prepared.other))
+    found = []
+    for c in cs:
+        model = sklearn_model(method, c).fit(train, y)
+        # Its warning says the same, but filters of warnings belong to the whole process.
+        converged = method == "ridge" or int(np.max(model.n_iter_)) < _MAX_ITER
+        margins = np.asarray(model.decision_function(other))
+        if margins.ndim == 1:  # two classes: one margin, for the second
+            half = margins / 2 if method == "logistic" else margins
+            margins = np.stack([-half, half], axis=1)
+        found.append(Scored(margins.astype(np.float32), 0.0, converged))
+    return found
+
+
+def _array(rows: Rows) -> npt.NDArray[np.float64]:
+    x = rows.x if isinstance(rows, Held) else rows.times(torch.eye(rows.p, device=rows.device))
+    return np.asarray(x.double().cpu().numpy())
+
+
+def sklearn_model(method: str, c: float) -> Any:
+    """scikit-learn's estimator of the same objective."""
+    from sklearn.linear_model import LogisticRegression, RidgeClassifier
+    from sklearn.svm import LinearSVC
+
+    if method == "logistic":
+        return LogisticRegression(C=c, max_iter=_MAX_ITER)
+    if method == "svm":
+        return LinearSVC(C=c, dual=False, max_iter=_MAX_ITER)
+    return RidgeClassifier(alpha=1 / c)

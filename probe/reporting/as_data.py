@@ -1,0 +1,130 @@
+"""A report as plain data for machines: what `probe report --json` prints."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from probe.analysis.answer import Contrast, answer
+from probe.analysis.curves import Curve, TaskCurves
+from probe.analysis.gaps import Gap
+from probe.analysis.statistics import Interval
+from probe.reporting.report import Report
+from probe.reporting.tables.table import Table
+
+
+def as_data(made: Report) -> dict[str, Any]:
+    """Everything on the page as dictionaries, lists, numbers and text; unknown is null."""
+    study = made.study
+    return {
+        "index": str(made.index),
+        "source": study.source,
+        "synthetic": study.synthetic,
+        "closest": study.closest,
+        "tasks": [
+            _task(task, study.closest)
+            | {"answer_words": list(section.answer), "words": list(section.findings)}
+            for task, section in zip(made.tasks, made.contents.tasks, strict=True)
+        ],
+        "tables": {table.name: _table(table) for table in made.tables},
+        "missing": list(made.contents.missing),
+    }
+
+
+def _task(task: TaskCurves, closest: str | None) -> dict[str, Any]:
+    found = answer(task, closest)
+    return {
+        "task": task.task,
+        "ordered": task.ordered,
+        "classes": list(task.classes),
+        "n": task.n,
+        "subjects": task.subjects,
+        "effective_subjects": _number(task.effective_subjects),
+        "folds": task.folds,
+        "chance": task.chance,
+        "majority": task.majority,
+        "answer": None
+        if found is None
+        else {
+            "leader": {
+                "backbone": found.leader.backbone,
+                "domain": found.leader.domain,
+                "method": found.leader.method,
+                "layers": list(found.leader.chosen),
+                "accuracy": _interval(found.leader.accuracy),
+            },
+            "wins": found.wins,
+            "behind": [_contrast(c) for c in found.behind],
+            "closest": _contrast(found.closest),
+            "scratch": _contrast(found.scratch),
+            "random": _contrast(found.random),
+            "tuning": _contrast(found.tuning),
+        },
+        "panels": [
+            {
+                "method": panel.method,
+                "pool": panel.pool,
+                "curves": [_curve(curve) for curve in panel.curves],
+                "gaps": [_gap(gap) for gap in panel.gaps],
+            }
+            for panel in task.panels
+        ],
+        "tuned": [_curve(curve) for curve in task.tuned],
+    }
+
+
+def _curve(curve: Curve) -> dict[str, Any]:
+    return {
+        "backbone": curve.backbone,
+        "domain": curve.domain,
+        "method": curve.method,
+        "points": [
+            {"layer": p.layer, "depth": p.depth}
+            | {name: _interval(interval) for name, interval in p.metrics.items()}
+            for p in curve.points
+        ],
+    }
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    points = [
+        {
+            "layer": p.layer,
+            "depth": p.depth,
+            "gap": p.gap,
+            "low": _number(p.low),
+            "high": _number(p.high),
+        }
+        for p in gap.points
+    ]
+    return {"near": gap.near, "far": gap.far, "points": points, "slope": _interval(gap.slope)}
+
+
+def _contrast(contrast: Contrast | None) -> dict[str, Any] | None:
+    if contrast is None:
+        return None
+    return {"a": contrast.a, "b": contrast.b, "difference": _interval(contrast.difference)}
+
+
+def _interval(interval: Interval) -> dict[str, Any]:
+    return {
+        "value": _number(interval.value),
+        "low": _number(interval.low),
+        "high": _number(interval.high),
+    }
+
+
+def _table(table: Table) -> list[dict[str, Any]]:
+    return [
+        {
+            column.name: list(map(_number, cell)) if isinstance(cell, tuple) else _number(cell)
+            for column, cell in zip(table.columns, row, strict=True)
+            if column.kind != "label"
+        }
+        for row in table.rows
+    ]
+
+
+def _number(value: Any) -> Any:
+    """Null for what is not a finite number; text as it is."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,332 @@
+"""The curves and gaps as figures: SVG, PNG and PDF, byte-identical from one run to the next."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.analysis.curves import Curve, Panel, TaskCurves
+from probe.analysis.outcomes import METRICS
+from probe.reporting.charts.axis import layer_ticks, place
+from probe.reporting.charts.looks import LIGHT, shapes, slots
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_SHAPES = "osD^vPX*"
+_WIDTH, _HEIGHT = 3.4, 2.5  # inches per panel: one is a paper's column, two its page
+_LONGEST = 44  # characters of a name; the whole of it is in the tables
+_METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
+_STYLE: Any = {
+    "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7,
+    "ytick.labelsize": 7, "legend.fontsize": 7, "axes.linewidth": 0.6, "lines.linewidth": 1.2,
+    "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.spines.top": False,
+    "axes.spines.right": False, "svg.hashsalt": "probe", "svg.fonttype": "none", "pdf.fonttype": 42,
+    "text.parse_math": False, "axes.formatter.use_mathtext": False,
+}  # fmt: skip
+
+
+def curve_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
+    """A metric over depth: a row per method, a column per pooling, a line per backbone."""
+    rows = _grid(found.panels)
+    if not rows:
+        return None
+    with _style():
+        figure, axes = _figure(len(rows), max(map(len, rows)))
+        drawn = [c for panel in found.panels for c in panel.curves]
+        look = _look(drawn)
+        ticks = layer_ticks([[(p.layer, p.depth) for p in c.points] for c in _networks(drawn)])
+        handles: dict[str, Artist] = {}
+        for across, panels in zip(axes, rows, strict=True):
+            for ax, panel in zip(across, panels, strict=False):
+                for curve in panel.curves:
+                    _line(ax, curve, metric, look[curve.backbone, curve.domain], ticks, handles)
+                for curve in found.tuned:
+                    _marks(ax, curve, metric, ticks, handles)
+                _levels(ax, found, metric, handles)
+                _finish(ax, panel.method, panel.pool, ticks, METRICS[metric])
+        _close(figure, axes, handles, f"{found.task}: {METRICS[metric]} over depth", synthetic)
+    return figure
+
+
+def gap_figure(found: TaskCurves, synthetic: bool) -> Figure | None:
+    """The gap of every pair over depth with its simultaneous band; None without a pair."""
+    rows = [[p for p in row if p.gaps] for row in _grid(found.panels)]
+    rows = [row for row in rows if row]
+    if not rows:
+        return None
+    with _style():
+        figure, axes = _figure(len(rows), max(map(len, rows)))
+        gaps = [g for row in rows for p in row for g in p.gaps]
+        names = list(dict.fromkeys(g.title for g in gaps))
+        ticks = layer_ticks([[(p.layer, p.depth) for p in g.points] for g in gaps])
+        shades = (*LIGHT[4:], *LIGHT[:2])
+        handles: dict[str, Artist] = {}
+        for across, panels in zip(axes, rows, strict=True):
+            for ax, panel in zip(across, panels, strict=False):
+                for gap in panel.gaps:
+                    number = names.index(gap.title)
+                    x = [place(p.layer, p.depth, ticks) for p in gap.points]
+                    low, high = (
+                        [100 * getattr(p, end) for p in gap.points] for end in ("low", "high")
+                    )
+                    shade = shades[number % len(shades)]
+                    ax.fill_between(x, low, high, color=shade, alpha=0.16, linewidth=0)
+                    y = [100 * p.gap for p in gap.points]
+                    (line,) = ax.plot(x, y, color=shade, marker=_SHAPES[number % 8], markersize=3.5)
+                    handles.setdefault(gap.title, line)
+                ax.axhline(0, color="#000000", linewidth=0.6)
+                _finish(ax, panel.method, panel.pool, ticks, "difference in points")
+        _close(
+            figure,
+            axes,
+            handles,
+            f"{found.task}: gap within pairs, 95 % band over all layers",
+            synthetic,
+        )
+    return figure
+
+
+def tuned_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
+    """Fine-tune variants by the depth of their cut; None where nothing was cut."""
+    if not any(p.layer for curve in found.tuned for p in curve.points):
+        return None
+    with _style():
+        figure, axes = _figure(1, 1)
+        ax = axes[0][0]
+        cut = [c for c in found.tuned if any(p.layer for p in c.points)]
+        ticks = layer_ticks([[(p.layer, p.depth) for p in c.points if p.layer] for c in cut])
+        look = _look(found.tuned)
+        handles: dict[str, Artist] = {}
+        for curve in found.tuned:
+            if curve in cut:
+                _line(
+                    ax,
+                    curve,
+                    metric,
+                    look[curve.backbone, curve.domain],
+                    ticks,
+                    handles,
+                    name=_variant(curve),
+                )
+            else:
+                value = 100 * curve.points[0].metrics[metric].value
+                style = (0, (4, 2)) if curve.kind == "scratch" else (0, (1, 1))
+                colour = look[curve.backbone, curve.domain][0]
+                line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
+                handles.setdefault(_variant(curve), line)
+        _levels(ax, found, metric, handles)
+        _finish(ax, "fine-tuning", "none", ticks, METRICS[metric], "cut: frozen or copied through")
+        _close(
+            figure, axes, handles, f"{found.task}: {METRICS[metric]} by depth of the cut", synthetic
+        )
+    return figure
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """The figure as `svg`, `png` or `pdf`."""
+    buffer = io.BytesIO()
+    with _style(), warnings.catch_warnings():
+        # Text stays text in SVG; PNG and PDF show a box where the font has no sign.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
+        if figure.get_layout_engine() is not None:
+            figure.draw_without_rendering()  # once: the layout is the same for all kinds
+            figure.set_layout_engine("none")
+        figure.savefig(buffer, format=kind, metadata=_METADATA[kind], dpi=200)
+    return buffer.getvalue()
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Write `STEM.svg`, `STEM.png` and `STEM.pdf`."""
+    for kind in _METADATA:
+        stem.with_name(f"{stem.name}.{kind}").write_bytes(render(figure, kind))
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+def _figure(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(_WIDTH * columns, _HEIGHT * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharey="row")
+    return figure, [list(row) for row in axes]
+
+
+def _look(drawn: Sequence[Curve]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Colour and shape of every backbone and domain."""
+    names, domains = [c.backbone for c in drawn], [c.domain for c in drawn]
+    place_of, shape_of = slots(domains), shapes(names)
+    return {
+        (c.backbone, c.domain): (LIGHT[place_of[c.domain]], _SHAPES[shape_of[c.backbone]])
+        for c in drawn
+    }
+
+
+def _networks(drawn: Sequence[Curve]) -> list[Curve]:
+    return [c for c in drawn if c.domain != "control"]
+
+
+def _line(
+    ax: Axes,
+    curve: Curve,
+    metric: str,
+    look: tuple[str, str],
+    ticks: Mapping[str, int] | None,
+    handles: dict[str, Artist],
+    name: str | None = None,
+) -> None:
+    points = [p for p in curve.points if metric in p.metrics]
+    if not points:
+        return
+    colour, shape = look
+    style = {"none": (0, (4, 2)), "control": (0, (1, 1.5))}.get(curve.domain, "-")
+    label = name or f"{curve.backbone} ({curve.domain})"
+    scale = _scale(metric)
+    y = [scale * p.metrics[metric].value for p in points]
+    if len(points) == 1 and curve.domain == "control":  # one number, whatever the depth
+        handles.setdefault(label, ax.axhline(y[0], color=colour, linestyle=style))
+        return
+    x = [place(p.layer, p.depth, ticks) for p in points]
+    low, high = (
+        [scale * getattr(p.metrics[metric], end) for p in points] for end in ("low", "high")
+    )
+    if np.isfinite(low).all():
+        ax.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+    open_ = curve.kind == "copied"
+    (line,) = ax.plot(
+        x,
+        y,
+        color=colour,
+        linestyle=style,
+        marker=shape,
+        markersize=3.5 if len(points) <= 24 else 2,
+        markerfacecolor="white" if open_ else colour,
+    )
+    handles.setdefault(label, line)
+
+
+def _marks(
+    ax: Axes, curve: Curve, metric: str, ticks: Mapping[str, int] | None, handles: dict[str, Artist]
+) -> None:
+    """Fine-tunes in a probe's panel: a mark at the depth of the cut; of the whole network, a line."""
+    colour = LIGHT[slots([curve.domain])[curve.domain]]
+    scale = _scale(metric)
+    for point in curve.points:
+        if metric not in point.metrics:
+            continue
+        y = scale * point.metrics[metric].value
+        if not point.layer:
+            style = (0, (4, 2)) if curve.kind == "scratch" else (0, (5, 1, 1, 1))
+            line = ax.axhline(y, color=colour, linestyle=style, linewidth=0.9)
+            handles.setdefault(_variant(curve), line)
+        elif ticks is None or point.layer in ticks:
+            shape = "+" if curve.kind == "copied" else "x"
+            x = place(point.layer, point.depth, ticks)
+            (mark,) = ax.plot([x], [y], color=colour, marker=shape, linestyle="none")
+            handles.setdefault(_variant(curve), mark)
+
+
+def _variant(curve: Curve) -> str:
+    return f"{curve.method} {curve.backbone}"
+
+
+def _scale(metric: str) -> float:
+    return 1.0 if metric == "mae" else 100.0
+
+
+def _levels(ax: Axes, found: TaskCurves, metric: str, handles: dict[str, Artist]) -> None:
+    """What guessing reaches; only for accuracy, where it is one number."""
+    if metric != "accuracy":
+        return
+    handles["chance"] = ax.axhline(
+        100 * found.chance, color="#6B6B6B", linewidth=0.8, linestyle=":"
+    )
+    if found.majority is not None:
+        handles["majority class"] = ax.axhline(
+            100 * found.majority, color="#6B6B6B", linewidth=0.8, linestyle="-."
+        )
+
+
+def _finish(
+    ax: Axes,
+    method: str,
+    pool: str,
+    ticks: Mapping[str, int] | None,
+    what: str,
+    along: str = "layer",
+) -> None:
+    ax.set_title(_short(method if pool == "none" else f"{method}, pooling {pool}"))
+    if ticks is None:
+        ax.set_xlim(-0.03, 1.03)
+        ax.set_xlabel("depth (0 input, 1 end of the network)")
+    else:
+        ax.set_xticks(
+            list(ticks.values()), [_short(name, 16) for name in ticks], rotation=50, ha="right"
+        )
+        for label in ax.get_xticklabels():
+            label.set_rotation_mode("anchor")
+        ax.set_xlabel(along)
+    ax.set_ylabel(what if what.startswith(("mean", "diff")) else f"{what} (%)")
+    ax.grid(axis="y", linewidth=0.3, color="#cccccc")
+    ax.set_axisbelow(True)
+
+
+def _close(
+    figure: Figure,
+    axes: list[list[Axes]],
+    handles: Mapping[str, Artist],
+    title: str,
+    synthetic: bool,
+) -> None:
+    for row in axes:
+        for ax in row:
+            if not ax.has_data():
+                ax.set_visible(False)
+        for ax in row[1:]:
+            ax.set_ylabel("")  # shared with the first
+    columns = len(axes[0])
+    wide = max((len(_short(name)) for name in handles), default=0) > 24
+    per_row = min(3, columns) if wide else min(4, 2 * columns)
+    legend = figure.legend(
+        list(handles.values()),
+        ["name"] * len(handles),
+        loc="outside lower center",
+        frameon=False,
+        ncols=per_row,
+        handlelength=2.4,
+        columnspacing=1.2,
+    )
+    for text, name in zip(legend.get_texts(), handles, strict=True):
+        text.set_parse_math(False)
+        text.set_text(_short(name))  # only now: a label that begins with _ would be left out
+    lines = -(-len(handles) // per_row)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + 0.16 * lines + 0.2)
+    said = textwrap.fill(title, round(12 * width), max_lines=2, placeholder="…")
+    figure.suptitle(said + ("\nSYNTHETIC: drawn images" if synthetic else ""), fontsize=9)
+
+
+def _short(name: str, longest: int = _LONGEST) -> str:
+    """A name for a figure: one line, cut where it is long."""
+    flat = " ".join(name.split())
+    return flat if len(flat) <= longest else flat[: longest - 1] + "…"
+
+
+def _grid(panels: Sequence[Panel]) -> list[list[Panel]]:
+    methods = dict.fromkeys(p.method for p in panels)
+    return [[p for p in panels if p.method == method] for method in methods]

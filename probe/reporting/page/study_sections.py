@@ -1,0 +1,178 @@
+"""The report's sections on the study as a whole: measured closeness, similarity, transfer scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from features.study.study import Study
+from probe.analysis.curves import TaskCurves
+from probe.fitting.crossval import METHODS
+from probe.reporting.charts.looks import SHAPES, Looks, slots
+from probe.reporting.charts.task_charts import Line, line_chart, square_chart
+from probe.reporting.page.page import Section
+from probe.reporting.tables.table import Column, Table
+from probe.scoring import rank as ranking
+from probe.scoring.closeness import Closeness, closeness, correlations, sentences
+from probe.scoring.distances import DISTANCES, NAMES
+
+_MOST_ALIKE = 48
+"""Layers of the map of similarity."""
+
+_CLOSENESS = (
+    Column("backbone", "backbone"), Column("layer", "layer"), Column("depth", "depth", "decimal"),
+    Column("source", "source"), Column("measure", "measure"), Column("value", "distance", "decimal"),
+    Column("range", "95 % interval", "range"), Column("floor", "between halves", "decimal"),
+    Column("images", "images", "count"), Column("source_images", "of the source", "count"),
+)  # fmt: skip
+_CORRELATIONS = (
+    Column("task", "task"), Column("method", "method"), Column("pool", "pool"), Column("gap", "gap"),
+    Column("source", "source"), Column("measure", "measure"), Column("r", "r", "decimal"),
+    Column("range", "95 % interval", "range"), Column("n", "layers", "count"),
+)  # fmt: skip
+_SCORES = (
+    Column("task", "task"), Column("backbone", "backbone"), Column("layer", "layer"),
+    Column("depth", "depth", "decimal"), Column("logme", "LogME", "precise"),
+    Column("h_score", "H-score", "precise"), Column("leep", "LEEP", "precise"),
+    Column("accuracy", "accuracy", "percent"), Column("copy_of", "near copy of"),
+)  # fmt: skip
+_AGREEMENT = (
+    Column("task", "task"), Column("score", "score"), Column("method", "against"),
+    Column("over", "over"), Column("tau", "weighted tau", "decimal"),
+    Column("pearson", "Pearson", "decimal"), Column("n", "n", "count"),
+)  # fmt: skip
+
+
+def closeness_section(
+    study: Study,
+    found: Sequence[TaskCurves],
+    looks: Looks,
+    progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
+) -> Section | None:
+    """Distances to the source samples over depth; None where the study has no samples."""
+    lines = closeness(study, progress)
+    if not lines:
+        return None
+    related = correlations(found, lines)
+    words = [
+        "The distance between these images and samples of source domains, as each backbone's layers "
+        "see them, on the first 64 principal axes of all sets together; smaller is closer. A distance "
+        "near that between two halves of these images (in the table) is none.",
+        *sentences(related),
+    ]
+    charts = [
+        line_chart(f"{NAMES[measure]}, {_pool_words(pool)}", NAMES[measure], drawn)
+        for measure in DISTANCES
+        for pool in dict.fromkeys(_pool(c) for c in lines)
+        if (drawn := _distance_lines(lines, measure, pool, looks))
+    ]
+    rows = tuple(
+        (
+            c.backbone, c.key, c.depth, c.source, NAMES[c.measure], c.value, (c.low, c.high), c.floor,
+            c.images, c.source_images,
+        )
+        for c in lines
+    )  # fmt: skip
+    tables = [Table("closeness", "Distances", _CLOSENESS, rows)]
+    if related:
+        cells = tuple(
+            (
+                c.task, c.method, c.pool, c.gap, c.source, NAMES[c.measure], c.r, (c.low, c.high), c.n,
+            )
+            for c in related
+        )  # fmt: skip
+        note = "Over layers, which are not independent: the intervals are too narrow."
+        tables.append(Table("closeness-gap", "Distance and gap", _CORRELATIONS, cells, note))
+    return Section("How close the source domains are", words, charts, tables)
+
+
+def scores_section(study: Study, looks: Looks) -> tuple[Section | None, list[str]]:
+    """Transfer scores and how alike layers are, as `probe rank` left them; else what is missing."""
+    lines, missing = ranking.read(study)
+    if not lines:
+        return None, missing
+    accuracy = ranking.measured(study)
+    best: dict[tuple[str, str, str], float] = {}
+    for (task, backbone, layer, _), value in accuracy.items():
+        best[task, backbone, layer] = max(value, best.get((task, backbone, layer), 0.0))
+    rows = tuple(
+        (
+            line.task, line.backbone, line.key, line.depth, line.logme, line.h_score, line.leep,
+            best.get((line.task, line.backbone, line.key)), line.copy_of,
+        )
+        for line in sorted(lines, key=lambda line: (line.task, -line.logme))
+    )  # fmt: skip
+    agreed = ranking.agreements(lines, accuracy)
+    tables = [
+        Table(
+            "scores",
+            "Transfer scores",
+            _SCORES,
+            rows,
+            "Accuracy: the mean over folds of the best probe.",
+        )
+    ]
+    if agreed:
+        cells = tuple((a.task, a.score, a.method, a.over, a.tau, a.pearson, a.n) for a in agreed)
+        tables.append(Table("agreement", "Scores against measured accuracy", _AGREEMENT, cells))
+    scored = {(line.task, line.backbone, line.key) for line in lines}
+    fitted = {key[:3] for key in accuracy if key[3] in METHODS}
+    late = len(fitted - scored)
+    if late:
+        missing = [
+            *missing,
+            f"{late} layers have been fitted since they were scored; `probe rank` scores them too.",
+        ]
+    words = [
+        "Scores tell without a probe how well a layer suits a task; only their order means anything. "
+        "Weighted Kendall tau is 1 where they order layers as the measured accuracy does, 0 for chance. "
+        f"A layer whose debiased CKA with an earlier one is above {ranking.COPY} is a near copy of it.",
+        *missing,
+    ]
+    names, alike = ranking.read_alike(study)
+    shown = [i for i, name in enumerate(names) if ":" not in name.rpartition("/")[2]]
+    if len(shown) > _MOST_ALIKE:
+        shown = [shown[i] for i in np.linspace(0, len(shown) - 1, _MOST_ALIKE).round().astype(int)]
+    charts = []
+    if len(shown) > 1:
+        square = alike[np.ix_(shown, shown)]
+        title = "How alike layers are (debiased linear CKA)"
+        charts.append(square_chart(title, [names[i] for i in shown], square))
+    return Section("Transfer scores and similarity", words, charts, tables), []
+
+
+def _distance_lines(
+    lines: Sequence[Closeness], measure: str, pool: str, looks: Looks
+) -> list[Line]:
+    """A line per backbone and source: coloured by the source, shaped by the backbone."""
+    colour = slots([c.source for c in lines])
+    shape = {name: one for (name, _), (_, one) in looks.items()}
+    drawn = []
+    mine = [c for c in lines if c.measure == measure and _pool(c) in (pool, "")]
+    if not any(_pool(c) == pool for c in mine):
+        return []
+    for backbone, source in dict.fromkeys((c.backbone, c.source) for c in mine):
+        here = [c for c in mine if (c.backbone, c.source) == (backbone, source)]
+        pooled = {c.key.partition(":")[0] for c in here if _pool(c) == pool}
+        # A layer without a map is the same under every pooling, and stands in every chart.
+        here = [c for c in here if _pool(c) == pool or c.key not in pooled]
+        here.sort(key=lambda c: c.depth)
+        drawn.append(
+            Line(
+                backbone,
+                f"{backbone} to {source}",
+                (colour[source], shape.get(backbone, 0) % SHAPES),
+                here[0].domain == "none",
+                [(c.key.partition(":")[0], c.depth, c.value, c.low, c.high) for c in here],
+            )
+        )
+    return drawn
+
+
+def _pool(c: Closeness) -> str:
+    return c.key.partition(":")[2]
+
+
+def _pool_words(pool: str) -> str:
+    return f"pooling {pool}" if pool else "pooling auto or none"

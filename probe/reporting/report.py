@@ -1,0 +1,192 @@
+"""The report folder: the page, the figures and the tables of a study."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from features.cards.card import nearest
+from features.errors import InputError
+from features.machine.files import file_name, write_text
+from features.study.study import Study, open_study
+from probe.analysis.curves import TaskCurves, curves
+from probe.analysis.outcomes import METRICS
+from probe.fitting.few_shot import few_shot_table
+from probe.reporting.charts.figures import curve_figure, gap_figure, save, tuned_figure
+from probe.reporting.charts.legend import tuned_keys
+from probe.reporting.charts.task_charts import charts
+from probe.reporting.page.page import Contents, TaskSection, looks, page
+from probe.reporting.page.study_sections import closeness_section, scores_section
+from probe.reporting.page.training_section import training_section
+from probe.reporting.tables.cost import backbone_tables
+from probe.reporting.tables.failures import (
+    class_table,
+    confusion_matrices,
+    confusion_table,
+    subgroup_table,
+)
+from probe.reporting.tables.layers import fold_table, layer_table
+from probe.reporting.tables.literature import literature_table
+from probe.reporting.tables.table import Table, to_csv, to_latex, to_markdown
+from probe.reporting.tables.variations import views_table
+from probe.reporting.words import contaminations, findings, headline
+from probe.results import rows as results
+from probe.results.rows import BEST
+from probe.results.series import repeats_table
+
+_MOST_FOLDS = 500
+"""Rows of the page's table per fold; more would only make it slow."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was drawn and where it lies."""
+
+    study: Study
+    folder: Path
+    tasks: tuple[TaskCurves, ...]
+    contents: Contents
+    tables: tuple[Table, ...]
+
+    @property
+    def index(self) -> Path:
+        """The page."""
+        return self.folder / "index.html"
+
+
+def report(
+    study: Study | Path | str,
+    metrics: Sequence[str] = ("accuracy",),
+    by: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
+) -> Report:
+    """Draw the report of a study into its folder `report/`.
+
+    Args:
+        study: The study, or its folder.
+        metrics: Which figures to draw as files; the page has all of them.
+        by: Columns of images.csv whose values are subgroups; by default all of few values.
+        progress: Is called with layers done, and in all, while distances to sources are measured.
+
+    Raises:
+        InputError: Nothing is fitted yet, or the results cannot be compared.
+    """
+    opened = study if isinstance(study, Study) else open_study(study)
+    found = curves(opened)
+    if not found:
+        raise InputError(f"{opened.folder}: no task of study.toml has results; run `probe fit`.")
+    for metric in metrics:
+        if metric not in METRICS:
+            raise InputError(f"--metric {metric}: not a metric; {nearest(metric, METRICS)}")
+    contents = contents_of(opened, found, by, progress)
+    tables = (
+        layer_table(found),
+        fold_table(found),
+        class_table(found),
+        confusion_table(found),
+        subgroup_table(opened, found, by),
+        *contents.tables,
+        *(table for section in contents.more for table in section.tables),
+    )
+    folder = opened.folder / "report"
+    folder.mkdir(exist_ok=True)
+    for stem, task in _stems(found).items():
+        drawn = {
+            f"curves-{stem}" + ("" if m == "accuracy" else f"-{m}"): curve_figure(
+                task, opened.synthetic, m
+            )
+            for m in metrics
+            if m in task.metrics
+        }
+        drawn[f"gap-{stem}"] = gap_figure(task, opened.synthetic)
+        drawn[f"tuned-{stem}"] = tuned_figure(task, opened.synthetic)
+        for name, figure in drawn.items():
+            if figure is not None:
+                save(figure, folder / name)
+    for table in tables:
+        if table.rows:
+            write_text(folder / f"{table.name}.csv", to_csv(table))
+            write_text(folder / f"{table.name}.md", to_markdown(table, opened.synthetic))
+            write_text(folder / f"{table.name}.tex", to_latex(table, opened.synthetic))
+    write_text(folder / "index.html", page(contents))
+    return Report(opened, folder, tuple(found), contents, tables)
+
+
+def contents_of(
+    study: Study,
+    found: Sequence[TaskCurves],
+    by: Sequence[str] = (),
+    progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
+) -> Contents:
+    """What stands on the page of a study."""
+    backbones = list(
+        dict.fromkeys(
+            (curve.backbone, curve.domain)
+            for task in found
+            for curve in (*(c for p in task.panels for c in p.curves), *task.tuned)
+        )
+    )
+    look = looks(backbones)
+    sections = [
+        TaskSection(
+            task.task,
+            headline(task, study.closest),
+            findings(task),
+            charts(task, look),
+            _tables(study, task, by),
+            tuned_keys(task),
+        )
+        for task in found
+    ]
+    rows = results.read(study.folder / "results.csv")
+    several = (few_shot_table(rows), repeats_table(study, rows), views_table(rows))
+    whole = [literature_table(study.source, found), *several, *backbone_tables(study)]
+    tables = [table for table in whole if table is not None]
+    near = closeness_section(study, found, look, progress)
+    scored, missing = scores_section(study, look)
+    if near is None:
+        missing.append(
+            "The distance to source domains: `probe extract --backbone NAME --source DOMAIN=DIR` takes "
+            "samples of them."
+        )
+    told = {task.task for task in found}
+    warnings = contaminations(study) + [
+        f"{name}: left out, since the study changed after its results were made; `probe fit` makes them "
+        "again, and `probe finetune` those of a fine-tune."
+        for name in study.tasks
+        if name not in told and any(row.task == name for row in rows)
+    ]
+    made = (near, training_section(study), scored)
+    more = [section for section in made if section is not None]
+    held = max(task.n for task in found)
+    images = f"{held:,} of {len(study):,}" if held < len(study) else f"{held:,}"
+    return Contents(study, sections, backbones, images, tables, warnings, missing, more)
+
+
+def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:
+    """The tables of one task that hold anything."""
+    folds = fold_table([task])
+    if len(folds.rows) > _MOST_FOLDS:
+        best = tuple(row for row in folds.rows if BEST in row)
+        note = f"Of best rows; all {len(folds.rows):,} rows are in folds.csv."
+        folds = replace(folds, rows=best, note=note)
+    made = [
+        layer_table([task]),
+        folds,
+        class_table([task]),
+        *confusion_matrices(task),
+        subgroup_table(study, [task], by),
+    ]
+    return [table for table in made if table.rows]
+
+
+def _stems(found: Sequence[TaskCurves]) -> dict[str, TaskCurves]:
+    """A file name for every task; those that would share one get a mark of their own."""
+    names = [file_name(task.task) for task in found]
+    stems = {}
+    for name, task in zip(names, found, strict=True):
+        mark = hashlib.sha256(task.task.encode("utf-8", "replace")).hexdigest()[:6]
+        stems[name if names.count(name) == 1 else f"{name}-{mark}"] = task
+    return stems

@@ -1,0 +1,102 @@
+"""The tables of layers: one line per backbone, layer and method, over all folds and per fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from probe.analysis.curves import TaskCurves
+from probe.analysis.statistics import Interval
+from probe.reporting.tables.table import Cell, Column, Table
+from probe.results.rows import BEST, Row
+
+_LAYERS = (
+    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
+    Column("domain", "domain"), Column("layer_shown", "layer", "label"), Column("layer", "layer", "hidden"),
+    Column("pool", "pool"), Column("depth", "depth", "decimal"), Column("dim", "dim", "hidden"),
+    Column("accuracy", "accuracy", "percent"), Column("interval", "95 % interval", "interval"),
+    Column("fold_mean", "mean of folds", "percent"), Column("fold_sd", "SD", "percent"),
+    Column("fold_sem", "SEM", "hidden"), Column("balanced_accuracy", "balanced", "percent"),
+    Column("macro_f1", "macro F1", "hidden"), Column("one_off", "one-off", "percent"),
+    Column("mae", "MAE", "decimal"), Column("images", "images", "hidden"),
+    Column("at_edge", "at edge", "hidden"), Column("chosen", "chosen", "hidden"),
+)  # fmt: skip
+_FOLDS = (
+    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
+    Column("layer", "layer"), Column("pool", "pool"), Column("fold", "fold", "count"),
+    Column("accuracy", "accuracy", "percent"), Column("balanced_accuracy", "balanced", "percent"),
+    Column("macro_f1", "macro F1", "percent"), Column("one_off", "one-off", "percent"),
+    Column("mae", "MAE", "decimal"), Column("n_test", "test images", "count"),
+    Column("n_train", "training images", "count"), Column("C", "C", "decimal"),
+    Column("chosen", "chosen"),
+)  # fmt: skip
+
+
+def layer_table(found: Sequence[TaskCurves]) -> Table:
+    """For each task `best` rows, the majority class, every layer in depth order, then fine-tunes."""
+    rows = {_key(folds[0]): _line(folds, metrics) for folds, metrics in _groups(found)}
+    return Table("table", "All layers", _LAYERS, tuple(rows.values()))
+
+
+def fold_table(found: Sequence[TaskCurves]) -> Table:
+    """Every fold of every line of the table of layers."""
+    groups = {_key(rows[0]): rows for rows, _ in _groups(found)}
+    rows = [
+        tuple(getattr(row, column.name) for column in _FOLDS)
+        for folds in groups.values()
+        for row in folds
+    ]
+    return Table("folds", "Per fold", _FOLDS, tuple(rows))
+
+
+def _groups(found: Sequence[TaskCurves]) -> Iterator[tuple[Sequence[Row], Mapping[str, Interval]]]:
+    for task in found:
+        for best in task.best:
+            yield best.rows, best.metrics
+        if task.floor is not None:
+            yield task.floor.rows, task.floor.metrics
+        for curve in (*(c for panel in task.panels for c in panel.curves), *task.tuned):
+            for point in curve.points:
+                yield point.rows, point.metrics
+
+
+def _line(rows: Sequence[Row], metrics: Mapping[str, Interval]) -> tuple[Cell, ...]:
+    n = np.array([max(row.n_test, 1) for row in rows], dtype=float)
+    folds = np.array([row.accuracy for row in rows])
+    sd = float(folds.std(ddof=1)) if len(folds) > 1 else float("nan")
+
+    def pooled(name: str) -> float | None:
+        values = [getattr(row, name) for row in rows]
+        return None if None in values else float(np.average(values, weights=n))
+
+    first, accuracy = rows[0], metrics["accuracy"]
+    chosen = ", ".join(dict.fromkeys(row.chosen for row in rows))
+    best = first.layer == BEST
+    return (
+        first.task,
+        first.method,
+        first.backbone,
+        first.domain,
+        f"best: {chosen}" if best else first.layer or "whole network",
+        first.layer,
+        first.pool,
+        first.depth,
+        None if best else first.dim,
+        accuracy.value,
+        (accuracy.low, accuracy.high),
+        float(folds.mean()),
+        sd,
+        sd / float(np.sqrt(len(folds))),
+        float(np.mean([row.balanced_accuracy for row in rows])),
+        float(np.mean([row.macro_f1 for row in rows])),
+        pooled("one_off"),
+        pooled("mae"),
+        int(sum(row.n_test for row in rows)),
+        sum(row.at_edge for row in rows),
+        chosen,
+    )
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    return (row.task, row.method, row.backbone, row.layer, row.pool)

@@ -1,0 +1,1 @@
+"""What a study knows: rows of results.csv, their scores, their protocol, who writes them."""

@@ -1,0 +1,131 @@
+"""predictions.h5: the class scores behind every row of results.csv.
+
+`/TASK/BACKBONE/LAYER/METHOD/` holds `scores`, `(n, K)` float32, and `fold`, `(n,)` int16; rows are
+those of images.csv, fold -1 and scores NaN where a row was not tested. Its attribute `protocol` is the
+protocol as JSON (probe/results/protocol.py). A `/` in a name is written `.`, an empty name `-`. LAYER is
+`LAYER:POOL` for a further pooling, or `best`; METHOD is followed by what tells the result from
+others of the method, such as `,shots=5,draw=0`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from features.errors import InputError
+from features.machine.files import replacing
+
+Key = tuple[str, str, str, str]
+"""Task, backbone, layer, method."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Scores of every image, and the fold it was tested in."""
+
+    scores: npt.NDArray[np.float32]
+    fold: npt.NDArray[np.int16]
+    protocol: str = ""
+    """As JSON."""
+    features: str = ""
+    """Digest of the features that they were made of; empty where they are of no features file."""
+
+    def correct(self, y: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """1 where the largest score is that of class `y`, 0 elsewhere, NaN where not tested, `(n,)`."""
+        said = np.nan_to_num(self.scores, nan=-np.inf).argmax(1)
+        return np.where(self.fold >= 0, said == y, np.nan)
+
+
+def read(file: Path, key: Key) -> Prediction:
+    """The prediction stored under `key`.
+
+    Raises:
+        InputError: The file is missing or damaged, or has no such prediction.
+    """
+    return read_all(file, [key])[key]
+
+
+def read_all(file: Path, keys: list[Key]) -> dict[Key, Prediction]:
+    """Several predictions in one opening of the file.
+
+    Raises:
+        InputError: As `read`.
+    """
+    try:
+        with h5py.File(file, "r") as opened:
+            return {key: _read(opened[_path(key)]) for key in keys}
+    except (OSError, KeyError) as error:
+        raise InputError(
+            f"{file}: missing or damaged, so results.csv cannot be told apart into images; "
+            "`probe fit --redo` makes both again."
+        ) from error
+
+
+def _read(group: h5py.Group) -> Prediction:
+    return Prediction(
+        group["scores"][:],
+        group["fold"][:],
+        str(group.attrs.get("protocol", "")),
+        str(group.attrs.get("features", "")),
+    )
+
+
+def protocols(file: Path, keys: Iterable[Key]) -> dict[Key, str]:
+    """The protocols of those predictions that are there; none if the file is missing or damaged."""
+    return _attributes(file, keys, "protocol")
+
+
+def features(file: Path, keys: Iterable[Key]) -> dict[Key, str]:
+    """The digests of the features of those predictions that are there, likewise."""
+    return _attributes(file, keys, "features")
+
+
+def _attributes(file: Path, keys: Iterable[Key], name: str) -> dict[Key, str]:
+    try:
+        with h5py.File(file, "r") as opened:
+            return {
+                key: str(opened[_path(key)].attrs.get(name, ""))
+                for key in keys
+                if _path(key) in opened
+            }
+    except (OSError, KeyError):
+        return {}
+
+
+def add(file: Path, new: Mapping[Key, Prediction]) -> None:
+    """Put predictions into the file, in one step: a reader sees all of them or none."""
+    with replacing(file) as making:
+        if file.is_file():
+            shutil.copyfile(file, making)
+        else:
+            making.unlink()
+        with h5py.File(making, "a") as opened:
+            for key, prediction in new.items():
+                if _path(key) in opened:
+                    del opened[_path(key)]
+                group = opened.create_group(_path(key))
+                group["scores"], group["fold"] = prediction.scores, prediction.fold
+                group.attrs["protocol"] = prediction.protocol
+                group.attrs["features"] = prediction.features
+
+
+def _path(key: Key) -> str:
+    return "/".join(part.replace("/", ".") or "-" for part in key)
+
+
+def discard(file: Path, backbone: str) -> None:
+    """Delete every prediction of one backbone, in one step."""
+    if not file.is_file():
+        return
+    name = backbone.replace("/", ".")
+    with replacing(file) as making, h5py.File(file, "r") as old, h5py.File(making, "w") as new:
+        for task in old:
+            for other in old[task]:
+                if other != name:
+                    old.copy(f"{task}/{other}", new.require_group(task), name=other)

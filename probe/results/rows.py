@@ -1,0 +1,212 @@
+"""results.csv: one row per backbone, layer, method, task and fold."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from features.data.table import read_rows
+from features.errors import InputError
+from features.machine.files import write_text
+from probe.results import predictions
+
+BEST = "best"
+"""The layer of a row whose layer was chosen inside the training folds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of results.csv; accuracies are fractions, an empty cell is not applicable."""
+
+    backbone: str
+    domain: str
+    layer: str
+    """A layer's name, or `best`: the layer and pooling chosen inside the training folds.
+
+    Of a fine-tune the cut, the layer through which it freezes or copies; empty for none.
+    """
+    pool: str = ""
+    depth: float | None = None
+    method: str
+    """A probe, or `finetune`, `scratch`, `frozen` or `copied`.
+
+    After a `+` stands how such a training departs from the default, as in `scratch+gilnet` or
+    `finetune+probe-first`; rows of files written before are without.
+    """
+    task: str
+    fold: int
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    log_loss: float | None = None
+    """In nats; of methods whose scores are probabilities."""
+    calibration_error: float | None = None
+    auc: float | None = None
+    """For two classes."""
+    one_off: float | None = None
+    mae: float | None = None
+    n_test: int
+    n_train: int
+    dim: int | None = None
+    scale: str = ""
+    solver: str = ""
+    C: float | None = None
+    """The C chosen; alpha for ridge, k for knn; none for a fine-tune."""
+    at_edge: int = 0
+    """1: the choice is the first or last of its grid."""
+    selection: float | None = None
+    """The inner score of the choice: minus log loss (logistic) or accuracy; larger is better."""
+    chosen: str = ""
+    """For `best` rows, the layer (and pooling) that was chosen."""
+    epochs: int | None = None
+    """Of a fine-tune, for how many it trained."""
+    recipe: str = ""
+    """Of a fine-tune, what else tells how it was trained."""
+    seed: int = 0
+    views: str = "center"
+    """What of each test image is scored: `center`, `flip` or `10crop`."""
+    crops: int = 1
+    """How many views are averaged."""
+    repeat: int = 0
+    """Which repetition of the cross-validation, each on folds of its own."""
+    shots: int | None = None
+    """Training images per class; empty: all."""
+    draw: int | None = None
+    """Which draw of so many."""
+    converged: int = 1
+    error: float | None = None
+    """Of the refit's objective, relative, as the solver `grid` estimates it; what `--tol` bounds."""
+    protocol: str
+
+    @property
+    def result(self) -> tuple[str, ...]:
+        """What tells one result from another; its rows are the folds."""
+        return (self.task, self.backbone, self.layer, self.pool, self.method, self.variant)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes two rows the same fold of the same result, made twice."""
+        return (*self.result, str(self.fold))
+
+    @property
+    def made_alike(self) -> tuple[str, ...]:
+        """What rows under one protocol share: those of a result, of its views and of its draws.
+
+        A repeat is on folds of its own, and so has a protocol of its own.
+        """
+        layer = (self.task, self.backbone, self.layer, self.pool)
+        return (*layer, self.method, str(self.repeat))
+
+    @property
+    def variant(self) -> str:
+        """How the result departs from one fit on all training images and the centre crop."""
+        return variant(
+            views=self.views, crops=self.crops, repeat=self.repeat, shots=self.shots, draw=self.draw
+        )
+
+    @property
+    def features_key(self) -> str:
+        """The layer as feature files and predictions.h5 name it."""
+        return self.layer if self.pool in ("", "none", "auto") else f"{self.layer}:{self.pool}"
+
+    @property
+    def stored(self) -> predictions.Key:
+        """Where predictions.h5 holds the scores of this row."""
+        layer = BEST if self.layer == BEST else self.features_key
+        return (self.task, self.backbone, layer, self.method + self.variant)
+
+
+def variant(
+    *,
+    views: str = "center",
+    crops: int = 1,
+    repeat: int = 0,
+    shots: int | None = None,
+    draw: int | None = None,
+) -> str:
+    """What a method's name is followed by in predictions.h5, such as `,shots=5,draw=0`."""
+    said = [
+        ("views", views, views != "center"),
+        ("crops", crops, crops != 1),
+        ("repeat", repeat, repeat != 0),
+        ("shots", shots, shots is not None),
+        ("draw", draw, draw is not None),
+    ]
+    return "".join(f",{name}={value}" for name, value, there in said if there)
+
+
+COLUMNS = tuple(f.name for f in fields(Row))
+_NEEDED = tuple(f.name for f in fields(Row) if f.default is MISSING)
+
+
+def read(file: Path) -> list[Row]:
+    """All rows; none if the file does not exist.
+
+    A column that came with a later version of the toolkit, and is not there, takes its default.
+
+    Raises:
+        InputError: A column is missing or a cell does not read.
+    """
+    if not file.is_file():
+        return []
+    header, lines = read_rows(file)
+    missing = [name for name in _NEEDED if name not in header]
+    if missing:
+        raise InputError(
+            f"{file}: the column {missing[0]} is missing; delete the file and fit again."
+        )
+    types = get_type_hints(Row)
+    place = {name: header.index(name) for name in COLUMNS if name in header}
+    try:
+        return [
+            Row(**{name: _read_cell(line[i], types[name]) for name, i in place.items()})
+            for line in lines
+        ]
+    except ValueError as error:
+        raise InputError(
+            f"{file}: {error}; restore the file, or delete it and fit again."
+        ) from error
+
+
+def write(file: Path, rows: Iterable[Row]) -> None:
+    """Write all rows in one step, in their order; numbers in full, so that they read back the same."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow([_cell(getattr(row, name)) for name in COLUMNS])
+    write_text(file, text.getvalue())
+
+
+def replace(rows: Iterable[Row], new: Sequence[Row]) -> list[Row]:
+    """`rows` with every one that `new` makes again replaced, the rest in their order.
+
+    Rows of a result under another protocol go with the first fold that is made again, and so do its
+    views and its draws of few images, which would else be averaged or compared with what is new.
+    """
+    protocols = {row.made_alike: row.protocol for row in new}
+    kept = {
+        row.key: row for row in rows if protocols.get(row.made_alike, row.protocol) == row.protocol
+    }
+    kept.update({row.key: row for row in new})
+    return list(kept.values())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def _read_cell(text: str, wanted: Any) -> Any:
+    if wanted is str:
+        return text
+    if text == "":
+        if "None" in str(wanted):
+            return None
+        raise ValueError("a number is missing")
+    return int(text) if "int" in str(wanted) else float(text)

@@ -1,0 +1,1 @@
+"""What is told of layers without fitting: transfer scores, CKA, distances between domains."""

@@ -1,0 +1,247 @@
+"""Measured closeness: the distance of a study's images to samples of source domains, layer by layer."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from features.data.table import read_rows
+from features.extraction.sources import sources
+from features.machine.files import write_text
+from features.store.featurefile import DONE, FeatureFile
+from features.study.study import Study
+from probe.analysis.curves import TaskCurves
+from probe.analysis.statistics import LEVEL
+from probe.scoring.distances import DISTANCES, NAMES, Distance, common_space
+
+IMAGES = 400
+"""Of each set, drawn by a fixed seed."""
+_PARTS = 10
+_LEAST = 5
+"""Layers that a correlation needs."""
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """One distance at one layer; smaller is closer."""
+
+    backbone: str
+    domain: str
+    key: str
+    """Layer, or LAYER:POOL."""
+    depth: float
+    source: str
+    measure: str
+    value: float
+    low: float
+    high: float
+    """The 95 % interval: a jackknife over ten parts of each set, subjects kept whole."""
+    floor: float
+    """The same distance between two halves of the study's own images: what sampling alone makes."""
+    images: int
+    source_images: int
+    made_of: str
+    """The contracts of both feature files."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How the distance to a source goes with a gap over the layers of the near backbone."""
+
+    task: str
+    method: str
+    pool: str
+    gap: str
+    source: str
+    measure: str
+    r: float
+    low: float
+    high: float
+    """By Fisher's z, as if layers were independent, which they are not: it is too narrow."""
+    n: int
+
+
+def closeness(
+    study: Study, progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None
+) -> list[Closeness]:
+    """The distances to every sample in `sources/`; kept in closeness.csv and made once.
+
+    All sets of one layer are put into the first 64 principal axes of their union, each set counting
+    alike (probe/scoring/distances.py).
+    """
+    samples = sources(study)
+    if not samples:
+        return []
+    old = _read(study)
+    before = {(c.backbone, c.key, c.source, c.made_of) for c in old}
+    jobs = [(name, key) for name in study.backbones() for key in _shared(study, samples, name)]
+    made: list[Closeness] = []
+    fresh = False
+    for number, (backbone, key) in enumerate(jobs):
+        progress(number, len(jobs), f"{backbone}/{key}")
+        marks = {name: _mark(study, sample, backbone) for name, sample in samples.items()}
+        if all((backbone, key, name, mark) in before for name, mark in marks.items()):
+            made += [c for c in old if (c.backbone, c.key) == (backbone, key)]
+            continue
+        made += _measure(study, samples, backbone, key, marks)
+        fresh = True
+    if fresh:
+        write_text(study.folder / "closeness.csv", _to_csv(made))
+    return made
+
+
+def _shared(study: Study, samples: dict[str, Study], backbone: str) -> list[str]:
+    """The layers of a backbone that the study and every sample have."""
+    if not all(backbone in sample.backbones() for sample in samples.values()):
+        return []
+    with study.features(backbone) as file:
+        keys = file.keys
+    for sample in samples.values():
+        with sample.features(backbone) as file:
+            keys = [key for key in keys if key in file.keys]
+    return keys
+
+
+def _measure(
+    study: Study, samples: dict[str, Study], backbone: str, key: str, marks: dict[str, str]
+) -> list[Closeness]:
+    with study.features(backbone) as file:
+        rows = _draw(study, file)
+        target, about, domain = file.read(key, rows), file.about(key), file.domain
+    others = []
+    for sample in samples.values():
+        with sample.features(backbone) as file:
+            others.append(file.read(key, _draw(sample, file)))
+    here, *there = common_space(target, *others)
+    own = _parts(study.subjects[rows])
+    half = own % 2 == 0
+    made = []
+    for name, x in zip(samples, there, strict=True):
+        parts = np.random.default_rng(0).permutation(len(x)) % _PARTS
+        for measure, distance in DISTANCES.items():
+            value, margin = _jackknife(distance, here, own, x, parts)
+            made.append(
+                Closeness(
+                    backbone, domain, key, about["depth"], name, measure, value,
+                    max(0.0, value - margin), value + margin, distance(here[half], here[~half]),
+                    len(here), len(x), marks[name],
+                )
+            )  # fmt: skip
+    return made
+
+
+def _jackknife(
+    distance: Distance,
+    a: npt.NDArray[np.float64],
+    parts_a: npt.NDArray[np.int64],
+    b: npt.NDArray[np.float64],
+    parts_b: npt.NDArray[np.int64],
+) -> tuple[float, float]:
+    """The distance, and half the width of its interval with one part of both sets left out at a time."""
+    without = np.array([distance(a[parts_a != part], b[parts_b != part]) for part in range(_PARTS)])
+    error = np.sqrt((_PARTS - 1) / _PARTS * ((without - without.mean()) ** 2).sum())
+    return distance(a, b), float(stats.t.ppf(0.5 + LEVEL / 2, _PARTS - 1) * error)
+
+
+def _parts(subjects: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """One of ten parts for every row, a subject in one part."""
+    names, number = np.unique(subjects, return_inverse=True)
+    return np.asarray((np.random.default_rng(0).permutation(len(names)) % _PARTS)[number])
+
+
+def _draw(study: Study, file: FeatureFile) -> npt.NDArray[np.int64]:
+    usable = np.flatnonzero(study.used & (file.status == DONE))
+    return np.sort(np.random.default_rng(0).permutation(usable)[:IMAGES])
+
+
+def _mark(study: Study, sample: Study, backbone: str) -> str:
+    said = []
+    for one in (study, sample):
+        with one.features(backbone) as file:
+            said.append(str(file.attributes["contract"])[:8])
+    return "-".join(said)
+
+
+def correlations(found: Sequence[TaskCurves], distances: Sequence[Closeness]) -> list[Correlation]:
+    """Every gap against every distance in the near backbone's features, over the layers of both."""
+    made = []
+    at = {(c.backbone, c.source, c.measure, c.key): c.value for c in distances}
+    kinds = dict.fromkeys((c.source, c.measure) for c in distances)
+    for task in found:
+        for panel in task.panels:
+            for gap in panel.gaps:
+                for source, measure in kinds:
+                    pairs = []
+                    for p in gap.points:
+                        plain = panel.pool in ("auto", "none")
+                        key = p.layer if plain else f"{p.layer}:{panel.pool}"
+                        value = at.get((gap.near, source, measure, key))
+                        value = value or at.get((gap.near, source, measure, p.layer))
+                        if value is not None:
+                            pairs.append((value, p.gap))
+                    if len(pairs) >= _LEAST:
+                        r, low, high = correlate(*zip(*pairs, strict=True))
+                        made.append(
+                            Correlation(
+                                task.task, panel.method, panel.pool, gap.title, source, measure,
+                                r, low, high, len(pairs),
+                            )
+                        )  # fmt: skip
+    return made
+
+
+def correlate(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """Pearson's correlation with its 95 % interval by Fisher's z; needs four pairs."""
+    if len(set(x)) < 2 or len(set(y)) < 2:
+        return float("nan"), float("nan"), float("nan")
+    r = float(stats.pearsonr(x, y).statistic)
+    z = np.arctanh(np.clip(r, -1 + 1e-12, 1 - 1e-12))
+    margin = stats.norm.ppf(0.5 + LEVEL / 2) / np.sqrt(len(x) - 3)
+    return r, float(np.tanh(z - margin)), float(np.tanh(z + margin))
+
+
+def sentences(found: Sequence[Correlation]) -> list[str]:
+    """What the correlations say, where their interval leaves no doubt of the sign."""
+    return [
+        f"{c.task}, {c.method}"
+        + ("" if c.pool == "none" else f", pooling {c.pool}")
+        + ": where the "
+        f"{NAMES[c.measure]} to {c.source} is larger, the gap {c.gap} is "
+        f"{'larger' if c.r > 0 else 'smaller'} (r = {c.r:+.2f} [{c.low:+.2f}, {c.high:+.2f}] over {c.n} "
+        f"layers, which are not independent of each other; one of {len(found)} correlations looked at)."
+        for c in found
+        if c.low > 0 or c.high < 0
+    ]
+
+
+def _read(study: Study) -> list[Closeness]:
+    file = study.folder / "closeness.csv"
+    if not file.is_file():
+        return []
+    header, rows = read_rows(file)
+    if header != [f.name for f in fields(Closeness)]:
+        return []  # of another version: made again
+    numbers = {"depth", "value", "low", "high", "floor"}
+    found = []
+    for row in rows:
+        cells = [
+            float(c) if name in numbers else int(c) if "images" in name else c
+            for name, c in zip(header, row, strict=True)
+        ]
+        found.append(Closeness(*cells))  # type: ignore[arg-type]
+    return found
+
+
+def _to_csv(lines: Sequence[Closeness]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([f.name for f in fields(Closeness)])
+    for line in lines:
+        writer.writerow([repr(v) if isinstance(v, float) else v for v in astuple(line)])
+    return text.getvalue()

@@ -1,0 +1,1 @@
+"""One network on one training set: recipes, epochs, checkpoints, images, the head."""

@@ -1,0 +1,66 @@
+"""The checkpoint of a training: all that it needs to go on, written after every epoch.
+
+A frozen prefix, which nothing changes, need not be in it: features are kept in its place where the disk
+has room, and that may be otherwise when training goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from features.errors import InputError
+from features.machine.files import replacing
+from probe.training.setup import Epoch, Job
+
+
+def write(
+    checkpoint: Path,
+    job: Job,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    history: Sequence[Epoch],
+) -> None:
+    """Write the state after the epochs of `history`, in one step."""
+    state = {
+        "network": job.network.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "scaler": scaler.state_dict(),
+        "history": [asdict(epoch) for epoch in history],
+    }
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(checkpoint) as written:
+        torch.save(state, written)
+
+
+def resume(
+    checkpoint: Path, job: Job, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> list[Epoch]:
+    """Bring everything to the state of the checkpoint; returns the epochs that led there.
+
+    Raises:
+        InputError: It is damaged, or of another training.
+    """
+    try:
+        state = torch.load(checkpoint, map_location=job.feed.device, weights_only=True)
+        _load(job, state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        scaler.load_state_dict(state["scaler"])
+        return [Epoch(**epoch) for epoch in state["history"]]
+    except Exception as error:  # a damaged pickle raises what it likes
+        raise InputError(
+            f"{checkpoint}: not a checkpoint of this training; delete it to begin again."
+        ) from error
+
+
+def _load(job: Job, tensors: dict[str, Tensor]) -> None:
+    """Give the network what the checkpoint holds; only of the frozen prefix either may have more."""
+    body = {name for name in {*tensors, *job.network.state_dict()} if name.startswith("body.")}
+    frozen = {name for name in body if job.prefix.holds(name.removeprefix("body."))}
+    missing, unexpected = job.network.load_state_dict(tensors, strict=False)
+    if not frozen.issuperset((*missing, *unexpected)):
+        raise KeyError("other layers")

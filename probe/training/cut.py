@@ -1,0 +1,130 @@
+"""The cut: what a layer's output depends on, frozen or copied; what lies above, drawn anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from features.backbone import Architecture, Layer
+from features.cards.card import Card
+from features.cards.network import build
+from features.cards.trace import first_tensor
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """The part of a network that ends in a layer; names are the network's own."""
+
+    layer: Layer | None
+    """None: the empty prefix."""
+    parameters: frozenset[str]
+    """Those that the layer's output depends on."""
+    modules: frozenset[str]
+    """Those that have run when the layer has: norms keep their statistics, dropout does nothing."""
+    closed: bool
+    """Nothing above reads anything but the layer's output, so this can be kept in its place."""
+
+    def holds(self, name: str) -> bool:
+        """Whether the parameter or buffer `name` belongs to the prefix."""
+        return name in self.parameters or name.rpartition(".")[0] in self.modules
+
+
+EMPTY = Prefix(None, frozenset(), frozenset(), closed=False)
+
+
+def prefix_of(architecture: Architecture, layer: Layer) -> Prefix:
+    """The prefix of a backbone that ends in `layer`.
+
+    What the layer depends on is asked of the gradient, so that the branches of a residual network
+    fall on their right sides.
+    """
+    fired = architecture.traced.fired
+    card = architecture.card
+    try:
+        model = build(card, device="meta")
+        found = _depends(model, layer, fired[layer.module].calls, architecture.input.size, "meta")
+    except Exception:  # some networks compute with their weights: give them real ones
+        model = build(card)
+        found = _depends(model, layer, fired[layer.module].calls, architecture.input.size, "cpu")
+    parameters, closed = found
+    own = {name.rpartition(".")[0] for name in dict(model.named_parameters())} - {
+        name.rpartition(".")[0] for name in parameters
+    }
+    last = fired[layer.module].order
+    modules = frozenset(n for n, f in fired.items() if f.order <= last and n not in own)
+    return Prefix(layer, parameters, modules, closed)
+
+
+def renew_above(model: nn.Module, card: Card, prefix: Prefix, seed: int) -> None:
+    """Give everything above the prefix the initial weights that `seed` draws for this network."""
+    fresh = build(card, seed=seed, random=True).state_dict()
+    state = model.state_dict()
+    model.load_state_dict({n: t if prefix.holds(n) else fresh[n] for n, t in state.items()})
+
+
+def freeze(body: nn.Module, prefix: Prefix) -> None:
+    """Take the prefix's parameters out of training."""
+    for name, parameter in body.named_parameters():
+        if name in prefix.parameters:
+            parameter.requires_grad_(False)
+
+
+def train_mode(body: nn.Module, prefix: Prefix) -> None:
+    """Training mode for all but the prefix's modules."""
+    body.train()
+    for name, module in body.named_modules():
+        if name in prefix.modules:
+            module.training = False  # of itself only: eval() would reach what lies inside
+
+
+def _depends(
+    model: nn.Module, layer: Layer, calls: int, size: tuple[int, int], device: str
+) -> tuple[frozenset[str], bool]:
+    """The parameters that the layer depends on, and whether the output depends on them only so."""
+    seen: list[Tensor] = []
+    left = [calls]
+
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+        left[0] -= 1
+        tensor = first_tensor(output)
+        if left[0] or tensor is None:
+            return None
+        seen.append(tensor.clone())  # before a ReLU works in place
+        return _with_first(output, lambda t: t.detach().clone())
+
+    handle = model.get_submodule(layer.module).register_forward_hook(hook)
+    image = torch.zeros(1, 3, *size, device=device, requires_grad=True)
+    try:
+        output = first_tensor(model.eval()(image * 1))
+    finally:
+        handle.remove()
+    assert output is not None
+    named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+
+    def reached(tensor: Tensor, wanted: Mapping[str, Tensor]) -> frozenset[str]:
+        if not tensor.requires_grad or not wanted:
+            return frozenset()
+        gradients = torch.autograd.grad(
+            tensor.sum(), list(wanted.values()), retain_graph=True, allow_unused=True
+        )
+        return frozenset(name for name, g in zip(wanted, gradients, strict=True) if g is not None)
+
+    below = reached(seen[0], named)
+    past = reached(output, {"": image, **{n: named[n] for n in below}})
+    return below, not past
+
+
+def _with_first(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The same output, its first tensor changed."""
+    if isinstance(output, Tensor):
+        return change(output)
+    if isinstance(output, dict):
+        key = next(k for k, v in output.items() if first_tensor(v) is not None)
+        return {**output, key: _with_first(output[key], change)}
+    place = next(i for i, v in enumerate(output) if first_tensor(v) is not None)
+    parts = [_with_first(v, change) if i == place else v for i, v in enumerate(output)]
+    return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)

@@ -1,0 +1,207 @@
+"""One epoch of training: batches, prepared ahead where that pays, and steps.
+
+Everything random in it comes of the seed, the epoch and the batch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from probe.training.cut import train_mode
+from probe.training.recipes import Recipe, rate_factor
+from probe.training.setup import Diverged, Epoch, Job, Now
+
+Rows = npt.NDArray[np.int64]
+Watch = Callable[[Now], None]
+
+_ASK = 20
+_AHEAD = 2
+
+
+def one_epoch(
+    job: Job,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    rows: Rows,
+    weights: list[Tensor],
+    epoch: int,
+    checkpoint: Path | None,
+    watch: Watch,
+) -> Epoch:
+    """Train on every row once; the network and the optimiser change in place.
+
+    Args:
+        job: The network and how it is trained.
+        optimiser: Its groups have `times`, which the rate of the moment is multiplied with.
+        scaler: Of the gradients in half precision; does nothing else.
+        rows: Rows of images.csv.
+        weights: Of the classes, task by task.
+        epoch: Its number, from 0.
+        checkpoint: Where the last epoch was kept, for the words of an error.
+        watch: Is called after every batch; on a GPU now and then.
+
+    Raises:
+        Diverged: The loss became NaN or infinite.
+    """
+    device = job.feed.device
+    train_mode(job.network.body, job.prefix)
+    job.network.top.train()
+    todo = batches(rows, job.recipe, job.seed, epoch)
+    inputs = _inputs(job, todo, epoch)
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    right = torch.zeros((), dtype=torch.float64, device=device)
+    trained = labelled = unseen = 0
+    for number, batch in enumerate(todo):
+        _set_rates(optimiser, job, epoch + number / len(todo))
+        optimiser.zero_grad(set_to_none=True)
+        labels = torch.from_numpy(job.goal.labels[batch])
+        loss, hits = _one_batch(job, scaler, labels, weights, inputs, (epoch, number))
+        scaler.step(optimiser)
+        scaler.update()
+        loss_sum += loss * len(batch)
+        right += hits
+        labelled += int((labels >= 0).sum())
+        trained, unseen = trained + len(batch), unseen + len(batch)
+        # A GPU is asked now and then: every question waits for it.
+        if device.type == "cpu" or number % _ASK == _ASK - 1 or number == len(todo) - 1:
+            mean = float(loss_sum) / trained
+            if not np.isfinite(mean):
+                _diverged(job, epoch, number, checkpoint)
+            watch(Now(unseen, epoch, job.epochs, mean, float(right) / max(labelled, 1)))
+            unseen = 0
+    return Epoch(epoch, float(loss_sum) / len(rows), float(right) / max(labelled, 1))
+
+
+def _parts(batch: Rows, job: Job) -> list[Rows]:
+    """The places in a batch of every part that it is computed in."""
+    cuts = np.array_split(np.arange(len(batch)), min(job.accumulate, len(batch)))
+    return [cut for cut in cuts if len(cut)]
+
+
+def _inputs(job: Job, todo: Sequence[Rows], epoch: int) -> Iterator[Tensor]:
+    """The inputs of every part of every batch, prepared a little ahead where that pays."""
+    parts = [
+        (batch[part], (job.seed, epoch, number, turn))
+        for number, batch in enumerate(todo)
+        for turn, part in enumerate(_parts(batch, job))
+    ]
+
+    def make(rows: Rows, seed: tuple[int, ...]) -> Tensor:
+        return job.feed.training(rows, np.random.default_rng(seed))
+
+    if not job.feed.ahead:
+        yield from (make(*part) for part in parts)
+        return
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future[Tensor]] = deque()
+        try:
+            for part in parts:
+                waiting.append(thread.submit(make, *part))
+                if len(waiting) > _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _one_batch(
+    job: Job,
+    scaler: torch.amp.GradScaler,
+    labels: Tensor,
+    weights: list[Tensor],
+    inputs: Iterator[Tensor],
+    number: tuple[int, int],
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the mean loss over a batch; returns the loss and how many answers were right."""
+    device = job.feed.device
+    # Over the whole batch, so that parts of it add up to the same mean.
+    denominators = [
+        w[y[y >= 0]].sum().clamp_min(1e-12).to(device)
+        for w, y in zip(weights, labels.unbind(1), strict=True)
+    ]
+    moved = [w.to(device) for w in weights]
+    loss = torch.zeros((), device=device)
+    right = torch.zeros((), device=device)
+    for turn, part in enumerate(_parts(np.arange(len(labels)), job)):
+        x = next(inputs)
+        with _dropout(job, *number, turn), precision_of(job):
+            scores = job.network(x).float()
+        found = torch.zeros((), device=device)
+        for column, where in enumerate(job.goal.parts()):
+            y = labels[part, column].to(device)
+            one = functional.cross_entropy(
+                scores[:, where],
+                y,
+                weight=moved[column],
+                ignore_index=-1,
+                reduction="sum",
+                label_smoothing=job.recipe.smoothing,
+            )
+            found = found + one / denominators[column]
+            right += (scores[:, where].detach().argmax(1) == y).sum()
+        scaler.scale(found).backward()  # type: ignore[no-untyped-call]
+        loss += found.detach()
+    return loss, right
+
+
+def _diverged(job: Job, epoch: int, batch: int, checkpoint: Path | None) -> None:
+    kept = (
+        f"the checkpoint after epoch {epoch} is kept in {checkpoint}"
+        if checkpoint is not None and checkpoint.is_file()
+        else "no epoch was finished"
+    )
+    raise Diverged(
+        f"the loss became NaN or infinite in epoch {epoch + 1}, batch {batch + 1}, at a rate of "
+        f"{job.recipe.rate:g}; {kept}; use a smaller --rate."
+    )
+
+
+def batches(rows: Rows, recipe: Recipe, seed: int, epoch: int) -> list[Rows]:
+    """The batches of one epoch: all rows in a random order; a single row left over joins the last."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    found = [order[i : i + recipe.batch_size] for i in range(0, len(order), recipe.batch_size)]
+    if len(found) > 1 and len(found[-1]) == 1:
+        found[-2:] = [np.concatenate(found[-2:])]
+    return found
+
+
+def _set_rates(optimiser: torch.optim.Optimizer, job: Job, epoch: float) -> None:
+    factor = rate_factor(job.recipe, epoch, job.epochs)
+    for group in optimiser.param_groups:
+        group["lr"] = job.recipe.rate * group["times"] * factor
+
+
+@contextmanager
+def _dropout(job: Job, *number: int) -> Iterator[None]:
+    """Draw dropout from the seed, epoch and batch; the random state outside stays as it was."""
+    device = job.feed.device
+    seed = int(np.random.SeedSequence([job.seed, *number, 1]).generate_state(1)[0])
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def precision_of(job: Job) -> Any:
+    """The context in which the network computes."""
+    if job.precision != "amp":
+        return nullcontext()
+    kind = torch.float16 if halves(job) else torch.bfloat16
+    return torch.autocast(job.feed.device.type, dtype=kind)
+
+
+def halves(job: Job) -> bool:
+    """Whether gradients are of half precision, and so are scaled."""
+    return job.precision == "amp" and not torch.cuda.is_bf16_supported()

@@ -1,0 +1,92 @@
+"""The images of a study as uint8: decoded once and kept where memory allows, else each time."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from features.cards.card import Input
+from features.errors import InputError
+from features.extraction.pipeline import first_of_path
+from features.images import preprocess
+from features.images.decode import Unreadable, read_rgb
+from features.machine.device import cores
+from features.study.study import Study
+
+_MEMORY_SHARE = 0.4
+"""Of the memory that is free when they are made."""
+
+Rows = npt.NDArray[np.int64]
+
+
+class Pictures:
+    """Images resized and centre-cropped to `wanted.size`, by row of images.csv."""
+
+    def __init__(
+        self, study: Study, wanted: Input, workers: int | None = None, keep: bool = True
+    ) -> None:
+        """Nothing is decoded yet; `keep` what is decoded, if all of it fits."""
+        self.study, self.wanted = study, wanted
+        self.workers = workers or cores()
+        self.first = first_of_path(study)
+        needed = len(np.unique(self.first)) * 3 * prod(wanted.size)
+        self.kept: dict[int, Tensor] | None = {} if keep and needed <= free_memory() else None
+
+    def readable(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Which of `rows` decode, `(len(rows),)`; what is decoded on the way is kept."""
+        images = np.unique(self.first[rows])
+        with ThreadPoolExecutor(self.workers) as threads:
+            fine = dict(zip(images.tolist(), threads.map(self._try, images.tolist()), strict=True))
+        return np.array([fine[int(row)] for row in self.first[rows]], dtype=np.bool_)
+
+    def __getitem__(self, rows: Rows) -> Tensor:
+        """`(len(rows), 3, h, w)` uint8, channels in RGB.
+
+        Raises:
+            InputError: A file does not decode.
+        """
+        images = self.first[rows].tolist()
+        missing = [i for i in dict.fromkeys(images) if self.kept is None or i not in self.kept]
+        if not missing:
+            assert self.kept is not None
+            return torch.stack([self.kept[i] for i in images])
+        with ThreadPoolExecutor(self.workers) as threads:
+            found = dict(zip(missing, threads.map(self._wanted, missing), strict=True))
+        if self.kept is not None:
+            self.kept |= found
+            found = self.kept
+        return torch.stack([found[i] for i in images])
+
+    def _try(self, image: int) -> bool:
+        try:
+            decoded = self._decode(image)
+        except Unreadable:
+            return False
+        if self.kept is not None:
+            self.kept[image] = decoded
+        return True
+
+    def _wanted(self, image: int) -> Tensor:
+        try:
+            return self._decode(image)
+        except Unreadable as error:
+            raise InputError(
+                f"{self.study.root / self.study.paths[image]}: cannot be read any more, {error}; put "
+                "it back as it was and run this again, which goes on with the last epoch."
+            ) from error
+
+    def _decode(self, image: int) -> Tensor:
+        path = self.study.root / self.study.paths[image]
+        pixels = preprocess.to_pixels(read_rgb(path), self.wanted)
+        return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def free_memory() -> float:
+    """The bytes that images may take."""
+    return _MEMORY_SHARE * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,188 @@
+"""One network on one training set: epochs, checkpoints, early stopping, scores.
+
+Everything random in an epoch comes of the seed, the epoch and the batch, and a checkpoint is written
+after every epoch, so that a run that was killed goes on to the same weights, on a processor to the
+bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from features.images.views import VIEWS
+from probe.probes.scale import statistics
+from probe.training import checkpoint as checkpoints
+from probe.training.epoch import Watch, halves, one_epoch, precision_of
+from probe.training.recipes import Recipe
+from probe.training.setup import Epoch, Goal, Job, Trained, check_norms
+
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+def train(
+    job: Job,
+    rows: Rows,
+    *,
+    inner: Rows | None = None,
+    until: int | None = None,
+    checkpoint: Path | None = None,
+    watch: Watch = lambda _now: None,
+    note: Callable[[Epoch], None] = lambda _epoch: None,
+) -> Trained:
+    """Train on `rows`, in place.
+
+    Args:
+        job: The network and how it is trained.
+        rows: Rows of images.csv.
+        inner: Rows that are scored after every epoch; training stops `patience` epochs after the best.
+        until: Stop after so many of the schedule's epochs.
+        checkpoint: Where the state after every epoch is written, and found again.
+        watch: Is called after every batch.
+        note: Is called after every epoch.
+
+    Raises:
+        InputError: A batch norm would see one image at a time.
+        Diverged: The loss became NaN or infinite; the last checkpoint is kept.
+    """
+    check_norms(job.network.body, job.prefix, job.recipe, job.accumulate, len(rows))
+    optimiser = _optimiser(job)
+    scaler = torch.amp.GradScaler(job.feed.device.type, enabled=halves(job))
+    done = Trained(0)
+    if checkpoint is not None and checkpoint.is_file():
+        done.history = checkpoints.resume(checkpoint, job, optimiser, scaler)
+    weights = _class_weights(job, rows)
+    last = job.epochs if until is None else until
+    while len(done.history) < last and not _is_over(done.history, job.recipe, inner):
+        number = len(done.history)
+        started = time.perf_counter()
+        epoch = one_epoch(job, optimiser, scaler, rows, weights, number, checkpoint, watch)
+        if inner is not None:
+            scores = predict(job, inner, "center")
+            epoch.inner_loss = log_loss(scores, job.goal, inner)
+            epoch.inner_accuracy = accuracy(scores, job.goal, inner)
+        epoch.seconds = time.perf_counter() - started
+        done.history.append(epoch)
+        note(epoch)
+        if checkpoint is not None:
+            checkpoints.write(checkpoint, job, optimiser, scaler, done.history)
+    done.epochs = len(done.history)
+    if inner is not None:
+        done.epochs = best_epoch(done.history)
+        done.stopped_early = done.epochs < last
+    return done
+
+
+def best_epoch(history: Sequence[Epoch]) -> int:
+    """The number of epochs after which the inner loss was smallest, the first of equals."""
+    losses = [np.inf if e.inner_loss is None else e.inner_loss for e in history]
+    return int(np.argmin(losses)) + 1
+
+
+@torch.no_grad()
+def predict(job: Job, rows: Rows, view: str, batch_size: int = 64) -> Floats:
+    """The mean over a view's crops of every task's softmax, `(len(rows), classes of all tasks)`."""
+    job.network.eval()
+    found = []
+    for start in range(0, len(rows), batch_size):
+        total: Tensor | None = None
+        for x in job.feed.views(rows[start : start + batch_size], view):
+            with precision_of(job):
+                scores = job.network(x).float()
+            parts = [functional.softmax(scores[:, part], 1) for part in job.goal.parts()]
+            here = torch.cat(parts, 1).double()
+            total = here if total is None else total + here
+        assert total is not None
+        found.append((total / VIEWS[view]).float().cpu().numpy())
+    return np.concatenate(found) if found else np.zeros((0, sum(job.goal.sizes)), np.float32)
+
+
+def standardise(job: Job, rows: Rows, batch_size: int = 64) -> None:
+    """Let the head read features minus their mean over their SD on `rows`, as they are now.
+
+    A feature that never varies is left out; the SD has the floor that probes have.
+    """
+    mean, weight = statistics(head_features(job, rows, batch_size))
+    job.network.head.mean.copy_(mean)
+    job.network.head.scale.copy_(weight)
+
+
+@torch.no_grad()
+def head_features(job: Job, rows: Rows, batch_size: int = 64) -> Tensor:
+    """What the head reads of the centre of `rows`, `(len(rows), dim)` on the host."""
+    job.network.eval()
+    with job.network.head.listening() as heard:
+        for start in range(0, len(rows), batch_size):
+            for x in job.feed.views(rows[start : start + batch_size], "center"):
+                job.network(x)
+    return torch.cat(heard).float()
+
+
+def log_loss(probabilities: Floats, goal: Goal, rows: Rows) -> float:
+    """Mean of -log p of the true class in nats, summed over tasks; p is at least 1e-15."""
+    total = 0.0
+    for column, part in enumerate(goal.parts()):
+        y = goal.labels[rows, column]
+        p = probabilities[y >= 0, part].astype(np.float64)[np.arange((y >= 0).sum()), y[y >= 0]]
+        total -= float(np.log(np.maximum(p, 1e-15)).mean()) if len(p) else 0.0
+    return total
+
+
+def accuracy(scores: Floats, goal: Goal, rows: Rows) -> float:
+    """The fraction of right answers, averaged over tasks."""
+    found = []
+    for column, part in enumerate(goal.parts()):
+        y = goal.labels[rows, column]
+        if (y >= 0).any():
+            found.append(float((scores[y >= 0, part].argmax(1) == y[y >= 0]).mean()))
+    return float(np.mean(found))
+
+
+def _optimiser(job: Job) -> torch.optim.Optimizer:
+    """Four groups: body and head, weights and biases, each with its own rate and decay."""
+    recipe = job.recipe
+    head = {id(p) for p in job.network.head.parameters()}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for parameter in job.network.parameters():
+        if parameter.requires_grad:
+            groups.setdefault((id(parameter) in head, parameter.ndim == 1), []).append(parameter)
+    settings = [
+        {
+            "params": parameters,
+            "times": (job.head_times if of_head else 1.0) * (recipe.bias_times if flat else 1.0),
+            "weight_decay": 0.0 if flat else recipe.decay,
+        }
+        for (of_head, flat), parameters in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(settings, recipe.rate, momentum=recipe.momentum)
+    return torch.optim.AdamW(settings, recipe.rate)
+
+
+def _class_weights(job: Job, rows: Rows) -> list[Tensor]:
+    """The weight of every class, task by task; their mean over the labelled rows is 1."""
+    found = []
+    for column, size in enumerate(job.goal.sizes):
+        y = job.goal.labels[rows, column]
+        counts = np.bincount(y[y >= 0], minlength=size)
+        weight = np.ones(size)
+        if job.recipe.class_weights:
+            weight = np.where(
+                counts > 0, counts.sum() / np.maximum(counts, 1) / (counts > 0).sum(), 0
+            )
+        found.append(torch.from_numpy(weight.astype(np.float32)))
+    return found
+
+
+def _is_over(history: Sequence[Epoch], recipe: Recipe, inner: Rows | None) -> bool:
+    if inner is None or not recipe.patience or not history:
+        return False
+    return len(history) - best_epoch(history) >= recipe.patience
