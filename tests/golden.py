@@ -2,7 +2,7 @@
 
 OpenCV runs the networks from the prototxts written out in prototxts.py, NumPy prepares the picture as
 the networks' publishers say, and the weights are drawn, since nobody's may be copied here. Nothing of
-`features` is used. `python tests/golden.py` writes tests/data/golden.json, which test_golden.py holds
+`features` is used. `python tests/golden.py` writes tests/kept/golden.json, which test_golden.py holds
 the cards against.
 """
 
@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import prototxts
 
-DATA = Path(__file__).parent / "data" / "golden.json"
+DATA = Path(__file__).parent / "kept" / "golden.json"
 CARDS, SAMPLE = (Path(__file__).parents[1] / "features" / name for name in ("cards", "sample"))
 VALUES = 16
 Array = npt.NDArray[Any]

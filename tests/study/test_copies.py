@@ -22,7 +22,7 @@ from features.study.study import Study, draft
 from probe.checking.find_copies import ALIKE, find
 from probe.checking.likeness import alikeness
 
-REAL = Path(__file__).parent.parent.parent / "shared" / "real"
+REAL = Path(__file__).parents[3] / "shared" / "real"
 real = pytest.mark.skipif(not REAL.is_dir(), reason="the real faces are not here")
 Pairs = st.lists(st.lists(st.integers(0, 20), min_size=1, max_size=4), max_size=12)
 

@@ -17,7 +17,7 @@ from features.errors import InputError
 from features.extraction.extract import extract
 from features.study.study import open_study
 
-ADIENCE = Path(__file__).parent.parent.parent / "shared" / "adience"
+ADIENCE = Path(__file__).parents[3] / "shared" / "adience"
 LFW = ADIENCE.parent / "real" / "lfw"
 HEADER = (
     "user_id\toriginal_image\tface_id\tage\tgender\tx\ty\tdx\tdy\ttilt_ang\t"

@@ -17,7 +17,7 @@ from cli.app import app
 from features.extraction.extract import extract
 from features.store.featurefile import DONE, FeatureFile
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS.parent), "PYTHONUNBUFFERED": "1"}
 PROBE = [sys.executable, "-c", "from cli.app import main; main()"]
 

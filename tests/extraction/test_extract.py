@@ -31,7 +31,7 @@ from features.store.writer import Writer
 from features.study.study import open_study
 
 TinyCard = Callable[..., Path]
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 MAPS = ("pixels", "conv", "act", "pool")
 ALL = {"pixels", "conv", "act", "pool", "fc", *(f"{name}:avg" for name in MAPS)}
 

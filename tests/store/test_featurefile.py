@@ -19,7 +19,7 @@ from features.store.featurefile import DONE, PENDING, UNREADABLE, FeatureFile
 from features.store.making import create, merge
 from features.store.writer import Writer
 
-GOLDEN = Path(__file__).parent / "data" / "v1.h5"
+GOLDEN = Path(__file__).parents[1] / "kept" / "v1.h5"
 Rows = npt.NDArray[np.int64]
 
 

@@ -559,7 +559,7 @@ def test_killed_at_any_step_leaves_nothing_half(moment: str, tmp_path: Path, hom
     tar_of(tmp_path / "given", {"net": save(weights())})
     card = write_card(tmp_path)
     code = "import sys; sys.path.insert(0, sys.argv.pop(1))\n" + KILLED
-    root = str(Path(__file__).parent.parent)
+    root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", code, root, str(card), str(tmp_path / "given"), moment],
         env={**os.environ, "PROBE_HOME": str(home), "OMP_NUM_THREADS": "1"},
