@@ -234,7 +234,7 @@ def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str]:
 
 
 def _plan(plan: Plan) -> None:
-    from features.machine.files import words
+    from features.errors import words
 
     licence = f", licence of the weights: {plan.licence}" if plan.licence else ""
     show.say(

@@ -103,11 +103,9 @@ def fit(
     """
     from features.errors import InputError
     from probe.analysis.curves import curves
-    from probe.fitting.few_shot import few_shot_table
     from probe.fitting.fit import fit as run
-    from probe.reporting.tables.variations import views_table
+    from probe.reporting.tables.variations import few_shot_table, repeats_table, views_table
     from probe.reporting.words import contaminations
-    from probe.results.series import repeats_table
 
     try:
         values = None if c is None else [float(value) for value in c.split(",")]

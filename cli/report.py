@@ -83,7 +83,7 @@ def rank(
 
     Example: probe rank --task age
     """
-    from probe.scoring.rank import agreements, measured
+    from probe.scoring.agreement import agreements, measured
     from probe.scoring.rank import rank as run
 
     with show.Progress("scoring", "layers") as progress:

@@ -23,7 +23,7 @@ def status(
 
     Example: probe status --verify
     """
-    from features.machine.files import words
+    from features.errors import words
     from features.study.status import held, unreadable
     from features.study.study import open_study
     from probe.results.rows import BEST, read

@@ -87,7 +87,7 @@ def list_(json: options.Json = False) -> None:
 
     Example: probe weights list
     """
-    from features.machine.files import words
+    from features.errors import words
     from features.weights.kept import kept
 
     found = kept()

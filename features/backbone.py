@@ -9,10 +9,10 @@ from pathlib import Path
 from torch import nn
 
 from features import weights as weights_files
-from features.cards.card import Card, Input, find, nearest
+from features.cards.card import Card, Input, find
 from features.cards.network import build, published_input, with_licence
 from features.cards.trace import Fired, Trace, trace
-from features.errors import InputError
+from features.errors import InputError, nearest
 from features.images.preprocess import mean_of
 
 # Modules that only pass their input on at test time; nobody asks for their output.

@@ -8,9 +8,9 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
+from features.errors import words
 from features.images import jpeg
 from features.machine.device import cores
-from features.machine.files import words
 from features.machine.home import home, offline
 
 _DECODE = "for JPEGs in half the time: pip install 'transfer-probe[decode]'"

@@ -36,6 +36,79 @@ def test_imports_go_one_way(package: str) -> None:
         assert ours <= MAY_IMPORT[package], path
 
 
+# Every wing may import those before it, and nothing else.
+WINGS = [
+    "features.errors",
+    "features.options",
+    "features.networks",
+    "features.caffe",
+    "features.machine",
+    "features.sample",
+    "features.store",
+    "features.cards",
+    "features.data",
+    "features.formats",
+    "features.study",
+    "features.images",
+    "features.weights",
+    "features.backbone",
+    "features.doctor",
+    "features.extraction",
+    "probe.probes",
+    "probe.folds",
+    "probe.checking",
+    "probe.results",
+    "probe.analysis",
+    "probe.fitting",
+    "probe.scoring",
+    "probe.training",
+    "probe.finetuning",
+    "probe.reporting.charts",
+    "probe.reporting.tables",
+    "probe.reporting.page",
+    "probe.reporting",
+    "probe.demo",
+]
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def wing_of(module: str) -> str:
+    """The folder of a module, or a file that stands beside the folders."""
+    return module if module in WINGS else module.rpartition(".")[0]
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Our own modules that a file imports anywhere, inside functions too."""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in MAY_IMPORT:
+            for alias in node.names:
+                inner = ROOT / f"{node.module}.{alias.name}".replace(".", "/")
+                is_module = inner.is_dir() or inner.with_suffix(".py").exists()
+                modules.add(f"{node.module}.{alias.name}" if is_module else str(node.module))
+        elif isinstance(node, ast.Import):
+            modules |= {a.name for a in node.names if a.name.split(".")[0] in MAY_IMPORT}
+    return modules
+
+
+def sources() -> list[Path]:
+    """The files of the library, but the package's front, which names what is deeper inside."""
+    found = [path for package in ("features", "probe") for path in (ROOT / package).rglob("*.py")]
+    return [path for path in found if path != ROOT / "probe" / "__init__.py"]
+
+
+def test_a_wing_imports_only_those_before_it() -> None:
+    for path in sources():
+        own = wing_of(module_of(path))
+        if own == "features":
+            continue
+        for module in modules_imported(path):
+            assert WINGS.index(wing_of(module)) <= WINGS.index(own), f"{path}: {module}"
+
+
 def test_the_library_never_prints() -> None:
     for package in ("features", "probe"):
         for path in (ROOT / package).rglob("*.py"):

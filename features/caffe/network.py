@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from features.caffe.layers import MAKERS, MAX_WEIGHTS, SEVERAL, Shape, Unusable
 from features.caffe.prototxt import LayerText, NetworkText, read_prototxt
 from features.caffe.tensors import module_name
-from features.cards.card import nearest
-from features.errors import InputError
+from features.errors import InputError, nearest
 
 # What one layer may give for one image: 1 GiB of float32.
 MAX_OUTPUT = 1 << 28

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
-from features.errors import InputError
+from features.errors import InputError, nearest
 
 CARDS = Path(__file__).parent
 FORMATS = ("caffe", "matconvnet", "torch7", "keras", "pytorch", "safetensors", "npz")
@@ -89,18 +88,6 @@ class Card:
         if self.file is None:
             return self.name
         return _where(self.file, self.file.read_text(encoding="utf-8"), key)
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the names that were probably meant."""
-    valid = list(valid)
-    close = get_close_matches(name, valid, n=3, cutoff=0.5)
-    if close:
-        return "did you mean " + " or ".join(close) + "?"
-    shown = ", ".join(valid[:12]) + (", ..." if len(valid) > 12 else "")
-    if len(valid) > 12:
-        return f"there are: {shown}"
-    return f"there are: {shown}." if valid else "there are none."
 
 
 def shipped() -> dict[str, Card]:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from features.cards.card import Card, Input, nearest
-from features.errors import InputError
+from features.cards.card import Card, Input
+from features.errors import InputError, nearest
 
 # What torchvision itself sets when it loads published weights into these networks.
 _WITH_WEIGHTS: dict[str, dict[str, Any]] = {

@@ -8,7 +8,6 @@ from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 
-from features.cards.card import nearest
 from features.data.adience import read_adience
 from features.data.arrayfile import SUFFIXES
 from features.data.fairface import read_fairface
@@ -23,7 +22,7 @@ from features.data.table import read_table
 from features.data.unlabelled import read_unlabelled
 from features.data.utkface import read_utkface
 from features.data.webdataset import read_webdataset
-from features.errors import InputError
+from features.errors import InputError, nearest
 
 READERS: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
     "adience": (read_adience, ("faces", "labels")),

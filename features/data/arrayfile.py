@@ -10,8 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import InputError
-from features.machine.files import words
+from features.errors import InputError, words
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 _MOST_BYTES = 64 << 30

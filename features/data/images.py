@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from features.cards.card import nearest
 from features.data.arrayfile import read_arrays, strings
 from features.data.manifest import Manifest
 from features.data.written import digest_of, written_out
-from features.errors import InputError
+from features.errors import InputError, nearest
 
 _PARTS = ("train", "val", "test")
 _CHANNELS = (1, 3, 4)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from features.cards.card import nearest
 from features.data.manifest import Manifest
-from features.errors import InputError
+from features.errors import InputError, nearest
 
 
 def read_parquet(file: Path) -> Manifest:

@@ -6,9 +6,8 @@ import csv
 import io
 from pathlib import Path
 
-from features.cards.card import nearest
 from features.data.manifest import Manifest
-from features.errors import InputError
+from features.errors import InputError, nearest
 
 
 def read_table(file: Path) -> Manifest:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from features.cards.card import nearest
-from features.errors import InputError
+from features.errors import InputError, nearest
 
 RESERVED = ("path", "subject", "fold", "split", "use")
 MOST_CLASSES = 100

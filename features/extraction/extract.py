@@ -13,7 +13,7 @@ import numpy as np
 from features.backbone import Backbone, load
 from features.errors import InputError
 from features.extraction import pool as pooling
-from features.extraction.limit import rows_within
+from features.extraction.batches import rows_within
 from features.extraction.pipeline import Job, default_batch_size
 from features.extraction.provenance import seen_in_training
 from features.extraction.rounds import Target, batch_size_of

@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.cards.card import nearest
 from features.data.arrayfile import read_arrays, strings
 from features.data.manifest import Manifest
-from features.errors import InputError
+from features.errors import InputError, nearest
 from features.machine.files import lock_of, locked
 from features.store.featurefile import FeatureFile, partial_of
 from features.store.making import create, finish

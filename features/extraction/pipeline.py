@@ -25,6 +25,7 @@ from features.backbone import Backbone
 from features.cards.card import Input
 from features.errors import InputError
 from features.extraction import pool as pooling
+from features.extraction.batches import Rows, Window
 from features.extraction.capture import capture
 from features.images import preprocess
 from features.images.decode import Unreadable, decode, read_bytes
@@ -32,9 +33,6 @@ from features.images.views import canvas, inputs
 from features.machine.device import precise, reusing_memory
 from features.study.study import Study
 
-Rows = npt.NDArray[np.int64]
-Window = list[tuple[int, Rows]]
-"""Batches whose images lie close together: which pass, and its rows."""
 STAGES = ("reading", "decoding", "computing", "writing")
 
 
@@ -92,33 +90,6 @@ class Computed:
 
 class _Ended(Exception):
     """The run is over: nobody waits for what this lane computes."""
-
-
-def blocks(study: Study, rows: Rows, batch_size: int) -> list[Rows]:
-    """The batches of a run over `rows`; an image that stands in several rows is in one of them."""
-    rows = np.unique(first_of_path(study)[rows])
-    return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-
-
-def first_of_path(study: Study) -> Rows:
-    """For every row the first row with the same path, `(n,)`."""
-    first: dict[str, int] = {}
-    return np.array([first.setdefault(p, i) for i, p in enumerate(study.paths)], dtype=np.int64)
-
-
-def windows(todos: Sequence[Sequence[Rows]]) -> list[Window]:
-    """Batches of several passes put together so that an image is decoded once for all of them."""
-    every = [block for todo in todos for block in todo]
-    if not every:
-        return []
-    rows, width = np.unique(np.concatenate(every)), max(map(len, every))
-    found: dict[int, Window] = {}
-    for number, todo in enumerate(todos):
-        for block in todo:
-            found.setdefault(int(np.searchsorted(rows, block[0])) // width, []).append(
-                (number, block)
-            )
-    return [found[place] for place in sorted(found)]
 
 
 def default_batch_size(backbone: Backbone, device: torch.device) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from features.errors import InputError
+from features.errors import InputError, words
 from features.extraction import pool as pooling
-from features.extraction.pipeline import Computed, Job, Pass, Rows, blocks, first_of_path
+from features.extraction.batches import Rows, blocks, first_of_path
+from features.extraction.pipeline import Computed, Job, Pass
 from features.extraction.provenance import (
     check_contract,
     file_attributes,
@@ -19,7 +20,6 @@ from features.extraction.provenance import (
     made_with,
 )
 from features.extraction.update import grow
-from features.machine.files import words
 from features.store.featurefile import PENDING, FeatureFile, partial_of
 from features.store.making import compression, copy, create, finish
 from features.store.writer import Writer

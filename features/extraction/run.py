@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import torch
 
 from features.errors import InputError
-from features.extraction.pipeline import STAGES, Computed, Window, compute, windows
+from features.extraction.batches import Window, windows
+from features.extraction.pipeline import STAGES, Computed, compute
 from features.extraction.rounds import (
     Round,
     Target,

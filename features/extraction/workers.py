@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from features.backbone import load
-from features.extraction.pipeline import Job, Pass, Window, compute
+from features.extraction.batches import Window
+from features.extraction.pipeline import Job, Pass, compute
 from features.extraction.pool import pooled
 from features.extraction.rounds import Round, write
 from features.machine.processes import together

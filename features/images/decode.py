@@ -11,8 +11,8 @@ from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from features.errors import words
 from features.images.jpeg import decode_jpeg
-from features.machine.files import words
 
 _MOST_BYTES = 1 << 30
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from features.cards.card import Input, nearest
-from features.errors import InputError
+from features.cards.card import Input
+from features.errors import InputError, nearest
 from features.formats import meanimage
 from features.images import preprocess
 

@@ -89,15 +89,6 @@ def file_name(name: str) -> str:
     return f"{safe[: _LONGEST_NAME - 9]}-{mark}"
 
 
-def words(size: float) -> str:
-    """A number of bytes for people: `19.7 MB`."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -42,8 +42,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from features.cards.card import nearest
-from features.errors import InputError
+from features.errors import InputError, nearest
 
 FORMAT = "probe-features"
 VERSION = 1

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.cards.card import nearest
-from features.errors import InputError
+from features.errors import InputError, nearest
 from features.machine.files import lock_of, locked
 from features.store.featurefile import (
     DONE,

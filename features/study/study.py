@@ -25,12 +25,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from features.cards.card import nearest
 from features.data import is_kept, read_data
 from features.data.manifest import Manifest
 from features.data.table import read_rows
 from features.data.tasks import Task, grown, infer
-from features.errors import InputError
+from features.errors import InputError, nearest
 from features.machine.files import file_name, write_text
 from features.store.featurefile import FeatureFile
 from features.study import copies

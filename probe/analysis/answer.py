@@ -8,8 +8,9 @@ from itertools import combinations
 
 import numpy as np
 
-from probe.analysis.curves import Best, Curve, Point, TaskCurves, difference
+from probe.analysis.curves import TaskCurves, difference
 from probe.analysis.outcomes import name_of
+from probe.analysis.points import Best, Curve, Point
 from probe.analysis.statistics import Interval, band
 from probe.results.rows import Row
 

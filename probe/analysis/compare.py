@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.cards.card import nearest
 from features.data.tasks import choose
-from features.errors import InputError
+from features.errors import InputError, nearest
 from features.study.study import Study, open_study
 from probe.analysis.outcomes import wider
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, sign_flip

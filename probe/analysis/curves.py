@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,63 +15,13 @@ from probe.analysis.gaps import Gap, Member, gaps, members
 from probe.analysis.majority import NAME as MAJORITY
 from probe.analysis.majority import majority
 from probe.analysis.outcomes import Outcomes, name_of
+from probe.analysis.points import Best, Curve, Point
 from probe.analysis.statistics import Interval, mean_interval
-from probe.fitting.crossval import METHODS
+from probe.probes.linear import METHODS
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.protocol import differences
 from probe.results.rows import BEST, Row
-
-
-@dataclass(frozen=True)
-class Point:
-    """One layer of a curve."""
-
-    layer: str
-    pool: str
-    depth: float
-    metrics: Mapping[str, Interval]
-    """By name, as in probe/analysis/outcomes.py."""
-    rows: tuple[Row, ...]
-    """Its folds."""
-
-    @property
-    def accuracy(self) -> Interval:
-        """Pooled over all tested images."""
-        return self.metrics["accuracy"]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Metrics over depth of one backbone and method."""
-
-    backbone: str
-    domain: str
-    method: str
-    points: tuple[Point, ...]
-
-    @property
-    def kind(self) -> str:
-        """The method without what stands after a `+`."""
-        return self.method.partition("+")[0]
-
-
-@dataclass(frozen=True)
-class Best:
-    """A backbone at the layer chosen inside the training folds: the number to quote."""
-
-    backbone: str
-    domain: str
-    method: str
-    metrics: Mapping[str, Interval]
-    chosen: tuple[str, ...]
-    """The layer chosen in each fold."""
-    rows: tuple[Row, ...]
-
-    @property
-    def accuracy(self) -> Interval:
-        """Pooled over all tested images."""
-        return self.metrics["accuracy"]
 
 
 @dataclass(frozen=True)

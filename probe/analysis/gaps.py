@@ -15,7 +15,7 @@ from probe.analysis.outcomes import Outcomes, name_of
 from probe.analysis.statistics import Interval, band, slope
 
 if TYPE_CHECKING:
-    from probe.analysis.curves import Curve
+    from probe.analysis.points import Curve
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from features.errors import InputError, Stopped
 from features.images.views import VIEWS
 from features.machine.files import locked
 from probe.finetuning import history
-from probe.finetuning.fold import Asked, Run, identity, method_of
 from probe.finetuning.fold_file import Fold
+from probe.finetuning.job import Asked, Run, identity, method_of
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.metrics import kind_of, measure

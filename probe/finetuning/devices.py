@@ -14,7 +14,9 @@ from typing import Any
 
 from features.machine.device import cores
 from features.machine.processes import together
-from probe.finetuning.fold import Asked, Counter, Run, images_of, train_folds
+from probe.finetuning.fold import train_folds
+from probe.finetuning.job import Asked, Run
+from probe.finetuning.progress import Counter, images_of
 
 Progress = Callable[[int, int, str], None]
 

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features.backbone import load
-from features.cards.card import nearest
 from features.data.tasks import choose
-from features.errors import InputError
+from features.errors import InputError, nearest
 from features.images.views import check_views
 from features.machine import device as devices
 from features.machine.files import locked
@@ -25,15 +24,10 @@ from features.study.study import Study, open_or_draft
 from probe.checking.find_copies import checked
 from probe.finetuning.commit import commit, keys, notes
 from probe.finetuning.devices import Share, train_beside, train_share
-from probe.finetuning.fold import (
-    Asked,
-    Counter,
-    Run,
-    images_of,
-    saved,
-    train_folds,
-)
+from probe.finetuning.fold import train_folds
+from probe.finetuning.job import Asked, Run, saved
 from probe.finetuning.plan import extracted_rows, plan, readable_rows
+from probe.finetuning.progress import Counter, images_of
 from probe.finetuning.tensorboard import Board
 from probe.results import rows as results
 from probe.results.protocol import mark

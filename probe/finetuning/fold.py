@@ -2,80 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from features.backbone import Backbone
-from features.data.tasks import Task
-from features.machine.files import file_name
-from features.study.study import Study
 from probe.finetuning.fold_file import Fold, read_fold, write_fold
-from probe.finetuning.saved_network import made_under, name_of
+from probe.finetuning.job import Asked, Floats, Rows, Run, _marks, _name, _network, base_of, saved
+from probe.finetuning.progress import Counter, _images_of_fold, _inner, chooses
 from probe.finetuning.saved_network import read as read_trained
 from probe.finetuning.saved_network import write as write_trained
-from probe.folds import Splits
-from probe.results.protocol import mark
 from probe.training.feed import ImageFeed, KeptFeed
 from probe.training.head import Network
 from probe.training.kept_prefix import Suffix, kept_features, suffix_of
 from probe.training.probe_first import start_from_probe
-from probe.training.recipes import DEFAULT, Recipe, epochs_of
-from probe.training.setup import Diverged, Epoch, Goal, Job, Now, Trained
+from probe.training.recipes import Recipe, epochs_of
+from probe.training.setup import Diverged, Epoch, Job, Trained
 from probe.training.train import best_epoch, predict, standardise, train
-from probe.training.variants import Variant, head_times, start
+from probe.training.variants import head_times, start
 
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 _SMALLEST = 1e-15
-
-
-@dataclass(frozen=True)
-class Run:
-    """What all results of a run share."""
-
-    study: Study
-    backbone: Backbone
-    name: str
-    domain: str
-    recipe: Recipe
-    views: tuple[str, ...]
-    seed: int
-    feed: ImageFeed
-    readable: npt.NDArray[np.bool_]
-    accumulate: int
-    precision: str
-    base: str
-    """`finetune` or `scratch`, with what its rows have after it: what starts is that network, trained
-    here on the same fold."""
-    probe_first: bool
-    """The head starts as the logistic probe."""
-    rates: tuple[float, ...]
-    """Learning rates to choose from on the inner part; one is no choice."""
-    save: bool
-    note: Callable[[str, Epoch], None]
-    """Is told every epoch, under the name of its fold and stage."""
-    progress: Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One result: a variant for a task, or for several that share the network."""
-
-    variant: Variant
-    tasks: tuple[Task, ...]
-    splits: Splits
-    """Of the tasks together."""
-    goal: Goal
-    said: dict[str, str]
-    """The protocol by task."""
-    folder: Path
-    """Where checkpoints lie."""
 
 
 def train_folds(
@@ -223,65 +172,6 @@ def _one_fold(run: Run, job: Asked, ready: _Ready, fold: int, counter: Counter) 
     )
 
 
-def identity(run: Run, variant: Variant) -> tuple[str, str]:
-    """Backbone and domain as the rows name them: from scratch there is a card but no pretraining."""
-    card = run.backbone.architecture.card
-    if variant.method == "scratch":
-        return card.name, "task"
-    if run.base:
-        anew = run.base.partition("+")[0] == "scratch"
-        return f"{card.name if anew else run.backbone.name}@{run.base}", "task"
-    return run.backbone.name, run.backbone.domain
-
-
-def base_of(run: Run, tasks: tuple[Task, ...], fold: int) -> str:
-    """The network of a fold that `--from` begins with."""
-    origin = run.backbone.name
-    if run.base.partition("+")[0] == "scratch":
-        origin = run.backbone.architecture.card.name
-    return name_of(origin, tuple(task.name for task in tasks), run.base, "", fold)
-
-
-def _network(run: Run, job: Asked, fold: int) -> str:
-    """What the trained network of a fold is called."""
-    origin, _ = identity(run, job.variant)
-    names = tuple(task.name for task in job.tasks)
-    return name_of(origin, names, method_of(run, job), job.variant.cut, fold)
-
-
-def saved(run: Run, job: Asked, fold: int) -> bool:
-    """Whether the network of a fold is kept that this result comes from."""
-    return made_under(run.study.folder, _network(run, job, fold)) == _marks(job)
-
-
-def _marks(job: Asked) -> dict[str, str]:
-    return {task: mark(said) for task, said in job.said.items()}
-
-
-def _name(run: Run, job: Asked, fold: int, stage: str) -> str:
-    """What a training is called for whoever is told of its epochs."""
-    return f"{file_name(_network(run, job, fold))}-{stage}"
-
-
-def method_of(run: Run, job: Asked) -> str:
-    """The method as the rows name it: after every `+` a choice that makes it a result of its own."""
-    recipe = run.recipe
-    told = [
-        (recipe.name, recipe.name != DEFAULT),
-        ("keep-above", job.variant.keep_above),
-        ("probe-first", run.probe_first),
-        ("class-weights", recipe.class_weights),
-        ("search", len(run.rates) > 1),
-        ("together", len(job.tasks) > 1),
-    ]
-    return "+".join([job.variant.method, *(name for name, there in told if there)])
-
-
-def chooses(run: Run) -> bool:
-    """Whether an inner part chooses epochs or rate."""
-    return run.recipe.patience > 0 or len(run.rates) > 1
-
-
 def _inner_stage(
     run: Run, job: Asked, ready: _Ready, fold: int, recipe: Recipe, epochs: int, counter: Counter
 ) -> Trained:
@@ -358,53 +248,3 @@ def _scores(run: Run, trained: Job, ready: _Ready, tested: Rows) -> dict[str, Fl
         p = predict(trained if view == "center" else whole, tested, view)
         found[view] = np.log(np.maximum(p, _SMALLEST)).astype(np.float32)
     return found
-
-
-def _inner(splits: Splits, fold: int) -> tuple[Rows, Rows]:
-    """The rows that train and those that choose the epochs of a fold: one of its inner parts."""
-    choices = list(splits.inner(fold))
-    part, left_out = choices[fold % len(choices)]
-    return splits.training_rows(left_out), np.flatnonzero(splits.part == part)
-
-
-def images_of(run: Run, job: Asked, folds: Sequence[int] | None = None) -> int:
-    """How many images training sees at most, every epoch counted; of all folds, or of `folds`."""
-    asked = job.splits.folds if folds is None else folds
-    return sum(_images_of_fold(run, job, fold) for fold in asked)
-
-
-def _images_of_fold(run: Run, job: Asked, fold: int) -> int:
-    """How many images training a fold sees at most."""
-    rows = len(job.splits.training_rows(job.splits.tested(fold)))
-    if not chooses(run):
-        return epochs_of(run.recipe, rows) * rows
-    inner = len(_inner(job.splits, fold)[0])
-    length = epochs_of(run.recipe, inner if run.recipe.patience else rows)
-    return len(run.rates) * epochs_of(run.recipe, inner) * inner + length * rows
-
-
-class Counter:
-    """Counts images over the whole run, for whoever watches."""
-
-    def __init__(self, run: Run, total: int) -> None:
-        """`total` images are to be trained on."""
-        self.run, self.total, self.done = run, total, 0
-        self.now = self.stage = ""
-
-    def watch(self, now: Now) -> None:
-        """Say where training is."""
-        self.done += now.images
-        self.run.progress(
-            self.done,
-            self.total,
-            f"{self.now}, {self.stage}, epoch {now.epoch + 1}/{now.epochs}: loss {now.loss:.3f}, "
-            f"accuracy {now.accuracy:.3f}",
-        )
-
-    def skip(self, images: int) -> None:
-        """So many images need not be trained on."""
-        self.total -= images
-
-    def end(self) -> None:
-        """Say that all is done."""
-        self.run.progress(self.done, self.done, "")

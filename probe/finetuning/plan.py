@@ -17,7 +17,7 @@ from features.extraction.provenance import network_of
 from features.machine.files import file_name
 from features.store.featurefile import DONE, PENDING
 from features.study.study import Study
-from probe.finetuning.fold import Asked, Run, base_of
+from probe.finetuning.job import Asked, Run, base_of
 from probe.finetuning.saved_network import digest
 from probe.folds import Splits, in_several, kept_together, make_splits, unlike
 from probe.results.protocol import protocol

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -213,11 +212,3 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return json.dumps(value, ensure_ascii=False)
-
-
-def into(body: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give a backbone's network the trained tensors; a classifier of another size is left as it is."""
-    state = body.state_dict()
-    fitting = {n: t for n, t in tensors.items() if n in state and state[n].shape == t.shape}
-    with torch.no_grad():
-        body.load_state_dict(fitting, strict=False)

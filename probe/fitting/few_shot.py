@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from probe.fitting.crossval import Outcome, Settings, Shared, cross_validate
+from probe.fitting.crossval import Outcome, cross_validate
+from probe.fitting.scorers import Settings, Shared
 from probe.folds import Splits
 from probe.probes.layer import Source
-from probe.reporting.tables.table import Column, Table
-from probe.results.rows import BEST, Row
 
 Ints = npt.NDArray[np.int64]
 _INNER_PARTS = 3  # of a draw, or as many as there are images of a class
 _STAYS = -1
-
-_COLUMNS = (
-    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
-    Column("layer", "layer"), Column("pool", "pool"), Column("shots", "images per class", "count"),
-    Column("draws", "draws", "count"), Column("accuracy", "mean", "percent"),
-    Column("sd", "SD over draws", "percent"), Column("lowest", "lowest", "percent"),
-    Column("highest", "highest", "percent"),
-)  # fmt: skip
 
 
 def drawn(
@@ -91,30 +81,3 @@ def few_shot(
         scores[tested] = found.scores[tested]
         folds.append(replace(found.folds[0], fold=fold))
     return Outcome(scores, tuple(folds))
-
-
-def few_shot_table(rows: Sequence[Row], *, only_best: bool = False) -> Table | None:
-    """The accuracy over draws, each pooled over its folds; None where there is no draw.
-
-    `only_best` leaves out the layers one by one where there are rows of the best layer.
-    """
-    found = list(_lines([row for row in rows if row.shots is not None and row.draw is not None]))
-    if only_best:
-        chosen = {(*line[:3], line[5]) for line in found if line[3] == BEST}
-        found = [x for x in found if x[3] == BEST or (*x[:3], x[5]) not in chosen]
-    note = "Draws share images, so their SD is not that of other data."
-    return Table("shots", "Few images per class", _COLUMNS, tuple(found), note) if found else None
-
-
-def _lines(rows: Sequence[Row]) -> Iterator[tuple[str | int | float | None, ...]]:
-    groups: dict[tuple[str, str, str, str, str, int], dict[int, list[Row]]] = {}
-    for row in rows:
-        key = (row.task, row.method, row.backbone, row.layer, row.pool, row.shots or 0)
-        groups.setdefault(key, {}).setdefault(row.draw or 0, []).append(row)
-    for key, draws in groups.items():
-        each = [
-            float(np.average([r.accuracy for r in folds], weights=[r.n_test for r in folds]))
-            for folds in draws.values()
-        ]
-        sd = float(np.std(each, ddof=1)) if len(each) > 1 else None
-        yield (*key, len(each), float(np.mean(each)), sd, min(each), max(each))

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from features.cards.card import nearest
 from features.data.tasks import Task, choose
-from features.errors import InputError
+from features.errors import InputError, nearest
 from features.images.views import check_views
 from features.machine.device import resolve
 from features.machine.files import locked
@@ -23,11 +22,12 @@ from probe.analysis import majority
 from probe.analysis.statistics import detectable, retraining
 from probe.checking.find_copies import checked
 from probe.fitting.best_rows import best_rows
-from probe.fitting.crossval import METHODS, Outcome, Settings
+from probe.fitting.crossval import Outcome
 from probe.fitting.probe_job import Job, Run, features_of, fit_one, memory_bytes
+from probe.fitting.scorers import Settings
 from probe.folds import has_split, own_folds
-from probe.probes.linear import SOLVERS, TOL
-from probe.probes.scale import SCALES
+from probe.probes.linear import METHODS, SOLVERS, TOL
+from probe.probes.scaling import SCALES
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.protocol import mark, protocol

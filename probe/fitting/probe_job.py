@@ -11,17 +11,18 @@ import numpy.typing as npt
 import torch
 
 from features.data.tasks import Task
-from features.errors import InputError
+from features.errors import InputError, words
 from features.images.views import VIEWS
 from features.machine.device import cores
-from features.machine.files import words
 from features.store.featurefile import DONE, FeatureFile, at_view
 from features.study.study import Study
-from probe.fitting.crossval import GRID, Outcome, Settings, Shared, cross_validate
+from probe.fitting.crossval import Outcome, cross_validate
 from probe.fitting.few_shot import few_shot
+from probe.fitting.scorers import Settings, Shared
 from probe.folds import Splits, make_splits
 from probe.probes import knn
 from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
+from probe.probes.linear import GRID
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.metrics import kind_of, measure

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from features.store.featurefile import FeatureFile
-from probe.probes.matrix import Held, Streamed, row_space
+from probe.probes.matrix import Held, Rows, Streamed, row_space
 from probe.probes.scaling import Moments, Scaling, gram, moments, pooled, scaling
-from probe.probes.solver import Rows
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]

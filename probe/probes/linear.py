@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from probe.probes.layer import Prepared, prepare
-from probe.probes.matrix import Held
-from probe.probes.solver import Rows, Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
+from probe.probes.matrix import Held, Rows
+from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
 
 __all__ = ["SOLVERS", "TOL", "Scored", "fit_linear", "log_loss", "prepare", "sklearn_model"]
 
@@ -269,3 +269,13 @@ def sklearn_model(method: str, c: float) -> Any:
     if method == "svm":
         return LinearSVC(C=c, dual=False, max_iter=_MAX_ITER)
     return RidgeClassifier(alpha=1 / c)
+
+
+LINEAR = ("logistic", "svm", "ridge")
+
+
+METHODS = (*LINEAR, "knn")
+
+
+GRID = tuple(float(g) for g in np.logspace(-2, 4, 13))
+"""Of C times the mean squared length of the training rows."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -114,3 +115,32 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
     top = lower[:rank].to(across.device)
     other = torch.linalg.solve_triangular(top, across[:, order[:rank]].T, upper=False).T
     return train.to(across.device), other.to(torch.float32).contiguous()
+
+
+class Rows(Protocol):
+    """A matrix of rows, `(n, p)`, that can be multiplied from either side."""
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+
+    @property
+    def p(self) -> int:
+        """The number of coordinates."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the products."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are worked on."""
+
+    def times(self, w: Tensor) -> Tensor:
+        """X W, `(p, columns)` to `(n, columns)`."""
+
+    def back(self, r: Tensor) -> Tensor:
+        """X'R, `(n, columns)` to `(p, columns)`."""
+
+    def double(self) -> Self:
+        """The same in float64."""

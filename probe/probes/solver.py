@@ -24,10 +24,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+
+from probe.probes.matrix import Rows
 
 _MEMORY = 12
 _LINE_STEPS = 12
@@ -38,35 +39,6 @@ _SPAN = 32
 """Largest ratio of C within which one factor will do."""
 _CAUTION = 50
 """The estimate of the error is of its order only; it must be this much smaller than asked."""
-
-
-class Rows(Protocol):
-    """A matrix of rows, `(n, p)`, that can be multiplied from either side."""
-
-    @property
-    def n(self) -> int:
-        """The number of rows."""
-
-    @property
-    def p(self) -> int:
-        """The number of coordinates."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the products."""
-
-    @property
-    def device(self) -> torch.device:
-        """Where they are worked on."""
-
-    def times(self, w: Tensor) -> Tensor:
-        """X W, `(p, columns)` to `(n, columns)`."""
-
-    def back(self, r: Tensor) -> Tensor:
-        """X'R, `(n, columns)` to `(p, columns)`."""
-
-    def double(self) -> Self:
-        """The same in float64."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 from probe.analysis.answer import Contrast, answer
-from probe.analysis.curves import Curve, TaskCurves
+from probe.analysis.curves import TaskCurves
 from probe.analysis.gaps import Gap
+from probe.analysis.points import Curve
 from probe.analysis.statistics import Interval
 from probe.reporting.report import Report
 from probe.reporting.tables.table import Table

@@ -7,17 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from features.cards.card import nearest
-from features.errors import InputError
+from features.errors import InputError, nearest
 from features.machine.files import file_name, write_text
 from features.study.study import Study, open_study
 from probe.analysis.curves import TaskCurves, curves
 from probe.analysis.outcomes import METRICS
-from probe.fitting.few_shot import few_shot_table
 from probe.reporting.charts.figures import curve_figure, gap_figure, save, tuned_figure
 from probe.reporting.charts.legend import tuned_keys
 from probe.reporting.charts.task_charts import charts
-from probe.reporting.page.page import Contents, TaskSection, looks, page
+from probe.reporting.page.contents import Contents, TaskSection
+from probe.reporting.page.page import looks, page
 from probe.reporting.page.study_sections import closeness_section, scores_section
 from probe.reporting.page.training_section import training_section
 from probe.reporting.tables.cost import backbone_tables
@@ -30,11 +29,10 @@ from probe.reporting.tables.failures import (
 from probe.reporting.tables.layers import fold_table, layer_table
 from probe.reporting.tables.literature import literature_table
 from probe.reporting.tables.table import Table, to_csv, to_latex, to_markdown
-from probe.reporting.tables.variations import views_table
+from probe.reporting.tables.variations import few_shot_table, repeats_table, views_table
 from probe.reporting.words import contaminations, findings, headline
 from probe.results import rows as results
 from probe.results.rows import BEST
-from probe.results.series import repeats_table
 
 _MOST_FOLDS = 500
 """Rows of the page's table per fold; more would only make it slow."""

@@ -9,9 +9,10 @@ import numpy as np
 
 from features.study.study import Study
 from probe.analysis.answer import Answer, answer, whole
-from probe.analysis.curves import Best, TaskCurves
+from probe.analysis.curves import TaskCurves
 from probe.analysis.gaps import Gap
 from probe.analysis.outcomes import name_of
+from probe.analysis.points import Best
 from probe.analysis.statistics import Interval
 
 

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
-from features.cards.card import nearest
-from features.data.table import read_rows
 from features.data.tasks import Task, choose
-from features.errors import InputError
+from features.errors import InputError, nearest
 from features.machine.files import write_text
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study, open_study
-from probe.analysis.majority import NAME as MAJORITY
-from probe.results import rows as results
-from probe.results.rows import BEST
 from probe.scoring import transfer_scores as scores
 from probe.scoring.cka import centred, linear_gram
+from probe.scoring.score_files import Scored, _square, _to_csv
 
 SCORES = ("logme", "h_score", "leep")
 ROWS = 1_000
@@ -32,43 +25,6 @@ COPY = 0.98
 """Layers whose debiased CKA is above this are called near copies."""
 _ALIKE_ROWS = 300
 _MOST_LAYERS = 1_500
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One layer and task."""
-
-    task: str
-    backbone: str
-    domain: str
-    key: str
-    """Layer, or LAYER:POOL."""
-    depth: float
-    dim: int
-    logme: float
-    h_score: float
-    leep: float | None
-    """Only of a layer that is the network's own output over the classes it was trained on."""
-    copy_of: str
-    """BACKBONE/KEY of an earlier line that this layer nearly repeats, or nothing."""
-    images: int
-    contract: str
-    """Of the feature file; another one since means that the scores are of other features."""
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How well a score orders what was measured."""
-
-    task: str
-    score: str
-    method: str
-    over: str
-    """`layers`: all of them; `backbones`: each at its highest score and at its highest accuracy."""
-    tau: float
-    """Weighted Kendall tau (Vigna 2015), in which exchanges among the best count most."""
-    pearson: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -130,95 +86,6 @@ def rank(
     write_text(opened.folder / "scores.csv", _to_csv(lines))
     write_text(opened.folder / "similarity.csv", _square(names, alike))
     return Ranking(opened, tuple(lines), alike, tuple(names))
-
-
-def read(study: Study) -> tuple[list[Scored], list[str]]:
-    """The scores that stand in scores.csv, and what is wrong with them, in words.
-
-    Those of features that have been made anew since are left out.
-    """
-    file = study.folder / "scores.csv"
-    if not file.is_file():
-        return [], ["Transfer scores: `probe rank` makes them."]
-    header, rows = read_rows(file)
-    if header != [f.name for f in fields(Scored)]:
-        return [], ["Transfer scores: scores.csv does not read; `probe rank` makes it again."]
-    contracts = {name: _contract(study, name) for name in study.backbones()}
-    lines, stale = [], set()
-    for row in rows:
-        cell = dict(zip(header, row, strict=True))
-        if contracts.get(cell["backbone"]) != cell["contract"]:
-            stale.add(cell["backbone"])
-            continue
-        lines.append(
-            Scored(
-                cell["task"], cell["backbone"], cell["domain"], cell["key"], float(cell["depth"]),
-                int(cell["dim"]), float(cell["logme"]), float(cell["h_score"]),
-                float(cell["leep"]) if cell["leep"] else None, cell["copy_of"],
-                int(cell["images"]), cell["contract"],
-            )
-        )  # fmt: skip
-    said = [
-        f"Transfer scores of {name} are of older features; `probe rank` again." for name in stale
-    ]
-    return lines, sorted(said)
-
-
-def read_alike(study: Study) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """The layers and the square of similarity.csv; nothing where there is none."""
-    file = study.folder / "similarity.csv"
-    if not file.is_file():
-        return [], np.zeros((0, 0))
-    header, rows = read_rows(file)
-    return header[1:], np.array([[float(cell) for cell in row[1:]] for row in rows])
-
-
-def measured(study: Study) -> dict[tuple[str, str, str, str], float]:
-    """Accuracy by task, backbone, key and method, mean over folds, of the probes that are fitted."""
-    found: dict[tuple[str, str, str, str], list[float]] = {}
-    for row in results.read(study.folder / "results.csv"):
-        if row.layer not in (BEST, "") and row.backbone != MAJORITY and not row.variant:
-            found.setdefault((row.task, row.backbone, row.features_key, row.method), []).append(
-                row.accuracy
-            )
-    return {key: float(np.mean(values)) for key, values in found.items()}
-
-
-def agreements(
-    lines: Sequence[Scored], accuracy: dict[tuple[str, str, str, str], float]
-) -> list[Agreement]:
-    """How well every score orders the measured accuracy, per task and method."""
-    found = []
-    for task in dict.fromkeys(line.task for line in lines):
-        for method in dict.fromkeys(key[3] for key in accuracy if key[0] == task):
-            for score in SCORES:
-                pairs = [
-                    (line.backbone, value, accuracy[task, line.backbone, line.key, method])
-                    for line in lines
-                    if line.task == task
-                    and (value := getattr(line, score)) is not None
-                    and (task, line.backbone, line.key, method) in accuracy
-                ]
-                tops = {
-                    name: tuple(max(p[i] for p in pairs if p[0] == name) for i in (1, 2))
-                    for name, *_ in pairs
-                }
-                for over, two in (
-                    ("layers", [p[1:] for p in pairs]),
-                    ("backbones", list(tops.values())),
-                ):
-                    if len(two) > 2:
-                        tau, pearson = agree(*zip(*two, strict=True))
-                        found.append(Agreement(task, score, method, over, tau, pearson, len(two)))
-    return found
-
-
-def agree(score: Sequence[float], accuracy: Sequence[float]) -> tuple[float, float]:
-    """Weighted Kendall tau and Pearson's correlation; not a number where one of them is constant."""
-    if len(set(score)) < 2 or len(set(accuracy)) < 2:
-        return float("nan"), float("nan")
-    tau = float(stats.weightedtau(score, accuracy).statistic)
-    return tau, float(stats.pearsonr(score, accuracy).statistic)
 
 
 def _jobs(study: Study, backbones: Sequence[str], layers: Sequence[str]) -> list[tuple[str, str]]:
@@ -332,30 +199,3 @@ def _copies(names: Sequence[str], alike: npt.NDArray[np.float64]) -> dict[str, s
 def _with_copy(line: Scored, copies: dict[str, str]) -> Scored:
     values = {f.name: getattr(line, f.name) for f in fields(line)}
     return Scored(**values | {"copy_of": copies.get(f"{line.backbone}/{line.key}", "")})
-
-
-def _contract(study: Study, backbone: str) -> str:
-    with study.features(backbone) as file:
-        return str(file.attributes["contract"])[:12]
-
-
-def _to_csv(lines: Sequence[Scored]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = [f.name for f in fields(Scored)]
-    writer.writerow(names)
-    for line in lines:
-        values = [getattr(line, name) for name in names]
-        writer.writerow(
-            ["" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in values]
-        )
-    return text.getvalue()
-
-
-def _square(names: Sequence[str], alike: npt.NDArray[np.float64]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["", *names])
-    for name, row in zip(names, alike, strict=True):
-        writer.writerow([name, *(f"{v:.4f}" for v in row)])
-    return text.getvalue()

@@ -128,3 +128,11 @@ def _with_first(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
     place = next(i for i, v in enumerate(output) if first_tensor(v) is not None)
     parts = [_with_first(v, change) if i == place else v for i, v in enumerate(output)]
     return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+
+
+def into(body: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Give a backbone's network the trained tensors; a classifier of another size is left as it is."""
+    state = body.state_dict()
+    fitting = {n: t for n, t in tensors.items() if n in state and state[n].shape == t.shape}
+    with torch.no_grad():
+        body.load_state_dict(fitting, strict=False)

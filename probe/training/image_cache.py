@@ -13,7 +13,7 @@ from torch import Tensor
 
 from features.cards.card import Input
 from features.errors import InputError
-from features.extraction.pipeline import first_of_path
+from features.extraction.batches import first_of_path
 from features.images import preprocess
 from features.images.decode import Unreadable, read_rgb
 from features.machine.device import cores

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from probe.fitting.crossval import GRID
-from probe.probes.linear import sklearn_model
+from probe.probes.linear import GRID, sklearn_model
 from probe.training.setup import Job
 from probe.training.train import head_features, standardise
 

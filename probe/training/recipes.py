@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from features.cards.card import nearest
-from features.errors import InputError
+from features.errors import InputError, nearest
 
 DEFAULT = "modern"
 """The recipe that the rows of a fine-tune do not name."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.images.views import VIEWS
-from probe.probes.scale import statistics
+from probe.probes.scaling import statistics
 from probe.training import checkpoint as checkpoints
 from probe.training.epoch import Watch, halves, one_epoch, precision_of
 from probe.training.recipes import Recipe

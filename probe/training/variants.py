@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from features.backbone import Backbone, Layer
 from features.errors import InputError
-from probe.finetuning.saved_network import into
-from probe.training.cut import EMPTY, Prefix, freeze, prefix_of, renew_above
+from probe.training.cut import EMPTY, Prefix, freeze, into, prefix_of, renew_above
 from probe.training.head import Network, classifier, with_head
 from probe.training.recipes import Recipe
 

@@ -23,7 +23,7 @@ from probe.analysis.curves import Panel, TaskCurves, curves
 from probe.analysis.gaps import Gap
 from probe.analysis.statistics import accuracy_interval, band, mean_interval
 from probe.fitting.fit import fit
-from probe.reporting.charts.task_charts import Chart
+from probe.reporting.charts.svg import Chart
 from probe.reporting.page.page import looks, page
 from probe.reporting.report import Report, contents_of, report
 from probe.results import predictions

@@ -23,9 +23,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
-from probe.fitting.crossval import GRID, Settings, cross_validate
+from probe.fitting.crossval import cross_validate
+from probe.fitting.scorers import Settings
 from probe.folds import Splits
-from probe.probes.linear import prepare
+from probe.probes.linear import GRID, prepare
 from probe.probes.solver import softmax_loss, solve, squared_hinge_loss
 
 

@@ -29,8 +29,8 @@ from probe.analysis.compare import compare
 from probe.analysis.curves import curves
 from probe.finetuning import history
 from probe.finetuning.finetune import finetune
-from probe.fitting.crossval import GRID
 from probe.fitting.fit import fit
+from probe.probes.linear import GRID
 from probe.reporting.report import report
 from probe.results import predictions
 from probe.results import rows as results

@@ -13,10 +13,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import probe.probes.linear
-from probe.fitting.crossval import GRID, METHODS, Outcome, Settings, Shared, cross_validate
+from probe.fitting.crossval import Outcome, cross_validate
+from probe.fitting.scorers import Settings, Shared
 from probe.folds import Splits
 from probe.probes import knn
 from probe.probes.layer import Source
+from probe.probes.linear import GRID, METHODS
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

@@ -8,10 +8,11 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.study.study import Study
-from probe.fitting.few_shot import drawn, few_shot_table
+from probe.fitting.few_shot import drawn
 from probe.fitting.fit import fit
 from probe.folds import make_splits
 from probe.reporting.report import report
+from probe.reporting.tables.variations import few_shot_table
 from probe.results import predictions
 from probe.results.rows import BEST
 

@@ -27,7 +27,7 @@ from probe.results import predictions
 from probe.results import rows as results
 from probe.results.metrics import kind_of, measure
 from probe.results.rows import BEST, Row
-from probe.scoring.rank import measured
+from probe.scoring.agreement import measured
 
 
 @pytest.fixture

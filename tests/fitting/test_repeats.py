@@ -17,8 +17,8 @@ from probe.analysis.statistics import mean_interval
 from probe.fitting.fit import fit
 from probe.folds import make_splits
 from probe.reporting.report import report
+from probe.reporting.tables.variations import repeats_table
 from probe.results import predictions
-from probe.results.series import repeats_table
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
 from probe.probes.linear import Scored, fit_linear, log_loss, prepare
-from probe.probes.scale import SCALES, scaled
+from probe.probes.scaling import SCALES, scaled
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]

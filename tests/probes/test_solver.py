@@ -10,9 +10,8 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 
 import probe.probes.linear
-from probe.fitting.crossval import GRID
 from probe.probes.layer import Prepared
-from probe.probes.linear import fit_linear, prepare
+from probe.probes.linear import GRID, fit_linear, prepare
 from probe.probes.matrix import Held
 from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
 

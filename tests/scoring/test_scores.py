@@ -14,9 +14,10 @@ from sklearn.covariance import LedoitWolf
 from features.errors import InputError
 from features.study.study import open_study
 from probe.fitting.fit import fit
-from probe.scoring import rank as ranking
+from probe.scoring import score_files
+from probe.scoring.agreement import agree, agreements, measured
 from probe.scoring.cka import alignment, centred, cka, linear_gram, rbf_gram
-from probe.scoring.rank import agree, agreements, measured, rank
+from probe.scoring.rank import rank
 from probe.scoring.transfer_scores import basis, h_score, leep, logme
 
 Floats = NDArray[np.float64]
@@ -247,18 +248,18 @@ def test_rank_orders_layers_as_probes_do_and_marks_copies(tmp_path: Path) -> Non
 def test_scores_come_back_and_those_of_older_features_do_not(tmp_path: Path) -> None:
     folder = two_backbones(tmp_path / "study")
     made = rank(folder, backbones=["good", "bad"])
-    lines, said = ranking.read(made.study)
+    lines, said = score_files.read(made.study)
     assert said == []
     assert [(a.backbone, a.key, a.copy_of) for a in lines] == [
         (b.backbone, b.key, b.copy_of) for b in made.lines
     ]
-    names, alike = ranking.read_alike(made.study)
+    names, alike = score_files.read_alike(made.study)
     assert tuple(names) == made.names
     assert alike == pytest.approx(made.alike, abs=1e-4)
     table = folder / "scores.csv"
     text = table.read_text()
     table.write_text(text.replace(f",{made.lines[0].contract}\n", ",another\n", 1))
-    lines, said = ranking.read(made.study)
+    lines, said = score_files.read(made.study)
     assert len(lines) < len(made.lines)
     assert "older features" in said[0]
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.analysis.curves import Curve, Panel, TaskCurves
+from probe.analysis.curves import Panel, TaskCurves
 from probe.analysis.outcomes import METRICS
+from probe.analysis.points import Curve
 from probe.reporting.charts.axis import layer_ticks, place
 from probe.reporting.charts.looks import LIGHT, shapes, slots
 

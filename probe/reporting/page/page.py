@@ -6,64 +6,20 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Any
 
-from features.study.study import Study
 from probe.analysis.outcomes import METRICS
 from probe.reporting.charts.legend import key, markers
 from probe.reporting.charts.looks import Looks, shapes, slots
-from probe.reporting.charts.task_charts import Chart
+from probe.reporting.charts.svg import Chart
+from probe.reporting.page.contents import Contents, TaskSection
 from probe.reporting.tables.table import Table
 
 _OPEN_ROWS = 60
 """A longer table is folded away."""
-
-
-@dataclass(frozen=True)
-class TaskSection:
-    """What the page says of one task."""
-
-    task: str
-    answer: Sequence[str]
-    findings: Sequence[str]
-    charts: Sequence[Chart]
-    tables: Sequence[Table]
-    signs: Sequence[tuple[str, str]] = ()
-    """Of the charts' lines that are no probes, and what they mean."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page that is of no one task."""
-
-    title: str
-    words: Sequence[str]
-    charts: Sequence[Chart]
-    tables: Sequence[Table]
-
-
-@dataclass(frozen=True)
-class Contents:
-    """Everything that stands on the page."""
-
-    study: Study
-    tasks: Sequence[TaskSection]
-    backbones: Sequence[tuple[str, str]]
-    """Name and domain, in the order of the legend."""
-    images: str
-    """How many the numbers are of, in words."""
-    tables: Sequence[Table] = ()
-    """Of the study as a whole."""
-    warnings: Sequence[str] = ()
-    """What makes its numbers flatter than the truth."""
-    missing: Sequence[str] = ()
-    """What this study does not hold, and the command that would make it."""
-    more: Sequence[Section] = ()
-    """Of the study as a whole, before its tables."""
 
 
 def looks(backbones: Sequence[tuple[str, str]]) -> Looks:

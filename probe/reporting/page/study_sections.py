@@ -8,14 +8,15 @@ import numpy as np
 
 from features.study.study import Study
 from probe.analysis.curves import TaskCurves
-from probe.fitting.crossval import METHODS
+from probe.probes.linear import METHODS
 from probe.reporting.charts.looks import SHAPES, Looks, slots
-from probe.reporting.charts.task_charts import Line, line_chart, square_chart
-from probe.reporting.page.page import Section
+from probe.reporting.charts.svg import Line, line_chart, square_chart
+from probe.reporting.page.contents import Section
 from probe.reporting.tables.table import Column, Table
-from probe.scoring import rank as ranking
+from probe.scoring import agreement, score_files
 from probe.scoring.closeness import Closeness, closeness, correlations, sentences
 from probe.scoring.distances import DISTANCES, NAMES
+from probe.scoring.rank import COPY
 
 _MOST_ALIKE = 48
 """Layers of the map of similarity."""
@@ -89,10 +90,10 @@ def closeness_section(
 
 def scores_section(study: Study, looks: Looks) -> tuple[Section | None, list[str]]:
     """Transfer scores and how alike layers are, as `probe rank` left them; else what is missing."""
-    lines, missing = ranking.read(study)
+    lines, missing = score_files.read(study)
     if not lines:
         return None, missing
-    accuracy = ranking.measured(study)
+    accuracy = agreement.measured(study)
     best: dict[tuple[str, str, str], float] = {}
     for (task, backbone, layer, _), value in accuracy.items():
         best[task, backbone, layer] = max(value, best.get((task, backbone, layer), 0.0))
@@ -103,7 +104,7 @@ def scores_section(study: Study, looks: Looks) -> tuple[Section | None, list[str
         )
         for line in sorted(lines, key=lambda line: (line.task, -line.logme))
     )  # fmt: skip
-    agreed = ranking.agreements(lines, accuracy)
+    agreed = agreement.agreements(lines, accuracy)
     tables = [
         Table(
             "scores",
@@ -127,10 +128,10 @@ def scores_section(study: Study, looks: Looks) -> tuple[Section | None, list[str
     words = [
         "Scores tell without a probe how well a layer suits a task; only their order means anything. "
         "Weighted Kendall tau is 1 where they order layers as the measured accuracy does, 0 for chance. "
-        f"A layer whose debiased CKA with an earlier one is above {ranking.COPY} is a near copy of it.",
+        f"A layer whose debiased CKA with an earlier one is above {COPY} is a near copy of it.",
         *missing,
     ]
-    names, alike = ranking.read_alike(study)
+    names, alike = score_files.read_alike(study)
     shown = [i for i, name in enumerate(names) if ":" not in name.rpartition("/")[2]]
     if len(shown) > _MOST_ALIKE:
         shown = [shown[i] for i in np.linspace(0, len(shown) - 1, _MOST_ALIKE).round().astype(int)]

@@ -14,8 +14,8 @@ from probe.finetuning import history
 from probe.finetuning.history import Line as Trained
 from probe.finetuning.saved_network import origin_of
 from probe.reporting.charts.looks import LIGHT, SHAPES
-from probe.reporting.charts.task_charts import Chart, Line, line_chart
-from probe.reporting.page.page import Section
+from probe.reporting.charts.svg import Chart, Line, line_chart
+from probe.reporting.page.contents import Section
 from probe.reporting.tables.table import Cell, Column, Table
 from probe.scoring.cka import alignment, centred, linear_gram
 

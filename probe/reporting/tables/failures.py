@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from features.cards.card import nearest
 from features.data.tasks import RESERVED
-from features.errors import InputError
+from features.errors import InputError, nearest
 from features.study.study import Study
-from probe.analysis.curves import Best, TaskCurves
+from probe.analysis.curves import TaskCurves
 from probe.analysis.outcomes import Name, name_of
+from probe.analysis.points import Best
 from probe.analysis.statistics import accuracy_interval
 from probe.reporting.tables.table import Cell, Column, Table
 

@@ -1,16 +1,21 @@
-"""Accuracy by what is scored of a test image: the centre crop beside its mirror and ten crops."""
+"""How accuracy varies: over views of a test image, repeats of the folds, draws of few images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from probe.fitting.crossval import METHODS
+from features.errors import InputError
+from features.study.study import Study
+from probe.analysis.statistics import mean_interval
+from probe.probes.linear import METHODS
 from probe.reporting.tables.table import Cell, Column, Table
+from probe.results import predictions
+from probe.results.protocol import outdated
 from probe.results.rows import BEST, Row
 
-_COLUMNS = (
+_VIEWS = (
     Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
     Column("layer", "layer or cut"), Column("views", "view"), Column("crops", "crops", "count"),
     Column("accuracy", "accuracy", "percent"), Column("centre", "centre crop", "percent"),
@@ -40,8 +45,101 @@ def views_table(rows: Sequence[Row]) -> Table | None:
         "features over them; everything else on this page is of the centre crop."
     )
     title = "Views of a test image"
-    return Table("views", title, _COLUMNS, tuple(found), note) if found else None
+    return Table("views", title, _VIEWS, tuple(found), note) if found else None
 
 
 def _pooled(rows: Sequence[Row]) -> float:
     return float(np.average([r.accuracy for r in rows], weights=[r.n_test for r in rows]))
+
+
+_REPEATS = (
+    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
+    Column("layer", "layer"), Column("pool", "pool"), Column("repeats", "repeats", "count"),
+    Column("accuracy", "accuracy", "percent"), Column("interval", "95 % interval", "interval"),
+    Column("sd", "SD over repeats", "percent"), Column("lowest", "lowest", "percent"),
+    Column("highest", "highest", "percent"),
+)  # fmt: skip
+
+
+def repeats_table(study: Study, rows: Sequence[Row]) -> Table | None:
+    """The accuracy over repeats; None where nothing is repeated.
+
+    The repeats of an image are one value, their mean, and only then are subjects counted: repeating
+    adds no images, so it does not narrow the interval beyond what the folds' own chance adds to it.
+    """
+    found = tuple(_repeat_lines(study, rows))
+    note = "Repeats share all images, so their SD is that of the folds, not that of other data."
+    return Table("repeats", "Repeated cross-validation", _REPEATS, found, note) if found else None
+
+
+def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
+    groups: dict[tuple[str, ...], dict[int, predictions.Key]] = {}
+    for row in rows:
+        if row.shots is None:
+            key = (
+                row.task,
+                row.method,
+                row.backbone,
+                row.layer,
+                row.pool,
+                row.views,
+                str(row.crops),
+            )
+            groups.setdefault(key, {})[row.repeat] = row.stored
+    for (task, method, backbone, layer, pool, *_), repeats in groups.items():
+        if len(repeats) < 2:
+            continue
+        try:
+            stored = predictions.read_all(study.folder / "predictions.h5", list(repeats.values()))
+        except InputError:
+            continue  # without predictions there is nothing per image
+        if any(outdated(study, task, one.protocol, one.fold) for one in stored.values()):
+            continue
+        y = study.labels(task)
+        right = np.stack([one.correct(y) for one in stored.values()])
+        tested = ~np.isnan(right).any(0)
+        each = right[:, tested].mean(1)
+        pooled = mean_interval(right[:, tested].mean(0), study.subjects[tested])
+        yield (
+            task, method, backbone, layer, pool, len(each), pooled.value,
+            (max(0.0, pooled.low), min(1.0, pooled.high)), float(each.std(ddof=1)),
+            float(each.min()), float(each.max()),
+        )  # fmt: skip
+
+
+_SHOTS = (
+    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
+    Column("layer", "layer"), Column("pool", "pool"), Column("shots", "images per class", "count"),
+    Column("draws", "draws", "count"), Column("accuracy", "mean", "percent"),
+    Column("sd", "SD over draws", "percent"), Column("lowest", "lowest", "percent"),
+    Column("highest", "highest", "percent"),
+)  # fmt: skip
+
+
+def few_shot_table(rows: Sequence[Row], *, only_best: bool = False) -> Table | None:
+    """The accuracy over draws, each pooled over its folds; None where there is no draw.
+
+    `only_best` leaves out the layers one by one where there are rows of the best layer.
+    """
+    found = list(
+        _shot_lines([row for row in rows if row.shots is not None and row.draw is not None])
+    )
+    if only_best:
+        chosen = {(*line[:3], line[5]) for line in found if line[3] == BEST}
+        found = [x for x in found if x[3] == BEST or (*x[:3], x[5]) not in chosen]
+    note = "Draws share images, so their SD is not that of other data."
+    return Table("shots", "Few images per class", _SHOTS, tuple(found), note) if found else None
+
+
+def _shot_lines(rows: Sequence[Row]) -> Iterator[tuple[str | int | float | None, ...]]:
+    groups: dict[tuple[str, str, str, str, str, int], dict[int, list[Row]]] = {}
+    for row in rows:
+        key = (row.task, row.method, row.backbone, row.layer, row.pool, row.shots or 0)
+        groups.setdefault(key, {}).setdefault(row.draw or 0, []).append(row)
+    for key, draws in groups.items():
+        each = [
+            float(np.average([r.accuracy for r in folds], weights=[r.n_test for r in folds]))
+            for folds in draws.values()
+        ]
+        sd = float(np.std(each, ddof=1)) if len(each) > 1 else None
+        yield (*key, len(each), float(np.mean(each)), sd, min(each), max(each))

@@ -1,0 +1,62 @@
+"""The rows of an extraction in batches: which belong together, which windows are read ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from features.study.study import Study
+
+Rows = npt.NDArray[np.int64]
+
+
+Window = list[tuple[int, Rows]]
+"""Batches whose images lie close together: which pass, and its rows."""
+
+
+def blocks(study: Study, rows: Rows, batch_size: int) -> list[Rows]:
+    """The batches of a run over `rows`; an image that stands in several rows is in one of them."""
+    rows = np.unique(first_of_path(study)[rows])
+    return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+
+
+def first_of_path(study: Study) -> Rows:
+    """For every row the first row with the same path, `(n,)`."""
+    first: dict[str, int] = {}
+    return np.array([first.setdefault(p, i) for i, p in enumerate(study.paths)], dtype=np.int64)
+
+
+def windows(todos: Sequence[Sequence[Rows]]) -> list[Window]:
+    """Batches of several passes put together so that an image is decoded once for all of them."""
+    every = [block for todo in todos for block in todo]
+    if not every:
+        return []
+    rows, width = np.unique(np.concatenate(every)), max(map(len, every))
+    found: dict[int, Window] = {}
+    for number, todo in enumerate(todos):
+        for block in todo:
+            found.setdefault(int(np.searchsorted(rows, block[0])) // width, []).append(
+                (number, block)
+            )
+    return [found[place] for place in sorted(found)]
+
+
+def rows_within(study: Study, limit: int | None, seed: int) -> Rows:
+    """All rows, or `limit` of them drawn by `seed`: the same share of every fold and class."""
+    n = len(study)
+    if limit is None or limit >= n:
+        return np.arange(n)
+    rng = np.random.default_rng(seed)
+    first_task = next(iter(study.tasks))
+    groups = list(zip(study.columns.get("fold", [""] * n), study.columns[first_task], strict=True))
+    shuffled = rng.permutation(n)
+    place: dict[tuple[str, str], int] = {}
+    turn = np.empty(n)
+    sizes = {group: groups.count(group) for group in set(groups)}
+    for row in shuffled:
+        group = groups[row]
+        turn[row] = place.get(group, 0) / sizes[group]  # so that each group gives its share
+        place[group] = place.get(group, 0) + 1
+    return np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")][:limit])

@@ -1,0 +1,53 @@
+"""What the page holds, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from features.study.study import Study
+from probe.reporting.charts.svg import Chart
+from probe.reporting.tables.table import Table
+
+
+@dataclass(frozen=True)
+class TaskSection:
+    """What the page says of one task."""
+
+    task: str
+    answer: Sequence[str]
+    findings: Sequence[str]
+    charts: Sequence[Chart]
+    tables: Sequence[Table]
+    signs: Sequence[tuple[str, str]] = ()
+    """Of the charts' lines that are no probes, and what they mean."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page that is of no one task."""
+
+    title: str
+    words: Sequence[str]
+    charts: Sequence[Chart]
+    tables: Sequence[Table]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Everything that stands on the page."""
+
+    study: Study
+    tasks: Sequence[TaskSection]
+    backbones: Sequence[tuple[str, str]]
+    """Name and domain, in the order of the legend."""
+    images: str
+    """How many the numbers are of, in words."""
+    tables: Sequence[Table] = ()
+    """Of the study as a whole."""
+    warnings: Sequence[str] = ()
+    """What makes its numbers flatter than the truth."""
+    missing: Sequence[str] = ()
+    """What this study does not hold, and the command that would make it."""
+    more: Sequence[Section] = ()
+    """Of the study as a whole, before its tables."""
