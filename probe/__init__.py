@@ -9,7 +9,7 @@ From Python:
     study = open_study("study")                                     # features/study/study.py
     report(study)                                                   # probe/reporting/report.py
 
-Reading order: crossval, linear, solver; then results, curves, report.
+Reading order: fitting/crossval, probes/linear, probes/solver; then results, analysis, reporting.
 """
 
 from __future__ import annotations
@@ -20,15 +20,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from features.extraction.extract import extract
     from features.study.study import open_study
+    from probe.analysis.compare import compare
+    from probe.analysis.curves import curves
+    from probe.finetuning.finetune import finetune
     from probe.fitting.fit import fit
     from probe.reporting.report import report
+    from probe.scoring.rank import rank
 
-__all__ = ["extract", "fit", "open_study", "report"]
+__all__ = ["compare", "curves", "extract", "finetune", "fit", "open_study", "rank", "report"]
 
 _HOMES = {
+    "compare": "probe.analysis.compare",
+    "curves": "probe.analysis.curves",
     "extract": "features.extraction.extract",
+    "finetune": "probe.finetuning.finetune",
     "fit": "probe.fitting.fit",
     "open_study": "features.study.study",
+    "rank": "probe.scoring.rank",
     "report": "probe.reporting.report",
 }
 
@@ -36,7 +44,12 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `probe --help` need not wait for PyTorch."""
     if name in _HOMES:
-        found = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = found
-        return found
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module 'probe' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What can be imported from here."""
+    return sorted(__all__)
