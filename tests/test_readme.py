@@ -1,6 +1,6 @@
-"""The README is held to the program: help, examples, the Python example, the file tree.
+"""The READMEs are held to the program: help, examples, the Python example, the map of the folders.
 
-`UPDATE=1 pytest tests/test_readme.py` writes the help and the file tree, and keeps the rest.
+`UPDATE=1 pytest tests/test_readme.py` writes the help and the map, and keeps the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,16 @@ from typer.testing import CliRunner
 from cli.app import app
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+FRONT, COMMANDS_PAGE, FEATURES_PAGE = (
+    ROOT / name for name in ("README.md", "cli/README.md", "features/README.md")
+)
+PAGES = (
+    FRONT,
+    COMMANDS_PAGE,
+    FEATURES_PAGE,
+    ROOT / "probe/README.md",
+    ROOT / "tests/bench/README.md",
+)
 PACKAGES = ("features", "probe", "cli")
 
 
@@ -47,32 +56,47 @@ def rendered_help() -> str:
     return "\n\n".join(f"```text\n{help_of(command)}\n```" for command in COMMANDS)
 
 
-def rendered_tree() -> str:
-    """Every file with the first sentence of its docstring."""
+def phrase_of(path: Path) -> str:
+    """The first paragraph of a file's docstring."""
+    text = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").strip()
+    assert text, f"{path.relative_to(ROOT)}: say in its docstring what the file holds"
+    return " ".join(text.split("\n\n")[0].split())
+
+
+def rendered_map() -> str:
+    """Every folder and every file that stands beside the folders, with a phrase each."""
     lines = ["```text"]
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            name = str(path.relative_to(ROOT))
-            said = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").strip()
-            assert said, f"{name}: say in its docstring what the file holds"
+            phrase = phrase_of(path)
+            name = path.relative_to(ROOT)
             if path.name == "__init__.py":
-                name = name.removesuffix("__init__.py")
-            lines.append(f"{name:<35} {' '.join(said.split(chr(10) * 2)[0].split())}")
+                lines.append(f"{f'{name.parent}/':<28} {phrase}")
+            elif len(name.parts) == 2 and package != "cli":
+                lines.append(f"{name!s:<28} {phrase}")
     return "\n".join([*lines, "```"])
 
 
-@pytest.mark.parametrize(("mark", "rendered"), [("help", rendered_help), ("tree", rendered_tree)])
-def test_the_readme_is_the_programs(mark: str, rendered: Callable[[], str]) -> None:
+@pytest.mark.parametrize(
+    ("page", "mark", "rendered"),
+    [(COMMANDS_PAGE, "help", rendered_help), (FRONT, "tree", rendered_map)],
+    ids=["help", "map"],
+)
+def test_the_readmes_are_the_programs(page: Path, mark: str, rendered: Callable[[], str]) -> None:
     if mark == "help" and not typer.__version__.startswith("0.29."):
         pytest.skip("help is worded by typer 0.29; this is another version")
     start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    text = README.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
     before, rest = text.split(start)
     _, after = rest.split(end)
     wanted = f"{before}{start}\n\n{rendered()}\n\n{end}{after}"
     if os.environ.get("UPDATE"):
-        README.write_text(wanted, encoding="utf-8")
+        page.write_text(wanted, encoding="utf-8")
     assert text == wanted or os.environ.get("UPDATE")
+
+
+def test_the_front_page_is_short() -> None:
+    assert len(FRONT.read_text(encoding="utf-8").splitlines()) <= 220
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -85,8 +109,8 @@ def test_every_command_has_an_example_that_parses(command: str) -> None:
     assert result.exit_code == 0
 
 
-def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def code_blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +121,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     from probe import extract
 
     extract("study", "sample-faces", data="sample", layers=["conv3", "fc6"], limit=150)
-    (example,) = code_blocks("python")
+    (example,) = code_blocks(FRONT, "python")
     exec(compile(example, "README.md", "exec"), {})
     assert (tmp_path / "depth.png").stat().st_size > 1000
 
@@ -106,13 +130,32 @@ def test_the_card_in_the_readme_is_valid(tmp_path: Path) -> None:
     from features.backbone import architecture_of
     from features.cards.card import read_file
 
-    (card,) = code_blocks("toml")
+    (card,) = code_blocks(FEATURES_PAGE, "toml")
     path = tmp_path / "mine.toml"
     path.write_text(card)
     assert [layer.name for layer in architecture_of(read_file(path)).layers]
 
 
-def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
-            assert (ROOT / target).exists(), target
+def anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith("http"):
+            continue
+        name, _, section = target.partition("#")
+        file = page.parent / name if name else page
+        assert file.exists(), target
+        if section:
+            titles = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert section in [anchor(title) for title in titles], target
+
+
+def test_paths_in_the_readmes_are_there() -> None:
+    for page in PAGES:
+        for name in re.findall(
+            r"\b((?:probe|features|cli|tests)/[\w/]+\.py)\b", page.read_text("utf-8")
+        ):
+            assert (ROOT / name).is_file(), f"{page.name}: {name}"
