@@ -175,14 +175,18 @@ def correlations(found: Sequence[TaskCurves], distances: Sequence[Closeness]) ->
     kinds = dict.fromkeys((c.source, c.measure) for c in distances)
     for task in found:
         for panel in task.panels:
+            # A layer without a map has one distance, whatever the pooling of the panel it stands in.
+            keys = {
+                (curve.backbone, p.layer): p.rows[0].features_key
+                for curve in panel.curves
+                for p in curve.points
+            }
             for gap in panel.gaps:
                 for source, measure in kinds:
                     pairs = []
                     for p in gap.points:
-                        plain = panel.pool in ("auto", "none")
-                        key = p.layer if plain else f"{p.layer}:{panel.pool}"
+                        key = keys[gap.near, p.layer]
                         value = at.get((gap.near, source, measure, key))
-                        value = value or at.get((gap.near, source, measure, p.layer))
                         if value is not None:
                             pairs.append((value, p.gap))
                     if len(pairs) >= _LEAST:

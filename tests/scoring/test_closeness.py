@@ -168,6 +168,39 @@ def test_the_gap_goes_with_the_distance_where_it_was_made_to(tmp_path: Path) -> 
     assert (made.folder / "closeness.csv").is_file()
 
 
+def test_a_distance_of_nought_is_a_distance(tmp_path: Path) -> None:
+    """Under pooling avg the distances go against those under auto, and one of them is 0."""
+    y = np.arange(120) % 2
+    study = studies.begin(tmp_path / "study", {"label": y}, closest="faces")
+    names = [f"l{i}" for i in range(6)]
+    for name, apart in (("near", 0.25), ("far", 0.0)):
+        layers = {
+            key: studies.signal(y, 6, apart * i, i)
+            for i, layer in enumerate(names)
+            for key in (layer, f"{layer}:avg")
+        }
+        domain = "faces" if name == "near" else "objects"
+        studies.add(study, name, layers, domain=domain, card={"pair": "far"})
+    fit(study.folder, probes=("ridge",))
+    found = curves(open_study(study.folder))
+    value = {"auto": [5.0, 4.0, 3.0, 2.0, 1.0, 0.5], "avg": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]}
+    lines = [
+        Closeness("near", "faces", layer if pool == "auto" else f"{layer}:avg", 0.5, "things",
+                  "proxy_a", value[pool][i], 0.0, 2.0, 0.0, 9, 9, "")
+        for pool in value
+        for i, layer in enumerate(names)
+    ]  # fmt: skip
+    made = correlations(found, lines)
+    assert {c.pool: c.n for c in made} == {"auto": 6, "avg": 6}
+    for c in made:
+        panel = next(p for p in found[0].panels if p.pool == c.pool)
+        gap = [p.gap for p in panel.gaps[0].points]
+        assert c.r == pytest.approx(np.corrcoef(value[c.pool], gap)[0, 1])
+    # A layer that was measured under the other pooling only is left out.
+    without = [c for c in lines if c.key != "l3:avg"]
+    assert {c.pool: c.n for c in correlations(found, without)} == {"auto": 6, "avg": 5}
+
+
 def test_correlation_and_its_interval() -> None:
     """By hand: r = .8 over 20 pairs has z = 1.0986 +- 1.96 / sqrt(17), so [.553, .918]."""
     x = np.arange(20.0)
