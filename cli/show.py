@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, is_dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -27,8 +24,10 @@ def say(text: str) -> None:
 
 
 def put_json(value: object) -> None:
-    """One JSON object on stdout."""
-    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+    """One JSON object on stdout; null for what is not a finite number."""
+    from features.machine.finite import to_json
+
+    typer.echo(to_json(value))
 
 
 def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -164,11 +163,3 @@ def clock(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02} min"
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
-
-
-def _plain(value: object) -> object:
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(type(value).__name__)

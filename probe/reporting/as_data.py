@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+from features.machine.finite import finite
 from probe.analysis.answer import Contrast, answer
 from probe.analysis.curves import TaskCurves
 from probe.analysis.gaps import Gap
@@ -17,7 +17,7 @@ from probe.reporting.tables.table import Table
 def as_data(made: Report) -> dict[str, Any]:
     """Everything on the page as dictionaries, lists, numbers and text; unknown is null."""
     study = made.study
-    return {
+    data = {
         "index": str(made.index),
         "source": study.source,
         "synthetic": study.synthetic,
@@ -30,6 +30,7 @@ def as_data(made: Report) -> dict[str, Any]:
         "tables": {table.name: _table(table) for table in made.tables},
         "missing": list(made.contents.missing),
     }
+    return {name: finite(value) for name, value in data.items()}
 
 
 def _task(task: TaskCurves, closest: str | None) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def _task(task: TaskCurves, closest: str | None) -> dict[str, Any]:
         "classes": list(task.classes),
         "n": task.n,
         "subjects": task.subjects,
-        "effective_subjects": _number(task.effective_subjects),
+        "effective_subjects": task.effective_subjects,
         "folds": task.folds,
         "chance": task.chance,
         "majority": task.majority,
@@ -93,8 +94,8 @@ def _gap(gap: Gap) -> dict[str, Any]:
             "layer": p.layer,
             "depth": p.depth,
             "gap": p.gap,
-            "low": _number(p.low),
-            "high": _number(p.high),
+            "low": p.low,
+            "high": p.high,
         }
         for p in gap.points
     ]
@@ -109,23 +110,18 @@ def _contrast(contrast: Contrast | None) -> dict[str, Any] | None:
 
 def _interval(interval: Interval) -> dict[str, Any]:
     return {
-        "value": _number(interval.value),
-        "low": _number(interval.low),
-        "high": _number(interval.high),
+        "value": interval.value,
+        "low": interval.low,
+        "high": interval.high,
     }
 
 
 def _table(table: Table) -> list[dict[str, Any]]:
     return [
         {
-            column.name: list(map(_number, cell)) if isinstance(cell, tuple) else _number(cell)
+            column.name: cell
             for column, cell in zip(table.columns, row, strict=True)
             if column.kind != "label"
         }
         for row in table.rows
     ]
-
-
-def _number(value: Any) -> Any:
-    """Null for what is not a finite number; text as it is."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

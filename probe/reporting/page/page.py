@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Any
 
+from features.machine.finite import to_json
 from probe.analysis.outcomes import METRICS
 from probe.reporting.charts.legend import key, markers
 from probe.reporting.charts.looks import Looks, shapes, slots
@@ -92,7 +92,7 @@ def _policy(script: str) -> str:
 
 def _json(value: Any) -> str:
     """JSON that cannot end the element it stands in."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = to_json(value, (",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 

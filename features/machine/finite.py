@@ -1,0 +1,27 @@
+"""JSON in which every number is finite: a parser that holds to the standard knows no NaN."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+
+def finite(value: object) -> object:
+    """`value` as dictionaries, lists, numbers and text, null for NaN and the infinities."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: finite(getattr(value, field.name)) for field in fields(value)}
+    return str(value) if isinstance(value, Path) else value
+
+
+def to_json(value: object, separators: tuple[str, str] | None = None) -> str:
+    """`finite(value)` as JSON."""
+    return json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=separators)
