@@ -57,16 +57,17 @@ def check(
 
     Example: probe data check --data sample --sheet copies.png
     """
+    from probe.checking.contact_sheet import check_place, write_sheet
     from probe.checking.find_copies import examine
 
+    if sheet is not None:
+        check_place(sheet)
     spec = options.data_with(data, faces, labels)
     if not (study / "study.toml").is_file() and spec is None:
         show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
     with show.Progress("reading", "images") as progress:
         found = examine(study, data=spec, drop=drop, group=group, progress=progress)
     if sheet is not None:
-        from probe.checking.contact_sheet import write_sheet
-
         drawn = write_sheet(found, sheet)
         show.say(f"{drawn} pairs in {sheet}" if drawn else "no copies, so no picture sheet")
     if json:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from itertools import combinations
 from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from features.errors import InputError
 from features.images.decode import Unreadable, read_rgb
 from features.machine.files import replacing
 from probe.checking.check import Check
@@ -16,6 +18,22 @@ _ACROSS = 3
 _CAPTION = 34
 _MOST = 60
 _LETTERS = 50
+
+
+def check_place(file: Path) -> None:
+    """Refuse a place where no sheet can be written, before the work that it would show.
+
+    Raises:
+        InputError: Its folder is not there or may not be written to, or it is a folder itself.
+    """
+    if file.is_dir():
+        raise InputError(f"--sheet {file}: is a folder; name a PNG file.")
+    if not file.parent.is_dir():
+        raise InputError(f"--sheet {file}: there is no folder {file.parent}; make it first.")
+    if not os.access(file.parent, os.W_OK):
+        raise InputError(
+            f"--sheet {file}: the folder {file.parent} may not be written to; name another."
+        )
 
 
 def write_sheet(check: Check, file: Path) -> int:

@@ -68,6 +68,23 @@ def test_a_class_in_one_fold_alone_is_named(tmp_path: Path) -> None:
     assert len(found.refused) == 1
 
 
+def test_a_sheet_that_has_no_place_is_refused_before_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probe.checking import find_copies
+
+    monkeypatch.setattr(find_copies, "examine", lambda *_, **__: pytest.fail("it was checked"))
+    data = faces(tmp_path)
+    for place, words in (
+        (tmp_path / "nowhere" / "sheet.png", "there is no folder"),
+        (data / "sheet.png", "there is no folder"),
+        (tmp_path, "is a folder"),
+    ):
+        done = run("--data", data, "--study", tmp_path / "study", "--sheet", place)
+        assert done.exit_code == 3, done.output
+        assert f"error: --sheet {place}: {words}" in done.stderr
+
+
 def test_a_clean_data_set_begins_no_study(tmp_path: Path) -> None:
     study = tmp_path / "study"
     done = run("--data", faces(tmp_path), "--study", study)
