@@ -201,8 +201,13 @@ def import_(
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the backbone.")],
     layer: Annotated[str, typer.Option("--layer", metavar="NAME", help="What to call the layer.")],
     domain: Annotated[
-        str, typer.Option(metavar="DOMAIN", help="What it was pretrained on.")
-    ] = "none",
+        str | None,
+        typer.Option(
+            metavar="DOMAIN",
+            help="What it was pretrained on; none: random weights.",
+            show_default="unknown",
+        ),
+    ] = None,
     depth: Annotated[
         float, typer.Option(metavar="0..1", help="Where the layer lies; 0 is the input.")
     ] = 1.0,
@@ -213,12 +218,18 @@ def import_(
     The file holds an array (images, dim), in the study's order of rows. Where there is no study yet,
     its arrays of length images begin one: label columns, and path, subject and fold.
 
-    Example: probe import clip.npz --name clip --layer penultimate
+    Example: probe import clip.npz --name clip --layer last --domain objects
     """
     from features.extraction.imported import import_features
 
     found = import_features(study, file, name=name, layer=layer, domain=domain, depth=depth)
     show.say(f"{name}/{layer}: {len(found)} rows imported into {study}")
+    with found.features(name) as opened:
+        if opened.domain == "unknown":
+            show.say(
+                f"what {name} was pretrained on is unknown, so it is no domain's in the report; "
+                "--domain tells it"
+            )
 
 
 def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str]:

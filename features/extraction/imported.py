@@ -16,7 +16,7 @@ from features.data.arrayfile import read_arrays, strings
 from features.data.manifest import Manifest
 from features.errors import InputError, nearest
 from features.machine.files import lock_of, locked
-from features.store.featurefile import FeatureFile, partial_of
+from features.store.featurefile import UNKNOWN, FeatureFile, partial_of
 from features.store.making import create, finish
 from features.store.writer import Writer
 from features.study.study import Study, draft, open_study, save
@@ -28,7 +28,7 @@ def import_features(
     *,
     name: str,
     layer: str,
-    domain: str = "none",
+    domain: str | None = None,
     depth: float = 1.0,
 ) -> Study:
     """Put one array of features into the study as layer `layer` of the backbone `name`.
@@ -43,7 +43,8 @@ def import_features(
         file: `.npz`, `.h5` or `.hdf5`.
         name: What to call the backbone.
         layer: What to call the layer.
-        domain: What the backbone was pretrained on.
+        domain: What the backbone was pretrained on; `none` for random weights. None: as the file has it
+            for its other layers, else `unknown`, which is compared with nothing as a domain.
         depth: Where in the network the layer lies, 0 to 1.
 
     Raises:
@@ -78,10 +79,16 @@ def import_features(
                 raise InputError(
                     f"{path}: layer {layer} of {name} is there; `probe remove {name}` takes it out."
                 )
-            if not old.attributes["preprocessing"].startswith("imported"):
+            if not old.imported:
                 raise InputError(
                     f"{path}: {name} was extracted, not imported; choose another --name."
                 )
+            if domain not in (None, old.domain):
+                raise InputError(
+                    f"--domain {domain}: the layers of {name} that are there are of the domain "
+                    f"{old.domain}; leave --domain out, or `probe remove {name}` first."
+                )
+            domain = old.domain
     if not (folder / "study.toml").is_file():
         save(opened)
     rows = np.arange(n)
@@ -91,7 +98,9 @@ def import_features(
     }  # fmt: skip
     with locked(lock_of(path), str(path)):
         partial = partial_of(path)
-        create(partial, n, rows, [about], "float32", _attributes(opened, file, name, domain))
+        create(
+            partial, n, rows, [about], "float32", _attributes(opened, file, name, domain or UNKNOWN)
+        )
         with Writer(partial) as writer:
             writer.write(rows, {layer: features})
         finish(partial, path)
@@ -148,6 +157,6 @@ def _attributes(study: Study, file: Path, name: str, domain: str) -> dict[str, A
         "contract": hashlib.sha256(f"imported {name}".encode()).hexdigest(),
         "decisive": json.dumps({"imported": file.name}),
         "card": json.dumps({"name": name, "domain": domain}),
-        "weights": "{}",
+        "weights": json.dumps({"random": True} if domain == "none" else {}),
         "made_with": json.dumps({"toolkit": version("transfer-probe")}),
     }

@@ -48,6 +48,8 @@ FORMAT = "probe-features"
 VERSION = 1
 PENDING, DONE, UNREADABLE = 0, 1, 2
 REASON_BYTES = 96
+UNKNOWN = "unknown"
+"""The domain of imported features of which nobody said it."""
 _PART_BYTES = 1 << 26
 
 
@@ -101,8 +103,21 @@ class FeatureFile:
 
     @property
     def domain(self) -> str:
-        """What the backbone was pretrained on."""
-        return str(self._file.attrs["domain"])
+        """What the backbone was pretrained on.
+
+        Imported features of which nobody said it were marked `none` once, which is the domain of
+        random weights; they are `unknown`.
+        """
+        domain = str(self._file.attrs["domain"])
+        if domain == "none" and self.imported:
+            weights = json.loads(self._file.attrs.get("weights", "{}"))
+            return domain if weights.get("random") else UNKNOWN
+        return domain
+
+    @property
+    def imported(self) -> bool:
+        """Whether the features were made elsewhere."""
+        return str(self._file.attrs["preprocessing"]).startswith("imported from ")
 
     @property
     def card(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
+from features.store.featurefile import UNKNOWN
 from probe.analysis.curves import TaskCurves, difference
 from probe.analysis.outcomes import name_of
 from probe.analysis.points import Best, Curve, Point
@@ -36,10 +37,9 @@ class Answer:
     of 100, however many are compared."""
     closest: Contrast | None
     """The best backbone of the closest domain minus the best of any other pretraining."""
-    same_architecture: bool
-    """Whether those two are a pair, so that their difference is the domain's."""
-    gap: tuple[str, Interval] | None
-    """For a pair: the layer that the closest chose most often, and the gap there."""
+    gap: tuple[str, Interval | None] | None
+    """Where those two are a pair: the layer that the closest chose most often, and the gap there,
+    which is None unless both have results at that layer."""
     scratch: Contrast | None
     """The best backbone of the closest domain (or the leader) minus training from scratch."""
     random: Contrast | None
@@ -70,17 +70,15 @@ def answer(found: TaskCurves, closest: str | None) -> Answer | None:
     best = sorted(found.best, key=lambda b: -b.accuracy.value)
     leader = best[0]
     near = next((b for b in best if b.domain == closest), None)
-    trained = [b for b in best if b.domain not in ("none", "control", "task", closest)]
+    trained = [b for b in best if b.domain not in ("none", "control", "task", UNKNOWN, closest)]
     floor = next((b for b in best if b.domain in ("none", "control")), None)
     ours = near or leader
     domain = _contrast(found, ours, trained[0]) if near and trained else None
-    paired = _pair_gap(found, near, trained[0]) if near and trained else None
     return Answer(
         leader=leader,
         behind=_behind(found, best),
         closest=domain,
-        same_architecture=paired is not None,
-        gap=paired,
+        gap=_pair_gap(found, near, trained[0]) if near and trained else None,
         scratch=_against_tuned(found, ours, "scratch"),
         random=_contrast(found, ours, floor) if floor and floor is not ours else None,
         tuning=_tuning(found, best),
@@ -124,8 +122,10 @@ def _contrast(found: TaskCurves, a: Best, b: Best) -> Contrast | None:
     return None if apart is None else Contrast(a.backbone, b.backbone, apart)
 
 
-def _pair_gap(found: TaskCurves, near: Best, far: Best) -> tuple[str, Interval] | None:
+def _pair_gap(found: TaskCurves, near: Best, far: Best) -> tuple[str, Interval | None] | None:
     """The gap of a pair at the layer (and pooling) that the near one chose most often."""
+    if frozenset((near.backbone, far.backbone)) not in found.pairs:
+        return None
     choice = max(dict.fromkeys(near.chosen), key=near.chosen.count)
     layer, _, pool = choice.partition(":")
     for panel in found.panels:
@@ -135,7 +135,7 @@ def _pair_gap(found: TaskCurves, near: Best, far: Best) -> tuple[str, Interval] 
                     for p in gap.points:
                         if p.layer == layer:
                             return choice, Interval(p.gap, p.low, p.high, found.effective_subjects)
-    return None
+    return choice, None
 
 
 def whole(curve: Curve) -> Point | None:

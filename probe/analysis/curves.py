@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from features.errors import InputError
+from features.store.featurefile import UNKNOWN
 from features.study.alike import unlike_rows
 from features.study.study import Study
-from probe.analysis.gaps import Gap, Member, gaps, members
+from probe.analysis.gaps import Gap, Member, gaps, members, pairs
 from probe.analysis.majority import NAME as MAJORITY
 from probe.analysis.majority import majority
 from probe.analysis.outcomes import Outcomes, name_of
@@ -54,6 +55,8 @@ class TaskCurves:
     best: tuple[Best, ...]
     differences: tuple[tuple[str, str, str, Interval], ...]
     """Method, backbone, backbone and the first's `best` accuracy minus the second's."""
+    pairs: frozenset[frozenset[str]]
+    """Every two backbones that are a pair, whether a layer of both gives them a gap or not."""
     tuned: tuple[Curve, ...]
     """Fine-tune variants, by depth of the cut; at depth 0, with no layer, the whole network."""
     metrics: tuple[str, ...]
@@ -76,7 +79,16 @@ def curves(study: Study) -> list[TaskCurves]:
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
     known = members(study)
+    unknown = {m.name for m in known if m.domain == UNKNOWN}
+    # Rows of imported features may still say `none`, the domain of random weights.
+    rows = [replace(r, domain=UNKNOWN) if r.backbone in unknown else r for r in rows]
     names = [name for name in study.tasks if any(row.task == name for row in rows)]
+    if not names:
+        gone = ", ".join(dict.fromkeys(row.task for row in rows))
+        raise InputError(
+            f"{study.folder / 'results.csv'}: all results are of {gone}, and study.toml has no such "
+            "task; put it back there, or run `probe fit` for the tasks that are there."
+        )
     found = []
     for name in names:
         mine = [r for r in rows if r.task == name]
@@ -124,6 +136,7 @@ def _task(
         panels=tuple(panels),
         best=tuple(best),
         differences=tuple(_differences(seen, best)),
+        pairs=pairs(known, {b.backbone for b in best}),
         tuned=tuple(tuned),
         metrics=seen.metrics,
         outcomes=seen,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -94,7 +94,11 @@ def gaps(
             near, far = sorted((a, b), key=lambda m: (m.domain != closest, m.name))
             found.append(_gap(outcomes, by_name, near, [far], far.name))
     for a in trained:
-        draws = [m for m in there if m.random and paired(a, m)]
+        draws = [
+            m
+            for m in there
+            if m.random and paired(a, m) and not a.layers.keys().isdisjoint(m.layers)
+        ]
         if draws:
             name = "random weights" + (f" (mean of {len(draws)} draws)" if len(draws) > 1 else "")
             found.append(_gap(outcomes, by_name, a, draws, name))
@@ -102,11 +106,26 @@ def gaps(
 
 
 def paired(a: Member, b: Member) -> bool:
-    """Same architecture and layer names: one card, or two cards that name each other as pair."""
+    """Same architecture and layer names: one card, or two cards that name each other as pair.
+
+    They may hold other layers: then they are a pair, and have no gap. Of imported features, which
+    name no modules, nothing tells the architecture.
+    """
     shared = [layer for layer in a.layers if layer in b.layers]
-    same = bool(shared) and all(a.layers[layer] == b.layers[layer] for layer in shared)
+    told = any(a.layers.values()) and any(b.layers.values())
+    same = told and all(a.layers[layer] == b.layers[layer] for layer in shared)
     linked = a.base == b.base or a.pair == b.base or b.pair == a.base
     return same and linked and "control" not in (a.domain, b.domain)
+
+
+def pairs(known: Sequence[Member], names: Container[str]) -> frozenset[frozenset[str]]:
+    """The pairs among the backbones called `names`; two draws of random weights are none."""
+    there = [m for m in known if m.name in names]
+    return frozenset(
+        frozenset((a.name, b.name))
+        for a, b in combinations(there, 2)
+        if paired(a, b) and not (a.random and b.random)
+    )
 
 
 def _gap(

@@ -135,6 +135,7 @@ def contents_of(
             charts(task, look),
             _tables(study, task, by),
             tuned_keys(task),
+            bool(task.pairs),
         )
         for task in found
     ]

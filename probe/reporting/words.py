@@ -171,6 +171,11 @@ def _closest(found: TaskCurves, made: Answer, closest: str | None) -> list[str]:
     )
     if made.gap is not None:
         layer, gap = made.gap
+        if gap is None:
+            return [
+                f"{said}; they are a pair, but the domain gap at {layer} is not known: not both have "
+                "results there."
+            ]
         return [f"{said}; they are a pair, and at {layer} the domain gap is {verdict(gap)}."]
     return [f"{said}. They differ in architecture, input and width too, so this is no domain gap."]
 

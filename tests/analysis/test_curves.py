@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import studies
@@ -19,6 +21,7 @@ from features.data.tasks import Task
 from features.errors import InputError
 from features.extraction.imported import import_features
 from features.study.study import Study, open_study
+from probe.analysis.answer import answer
 from probe.analysis.curves import Panel, TaskCurves, curves
 from probe.analysis.gaps import Gap
 from probe.analysis.statistics import accuracy_interval, band, mean_interval
@@ -157,6 +160,91 @@ def test_a_gap_is_drawn_at_the_layers_that_both_have(tmp_path: Path) -> None:
     fit(study.folder, probes=("ridge",))
     (gap,) = panel(study).gaps
     assert [point.layer for point in gap.points] == ["low"]
+
+
+@pytest.mark.parametrize("far_layer", ["low", "other"])
+def test_a_pair_without_a_gap_at_the_chosen_layer_is_still_a_pair(
+    tmp_path: Path, far_layer: str
+) -> None:
+    study = labelled(tmp_path / "study")
+    backbone(study, "near", (0.3, 0.8, 2.0), domain="faces", card={"pair": "far"})
+    y = study.labels("label")
+    studies.add(study, "far", {far_layer: studies.signal(y, 6, 1.0)}, depths=DEPTHS[:1])
+    fit(study.folder, probes=("ridge",))
+    text = report(open_study(study.folder)).index.read_text()
+    assert "they are a pair, but the domain gap at high is not known" in text
+    assert "They differ in architecture" not in text
+    assert "no two of these backbones are a pair" not in text
+
+
+def test_two_that_are_no_pair_are_told_so(tmp_path: Path) -> None:
+    text = report(open_study(pair(tmp_path / "study", pair="x").folder)).index.read_text()
+    assert "They differ in architecture" in text
+
+
+def test_results_of_no_task_of_the_study(tmp_path: Path) -> None:
+    study = pair(tmp_path / "study")
+    file = study.folder / "study.toml"
+    file.write_text(file.read_text().replace("[tasks.label]", "[tasks.other]"))
+    table = study.folder / "images.csv"
+    table.write_text(table.read_text().replace("label", "other", 1))
+    with pytest.raises(InputError, match=r"all results are of label, and study\.toml has no such"):
+        curves(open_study(study.folder))
+
+
+def imported(folder: Path, **domain: str) -> Study:
+    """A network of faces beside weaker features that were imported."""
+    study = labelled(folder / "study")
+    backbone(study, "net", (0.3, 0.8, 2.0), domain="faces")
+    np.savez(folder / "x.npz", features=studies.signal(study.labels("label"), 6, 0.4))
+    import_features(study.folder, folder / "x.npz", name="clip", layer="fc", **domain)
+    return study
+
+
+def test_a_domain_that_nobody_said_is_no_floor(tmp_path: Path) -> None:
+    study = imported(tmp_path)
+    with study.features("clip") as file:
+        assert file.domain == "unknown"
+    fit(study.folder, probes=("ridge",))
+    answered = answer(only(study), "faces")
+    assert answered is not None
+    assert (answered.random, answered.closest) == (None, None)
+    assert "Over the floor" not in report(open_study(study.folder)).index.read_text()
+
+
+def test_a_domain_that_was_said_stays(tmp_path: Path) -> None:
+    study = imported(tmp_path, domain="none")
+    with study.features("clip") as file:
+        assert file.domain == "none"
+    import_features(study.folder, tmp_path / "x.npz", name="clip", layer="other")
+    with pytest.raises(InputError, match="of the domain none; leave --domain out"):
+        import_features(
+            study.folder, tmp_path / "x.npz", name="clip", layer="third", domain="faces"
+        )
+    fit(study.folder, probes=("ridge",))
+    answered = answer(only(study), "faces")
+    assert answered is not None
+    assert answered.random is not None
+    assert answered.random.b == "clip"
+    report(open_study(study.folder))  # also its table of weights
+
+
+def test_features_imported_before_domains_were_asked_for(tmp_path: Path) -> None:
+    """The file says `none` and that it was imported, and rows of results.csv say `none`."""
+    study = imported(tmp_path)
+    path = study.feature_path("clip")
+    with h5py.File(path, "r+") as file:
+        file.attrs["domain"] = "none"
+        file.attrs["card"] = json.dumps({"name": "clip", "domain": "none"})
+        del file["seal"]
+    fit(study.folder, probes=("ridge",))
+    table = study.folder / "results.csv"
+    table.write_text(table.read_text().replace("clip,unknown", "clip,none"))
+    found = only(study)
+    assert {b.backbone: b.domain for b in found.best} == {"net": "faces", "clip": "unknown"}
+    answered = answer(found, "faces")
+    assert answered is not None
+    assert answered.random is None
 
 
 def test_random_weights_are_averaged_over_their_draws(tmp_path: Path) -> None:
@@ -325,7 +413,7 @@ def test_two_runs_draw_the_same_bytes(tmp_path: Path) -> None:
     study = pair(tmp_path / "study")
     first = files_of(report(study).folder)
     again = files_of(report(study).folder)
-    code = f"from probe.reporting import report; report({str(study.folder)!r})"
+    code = f"from probe import report; report({str(study.folder)!r})"
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONHASHSEED": "7"}
     )

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from cli.show import put_json
-from probe.reporting.page.page import _json
 from probe.analysis.statistics import Interval
+from probe.reporting.page.page import _json
 
 
 def strictly(text: str) -> Any:
@@ -53,6 +53,7 @@ def study(tmp_path: Path) -> Path:
     return made.folder
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero", "ignore:invalid value")  # LogME of zeros
 def test_every_command_prints_strict_json(study: Path, tiny_card: Any, tmp_path: Path) -> None:
     card = str(tiny_card())
     here, own = ("--study", str(study)), ("--study", str(tmp_path / "own"))

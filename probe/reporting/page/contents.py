@@ -21,6 +21,8 @@ class TaskSection:
     tables: Sequence[Table]
     signs: Sequence[tuple[str, str]] = ()
     """Of the charts' lines that are no probes, and what they mean."""
+    paired: bool = False
+    """Whether two of its backbones are a pair."""
 
 
 @dataclass(frozen=True)

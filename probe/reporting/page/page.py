@@ -192,7 +192,10 @@ def _task(
     parts += _charts(section.charts, numbered)
     if not any(chart.metric == "gap" for chart in section.charts):
         parts.append(
-            "<p>No gap is drawn: no two of these backbones are a pair (one architecture, other "
+            "<p>No gap is drawn: the backbones that are a pair (one architecture, other weights) have "
+            "no layer in common that is fitted.</p>"
+            if section.paired
+            else "<p>No gap is drawn: no two of these backbones are a pair (one architecture, other "
             "weights). <code>probe extract --weights random</code> makes a pair with any.</p>"
         )
     parts.append("<h3>In words</h3><ul>")

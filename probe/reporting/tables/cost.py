@@ -76,7 +76,7 @@ def _on(measured: Measured | None) -> str:
 
 def _weights(weights: Mapping[str, Any]) -> str:
     if weights.get("random"):
-        return f"random, seed {weights['seed']}"
+        return f"random, seed {weights['seed']}" if "seed" in weights else "random"
     if "sha256" not in weights:
         return ""
     checked = "verified" if weights["verified"] else "unverified"

@@ -10,7 +10,7 @@ import pytest
 _SCRIPT = """
 import ctypes, resource
 import torch
-from features.device import reusing_memory
+from features.machine.device import reusing_memory
 
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
