@@ -59,23 +59,21 @@ def largest(rows: int) -> int:
 
 
 def joined(groups: Iterable[Sequence[int]]) -> tuple[Group, ...]:
-    """Groups that share a row made one."""
-    leader: dict[int, int] = {}
+    """The groups, those that share a row made one; each ascending, and in the order of their first row."""
+    edges = [(group[0], row) for group in groups for row in group[1:]]
+    if not edges:
+        return ()
+    from scipy.sparse import csr_array  # slow to import, and most studies have no copies
+    from scipy.sparse.csgraph import connected_components
 
-    def find(row: int) -> int:
-        while leader.setdefault(row, row) != row:
-            leader[row] = leader[leader[row]]
-            row = leader[row]
-        return row
-
-    for group in groups:
-        for row in group[1:]:
-            a, b = find(group[0]), find(row)
-            leader[max(a, b)] = min(a, b)
+    rows, ends = np.unique(np.array(edges), return_inverse=True)
+    first, second = ends.reshape(-1, 2).T
+    graph = csr_array((np.ones(len(edges)), (first, second)), shape=(len(rows), len(rows)))
+    _, component = connected_components(graph, directed=False)
     together: dict[int, list[int]] = {}
-    for row in sorted(leader):
-        together.setdefault(find(row), []).append(row)
-    return tuple(tuple(rows) for rows in together.values() if len(rows) > 1)
+    for row, number in zip(rows.tolist(), component.tolist(), strict=True):
+        together.setdefault(number, []).append(row)
+    return tuple(tuple(group) for group in together.values() if len(group) > 1)
 
 
 def merged(subjects: npt.NDArray[np.int64], groups: Iterable[Group]) -> npt.NDArray[np.int64]:

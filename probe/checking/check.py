@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Ints
 from features.data.tasks import Task
 from features.errors import InputError
 from features.study.copies import Copies, Group
 from features.study.study import Study
 from probe.folds import in_several, make_splits, own_folds
 
-Ints = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True)
 class Count:
-    """Images with a label, in all or of one fold."""
+    """How many images have a label, and how many each class has, in all folds or in one."""
 
     n: int
     classes: dict[str, int]
@@ -26,12 +24,12 @@ class Count:
 
 @dataclass(frozen=True)
 class TaskCount(Count):
-    """The images of a task."""
+    """The counts of one task, in all folds and in each."""
 
     folds: tuple[Count, ...]
-    """The data set's own, or those that `fit` makes by default; none if it would refuse."""
+    """The data set's own folds, or those that `fit` makes by default; none if it would refuse."""
     absent: tuple[tuple[int, str], ...]
-    """Folds outside which a class has no image, with the class."""
+    """Fold and class, where all images of the class are in that fold, so that training lacks it."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +54,20 @@ class Check:
     copies_across: tuple[Group, ...]
     """Copies in several of the data set's own folds."""
     too_large: tuple[Group, ...]
-    """Copies that are shown only, for they are above one per cent of the rows."""
+    """Groups of copies that are only shown, since they hold more than one per cent of the rows."""
     conflicts: tuple[Conflict, ...]
     refused: tuple[str, ...]
-    """What `probe fit` would say to this data, a sentence for each reason."""
+    """Why `probe fit` would refuse this data, a sentence for each reason."""
     left_out: tuple[tuple[str, str], ...] = ()
-    """Files of the data that are no rows, and why, where the data are read anew."""
+    """Files of the data set that became no row, and why; known only where the data were just read."""
 
 
 def check(study: Study, copies: Copies) -> Check:
-    """Count, and look for what would make a number wrong.
+    """Counts of a study's images, and everything that would make a number wrong.
 
     Args:
-        study: A study, begun or not.
-        copies: What `probe.checking.find_copies.find` found among its images.
+        study: The study; it need not be on disk.
+        copies: The copies among its images, from `probe.checking.find_copies.find`.
     """
     study = replace(study, copies=copies)
     used = np.flatnonzero(study.used)
@@ -108,14 +106,14 @@ def check(study: Study, copies: Copies) -> Check:
 def without_copies(study: Study, copies: Copies) -> Study:
     """The study with copies marked as not to be used; no row is moved or removed.
 
-    Of every group the first row stays, and so do rows that repeat its path; where the labels of a
-    group conflict none stays, for nobody knows which is right. Groups above one per cent of the rows
-    are left alone.
+    The first row of every group stays in use, and so do rows that repeat its path; where the labels of
+    a group conflict no row stays, since nothing tells which label is right. Groups of more than one per
+    cent of the rows are left alone.
     """
     use = list(study.columns.get("use", ["1"] * len(study)))
     for group in copies.acted_on(len(study)):
         rows = [row for row in group if use[row] != "0"]
-        unsure = any(True for _ in _conflicts(study, [tuple(rows)]))
+        unsure = bool(_conflicts(study, [tuple(rows)]))
         for row in rows:
             if unsure or study.paths[row] != study.paths[rows[0]]:
                 use[row] = "0"
@@ -126,10 +124,10 @@ def _count(study: Study, task: Task, fold: Ints | None) -> TaskCount:
     y = np.where(study.used, study.labels(task.name), -1)
     numbers = [] if fold is None else range(int(fold[y >= 0].max(initial=-1)) + 1)
     whole = _classes(task, y)
-    folds = [] if fold is None else [_classes(task, y[fold == one]) for one in numbers]
+    folds = [] if fold is None else [_classes(task, y[fold == number]) for number in numbers]
     absent = [
-        (one, name)
-        for one, count in enumerate(folds)
+        (number, name)
+        for number, count in enumerate(folds)
         for name in task.classes
         if whole[name] and count[name] == whole[name]
     ]
@@ -153,11 +151,11 @@ def _across(groups: list[Group], fold: Ints | None) -> list[Group]:
 
 
 def _conflicts(study: Study, groups: list[Group]) -> list[Conflict]:
-    found = []
+    conflicts = []
     for name in study.tasks:
         labels = study.columns[name]
         for group in groups:
-            said = tuple(labels[row] for row in group)
-            if len(set(said) - {""}) > 1:
-                found.append(Conflict(name, group, said))
-    return found
+            given = tuple(labels[row] for row in group)
+            if len(set(given) - {""}) > 1:
+                conflicts.append(Conflict(name, group, given))
+    return conflicts

@@ -1,4 +1,4 @@
-"""A picture sheet of pairs of images that a check found, worst first: leaks, conflicts, then the rest."""
+"""A contact sheet of the pairs of copies that a check found, worst first: leaks, conflicts, the rest."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def check_place(file: Path) -> None:
 
 
 def write_sheet(check: Check, file: Path) -> int:
-    """Draw up to sixty pairs of copies side by side, with their paths; returns how many.
+    """Draw up to sixty pairs of copies side by side, with their paths; returns how many pairs.
 
-    Pairs in two folds come first, then those of conflicting labels, then all others by likeness.
+    Pairs in two folds come first, then those with conflicting labels, then all others by likeness.
     Nothing is written where there is no pair.
     """
     pairs = worst(check)[:_MOST]
@@ -49,12 +49,12 @@ def write_sheet(check: Check, file: Path) -> int:
     lines = -(-len(pairs) // _ACROSS)
     sheet = Image.new("RGB", (_ACROSS * wide, lines * high), "white")
     draw = ImageDraw.Draw(sheet)
-    for number, (a, b, said) in enumerate(pairs):
+    for number, (a, b, caption) in enumerate(pairs):
         x, y = number % _ACROSS * wide, number // _ACROSS * high
         for i, row in enumerate((a, b)):
             sheet.paste(_small(check.study.root / check.study.paths[row]), (x + i * _SIDE, y))
         names = [check.study.paths[row] for row in (a, b)]
-        for i, text in enumerate((*names, said)):
+        for i, text in enumerate((*names, caption)):
             draw.text((x + 2, y + _SIDE + 11 * i), _plain(text), fill="black", font_size=9)
     with replacing(file) as making:
         sheet.save(making, "png")
@@ -62,29 +62,29 @@ def write_sheet(check: Check, file: Path) -> int:
 
 
 def worst(check: Check) -> list[tuple[int, int, str]]:
-    """Pairs of rows to look at, with what is wrong with each, the worst first."""
+    """Pairs of rows that are copies, with what is wrong with each pair in words, the worst first."""
     alike = {(a, b): value for a, b, value in check.copies.near}
     across = {row: group for group in check.copies_across for row in group}
     conflicts = {
         (c.rows, c.task): dict(zip(c.rows, c.labels, strict=True)) for c in check.conflicts
     }
-    found = []
+    ranked = []
     for group in check.copies.groups:
         for a, b in list(combinations(group, 2))[:_MOST]:
             if check.study.paths[a] == check.study.paths[b]:
                 continue
             same = alike.get((a, b), alike.get((b, a)))
-            said = "same bytes" if same is None else f"alike {same:.3f}"
+            likeness = "same bytes" if same is None else f"alike {same:.3f}"
             unlike = [
                 f"{task} {of[a]!r} and {of[b]!r}"
                 for (rows, task), of in conflicts.items()
                 if a in rows and b in rows and of[a] != of[b]
             ]
             leak = a in across and b in across[a]
-            words = [*(["in two folds"] if leak else []), *unlike, said]
+            words = [*(["in two folds"] if leak else []), *unlike, likeness]
             rank = (not leak, not unlike, -(1.0 if same is None else same))
-            found.append((rank, (a, b, ", ".join(words))))
-    return [pair for _, pair in sorted(found, key=lambda one: one[0])]
+            ranked.append((rank, (a, b, ", ".join(words))))
+    return [pair for _, pair in sorted(ranked, key=lambda entry: entry[0])]
 
 
 def _small(file: Path) -> Image.Image:

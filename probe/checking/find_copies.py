@@ -1,4 +1,4 @@
-"""Looking for copies among the images of a study: the same bytes, or the same picture made anew."""
+"""Looking for copies among the images of a study: the same bytes, or the same picture saved anew."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import Ints
 from features.errors import InputError
 from features.images.thumbnails import SIDE, thumbnails
 from features.machine.files import locked
@@ -22,8 +23,8 @@ from probe.folds import own_folds
 from probe.probes.knn import neighbours
 
 ALIKE = 0.85
-"""Above it a pair shows one picture. Versions of an image lie above 0.95 but for one in a hundred, the
-most alike of 188,191 pairs of photographs of people (LFW, aligned) at 0.77."""
+"""The likeness at which two images count as one picture. Of versions of an image 99 in 100 lie above
+0.95; the most alike of 188,191 pairs of photographs of people (LFW, aligned) at 0.77."""
 _COARSE = 16
 _NEIGHBOURS = 10
 _SIMILAR = 0.4
@@ -31,16 +32,16 @@ _FLAT = 2.0  # grey levels: an image with less spread shows nothing that could b
 
 
 def find(study: Study, progress: Callable[[int, int], None] = lambda _done, _all: None) -> Copies:
-    """Look at every image of the study.
+    """The copies among all images of the study.
 
-    Exact copies have the same bytes, or are rows of the same path. For near ones, each image's ten
+    Exact copies have the same bytes, or are rows of the same path. For near copies, each image's ten
     nearest by a 16 x 16 grey picture are candidates, and every candidate is laid over the image and
-    compared in detail (probe/checking/likeness.py): re-encoded, resized and slightly cropped versions are
-    found, photographs of the same person are not taken for one.
+    compared in detail (probe/checking/likeness.py). That tells re-encoded, resized and slightly cropped
+    versions of an image from two photographs of one person.
 
     Args:
         study: The study.
-        progress: Is called with the files read and all.
+        progress: Is called with the number of files read, and of all files.
     """
     first: dict[str, int] = {}
     rows_of: defaultdict[str, list[int]] = defaultdict(list)
@@ -67,9 +68,9 @@ def find(study: Study, progress: Callable[[int, int], None] = lambda _done, _all
 
 
 def checked(study: Study, announce: Callable[[str], None] = lambda _: None) -> Study:
-    """The study with its copies known: looked for now if nobody has, and kept if it is on disk.
+    """The study with its copies known: looked for now unless they are, and saved if it is on disk.
 
-    Where none of the files is there, as with imported features, nothing is looked for.
+    Where none of the image files exists, as with imported features, the study is returned as it is.
     """
     if study.copies is not None or not _any_there(study):
         return study
@@ -88,20 +89,21 @@ def examine(
     group: bool = False,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Check:
-    """Check a study, or the data that would begin one, looking at every image anew.
+    """Check a study, or the data that would begin one; every image is read anew.
 
-    A study that is there keeps what was found. Where there is none, one is begun only to mark copies.
+    The copies are saved in a study that exists. Where there is none, one is begun only if `drop` or
+    `group` is given.
 
     Args:
-        study: The study's folder, there or not.
+        study: The study's folder, which need not exist.
         data: What `--data` takes, where there is no study.
         drop: Mark copies as unused.
-        group: Keep copies together, which is the default.
-        progress: Is called with the files read and all.
+        group: Keep copies on one side of every split, which is the default.
+        progress: Is called with the number of files read, and of all files.
 
     Raises:
-        InputError: The data cannot be read, or is to be grouped and has folds of its own; or none of
-            its images is there.
+        InputError: The data cannot be read, `group` is asked for data with folds of its own, or none of
+            the images exists.
     """
     if drop and group:
         raise InputError("--drop-duplicates and --group-duplicates: choose one of them.")
@@ -120,25 +122,23 @@ def examine(
             else f"{opened.source}: names {len(set(opened.paths))} images and none is there, not even "
             f"{opened.root / opened.paths[0]}; correct the paths."
         )
-    found = find(opened, progress)
-    opened = without_copies(opened, found) if drop else replace(opened, copies=found)
+    all_copies = find(opened, progress)
+    opened = without_copies(opened, all_copies) if drop else replace(opened, copies=all_copies)
     if manifest is None:
         with locked(study / ".results.lock", str(study / "images.csv")):
             save_images(opened)
     elif drop or group:
         save(opened)
-    checked = check(opened, found)
-    return checked if manifest is None else replace(checked, left_out=manifest.left_out)
+    result = check(opened, all_copies)
+    return result if manifest is None else replace(result, left_out=manifest.left_out)
 
 
 def _any_there(study: Study) -> bool:
     return any((study.root / path).is_file() for path in study.paths)
 
 
-def _near(
-    grey: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]
-) -> list[tuple[int, int, float]]:
-    """Pairs among the images at `places` that show one picture, the most alike first."""
+def _near(grey: npt.NDArray[np.uint8], places: Ints) -> list[tuple[int, int, float]]:
+    """Pairs among the images at `places` that show one picture, with their likeness, the highest first."""
     places = places[grey[places].std((1, 2)) > _FLAT]
     if len(places) < 2:
         return []
@@ -150,20 +150,20 @@ def _near(
     ]
 
 
-def _candidates(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Pairs `(m, 2)` of images that look alike from afar, each once.
+def _candidates(grey: npt.NDArray[np.uint8]) -> Ints:
+    """Pairs `(m, 2)` of images that look alike when they are small, each pair once.
 
-    The mean image is taken out, for aligned faces all look alike.
+    The mean image is subtracted, since aligned faces all look alike.
     """
     step = SIDE // _COARSE
     x = grey.reshape(len(grey), _COARSE, step, _COARSE, step).mean((2, 4), dtype=np.float32)
     x = x.reshape(len(grey), -1)
     x -= x.mean(1, keepdims=True)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
-    if len(x) > _NEIGHBOURS:  # of a few images the mean says nothing
+    if len(x) > _NEIGHBOURS:  # the mean of a few images is as much image as mean
         x -= x.mean(0)
     similarity, place = neighbours(x, np.zeros(len(x), dtype=np.int64), _NEIGHBOURS + 1)[0]
-    one = np.repeat(np.arange(len(x)), place.shape[1])
-    pairs = np.sort(np.stack([one, place.ravel()], axis=1), axis=1)
+    image = np.repeat(np.arange(len(x)), place.shape[1])
+    pairs = np.sort(np.stack([image, place.ravel()], axis=1), axis=1)
     wanted = (similarity.ravel() > _SIMILAR) & (pairs[:, 0] < pairs[:, 1])
     return np.unique(pairs[wanted], axis=0)

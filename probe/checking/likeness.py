@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from features.arrays import Doubles, Ints
+
 _STAGES = ((16, 6, 0.8), (32, 4, 0.9))
 """Side, steps, and the correlation below which a pair is given up: of 1,200 pairs of an image and its
 version, cropped by up to a tenth at each side, fewer than one in a hundred are lost here."""
@@ -24,8 +26,10 @@ _BATCH = 512
 _DAMPING = 1e-3
 
 
-def alikeness(grey: npt.NDArray[np.uint8], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Correlation of the middle band of each pair at its best position; 0 where it is far from any.
+def alikeness(grey: npt.NDArray[np.uint8], pairs: Ints) -> Doubles:
+    """The likeness of each pair, `(m,)`: correlation of the middle band of detail at the best position.
+
+    It is 0 for a pair that was given up early, and for one whose detail is anti-correlated.
 
     Args:
         grey: Images, `(n, 64, 64)`.
@@ -44,13 +48,13 @@ def alikeness(grey: npt.NDArray[np.uint8], pairs: npt.NDArray[np.int64]) -> npt.
             laid, inside = _laid_over(b, position[batch])
             kept.append(batch[_correlation(a, laid, inside) >= enough])
         left = torch.cat(kept)
-    found = torch.zeros(len(pairs))
+    likeness = torch.zeros(len(pairs))
     for batch in torch.split(left, _BATCH):
         a, b = (images[numbers[batch, i]].float() for i in (0, 1))
         here = _align(a, b, position[batch], _LAST_STEPS)
         laid, inside = _laid_over(_band(b), here)
-        found[batch] = _correlation(_band(a), laid, inside)
-    return found.clamp(0, 1).double().numpy()
+        likeness[batch] = _correlation(_band(a), laid, inside)
+    return likeness.clamp(0, 1).double().numpy()
 
 
 def _shrunk(images: Tensor, side: int) -> Tensor:

@@ -13,12 +13,15 @@ from probe.analysis.majority import NAME as MAJORITY
 from probe.results import rows as results
 from probe.results.rows import BEST
 from probe.scoring.rank import SCORES
-from probe.scoring.score_files import Scored
+from probe.scoring.score_files import LayerScore
+
+LayerMethod = tuple[str, str, str, str]
+"""Task, backbone, key of the layer, and method."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a score orders what was measured."""
+    """How well a score orders layers, or backbones, by their measured accuracy."""
 
     task: str
     score: str
@@ -31,48 +34,47 @@ class Agreement:
     n: int
 
 
-def measured(study: Study) -> dict[tuple[str, str, str, str], float]:
-    """Accuracy by task, backbone, key and method, mean over folds, of the probes that are fitted."""
-    found: dict[tuple[str, str, str, str], list[float]] = {}
+def measured(study: Study) -> dict[LayerMethod, float]:
+    """The accuracy of every fitted probe, the mean over folds."""
+    folds: dict[LayerMethod, list[float]] = {}
     for row in results.read(study.folder / "results.csv"):
         if row.layer not in (BEST, "") and row.backbone != MAJORITY and not row.variant:
-            found.setdefault((row.task, row.backbone, row.features_key, row.method), []).append(
-                row.accuracy
-            )
-    return {key: float(np.mean(values)) for key, values in found.items()}
+            key = (row.task, row.backbone, row.features_key, row.method)
+            folds.setdefault(key, []).append(row.accuracy)
+    return {key: float(np.mean(accuracies)) for key, accuracies in folds.items()}
 
 
-def agreements(
-    lines: Sequence[Scored], accuracy: dict[tuple[str, str, str, str], float]
-) -> list[Agreement]:
-    """How well every score orders the measured accuracy, per task and method."""
-    found = []
-    for task in dict.fromkeys(line.task for line in lines):
+def agreements(scores: Sequence[LayerScore], accuracy: dict[LayerMethod, float]) -> list[Agreement]:
+    """How well every transfer score orders the measured accuracy, per task and method."""
+    made = []
+    for task in dict.fromkeys(line.task for line in scores):
         for method in dict.fromkeys(key[3] for key in accuracy if key[0] == task):
             for score in SCORES:
-                pairs = [
+                layers = [
                     (line.backbone, value, accuracy[task, line.backbone, line.key, method])
-                    for line in lines
+                    for line in scores
                     if line.task == task
                     and (value := getattr(line, score)) is not None
                     and (task, line.backbone, line.key, method) in accuracy
                 ]
-                tops = {
-                    name: tuple(max(p[i] for p in pairs if p[0] == name) for i in (1, 2))
-                    for name, *_ in pairs
+                backbones = {
+                    name: tuple(
+                        max(layer[i] for layer in layers if layer[0] == name) for i in (1, 2)
+                    )
+                    for name, *_ in layers
                 }
-                for over, two in (
-                    ("layers", [p[1:] for p in pairs]),
-                    ("backbones", list(tops.values())),
+                for over, pairs in (
+                    ("layers", [layer[1:] for layer in layers]),
+                    ("backbones", list(backbones.values())),
                 ):
-                    if len(two) > 2:
-                        tau, pearson = agree(*zip(*two, strict=True))
-                        found.append(Agreement(task, score, method, over, tau, pearson, len(two)))
-    return found
+                    if len(pairs) > 2:
+                        tau, pearson = agree(*zip(*pairs, strict=True))
+                        made.append(Agreement(task, score, method, over, tau, pearson, len(pairs)))
+    return made
 
 
 def agree(score: Sequence[float], accuracy: Sequence[float]) -> tuple[float, float]:
-    """Weighted Kendall tau and Pearson's correlation; not a number where one of them is constant."""
+    """Weighted Kendall tau and Pearson's correlation; NaN where the scores or accuracies are all equal."""
     if len(set(score)) < 2 or len(set(accuracy)) < 2:
         return float("nan"), float("nan")
     tau = float(stats.weightedtau(score, accuracy).statistic)

@@ -1,7 +1,7 @@
-"""How far apart two sets of images lie, told from features of a few dimensions; 0 for a set and itself.
+"""Distances between two sets of images, measured on features of a few dimensions.
 
-Each takes two arrays of features `(n, d)` and `(m, d)` of one space and returns a number that is not
-negative.
+Each takes the features `(n, d)` and `(m, d)` of both sets in one space and returns a number that is
+not negative, and 0 for a set and itself.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Distance = Callable[[Floats, Floats], float]
+from features.arrays import Doubles, Ints
+
+Distance = Callable[[Doubles, Doubles], float]
 
 DIMENSIONS = 64
 _FOLDS = 5
 _RIDGE = 1e-3
 
 
-def common_space(*sets: npt.NDArray[np.floating], dimensions: int = DIMENSIONS) -> list[Floats]:
-    """All sets in the first principal axes of their union, scaled so that these have variance 1 on average.
+def common_space(*sets: npt.NDArray[np.floating], dimensions: int = DIMENSIONS) -> list[Doubles]:
+    """The sets, each in the coordinates of the first principal axes of their union.
 
-    The union is weighted so that every set counts alike, whatever its size. One scale for all axes
-    keeps their proportions and makes layers comparable.
+    In the union every set has the same weight, whatever its size. All axes are divided by one number,
+    so that their mean variance is 1: this keeps their proportions and makes layers comparable.
     """
     weights = np.concatenate([np.full(len(x), 1 / np.sqrt(len(x))) for x in sets])
     means = [x.mean(0, dtype=np.float64) for x in sets]
@@ -40,10 +41,11 @@ def common_space(*sets: npt.NDArray[np.floating], dimensions: int = DIMENSIONS) 
     return np.split(moved, cuts)
 
 
-def frechet(a: Floats, b: Floats) -> float:
-    """|mean a - mean b|^2 + tr(A + B - 2 (A B)^1/2): the 2-Wasserstein distance, squared, of two normals.
+def frechet(a: Doubles, b: Doubles) -> float:
+    """The squared 2-Wasserstein distance of two normals with the means and covariances of the sets.
 
-    Dowson and Landau 1982; Heusel et al. 2017 (arXiv 1706.08500) made it known as FID. The trace of
+    It is |mean a - mean b|^2 + tr(A + B - 2 (A B)^1/2), A and B being the covariances (Dowson and
+    Landau 1982; known as FID since Heusel et al. 2017, arXiv 1706.08500). The trace of
     (A B)^1/2 is that of (A^1/2 B A^1/2)^1/2, whose eigenvalues are real and not negative.
     """
     apart = a.mean(0) - b.mean(0)
@@ -51,16 +53,17 @@ def frechet(a: Floats, b: Floats) -> float:
     values, vectors = np.linalg.eigh(first)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     middle = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ second @ root), 0)).sum()
-    found = float(apart @ apart + np.trace(first) + np.trace(second) - 2 * middle)
-    return max(0.0, found)
+    squared = float(apart @ apart + np.trace(first) + np.trace(second) - 2 * middle)
+    return max(0.0, squared)
 
 
-def proxy_a(a: Floats, b: Floats) -> float:
-    """Proxy A-distance, 2 (1 - 2 e): e is the error of a linear classifier that tells the sets apart.
+def proxy_a(a: Doubles, b: Doubles) -> float:
+    """The proxy A-distance, 2 (1 - 2 e), e being the error of a linear classifier of the two sets.
 
     Ben-David et al., Analysis of representations for domain adaptation, 2007. The classifier is
-    least squares on +1 and -1 with a small ridge, each set weighing one half; e is cross-validated
-    over five folds of rows, balanced between the sets, so that 0 is a coin and 2 always right.
+    least squares on +1 and -1 with a small ridge, each set with a total weight of one half; e is
+    cross-validated over five folds of rows. The distance is 0 where the classifier is no better than a
+    coin, and 2 where it is always right.
     """
     x = np.concatenate([a, b])
     side = np.concatenate([np.ones(len(a)), -np.ones(len(b))])
@@ -69,22 +72,22 @@ def proxy_a(a: Floats, b: Floats) -> float:
     fold = np.concatenate([_folds(len(a)), _folds(len(b))])
     x = np.concatenate([x - np.average(x, axis=0, weights=share), np.ones((len(x), 1))], axis=1)
     wrong = 0.0
-    for one in range(_FOLDS):
-        train, test = fold != one, fold == one
+    for number in range(_FOLDS):
+        train, test = fold != number, fold == number
         weighted = x[train] * share[train, None]
         size = np.trace(weighted.T @ x[train]) / x.shape[1]
         ridge = _RIDGE * size * np.eye(x.shape[1])
         w = np.linalg.solve(weighted.T @ x[train] + ridge, weighted.T @ side[train])
-        told = x[test] @ w
-        miss = np.where(told == 0, 0.5, np.sign(told) != side[test])
+        margin = x[test] @ w
+        miss = np.where(margin == 0, 0.5, np.sign(margin) != side[test])
         wrong += float((miss * share[test]).sum())
     return max(0.0, 2 * (1 - 2 * wrong))
 
 
 DISTANCES: dict[str, Distance] = {"frechet": frechet, "proxy_a": proxy_a}
 NAMES = {"frechet": "Fréchet distance", "proxy_a": "proxy A-distance"}
-"""What people call them."""
+"""The distances' names for people."""
 
 
-def _folds(n: int) -> npt.NDArray[np.int64]:
+def _folds(n: int) -> Ints:
     return np.random.default_rng(0).permutation(n) % _FOLDS

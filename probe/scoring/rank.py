@@ -1,39 +1,40 @@
-"""Ranking layers and backbones without a probe: transfer scores per layer, near copies marked."""
+"""Ranking layers by transfer scores, without fitting a probe; near copies are marked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+from scipy.special import softmax
 
-from features.data.tasks import Task, choose
+from features.arrays import Bools, Doubles, Floats, Ints
+from features.data.tasks import choose
 from features.errors import InputError, nearest
 from features.machine.files import write_text
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study, open_study
 from probe.scoring import transfer_scores as scores
-from probe.scoring.cka import centred, linear_gram
-from probe.scoring.score_files import Scored, _square, _to_csv
+from probe.scoring.cka import linear_gram, u_centred
+from probe.scoring.score_files import LayerScore, _square, _to_csv
 
 SCORES = ("logme", "h_score", "leep")
 ROWS = 1_000
-"""Images that scores are told from; they change little with more."""
+"""How many images scores are computed from; more change them little."""
 COPY = 0.98
-"""Layers whose debiased CKA is above this are called near copies."""
+"""Layers whose debiased CKA is above this are near copies of each other."""
 _ALIKE_ROWS = 300
 _MOST_LAYERS = 1_500
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """What `rank` has found."""
+    """The scores of all layers, and the similarity between them."""
 
     study: Study
-    lines: tuple[Scored, ...]
-    alike: npt.NDArray[np.float64]
+    lines: tuple[LayerScore, ...]
+    alike: Doubles
     """Debiased CKA between all layers, `(layers, layers)`, in the order of `names`."""
     names: tuple[str, ...]
 
@@ -48,41 +49,44 @@ def rank(
     seed: int = 0,
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
 ) -> Ranking:
-    """Score every extracted layer on every task; writes scores.csv and similarity.csv.
+    """The transfer scores of every extracted layer on every task; also written to the study.
+
+    The files are scores.csv and similarity.csv.
 
     Args:
         study: The study's folder.
-        backbones: Names; all that are extracted by default.
-        layers: Names; all by default.
-        tasks: Names; all by default.
-        rows: How many images to look at, drawn by `seed`.
-        seed: Of that draw.
-        progress: Is called with layers done, layers in all, and the one at work.
+        backbones: Their names; by default all that are extracted.
+        layers: Their names; by default all.
+        tasks: Their names; by default all.
+        rows: How many images to compute scores from; `seed` draws them.
+        seed: The seed of that draw.
+        progress: Is called with layers done, layers in all, and the layer being scored.
 
     Raises:
-        InputError: There is nothing to score, or something given cannot be used.
+        InputError: There is nothing to score, a name is unknown, or `rows` is below ten.
     """
     opened = open_study(study)
     if rows < 10:
         raise InputError(f"--rows {rows}: a score needs ten images or more.")
     chosen = [choose(opened.tasks, opened.columns, name) for name in tasks or opened.tasks]
+    labels = {task.name: task.codes(opened.columns[task.name]) for task in chosen}
     jobs = _jobs(opened, backbones, layers)
-    lines: list[Scored] = []
-    grams: list[npt.NDArray[np.float32]] = []
+    lines: list[LayerScore] = []
+    grams: list[Floats] = []
     drawn = _draw(opened, rows, seed)
     for number, (backbone, key) in enumerate(jobs):
         progress(number, len(jobs), f"{backbone}/{key}")
         with opened.features(backbone) as file:
             here = drawn[file.status[drawn] == DONE]
             x = file.read(key, here)
-            lines += _score(opened, file, key, x, here, chosen)
+            lines += _score(file, key, x, {task: y[here] for task, y in labels.items()})
             shared = np.isin(drawn[:_ALIKE_ROWS], here)
         grams.append(_gram(x, shared))
     progress(len(jobs), len(jobs), "")
     names = [f"{backbone}/{key}" for backbone, key in jobs]
     alike = _alike(grams)
     copies = _copies(names, alike)
-    lines = [_with_copy(line, copies) for line in lines]
+    lines = [replace(line, copy_of=copies.get(f"{line.backbone}/{line.key}", "")) for line in lines]
     write_text(opened.folder / "scores.csv", _to_csv(lines))
     write_text(opened.folder / "similarity.csv", _square(names, alike))
     return Ranking(opened, tuple(lines), alike, tuple(names))
@@ -109,45 +113,45 @@ def _jobs(study: Study, backbones: Sequence[str], layers: Sequence[str]) -> list
     return jobs[:_MOST_LAYERS]
 
 
-def _draw(study: Study, rows: int, seed: int) -> npt.NDArray[np.int64]:
+def _draw(study: Study, rows: int, seed: int) -> Ints:
     usable = np.flatnonzero(study.used)
     shuffled = np.random.default_rng(seed).permutation(usable)
     return np.sort(shuffled[:rows])
 
 
-def _score(
-    study: Study,
-    file: FeatureFile,
-    key: str,
-    x: npt.NDArray[np.float32],
-    rows: npt.NDArray[np.int64],
-    tasks: Sequence[Task],
-) -> list[Scored]:
-    if not len(rows):
+def _score(file: FeatureFile, key: str, x: Floats, labels: Mapping[str, Ints]) -> list[LayerScore]:
+    """The scores of one layer for every task with two classes or more among the rows.
+
+    Args:
+        file: The feature file.
+        key: The layer's key in it.
+        x: The layer's features, `(n, d)`.
+        labels: Class numbers of those rows by task, `(n,)`, -1 where there is no label.
+    """
+    if not len(x):
         return []
     about = file.about(key)
-    everyone = scores.basis(x)
-    head = _is_head(file, about)
+    basis_of_all = scores.basis(x)
+    is_head = _is_head(file, about)
     lines = []
-    for task in tasks:
-        y = task.codes(study.columns[task.name])[rows]
-        seen = y >= 0
-        if len(np.unique(y[seen])) < 2:
+    for task, y in labels.items():
+        labelled = y >= 0
+        if len(np.unique(y[labelled])) < 2:
             continue
-        made = everyone if seen.all() else scores.basis(x[seen])
+        basis = basis_of_all if labelled.all() else scores.basis(x[labelled])
         lines.append(
-            Scored(
-                task=task.name,
+            LayerScore(
+                task=task,
                 backbone=file.backbone,
                 domain=file.domain,
                 key=key,
                 depth=about["depth"],
                 dim=about["dim"],
-                logme=scores.logme(made, y[seen]),
-                h_score=scores.h_score(x[seen], y[seen]),
-                leep=scores.leep(_softmax(x[seen]), y[seen]) if head else None,
+                logme=scores.logme(basis, y[labelled]),
+                h_score=scores.h_score(x[labelled], y[labelled]),
+                leep=_leep(x[labelled], y[labelled]) if is_head else None,
                 copy_of="",
-                images=int(seen.sum()),
+                images=int(labelled.sum()),
                 contract=str(file.attributes["contract"])[:12],
             )
         )
@@ -164,38 +168,38 @@ def _is_head(file: FeatureFile, about: dict[str, object]) -> bool:
     return trained and about["depth"] == 1.0 and about["dim"] == classes
 
 
-def _softmax(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    shifted = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(1, keepdims=True))
+def _leep(logits: Floats, y: Ints) -> float:
+    return scores.leep(softmax(logits.astype(np.float64), axis=1), y)
 
 
-def _gram(x: npt.NDArray[np.float32], shared: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """The U-centred Gram matrix of the first rows of the draw; 0 for rows without features."""
+def _gram(x: Floats, shared: Bools) -> Floats:
+    """The U-centred Gram matrix of the draw's first rows, flattened; 0 for rows without features.
+
+    Args:
+        x: The features of the draw's rows that have them.
+        shared: Whether each of the draw's first rows has features.
+    """
     size = len(shared)
     made = np.zeros((size, size))
     here = np.flatnonzero(shared)
     if len(here) > 3:
-        made[np.ix_(here, here)] = centred(linear_gram(x[: len(here)]), unbiased=True)
+        made[np.ix_(here, here)] = u_centred(linear_gram(x[: len(here)]))
     return made.astype(np.float32).ravel()
 
 
-def _alike(grams: Sequence[npt.NDArray[np.float32]]) -> npt.NDArray[np.float64]:
+def _alike(grams: Sequence[Floats]) -> Doubles:
+    """CKA between layers, `(layers, layers)`, from their flattened Gram matrices."""
     flat = np.stack(grams)
     sizes = np.linalg.norm(flat, axis=1, keepdims=True)
     flat /= np.where(sizes > 0, sizes, 1)
     return np.asarray(flat @ flat.T, dtype=np.float64)
 
 
-def _copies(names: Sequence[str], alike: npt.NDArray[np.float64]) -> dict[str, str]:
-    """For each layer the earlier one that it is most like, where it is a near copy."""
-    found = {}
+def _copies(names: Sequence[str], alike: Doubles) -> dict[str, str]:
+    """For each layer that is a near copy, the earlier layer that it is most like."""
+    copies = {}
     for i in range(1, len(names)):
         j = int(alike[i, :i].argmax())
         if alike[i, j] > COPY:
-            found[names[i]] = names[j]
-    return found
-
-
-def _with_copy(line: Scored, copies: dict[str, str]) -> Scored:
-    values = {f.name: getattr(line, f.name) for f in fields(line)}
-    return Scored(**values | {"copy_of": copies.get(f"{line.backbone}/{line.key}", "")})
+            copies[names[i]] = names[j]
+    return copies

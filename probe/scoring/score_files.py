@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Doubles
 from features.data.table import read_rows
 from features.study.study import Study
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One layer and task."""
+class LayerScore:
+    """The transfer scores of one layer for one task: a line of scores.csv."""
 
     task: str
     backbone: str
@@ -28,25 +28,28 @@ class Scored:
     logme: float
     h_score: float
     leep: float | None
-    """Only of a layer that is the network's own output over the classes it was trained on."""
+    """Only for a layer that is the network's own output over the classes it was trained on."""
     copy_of: str
-    """BACKBONE/KEY of an earlier line that this layer nearly repeats, or nothing."""
+    """BACKBONE/KEY of an earlier layer that this one nearly repeats, or empty."""
     images: int
+    """How many images the scores were computed from."""
     contract: str
-    """Of the feature file; another one since means that the scores are of other features."""
+    """The feature file's contract, shortened; where it has changed since, the scores are outdated."""
 
 
-def read(study: Study) -> tuple[list[Scored], list[str]]:
-    """The scores that stand in scores.csv, and what is wrong with them, in words.
+def read(study: Study) -> tuple[list[LayerScore], list[str]]:
+    """The scores in scores.csv, and in sentences what is wrong with the file.
 
-    Those of features that have been made anew since are left out.
+    Scores of features that have been extracted anew since are left out.
     """
     file = study.folder / "scores.csv"
     if not file.is_file():
-        return [], ["Transfer scores: `probe rank` makes them."]
+        return [], ["Transfer scores: `probe rank` computes them."]
     header, rows = read_rows(file)
-    if header != [f.name for f in fields(Scored)]:
-        return [], ["Transfer scores: scores.csv does not read; `probe rank` makes it again."]
+    if header != [f.name for f in fields(LayerScore)]:
+        return [], [
+            "Transfer scores: scores.csv is of another version; `probe rank` computes them again."
+        ]
     contracts = {name: _contract(study, name) for name in study.backbones()}
     lines, stale = [], set()
     for row in rows:
@@ -55,21 +58,22 @@ def read(study: Study) -> tuple[list[Scored], list[str]]:
             stale.add(cell["backbone"])
             continue
         lines.append(
-            Scored(
+            LayerScore(
                 cell["task"], cell["backbone"], cell["domain"], cell["key"], float(cell["depth"]),
                 int(cell["dim"]), float(cell["logme"]), float(cell["h_score"]),
                 float(cell["leep"]) if cell["leep"] else None, cell["copy_of"],
                 int(cell["images"]), cell["contract"],
             )
         )  # fmt: skip
-    said = [
-        f"Transfer scores of {name} are of older features; `probe rank` again." for name in stale
+    warnings = [
+        f"Transfer scores of {name} are of older features; `probe rank` computes them again."
+        for name in stale
     ]
-    return lines, sorted(said)
+    return lines, sorted(warnings)
 
 
-def read_alike(study: Study) -> tuple[list[str], npt.NDArray[np.float64]]:
-    """The layers and the square of similarity.csv; nothing where there is none."""
+def read_alike(study: Study) -> tuple[list[str], Doubles]:
+    """The layers of similarity.csv and the CKA between them, `(layers, layers)`; both may be empty."""
     file = study.folder / "similarity.csv"
     if not file.is_file():
         return [], np.zeros((0, 0))
@@ -82,10 +86,10 @@ def _contract(study: Study, backbone: str) -> str:
         return str(file.attributes["contract"])[:12]
 
 
-def _to_csv(lines: Sequence[Scored]) -> str:
+def _to_csv(lines: Sequence[LayerScore]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    names = [f.name for f in fields(Scored)]
+    names = [f.name for f in fields(LayerScore)]
     writer.writerow(names)
     for line in lines:
         values = [getattr(line, name) for name in names]
@@ -95,7 +99,7 @@ def _to_csv(lines: Sequence[Scored]) -> str:
     return text.getvalue()
 
 
-def _square(names: Sequence[str], alike: npt.NDArray[np.float64]) -> str:
+def _square(names: Sequence[str], alike: Doubles) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["", *names])

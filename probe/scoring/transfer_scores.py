@@ -1,7 +1,7 @@
-"""Transfer scores: how well features suit a task, told without training a probe; larger is better.
+"""Transfer scores: how well features suit a task, without training a probe; larger is better.
 
-Each takes features `(n, d)` and class numbers `(n,)`, uses every row at once, and is no accuracy: only
-its order between layers or backbones means something.
+Each takes features `(n, d)` and class numbers `(n,)` and uses every row at once. A score is not an
+accuracy: only the order of layers or backbones by it means something.
 """
 
 from __future__ import annotations
@@ -11,23 +11,25 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from features.arrays import Doubles, Ints
 
 _ROUNDS, _CLOSE, _TINY = 200, 1e-5, 1e-12
 
 
 @dataclass(frozen=True)
 class Basis:
-    """The left singular vectors `(n, r)` and squared singular values `(r,)` of features, all above 0."""
+    """The singular vectors of features, of the singular values above 0."""
 
-    u: Floats
-    s: Floats
+    u: Doubles
+    """The left singular vectors, `(n, r)`."""
+    s: Doubles
+    """The squared singular values, `(r,)`."""
     dim: int
+    """How wide the features are."""
 
 
 def basis(x: npt.NDArray[np.floating]) -> Basis:
-    """The singular basis of features, by way of the smaller of X X' and X'X."""
+    """The singular basis of features `(n, d)`, from the smaller of X X' and X'X."""
     x = np.asarray(x, dtype=np.float64)
     n, d = x.shape
     s, v = np.linalg.eigh(x.T @ x if d <= n else x @ x.T)
@@ -46,12 +48,12 @@ def logme(x: npt.NDArray[np.floating] | Basis, y: Ints) -> float:
         gamma = sum_k beta s_k / (alpha + beta s_k),  alpha = gamma / |m|^2,
         beta = (n - gamma) / |X m - t|^2
     """
-    found = x if isinstance(x, Basis) else basis(x)
-    u, s, d = found.u, found.s, found.dim
+    singular = x if isinstance(x, Basis) else basis(x)
+    u, s, d = singular.u, singular.s, singular.dim
     n = len(u)
     evidence = []
-    for one in np.unique(y):
-        t = (y == one).astype(np.float64)
+    for label in np.unique(y):
+        t = (y == label).astype(np.float64)
         z = (u.T @ t) ** 2  # squared coordinates of t in the singular basis
         rest = max(float(t @ t - z.sum()), 0.0)  # of t outside the span of the features
         alpha = beta = 1.0
@@ -103,7 +105,7 @@ def h_score(x: npt.NDArray[np.floating], y: Ints) -> float:
     return float((1 - shrink) * np.trace(g @ solved) / n)
 
 
-def ledoit_wolf(x: Floats) -> tuple[float, float]:
+def ledoit_wolf(x: Doubles) -> tuple[float, float]:
     """The shrinkage of the covariance of centred `x`, 0 to 1, and the mean of its diagonal.
 
     Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices, 2004;
@@ -123,7 +125,7 @@ def leep(probabilities: npt.NDArray[np.floating], y: Ints) -> float:
     """LEEP: mean log of sum_z P(y|z) p(z|x), z being the classes that the network was trained on.
 
     Nguyen, Hassner, Seeger and Archambeau, LEEP: a new measure to evaluate transferability, 2020
-    (arXiv 2002.12462). P(y|z) comes from the same images.
+    (arXiv 2002.12462). P(y|z) is estimated from the same images.
 
     Args:
         probabilities: The network's own output after softmax, `(n, Z)`.
@@ -135,5 +137,5 @@ def leep(probabilities: npt.NDArray[np.floating], y: Ints) -> float:
     joint = member.T @ p / len(p)  # (K, Z)
     marginal = joint.sum(0)
     given = np.divide(joint, marginal, out=np.zeros_like(joint), where=marginal > 0)
-    seen = (p @ given.T)[np.arange(len(p)), number]
-    return float(np.log(np.maximum(seen, np.finfo(np.float64).tiny)).mean())
+    expected = (p @ given.T)[np.arange(len(p)), number]
+    return float(np.log(np.maximum(expected, np.finfo(np.float64).tiny)).mean())
