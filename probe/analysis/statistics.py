@@ -3,8 +3,8 @@
 An accuracy is a ratio of sums over subjects, sum_g c_g / sum_g n_g. Its standard error comes from
 leaving out one subject at a time (the delete-one jackknife; Cochran, Sampling Techniques, 1977, ch. 6)
 and its interval from Student's t with the effective number of subjects, (sum n_g)^2 / sum n_g^2, less
-one: a handful of subjects with many images are what a study really has. High accuracies of unequal
-subjects need a second error beside it, see `accuracy_interval`.
+one: where a handful of subjects hold most images, that handful is the sample. High accuracies of
+subjects of unequal size need a second standard error, see `accuracy_interval`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-Floats = npt.NDArray[np.float64]
+from features.arrays import Doubles, Ints
 
 _DRAWS = 4_000
 LEVEL = 0.95
@@ -42,80 +42,76 @@ class Interval:
 class Band:
     """Estimates at several layers with intervals that hold for all of them at once (95 %)."""
 
-    value: Floats
-    low: Floats
-    high: Floats
+    value: Doubles
+    low: Doubles
+    high: Doubles
 
 
 def retraining(tested: int, trained: float) -> float:
-    """What errors between images are multiplied by where methods, not trained models, are compared.
+    """What standard errors are multiplied by where methods, not trained models, are compared.
 
     The spread between images is that of the models at hand, and training on other images would have
-    made others; in a cross-validation, moreover, what an image that trains and one that is tested say
-    of each other comes twice. Nadeau and Bengio (Inference for the generalization error, Machine
-    Learning, 2003) multiply the variance by 1 + J n2 / n1 for J folds that test n2 images each and
-    train on n1: by 2.25 for five folds, by 1.25 for one split that tests a fifth. No estimate from one
-    run can be unbiased (Bengio and Grandvalet, 2004); this one errs on the side of caution. How often
-    methods equally good are told apart is in tests/test_statistics.py and tests/test_headline.py.
+    made other models; moreover, the training sets of a cross-validation overlap. Nadeau and Bengio
+    (Inference for the generalization error, Machine Learning, 2003) multiply the variance by
+    1 + J n2 / n1 for J folds that test n2 images each and train on n1: by 2.25 for five folds, by 1.25
+    for one split that tests a fifth. No estimate from one run can be unbiased (Bengio and Grandvalet,
+    2004); this one errs on the side of caution. tests/analysis/test_statistics.py and
+    tests/analysis/test_headline.py measure how often methods that are equally good are told apart.
 
     Args:
-        tested: Images tested, in all folds together.
-        trained: Images that a fold trained on, the mean over folds.
+        tested: How many images are tested, in all folds together.
+        trained: How many images a fold trains on, the mean over folds.
     """
     return float(np.sqrt(1 + tested / trained))
 
 
-def mean_interval(
-    values: npt.NDArray[np.floating], subjects: npt.NDArray[np.int64], wider: float = 1.0
-) -> Interval:
-    """The mean of `values`, `(n,)`, one per image, with images of a subject kept together.
+def mean_interval(values: npt.NDArray[np.floating], subjects: Ints, wider: float = 1.0) -> Interval:
+    """The mean of `values`, `(n,)`, a value per image, with its interval over subjects.
 
-    The error between subjects is multiplied by `wider`, for which see `retraining`.
+    The standard error is multiplied by `wider`, for which see `retraining`.
     """
     mean, error, _, effective = _by_subject(np.asarray(values, dtype=np.float64)[:, None], subjects)
     margin = _t(effective) * wider * float(error[0])
     return Interval(float(mean[0]), float(mean[0]) - margin, float(mean[0]) + margin, effective)
 
 
-def accuracy_interval(
-    correct: npt.NDArray[np.floating], subjects: npt.NDArray[np.int64]
-) -> Interval:
-    """As `mean_interval`, for values of 0 and 1, on the logit scale, so that it stays within 0 and 1.
+def accuracy_interval(correct: npt.NDArray[np.floating], subjects: Ints) -> Interval:
+    """The mean of `correct`, `(n,)`, of 0 and 1, with its interval over subjects on the logit scale.
 
-    The jackknife is all but blind where few subjects hold most images and happen to be all right: it is
-    then far too small, and the accuracy too high. The larger is taken of its error and of the one that
-    the intraclass correlation implies, to which small subjects speak as well (see `_correlated`). With
-    Adience's sizes and an accuracy of 95 % this holds the truth 96 times in 100, the jackknife alone 92.
+    On that scale the interval stays within 0 and 1.
 
-    Where all images are right, or all wrong, no spread is seen; then the interval is Wilson's for as
-    many trials as there are effective subjects.
+    Where a few subjects hold most images and all of these happen to be right, the jackknife's error is
+    far too small. So the larger is taken of that error and of the one that the intraclass correlation
+    implies, in which small subjects count as well (see `_correlated`). With the subject sizes of Adience
+    and an accuracy of 95 %, this interval holds the truth 96 times in 100, the jackknife's alone 92.
+
+    Where all images are right, or all are wrong, there is no spread to measure: the interval is then
+    Wilson's, for as many trials as there are effective subjects.
     """
-    found = mean_interval(correct, subjects)
-    n, p = found.effective, found.value
+    plain = mean_interval(correct, subjects)
+    n, p = plain.effective, plain.value
     if p in (0.0, 1.0):
         z = special.ndtri(0.5 + LEVEL / 2)
         centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
         return Interval(p, float(max(0, centre - half)), float(min(1, centre + half)), n)
-    reach = (found.high - p) / (p * (1 - p))
+    reach = (plain.high - p) / (p * (1 - p))
     if np.isfinite(reach):
         reach = max(reach, _t(n) * _correlated(correct, subjects) / (p * (1 - p)))
     low, high = special.expit(special.logit(p) + np.array([-reach, reach]))
     return Interval(p, float(low), float(high), n)
 
 
-def sign_flip(
-    values: npt.NDArray[np.floating], subjects: npt.NDArray[np.int64], seed: int = 0
-) -> float:
-    """The p-value of a mean of paired differences `(n,)` being as far from 0 as it is, by chance.
+def sign_flip(values: npt.NDArray[np.floating], subjects: Ints, seed: int = 0) -> float:
+    """The two-sided p-value of the mean of paired differences `(n,)`, by flipping signs of subjects.
 
     If neither of two methods is better, all differences of a subject might as well have had the other
-    sign: the sum over subjects is held against those of random signs, one per subject (two-sided; all
-    signs where there are few subjects, else 9,999 drawn ones beside the one observed).
+    sign. So the sum over subjects is compared with the sums under other signs, one sign per subject: all
+    possible signs where there are few subjects, else 9,999 drawn ones beside the observed one.
 
-    Sums of whole images are often equal, which would make the test reject too seldom. Of drawn signs
-    that give exactly the sum observed, half count (the mid-p value; Fagerland, Lydersen and Laake,
-    2013). Of few subjects all do, since there a half would make it reject too often.
+    Sums of whole images are often equal, which would make the test reject too seldom. Of the drawn sums
+    that equal the observed one, half count (the mid-p value; Fagerland, Lydersen and Laake, 2013). With
+    few subjects all of them count, since there a half would make the test reject too often.
     """
     _, group = np.unique(subjects, return_inverse=True)
     sums = np.bincount(group, weights=np.asarray(values, dtype=np.float64))
@@ -125,7 +121,7 @@ def sign_flip(
         signs = 1.0 - 2.0 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
         return float((np.abs(signs @ sums) >= observed * (1 - 1e-12)).mean())
     rng = np.random.default_rng(seed)
-    farther = 1.0  # the one observed
+    farther = 1.0  # the observed sum itself
     for _ in range(9):
         flipped = rng.integers(0, 2, size=(1_111, len(sums)), dtype=np.int8).astype(np.float64)
         drawn = np.abs(sums.sum() - 2 * flipped @ sums)
@@ -134,15 +130,15 @@ def sign_flip(
     return farther / 10_000
 
 
-def detectable(subjects: npt.NDArray[np.int64], wider: float = 1.0) -> float:
-    """The smallest difference in accuracy that a study of these images would find four times in five.
+def detectable(subjects: Ints, wider: float = 1.0) -> float:
+    """The smallest difference in accuracy that a study of these images detects with a power of 80 %.
 
-    For two methods of which one alone is right on a fifth of the images, at 5 %, with differences
-    that correlate by 0.1 within a subject (the design effect of Kish, Survey Sampling, 1965).
+    This is for a test at 5 %, two methods that disagree on a fifth of the images, and differences that
+    correlate by 0.1 within a subject (the design effect of Kish, Survey Sampling, 1965).
 
     Args:
         subjects: The subject of every image, `(n,)`.
-        wider: What errors are multiplied by, for which see `retraining`.
+        wider: What standard errors are multiplied by, for which see `retraining`.
     """
     sizes = np.unique(subjects, return_counts=True)[1].astype(np.float64)
     n = sizes.sum()
@@ -154,25 +150,25 @@ def detectable(subjects: npt.NDArray[np.int64], wider: float = 1.0) -> float:
 
 def band(
     values: npt.NDArray[np.floating],
-    subjects: npt.NDArray[np.int64],
+    subjects: Ints,
     wider: float = 1.0,
     seed: int = 0,
 ) -> Band:
     """The means of `values`, `(n, layers)`, with a simultaneous band over the layers.
 
-    The half width at a layer is its standard error times one factor for all: the 95 % quantile of the
-    largest absolute studentised deviation when every subject's share in the deviation takes a random
-    sign, the same at all layers (the multiplier bootstrap of the maximum; Montiel Olea and
-    Plagborg-Moller, 2019). It is never narrower than the interval of a single layer. Errors are
-    multiplied by `wider`, for which see `retraining`.
+    The half width at a layer is its standard error times a factor that is the same for all layers: the
+    95 % quantile of the largest absolute studentised deviation when every subject's share in the
+    deviation takes a random sign, the same at all layers (the multiplier bootstrap of the maximum;
+    Montiel Olea and Plagborg-Moller, 2019). The band is never narrower than the interval of a single
+    layer. Standard errors are multiplied by `wider`, for which see `retraining`.
     """
     mean, error, influence, effective = _by_subject(np.asarray(values, dtype=np.float64), subjects)
-    seen = error > 0
+    varies = error > 0
     factor = _t(effective) * wider
-    if seen.any():
+    if varies.any():
         rng = np.random.default_rng(seed)
         signs = rng.choice((-1.0, 1.0), size=(_DRAWS, len(influence)))
-        deviation = np.abs(signs @ influence[:, seen]) / error[seen]
+        deviation = np.abs(signs @ influence[:, varies]) / error[varies]
         largest = np.quantile(deviation.max(1), LEVEL)
         single = special.ndtri(0.5 + LEVEL / 2)
         factor *= max(1.0, float(largest / single))
@@ -182,22 +178,27 @@ def band(
 def slope(
     values: npt.NDArray[np.floating],
     depth: npt.NDArray[np.floating],
-    subjects: npt.NDArray[np.int64],
+    subjects: Ints,
     wider: float = 1.0,
 ) -> Interval:
-    """The least-squares slope of the layers' means over depth, from one end of the network to the other.
+    """The least-squares slope of the layers' means over depth, with its interval over subjects.
 
-    The slope is a weighted sum of the layers' values, so it is the mean of each image's own slope.
+    Depth runs from 0 to 1, so the slope is the change from one end of the network to the other. It is a
+    weighted sum of the layers' values, and so the mean of each image's own slope.
+
+    Args:
+        values: A value per image and layer, `(n, layers)`.
+        depth: The depth of every layer, `(layers,)`.
+        subjects: The subject of every image, `(n,)`.
+        wider: What standard errors are multiplied by, for which see `retraining`.
     """
     centred = depth - depth.mean()
     weights = centred / max(float(centred @ centred), 1e-12)
     return mean_interval(np.asarray(values, dtype=np.float64) @ weights, subjects, wider)
 
 
-def _by_subject(
-    values: Floats, subjects: npt.NDArray[np.int64]
-) -> tuple[Floats, Floats, Floats, float]:
-    """Means and errors `(layers,)`, influences `(subjects, layers)`, effective subjects."""
+def _by_subject(values: Doubles, subjects: Ints) -> tuple[Doubles, Doubles, Doubles, float]:
+    """Means and standard errors `(layers,)`, influences `(subjects, layers)`, and effective subjects."""
     _, group = np.unique(subjects, return_inverse=True)
     sizes = np.bincount(group).astype(np.float64)  # (g,)
     sums = np.stack(
@@ -216,11 +217,11 @@ def _by_subject(
     return mean, np.sqrt((influence**2).sum(0)), influence, effective
 
 
-def _correlated(correct: npt.NDArray[np.floating], subjects: npt.NDArray[np.int64]) -> float:
-    """The standard error of an accuracy by the design effect of its intraclass correlation.
+def _correlated(correct: npt.NDArray[np.floating], subjects: Ints) -> float:
+    """The standard error of an accuracy, from the intraclass correlation within subjects.
 
-    The correlation is the one of the analysis of variance between and within subjects (Ridout,
-    Demetrio and Firth, Biometrics 1999), the design effect 1 + (sum n_g^2 / n - 1) rho that of Kish.
+    The correlation rho comes from the analysis of variance between and within subjects (Ridout,
+    Demetrio and Firth, Biometrics 1999); the design effect is Kish's, 1 + (sum n_g^2 / n - 1) rho.
     """
     _, group = np.unique(subjects, return_inverse=True)
     sizes = np.bincount(group).astype(np.float64)

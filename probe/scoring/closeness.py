@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass, fields
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
+from features.arrays import Doubles, Ints
 from features.data.table import read_rows
 from features.extraction.sources import sources
 from features.machine.files import write_text
@@ -138,10 +138,10 @@ def _measure(
 
 def _jackknife(
     distance: Distance,
-    a: npt.NDArray[np.float64],
-    parts_a: npt.NDArray[np.int64],
-    b: npt.NDArray[np.float64],
-    parts_b: npt.NDArray[np.int64],
+    a: Doubles,
+    parts_a: Ints,
+    b: Doubles,
+    parts_b: Ints,
 ) -> tuple[float, float]:
     """The distance, and half the width of its interval with one part of both sets left out at a time."""
     without = np.array([distance(a[parts_a != part], b[parts_b != part]) for part in range(_PARTS)])
@@ -149,13 +149,13 @@ def _jackknife(
     return distance(a, b), float(stats.t.ppf(0.5 + LEVEL / 2, _PARTS - 1) * error)
 
 
-def _parts(subjects: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _parts(subjects: Ints) -> Ints:
     """One of ten parts for every row, a subject in one part."""
     names, number = np.unique(subjects, return_inverse=True)
     return np.asarray((np.random.default_rng(0).permutation(len(names)) % _PARTS)[number])
 
 
-def _draw(study: Study, file: FeatureFile) -> npt.NDArray[np.int64]:
+def _draw(study: Study, file: FeatureFile) -> Ints:
     usable = np.flatnonzero(study.used & (file.status == DONE))
     return np.sort(np.random.default_rng(0).permutation(usable)[:IMAGES])
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from features.store.featurefile import DONE
 from features.study.study import Study
@@ -17,7 +16,7 @@ from probe.reporting.charts.looks import LIGHT, SHAPES
 from probe.reporting.charts.svg import Chart, Line, line_chart
 from probe.reporting.page.contents import Section
 from probe.reporting.tables.table import Cell, Column, Table
-from probe.scoring.cka import alignment, centred, linear_gram
+from probe.scoring.cka import alignment, linear_gram, u_centred
 
 _IMAGES = 500
 """That CKA looks at, evenly spread over the rows; its error falls with their root."""
@@ -135,7 +134,7 @@ def _chart(task: str, lines: Sequence[Trained], what: str) -> Chart:
 def _changes(study: Study) -> list[tuple[str, str, str, float, float, int]]:
     """CKA by layer of every trained network whose origin is extracted too."""
     there = study.backbones()
-    found = []
+    changes = []
     for name in there:
         origin = origin_of(name)
         if origin not in there:
@@ -148,13 +147,10 @@ def _changes(study: Study) -> list[tuple[str, str, str, float, float, int]]:
             for key in before.keys:
                 if key in after.keys and ":" not in key:
                     about = before.about(key)
-                    value = alignment(*(_gram(x.read(key, rows)) for x in (before, after)))
-                    found.append((name, origin, key, float(about["depth"]), value, len(rows)))
-    return found
-
-
-def _gram(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    return centred(linear_gram(x), unbiased=True)
+                    grams = [u_centred(linear_gram(x.read(key, rows))) for x in (before, after)]
+                    depth = float(about["depth"])
+                    changes.append((name, origin, key, depth, alignment(*grams), len(rows)))
+    return changes
 
 
 def _change_chart(changes: Sequence[tuple[str, str, str, float, float, int]]) -> Chart:
