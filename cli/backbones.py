@@ -8,6 +8,8 @@ import typer
 
 from cli import options, show
 
+_LISTED = 4
+
 
 def backbones(json: options.Json = False) -> None:
     """List the backbones that ship: domain, layers, input, parameters, licence, weights.
@@ -63,11 +65,16 @@ def layers(
 ) -> None:
     """List a backbone's layers in depth order: name, module, shape, size, depth.
 
+    What is no layer, since its rows are not the images', is named with the reason.
+
     Example: probe layers vggface
     """
-    from features.backbone import describe
+    from features.backbone import describe, no_layers
 
     found = describe(backbone)
+    for why, names in no_layers(found).items():
+        shown = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
+        show.say(f"no layer: {shown} ({len(names)}): {why}")
     if json:
         show.put_json([{**vars(layer), "size": layer.size} for layer in found.layers])
         return

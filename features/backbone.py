@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
 from features import weights as weights_files
-from features.cards.card import Card, Input, find
+from features.cards.card import CARDS, Card, Input, find
 from features.cards.network import build, published_input, with_licence
-from features.cards.trace import Fired, Trace, trace
+from features.cards.rows import foreign_rows
+from features.cards.trace import Trace, trace
 from features.errors import InputError, nearest
 from features.images.preprocess import mean_of
 
@@ -50,6 +51,8 @@ class Architecture:
     traced: Trace
     modules: tuple[str, ...]
     """The names of all modules, also of those that never run."""
+    refused: Mapping[str, str] = field(default_factory=dict)
+    """Modules, or parts of what they return, that are no layers, and why."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +83,39 @@ def describe(name: str) -> Architecture:
     return architecture_of(find(name))
 
 
-def architecture_of(card: Card) -> Architecture:
-    """The layers, input and size of the network that `card` names, built without memory."""
+def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
+    """The layers, input and size of the network that `card` names, traced without memory.
+
+    The law of rows is shown on `made`, the network with weights, which is built if it is not given;
+    for the cards of the package the tests have shown it.
+    """
     try:
         model = build(card, device="meta")
         wanted = published_input(card, model)
         traced = trace(model, wanted.size)
     except Exception:  # whatever it is, it comes again below if the network is at fault
         # Some networks compute with their weights while they are built or run: give them real ones.
-        model = build(card)
+        model = made = build(card) if made is None else made
         wanted = published_input(card, model)
         traced = _traced(card, model, wanted)
+    refused: dict[str, str] = {}
+    if card.file is None or card.file.parent != CARDS:
+        refused = foreign_rows(build(card) if made is None else made, wanted.size)
     parameters = sum(p.numel() for p in model.parameters())
     modules = tuple(name for name, _ in model.named_modules() if name)
-    layers = _layers(card, model, traced)
-    return Architecture(with_licence(card), wanted, layers, parameters, traced, modules)
+    layers = _layers(card, model, traced, refused)
+    return Architecture(with_licence(card), wanted, layers, parameters, traced, modules, refused)
+
+
+def no_layers(architecture: Architecture) -> dict[str, list[str]]:
+    """The innermost modules, or parts of what they return, that are no layers, by the reason."""
+    found: dict[str, list[str]] = {}
+    for name, fired in architecture.traced.tensors.items():
+        if fired.leaf and name in architecture.refused:
+            found.setdefault(architecture.refused[name], []).append(name)
+    for name, kind in architecture.traced.wordless.items():
+        found.setdefault(f"it returns {kind}, in which no tensor has a name", []).append(name)
+    return found
 
 
 def load(
@@ -114,16 +135,18 @@ def load(
     Raises:
         InputError: The card, the network or the weights cannot be used.
     """
-    architecture = architecture_of(find(name))
+    card = find(name)
+    random = weights == "random"
+    model = build(card, seed=seed if random else 0, random=random)
+    architecture = architecture_of(card, model)
     card = architecture.card
     if not architecture.parameters:
-        return Backbone(card.name, card.domain, architecture, build(card), None, seed)
-    if weights == "random":
+        return Backbone(card.name, card.domain, architecture, model, None, seed)
+    if random:
         # The seed is part of the name, so that several draws stand side by side in one study.
         random_name = f"{card.name}@random" + (f"-{seed}" if seed else "")
-        model = build(card, seed=seed, random=True)
         return Backbone(random_name, "none", architecture, model, None, seed)
-    target = weights_files.Target(card, build(card), architecture.traced, architecture.input)
+    target = weights_files.Target(card, model, architecture.traced, architecture.input)
     file = weights_files.locate(target, weights, announce)
     found = weights_files.fitted(file, target)
     target.model.load_state_dict(found.state, strict=False)
@@ -158,21 +181,29 @@ def choose(architecture: Architecture, asked: tuple[str, ...]) -> tuple[Layer, .
     Raises:
         InputError: A name is not a layer of this backbone.
     """
-    card, fired = architecture.card, architecture.traced.fired
+    card, traced = architecture.card, architecture.traced
     found = {layer.name: layer for layer in architecture.layers}
     chosen = dict(found) if "all" in asked else {}
     for name in asked:
         if name in found:
             chosen[name] = found[name]
-        elif name in fired and card.layers is None and "/" not in name:
-            chosen[name] = _layer(name, fired[name], architecture.traced)
+        elif name in architecture.refused:
+            raise InputError(
+                f"{card.name}: {name} is no layer, {architecture.refused[name]}; ask for another one."
+            )
+        elif (
+            card.layers is None
+            and "/" not in name
+            and (name in traced.fired or name in traced.parts)
+        ):
+            chosen[name] = _layer(name, name, traced)
         elif name != "all":
             what = "never runs its module" if name in architecture.modules else "has no layer"
             raise InputError(
                 f"{card.name} {what} {name}; {nearest(name, found)} "
                 f"`probe layers {card.name}` lists them."
             )
-    return tuple(sorted(chosen.values(), key=lambda layer: fired[layer.module].order))
+    return tuple(sorted(chosen.values(), key=lambda layer: traced.at(layer.module).order))
 
 
 def _traced(card: Card, model: nn.Module, wanted: Input) -> Trace:
@@ -186,7 +217,9 @@ def _traced(card: Card, model: nn.Module, wanted: Input) -> Trace:
         ) from error
 
 
-def _layers(card: Card, model: nn.Module, traced: Trace) -> tuple[Layer, ...]:
+def _layers(
+    card: Card, model: nn.Module, traced: Trace, refused: Mapping[str, str]
+) -> tuple[Layer, ...]:
     named: dict[str, str] | None = getattr(model, "default_layers", None)
     if card.layers is None and named is not None:
         wanted = dict(named)
@@ -194,30 +227,39 @@ def _layers(card: Card, model: nn.Module, traced: Trace) -> tuple[Layer, ...]:
         modules = dict(model.named_modules())
         wanted = {
             name.replace("/", "."): name
-            for name, fired in traced.fired.items()
-            if fired.leaf and not isinstance(modules[name], _SILENT)
+            for name, fired in traced.tensors.items()
+            if fired.leaf and name not in refused and not isinstance(modules[fired.module], _SILENT)
         }
     else:
-        known = [name for name, _ in model.named_modules() if name]
         for layer, module in card.layers.items():
-            if module not in known:
-                raise InputError(
-                    f"{card.line(layer)}: layer {layer} reads the module {module}, which "
-                    f"{card.network} does not have; {nearest(module, known)}"
-                )
-            if module not in traced.fired:
-                raise InputError(
-                    f"{card.line(layer)}: layer {layer} reads the module {module}, which never "
-                    f"runs; {nearest(module, traced.fired)}"
-                )
+            _check_layer(card, model, traced, refused, layer, module)
         wanted = dict(card.layers)
-    layers = [_layer(name, traced.fired[module], traced) for name, module in wanted.items()]
-    return tuple(sorted(layers, key=lambda layer: traced.fired[layer.module].order))
+    layers = [_layer(name, module, traced) for name, module in wanted.items()]
+    return tuple(sorted(layers, key=lambda layer: traced.at(layer.module).order))
 
 
-def _layer(name: str, fired: Fired, traced: Trace) -> Layer:
+def _check_layer(
+    card: Card, model: nn.Module, traced: Trace, refused: Mapping[str, str], layer: str, module: str
+) -> None:
+    known = [name for name, _ in model.named_modules() if name]
+    where = f"{card.line(layer)}: layer {layer} reads the module {module}, which"
+    if module not in known and module not in traced.parts:
+        raise InputError(f"{where} {card.network} does not have; {nearest(module, known)}")
+    if module in traced.wordless:
+        raise InputError(
+            f"{where} returns {traced.wordless[module]}, in which no tensor has a name; read a module "
+            "inside it."
+        )
+    if module not in traced.fired and module not in traced.parts:
+        raise InputError(f"{where} never runs; {nearest(module, traced.fired)}")
+    if module in refused:
+        raise InputError(f"{where} is no layer, {refused[module]}; read another module.")
+
+
+def _layer(name: str, module: str, traced: Trace) -> Layer:
+    fired = traced.at(module)
     depth = min(1.0, fired.weight_layers / max(traced.weight_layers, 1))
     shape = fired.shape
     while len(shape) > 1 and shape[-1] == 1:  # a map of 1 x 1 is a vector
         shape = shape[:-1]
-    return Layer(name, fired.module, shape, depth)
+    return Layer(name, module, shape, depth)

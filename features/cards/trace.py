@@ -6,8 +6,8 @@ that the layers of a 500 MB network are listed in a second without its weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,13 +17,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 _WEIGHTED = {"convolution", "addmm", "mm", "linear", "_convolution"}
 
 
+Part = tuple[int | str, ...]
+"""Where a tensor lies in what a module returns: indices and keys, none for the tensor itself."""
+
+
 @dataclass(frozen=True)
 class Fired:
-    """One module that ran."""
+    """One tensor that a module returned when it ran."""
 
     module: str
     shape: tuple[int, ...]
-    """Of its output for one image, without the batch axis."""
+    """Of the tensor for one image, without the batch axis."""
     weight_layers: int
     """Weight layers on the longest path from the input to its output."""
     calls: int
@@ -33,6 +37,9 @@ class Fired:
     leaf: bool
     weight_module: str | None
     """The module with parameters that ran last before or at this one's end."""
+    begun: int = 0
+    """How many calls had ended when its last call began."""
+    part: Part = ()
 
 
 @dataclass(frozen=True)
@@ -40,21 +47,50 @@ class Trace:
     """The modules that fired, in order of their last call, and the depth of the whole network."""
 
     fired: dict[str, Fired]
+    """By module, the first tensor that it returns."""
     weight_layers: int
+    parts: dict[str, Fired] = field(default_factory=dict)
+    """Of modules that return several tensors, each by its own name: `encoder[0]`, `out[features]`."""
+    wordless: dict[str, str] = field(default_factory=dict)
+    """Modules that return something that holds no tensor that can be named, and what it is."""
+
+    def at(self, name: str) -> Fired:
+        """What a module, or a part of what it returns, gave."""
+        return self.parts[name] if name in self.parts else self.fired[name]
+
+    @property
+    def tensors(self) -> dict[str, Fired]:
+        """Every tensor that can be a layer, by its name, in order."""
+        several = {fired.module for fired in self.parts.values()}
+        every = {n: f for n, f in self.fired.items() if n not in several} | self.parts
+        return dict(sorted(every.items(), key=lambda item: item[1].order))
 
 
 def first_tensor(output: object) -> Tensor | None:
     """The tensor of a module's output: itself, or the first one inside a tuple, list or dict."""
+    return next((tensor for _, tensor in tensors_in(output)), None)
+
+
+def tensors_in(output: object, part: Part = ()) -> Iterator[tuple[Part, Tensor]]:
+    """The tensors of a module's output, itself or those inside tuples, lists and dicts, by place."""
     if isinstance(output, Tensor):
-        return output
-    if isinstance(output, dict):
-        output = list(output.values())
-    if isinstance(output, list | tuple):
-        for part in output:
-            found = first_tensor(part)
-            if found is not None:
-                return found
-    return None
+        yield part, output
+    elif isinstance(output, dict):
+        for key, value in output.items():
+            yield from tensors_in(value, (*part, key))
+    elif isinstance(output, list | tuple):
+        for place, value in enumerate(output):
+            yield from tensors_in(value, (*part, place))
+
+
+def part_of(output: object, part: Part) -> Tensor | None:
+    """The tensor at `part` of a module's output, or None if there is none."""
+    return next((tensor for place, tensor in tensors_in(output) if place == part), None)
+
+
+def name_of(module: str, part: Part) -> str:
+    """The name of a part of a module's output: `encoder[0]`, `out[features]`."""
+    return module + "".join(f"[{place}]" for place in part)
 
 
 def trace(model: nn.Module, size: tuple[int, int]) -> Trace:
@@ -66,56 +102,75 @@ def trace(model: nn.Module, size: tuple[int, int]) -> Trace:
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     depths = _Depths()
-    fired: dict[str, Fired] = {}
+    seen = Trace({}, 0)
     clock = _Clock()
     handles = []
-    output: Tensor | None = None
+    total = 0
     for name, module in model.named_modules():
         if name:
             leaf = next(module.children(), None) is None
-            handles.append(module.register_forward_hook(_record(name, leaf, fired, depths, clock)))
+            handles.append(module.register_forward_pre_hook(clock.begin(name)))
+            handles.append(module.register_forward_hook(_record(name, leaf, seen, depths, clock)))
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad(), depths:
             image = torch.zeros(1, 3, *size, device=device)
             depths.mark(image, 0)
-            output = first_tensor(model(image))
+            # Of the output, not of the deepest tensor: a gate in the last block may have more layers.
+            total = max((depths.of(t) for _, t in tensors_in(model(image))), default=0)
     finally:
         for handle in handles:
             handle.remove()
         model.train(was_training)
-    ordered = dict(sorted(fired.items(), key=lambda item: item[1].order))
-    # Of the output, not of the deepest tensor: a gate in the last block may have more layers than it.
-    return Trace(ordered, 0 if output is None else depths.of(output))
+    ordered = dict(sorted(seen.fired.items(), key=lambda item: item[1].order))
+    return replace(seen, fired=ordered, weight_layers=total)
 
 
 @dataclass
 class _Clock:
     calls: int = 0
     weight_module: str | None = None
+    begun: dict[str, int] = field(default_factory=dict)
+
+    def begin(self, name: str) -> Callable[..., None]:
+        """A hook that notes when a module begins to run."""
+
+        def hook(_module: nn.Module, _inputs: object) -> None:
+            self.begun[name] = self.calls
+
+        return hook
 
 
 def _record(
-    name: str, leaf: bool, fired: dict[str, Fired], depths: _Depths, clock: _Clock
+    name: str, leaf: bool, seen: Trace, depths: _Depths, clock: _Clock
 ) -> Callable[..., None]:
     def hook(module: nn.Module, _inputs: object, output: object) -> None:
-        tensor = first_tensor(output)
-        if tensor is None:
+        tensors = list(tensors_in(output))
+        if not tensors:
+            seen.wordless[name] = type(output).__name__
             return
         clock.calls += 1
         if leaf and isinstance(module, nn.Conv2d | nn.Linear):
             clock.weight_module = name
-        before = fired.get(name)
-        fired[name] = Fired(
-            module=name,
-            shape=tuple(tensor.shape[1:]),
-            weight_layers=depths.of(tensor),
-            calls=before.calls + 1 if before else 1,
-            order=clock.calls,
-            leaf=leaf,
-            weight_module=clock.weight_module,
-        )
+        before = seen.fired.get(name)
+        found = [
+            Fired(
+                module=name,
+                shape=tuple(tensor.shape[1:]),
+                weight_layers=depths.of(tensor),
+                calls=before.calls + 1 if before else 1,
+                order=clock.calls,
+                leaf=leaf,
+                weight_module=clock.weight_module,
+                begun=clock.begun[name],
+                part=part,
+            )
+            for part, tensor in tensors
+        ]
+        seen.fired[name] = found[0]
+        if len(found) > 1:
+            seen.parts.update({name_of(name, one.part): one for one in found})
 
     return hook
 

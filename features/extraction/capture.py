@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from features.backbone import Layer
-from features.cards.trace import Trace, first_tensor
+from features.cards.trace import Fired, Trace, part_of
 from features.errors import InputError
 
 T = TypeVar("T")
@@ -42,12 +42,14 @@ def capture(
     Several threads may run it at once. The model is left as it was found when the block closes.
 
     Raises:
-        InputError: On a batch, a module does not run as often as `traced` says.
+        InputError: On a batch, a module does not run as often as `traced` says, or what it returns
+            has not one row for each image.
     """
-    last = {layer.module: traced.fired[layer.module].calls for layer in layers}
-    by_module: dict[str, list[str]] = {}
+    by_module: dict[str, list[tuple[Layer, Fired]]] = {}
     for layer in layers:
-        by_module.setdefault(layer.module, []).append(layer.name)
+        fired = traced.at(layer.module)
+        by_module.setdefault(fired.module, []).append((layer, fired))
+    last = {module: read[0][1].calls for module, read in by_module.items()}
     mine = threading.local()
 
     def hook_for(module_name: str) -> Callable[..., None]:
@@ -55,10 +57,11 @@ def capture(
             mine.left[module_name] -= 1
             if mine.left[module_name]:
                 return
-            tensor = first_tensor(output)
-            assert tensor is not None
-            for name in by_module[module_name]:
-                mine.seen[name] = reduce(name, tensor)
+            for layer, fired in by_module[module_name]:
+                tensor = part_of(output, fired.part)
+                _check(layer, tensor, mine.images)
+                assert tensor is not None
+                mine.seen[layer.name] = reduce(layer.name, tensor)
             if not any(mine.left.values()):
                 raise _Done
 
@@ -68,7 +71,7 @@ def capture(
     handles = [modules[m].register_forward_hook(hook_for(m)) for m in by_module]
 
     def run(batch: Tensor) -> dict[str, T]:
-        mine.left, mine.seen = dict(last), {}
+        mine.left, mine.seen, mine.images = dict(last), {}, len(batch)
         with torch.inference_mode(), suppress(_Done):
             model(batch)
         for layer in layers:
@@ -84,3 +87,13 @@ def capture(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _check(layer: Layer, tensor: Tensor | None, images: int) -> None:
+    """The law of rows, as far as a shape tells."""
+    if tensor is None or tensor.shape[:1] != (images,):
+        rows = "no tensor" if tensor is None or not len(tensor.shape) else f"{len(tensor)} rows"
+        raise InputError(
+            f"layer {layer.name}: its module {layer.module} gave {rows} for {images} images, so they "
+            "are not the images' own; leave this layer out."
+        )

@@ -275,7 +275,12 @@ def _decoded(
 
 
 def _finite(job: Job, rows: Rows, key: str, stored: torch.Tensor) -> npt.NDArray[Any]:
-    """The features as they are stored; refused if they are not finite."""
+    """The features as they are stored; refused if they are not a row for each image, or not finite."""
+    if len(stored) != len(rows):
+        raise InputError(
+            f"layer {key} of {job.backbone.name} gave {len(stored)} rows for {len(rows)} images; leave "
+            "this layer out."
+        )
     # A sum is finite if all its parts are, and costs a third of looking at each of them.
     if not bool(torch.isfinite(stored.sum(dtype=torch.float32))):
         odd = ~torch.isfinite(stored)

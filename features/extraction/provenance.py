@@ -40,7 +40,7 @@ def _plain(name: str) -> str:
 
 def layer_attributes(pooled: pooling.Pooled, job: Job) -> dict[str, Any]:
     """The attributes of one data set, as features/store/featurefile.py specifies them."""
-    fired = job.backbone.architecture.traced.fired
+    traced = job.backbone.architecture.traced
     return {
         "key": pooled.key,
         "dim": pooled.dim,
@@ -49,7 +49,7 @@ def layer_attributes(pooled: pooling.Pooled, job: Job) -> dict[str, Any]:
         "pool": pooled.pool,
         "shape": list(pooled.layer.shape),
         "depth": pooled.layer.depth,
-        "order": fired[pooled.layer.module].order,
+        "order": traced.at(pooled.layer.module).order,
         **({} if pooled.view == "center" else {"view": pooled.view}),
     }
 

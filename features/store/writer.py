@@ -124,7 +124,12 @@ class Writer:
         return self._read("status", np.arange(self._n))
 
     def write(self, rows: npt.NDArray[np.int64], features: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write features of `rows` (ascending) for every layer, then mark the rows done."""
+        """Write features of `rows` (ascending) for every layer, then mark the rows done.
+
+        Raises:
+            InputError: An array is not `(len(rows), dim)`; nothing is written then.
+        """
+        self._check(rows, features)
         for key, values in features.items():
             place = self._places[f"layers/{key}"]
             values = np.ascontiguousarray(values, dtype=place.dtype)
@@ -137,6 +142,19 @@ class Writer:
             # So that memory never fills with pages to be written, and a power cut loses little.
             os.fdatasync(self._fd)
             self._dirty = 0
+
+    def _check(self, rows: npt.NDArray[np.int64], features: Mapping[str, npt.NDArray[Any]]) -> None:
+        if len(rows) and set(features) != set(self._about):
+            odd = ", ".join(sorted(set(features) ^ set(self._about)))
+            raise InputError(f"{self.path}: holds other layers than were computed ({odd}).")
+        for key, values in features.items():
+            place = self._places[f"layers/{key}"]
+            wanted = (len(rows), place.width // place.dtype.itemsize)
+            if values.shape != wanted:
+                raise InputError(
+                    f"{self.path}: layer {key} gave an array of {values.shape} where {wanted}, a row "
+                    "for each image, is wanted; nothing of this batch is written, leave the layer out."
+                )
 
     def refuse(self, reasons: Mapping[int, str]) -> None:
         """Mark rows as unreadable, each with its reason."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from features.backbone import Architecture, Layer
 from features.cards.card import Card
 from features.cards.network import build
-from features.cards.trace import first_tensor
+from features.cards.trace import Fired, Part, first_tensor, part_of
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,21 @@ def prefix_of(architecture: Architecture, layer: Layer) -> Prefix:
     What the layer depends on is asked of the gradient, so that the branches of a residual network
     fall on their right sides.
     """
-    fired = architecture.traced.fired
-    card = architecture.card
+    traced, card = architecture.traced, architecture.card
+    read = traced.at(layer.module)
     try:
         model = build(card, device="meta")
-        found = _depends(model, layer, fired[layer.module].calls, architecture.input.size, "meta")
+        found = _depends(model, read, architecture.input.size, "meta")
     except Exception:  # some networks compute with their weights: give them real ones
         model = build(card)
-        found = _depends(model, layer, fired[layer.module].calls, architecture.input.size, "cpu")
+        found = _depends(model, read, architecture.input.size, "cpu")
     parameters, closed = found
     own = {name.rpartition(".")[0] for name in dict(model.named_parameters())} - {
         name.rpartition(".")[0] for name in parameters
     }
-    last = fired[layer.module].order
-    modules = frozenset(n for n, f in fired.items() if f.order <= last and n not in own)
+    modules = frozenset(
+        n for n, f in traced.fired.items() if f.order <= read.order and n not in own
+    )
     return Prefix(layer, parameters, modules, closed)
 
 
@@ -82,21 +83,21 @@ def train_mode(body: nn.Module, prefix: Prefix) -> None:
 
 
 def _depends(
-    model: nn.Module, layer: Layer, calls: int, size: tuple[int, int], device: str
+    model: nn.Module, read: Fired, size: tuple[int, int], device: str
 ) -> tuple[frozenset[str], bool]:
     """The parameters that the layer depends on, and whether the output depends on them only so."""
     seen: list[Tensor] = []
-    left = [calls]
+    left = [read.calls]
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         left[0] -= 1
-        tensor = first_tensor(output)
+        tensor = part_of(output, read.part)
         if left[0] or tensor is None:
             return None
         seen.append(tensor.clone())  # before a ReLU works in place
-        return _with_first(output, lambda t: t.detach().clone())
+        return _with(output, read.part, tensor.detach().clone())
 
-    handle = model.get_submodule(layer.module).register_forward_hook(hook)
+    handle = model.get_submodule(read.module).register_forward_hook(hook)
     image = torch.zeros(1, 3, *size, device=device, requires_grad=True)
     try:
         output = first_tensor(model.eval()(image * 1))
@@ -118,15 +119,14 @@ def _depends(
     return below, not past
 
 
-def _with_first(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same output, its first tensor changed."""
-    if isinstance(output, Tensor):
-        return change(output)
+def _with(output: Any, part: Part, tensor: Tensor) -> Any:
+    """The same output, the tensor at `part` another one."""
+    if not part:
+        return tensor
+    first, rest = part[0], part[1:]
     if isinstance(output, dict):
-        key = next(k for k, v in output.items() if first_tensor(v) is not None)
-        return {**output, key: _with_first(output[key], change)}
-    place = next(i for i, v in enumerate(output) if first_tensor(v) is not None)
-    parts = [_with_first(v, change) if i == place else v for i, v in enumerate(output)]
+        return {**output, first: _with(output[first], rest, tensor)}
+    parts = [_with(v, rest, tensor) if i == first else v for i, v in enumerate(output)]
     return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
 
 

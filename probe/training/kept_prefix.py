@@ -65,6 +65,8 @@ def suffix_of(
     """
     if prefix.layer is None or not prefix.closed:
         return None
+    if architecture.traced.at(prefix.layer.module).part:
+        return None  # what else its module returns would be wanted too
     network.eval()
     with (
         torch.no_grad(),
@@ -128,7 +130,7 @@ def kept_features(
     None where they would take more than a tenth of the free disk.
     """
     assert prefix.layer is not None
-    shape = architecture.traced.fired[prefix.layer.module].shape
+    shape = architecture.traced.at(prefix.layer.module).shape
     n = int(rows.max()) + 1
     if 4 * n * prod(shape) > _DISK_SHARE * shutil.disk_usage(folder).free:
         yield None

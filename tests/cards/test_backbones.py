@@ -469,14 +469,49 @@ def uncarded(tmp_path: Path) -> Path:
     return card
 
 
-def test_outputs_that_are_tuples_and_dicts_give_their_first_tensor(uncarded: Path) -> None:
+def test_each_tensor_of_a_tuple_or_dict_is_a_layer_and_the_module_the_first(uncarded: Path) -> None:
     backbone = load(str(uncarded), "random")
     x = images(backbone, 3)
-    names = ["stem.0", "stem.1", "blocks.0", "blocks.1", "pair", "named"]
+    names = ["stem.0", "stem.1", "blocks.0", "blocks.1", "pair", "named[out]", "named[more][0]"]
     assert [layer.name for layer in backbone.layers()] == names
-    found = read(backbone, x, "blocks.1", "pair", "named")
+    found = read(backbone, x, "blocks.1", "pair", "named", "named[out]", "named[more][0]")
     assert torch.equal(found["pair"], found["blocks.1"] + 1)
     assert torch.equal(found["named"], 2 * found["pair"])
+    assert torch.equal(found["named[out]"], found["named"])
+    assert torch.equal(found["named[more][0]"], found["pair"])
+
+
+def test_depth_is_counted_against_the_deepest_tensor_of_the_output(tmp_path: Path) -> None:
+    """A network that returns its levels, in a tuple, a list or a dict."""
+    for kind in ("tuple(levels)", "levels", "{'a': levels[0], 'rest': levels[1:]}"):
+        (tmp_path / "net.py").write_text(LEVELS.replace("OUTPUT", kind))
+        card = tmp_path / "net.toml"
+        card.write_text(
+            'name = "net"\ndomain = "toys"\nnetwork = "./net.py:build"\n[input]\nsize = [8, 8]\n'
+        )
+        assert [layer.depth for layer in describe(str(card)).layers] == [0.25, 0.5, 0.75, 1]
+
+
+LEVELS = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.ModuleList([nn.Conv2d(3, 3, 3, 1, 1) for _ in range(4)])
+
+    def forward(self, x):
+        levels = []
+        for step in self.steps:
+            x = step(x)
+            levels.append(x)
+        return OUTPUT
+
+
+def build():
+    return Net()
+"""
 
 
 def test_a_module_that_never_runs_is_said_to_and_one_that_holds_others_is_read(

@@ -1,0 +1,150 @@
+"""The law of rows, shown on a network: row i of what a module returns is of image i and of no other.
+
+A wrong row is the worst there is: it carries a piece of another image, often of one that a split keeps
+apart from it. Modules that see windows or patches return batch x windows rows, some put tokens before
+images, a batch norm in training mode mixes all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from features.cards.trace import name_of, tensors_in
+
+_BATCH = 4
+_KEPT = 4_096
+"""Values of a row that are compared."""
+_STILL = "it does not depend on the image"
+_NEAR = 1e-2
+"""Rounding differs with the size of a batch, and a deep network with random weights magnifies it."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """What one image gave at one place of the network, and in how many rows."""
+
+    shape: tuple[int, ...]
+    """With the batch axis."""
+    values: Tensor
+    finite: bool
+
+
+def foreign_rows(model: nn.Module, size: tuple[int, int]) -> dict[str, str]:
+    """By module, or part of what it returns, why its rows are not those of the images.
+
+    The network runs twice: on one image of `size` (height, width), and on that image as the second of
+    four whose others are NaN. A number that any other image has a share in is NaN then, however small
+    the share. So row 1 of 4 has to be finite and equal to row 0 of 1, and the other rows have to hold
+    a NaN; at the last call of a module that runs several times. Where a module swallows NaN the others
+    are drawn and the rows compared.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    chance = torch.Generator().manual_seed(0)
+    others = torch.randn(_BATCH, 3, *size, generator=chance).to(device)
+    image = others[1:2].clone()
+    lost = torch.full_like(others, torch.nan)
+    lost[1] = image[0]
+    alone: dict[str, _Row] = {}
+    refused: dict[str, str | None] = {}
+    still: dict[str, torch.Size] = {}
+
+    def keep(name: str, tensor: Tensor) -> None:
+        row = tensor[0] if tensor.shape[:1] == (1,) else tensor
+        alone[name] = _Row(tuple(tensor.shape), _some(row), _finite(row))
+
+    def compare(name: str, tensor: Tensor) -> None:
+        if name in alone:
+            refused[name] = _by_shape(alone[name], tensor) or _by_values(alone[name], tensor)
+            still.pop(name, None)
+            if refused[name] == _STILL and alone[name].shape != tuple(tensor.shape):
+                still[name] = tensor.shape
+        else:
+            refused[name] = "it does not run for every batch"
+
+    def compare_again(name: str, tensor: Tensor) -> None:
+        if name in still and tensor.shape == still[name]:
+            rows = [_some(row) for row in tensor]
+            if not all(row.equal(rows[1]) for row in rows):
+                refused[name] = _moved(alone[name], rows[1])
+
+    _run(model, image, keep)
+    _run(model, lost, compare)
+    if still:
+        _run(model, others, compare_again)
+    return {name: why for name, why in refused.items() if why is not None}
+
+
+def _by_shape(alone: _Row, tensor: Tensor) -> str | None:
+    """Why a tensor that several images gave has not one row for each, as far as its shape tells."""
+    one, four = alone.shape, tuple(tensor.shape)
+    if not tensor.is_floating_point():
+        return f"it returns {str(tensor.dtype).removeprefix('torch.')}, not features"
+    if one and one == four:
+        return _STILL
+    if one[:1] == (1,) and four == (_BATCH, *one[1:]):
+        return None
+    if one and one[1:] == four[1:] and four[0] == _BATCH * one[0]:
+        return f"it sees windows or patches, {one[0]} rows an image"
+    if one[:1] == four[:1] and one[1:2] == (1,) and four[1:2] == (_BATCH,):
+        return "its first axis is not the images, the second is"
+    return "it has not one row for each image"
+
+
+def _by_values(alone: _Row, tensor: Tensor) -> str | None:
+    """Why the rows of a tensor, of an image between two that are NaN, are not the images'."""
+    if not alone.finite:
+        return None  # nothing to compare: extraction refuses such numbers
+    lost = tensor.flatten(1).sum(1, dtype=torch.float32).isnan().tolist()
+    if not any(lost):
+        return _STILL
+    if all(lost):
+        return "an image's row depends on the other images of its batch"
+    if lost.index(False) != 1 or lost.count(False) > 1:
+        return "its rows are not in the order of the images"
+    return _moved(alone, _some(tensor[1]))
+
+
+def _moved(alone: _Row, row: Tensor) -> str | None:
+    scale = float(alone.values.abs().max()) if len(row) else 0.0
+    if len(row) and float((row - alone.values).abs().max()) > _NEAR * scale:
+        return "an image's row depends on its place in the batch"
+    return None
+
+
+def _finite(tensor: Tensor) -> bool:
+    return bool(torch.isfinite(tensor.sum(dtype=torch.float32)))
+
+
+def _some(row: Tensor) -> Tensor:
+    flat = row.detach().flatten()
+    return flat[:: max(1, len(flat) // _KEPT)].float().clone()
+
+
+def _run(model: nn.Module, batch: Tensor, see: Callable[[str, Tensor], None]) -> None:
+    """Run the network and show `see` every tensor that a module of it returns."""
+
+    def hook_of(module: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            tensors = list(tensors_in(output))
+            for place, (part, tensor) in enumerate(tensors):
+                if place == 0:
+                    see(module, tensor)
+                if len(tensors) > 1:
+                    see(name_of(module, part), tensor)
+
+        return hook
+
+    handles = [m.register_forward_hook(hook_of(n)) for n, m in model.named_modules() if n]
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            model(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(training)
