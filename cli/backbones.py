@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from cli import options, show
 
 _LISTED = 4
@@ -57,10 +53,7 @@ def backbones(json: options.Json = False) -> None:
 
 
 def layers(
-    backbone: Annotated[
-        str,
-        typer.Argument(metavar="BACKBONE", help="A name, card file, torchvision:NAME, timm:NAME."),
-    ],
+    backbone: options.Network,
     json: options.Json = False,
 ) -> None:
     """List a backbone's layers in depth order: name, module, shape, size, depth.

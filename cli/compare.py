@@ -12,10 +12,7 @@ from cli import options, show
 def compare(
     a: Annotated[str, typer.Argument(metavar="A", help="BACKBONE/LAYER/METHOD.")],
     b: Annotated[str, typer.Argument(metavar="B", help="Likewise; the layer may be best.")],
-    task: Annotated[
-        list[str] | None,
-        typer.Option("--task", "-t", metavar="NAME", help="Repeatable.", show_default="all"),
-    ] = None,
+    task: options.Tasks = None,
     study: options.Study = options.STUDY,
     json: options.Json = False,
 ) -> None:

@@ -17,15 +17,7 @@ _LISTED = 5
 
 
 def extract(
-    backbone: Annotated[
-        list[str],
-        typer.Option(
-            "--backbone",
-            "-b",
-            metavar="NAME",
-            help="A card's name, a card file, torchvision:NAME or timm:NAME; repeatable.",
-        ),
-    ],
+    backbone: options.Backbones,
     layer: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,13 +49,9 @@ def extract(
             show_default="auto, avg",
         ),
     ] = None,
-    views: Annotated[
+    view: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="VIEW",
-            help="Besides the centre crop: flip or 10crop, for `probe fit --views`; repeatable.",
-            show_default=False,
-        ),
+        options.views("Besides the centre crop: flip or 10crop, for `probe fit --view`", False),
     ] = None,
     dtype: Annotated[
         str, typer.Option(metavar="TYPE", help="Storage: float32 or float16.")
@@ -108,7 +96,7 @@ def extract(
             help="Also a sample of a domain's images, for the distance to it; repeatable.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of random weights and --limit.")] = 0,
+    seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Write features of the named layers into the study, all in one forward pass.
@@ -153,7 +141,7 @@ def extract(
             data=data,
             layers=layer or (),
             pool=pool or (),
-            views=views or (),
+            views=view or (),
             dtype=dtype,
             precision=precision,
             batch_size=batch_size,

@@ -11,15 +11,7 @@ from cli import options, show
 
 
 def finetune(
-    backbone: Annotated[
-        str,
-        typer.Option(
-            "--backbone",
-            "-b",
-            metavar="NAME",
-            help="A card's name, a card file, torchvision:NAME or timm:NAME.",
-        ),
-    ],
+    backbone: options.Backbone,
     task: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,19 +98,20 @@ def finetune(
         bool,
         typer.Option(help="Crop, mirror and recolour as the recipe says, or not at all."),
     ] = True,
-    views: Annotated[
-        list[str], typer.Option(metavar="VIEW", help="At test: center, flip or 10crop; repeatable.")
-    ] = ["center", "10crop"],  # noqa: B006
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            help="Folds to make where the data have none.", show_default="their own, or 5"
-        ),
+    view: Annotated[
+        list[str] | None, options.views("At test: center, flip or 10crop", "center, 10crop")
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of folds, new weights and batches.")] = 0,
+    folds: options.Folds = None,
+    seed: options.Seed = 0,
     workers: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Threads that decode.", show_default="one per core"),
+        typer.Option(
+            "--threads",
+            "--workers",
+            metavar="N",
+            help="Threads that decode.",
+            show_default="one per core",
+        ),
     ] = None,
     device: options.Device = "auto",
     precision: Annotated[
@@ -131,7 +124,7 @@ def finetune(
         bool,
         typer.Option("--save", help="Keep the trained networks, with cards, in STUDY/networks."),
     ] = False,
-    redo: Annotated[bool, typer.Option("--redo", help="Train again what is there.")] = False,
+    redo: options.Redo = False,
     tensorboard: Annotated[
         Path | None,
         typer.Option(
@@ -172,7 +165,7 @@ def finetune(
             copy_through=copy_through or (),
             keep_above=keep_above,
             recipe=chosen,
-            views=views,
+            views=view or ("center", "10crop"),
             folds=folds,
             seed=seed,
             device=device,

@@ -16,32 +16,16 @@ _NOTES = 3
 
 def fit(
     study: options.Study = options.STUDY,
-    backbone: Annotated[
-        list[str] | None,
-        typer.Option("--backbone", "-b", metavar="NAME", help="Repeatable.", show_default="all"),
-    ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option("--layer", "-l", metavar="NAME", help="Repeatable.", show_default="all"),
-    ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--task", "-t", metavar="NAME", help="Or NAME:ordered; repeatable.", show_default="all"
-        ),
-    ] = None,
+    backbone: options.StudyBackbones = None,
+    layer: options.StudyLayers = None,
+    task: options.Tasks = None,
     probe: Annotated[
         list[str],
         typer.Option(
             "--probe", "-p", metavar="PROBE", help="logistic, svm, ridge or knn; repeatable."
         ),
     ] = ["logistic", "svm"],  # noqa: B006
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            help="Folds to make where the data have none.", show_default="their own, or 5"
-        ),
-    ] = None,
+    folds: options.Folds = None,
     c: Annotated[
         str | None,
         typer.Option(
@@ -74,14 +58,10 @@ def fit(
         ),
     ] = None,
     device: options.Device = "cpu",
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the folds that are made.")] = 0,
-    views: Annotated[
+    seed: options.Seed = 0,
+    view: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="VIEW",
-            help="Score test images also under flip or 10crop, as extracted; repeatable.",
-            show_default=False,
-        ),
+        options.views("Score test images also under flip or 10crop, as extracted", False),
     ] = None,
     shots: Annotated[
         str | None,
@@ -94,7 +74,7 @@ def fit(
     repeats: Annotated[
         int, typer.Option(metavar="N", help="Cross-validate so often, on folds drawn anew.")
     ] = 1,
-    redo: Annotated[bool, typer.Option("--redo", help="Fit again what is there.")] = False,
+    redo: options.Redo = False,
     json: options.Json = False,
 ) -> None:
     """Fit probes on every extracted layer, cross-validated by subject, C chosen inside.
@@ -136,7 +116,7 @@ def fit(
             memory=memory,
             device=device,
             seed=seed,
-            views=views or (),
+            views=view or (),
             shots=few,
             draws=draws,
             repeats=repeats,
@@ -158,7 +138,7 @@ def fit(
     if done.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
     show.put_bars(curves(done.study))
-    viewed = views_table(done.rows) if views else None
+    viewed = views_table(done.rows) if view else None
     for table in (
         few_shot_table(done.rows, only_best=True),
         repeats_table(done.study, done.rows),

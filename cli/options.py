@@ -1,9 +1,11 @@
-"""Options that several commands share."""
+"""Options that several commands share, each declared once with its help."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+STUDY = Path("study")
 
 Study = Annotated[
     Path, typer.Option("--study", envvar="PROBE_STUDY", help="The study's folder.", metavar="DIR")
@@ -32,12 +34,69 @@ Labels = Annotated[
         show_default="published",
     ),
 ]
+
+_NETWORK = "A card's name, a card file, torchvision:NAME or timm:NAME"
+Network = Annotated[str, typer.Argument(metavar="BACKBONE", help=f"{_NETWORK}.")]
+Backbone = Annotated[str, typer.Option("--backbone", "-b", metavar="NAME", help=f"{_NETWORK}.")]
+Backbones = Annotated[
+    list[str],
+    typer.Option("--backbone", "-b", metavar="NAME", help=f"{_NETWORK}; repeatable."),
+]
+StudyBackbones = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backbone",
+        "-b",
+        metavar="NAME",
+        help="A backbone of the study; repeatable.",
+        show_default="all",
+    ),
+]
+StudyLayers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--layer",
+        "-l",
+        metavar="NAME",
+        help="A layer that was extracted; repeatable.",
+        show_default="all",
+    ),
+]
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        "-t",
+        metavar="NAME",
+        help="A label column, or NAME:ordered; repeatable.",
+        show_default="all",
+    ),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        "--folds",
+        metavar="N",
+        help="Folds to make where the data have none.",
+        show_default="their own, or 5",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", help="Seed of everything that is drawn by chance.")
+]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:I or cuda:I,J.")
 ]
+Redo = Annotated[bool, typer.Option("--redo", help="Make again what is there already.")]
 Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON, all else on stderr.")]
 
-STUDY = Path("study")
+
+def views(text: str, default: str | bool) -> typer.models.OptionInfo:
+    """The option `--view` of a command that says `text` of it; `--views` is its older spelling."""
+    option: typer.models.OptionInfo = typer.Option(
+        "--view", "--views", metavar="VIEW", help=f"{text}; repeatable.", show_default=default
+    )
+    return option
 
 
 def data_with(data: str | None, faces: str | None, labels: str | None) -> str | None:

@@ -59,20 +59,11 @@ def report(
 
 def rank(
     study: options.Study = options.STUDY,
-    backbone: Annotated[
-        list[str] | None,
-        typer.Option("--backbone", "-b", metavar="NAME", help="Repeatable.", show_default="all"),
-    ] = None,
-    layer: Annotated[
-        list[str] | None,
-        typer.Option("--layer", "-l", metavar="NAME", help="Repeatable.", show_default="all"),
-    ] = None,
-    task: Annotated[
-        list[str] | None,
-        typer.Option("--task", "-t", metavar="NAME", help="Repeatable.", show_default="all"),
-    ] = None,
+    backbone: options.StudyBackbones = None,
+    layer: options.StudyLayers = None,
+    task: options.Tasks = None,
     rows: Annotated[int, typer.Option(metavar="N", help="Images to look at.")] = 1_000,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the draw of images.")] = 0,
+    seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:
     """Rank extracted layers by transfer scores, without fitting a probe.

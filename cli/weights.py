@@ -19,14 +19,10 @@ app = typer.Typer(
     help="Bring in published weights, list, verify and remove them.\n\nExample: probe weights list",
 )
 
-Backbone = Annotated[
-    str, typer.Argument(metavar="BACKBONE", help="A name, card file, torchvision:NAME, timm:NAME.")
-]
-
 
 @app.command("add")
 def add(
-    backbone: Backbone,
+    backbone: options.Network,
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Published weights, or an archive with them.")
     ],
@@ -61,7 +57,7 @@ def add(
 
 
 @app.command("fetch")
-def fetch(backbone: Backbone) -> None:
+def fetch(backbone: options.Network) -> None:
     """Download a backbone's weights from the address in its card, and bring them in.
 
     An interrupted download goes on where it ended. PROBE_OFFLINE=1 forbids it.
@@ -137,7 +133,7 @@ def verify(json: options.Json = False) -> None:
 
 
 @app.command("remove")
-def remove(backbone: Backbone) -> None:
+def remove(backbone: options.Network) -> None:
     """Take out the weights that were brought in for a backbone.
 
     Example: probe weights remove vggface

@@ -37,7 +37,7 @@ def check_views(views: tuple[str, ...]) -> tuple[str, ...]:
     """
     for view in views:
         if view not in VIEWS:
-            raise InputError(f"--views {view}: not a view; {nearest(view, VIEWS)}")
+            raise InputError(f"--view {view}: not a view; {nearest(view, VIEWS)}")
     return views
 
 

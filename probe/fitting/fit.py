@@ -222,8 +222,8 @@ def _jobs(
         if lacking:
             key, view = lacking[0]
             raise InputError(
-                f"--views {view}: layer {key} of {backbone} is not extracted under it; run "
-                f"`probe extract --backbone {backbone} --views {view}` first."
+                f"--view {view}: layer {key} of {backbone} is not extracted under it; run "
+                f"`probe extract --backbone {backbone} --view {view}` first."
             )
         for key, layer in names.items():
             if not layers or layer in layers:

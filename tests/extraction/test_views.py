@@ -122,7 +122,7 @@ def test_keys_of_a_plan_go_view_by_view() -> None:
 
 def test_an_unknown_view_is_refused(tiny_card: Callable[..., Path], tmp_path: Path) -> None:
     manifest = write_images(tmp_path / "images", 3)
-    with pytest.raises(InputError, match="--views 5crop: not a view; "):
+    with pytest.raises(InputError, match="--view 5crop: not a view; "):
         run(tmp_path / "s", tiny_card(), manifest, views=("5crop",))
     assert not (tmp_path / "s").exists()
 
@@ -242,7 +242,7 @@ def test_a_view_that_was_not_extracted_is_said(tmp_path: Path) -> None:
     x, y = studies.blobs(30, 4, 2, 1.0)
     study = studies.begin(tmp_path / "s", {"label": y.tolist()})
     studies.add(study, "net", {"c": x})
-    with pytest.raises(InputError, match="--views 10crop: layer c of net is not extracted"):
+    with pytest.raises(InputError, match="--view 10crop: layer c of net is not extracted"):
         fit(study.folder, views=("10crop",))
     assert not (study.folder / "results.csv").exists()
 

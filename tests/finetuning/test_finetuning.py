@@ -361,7 +361,7 @@ def test_command(tmp_path: Path, card: str, data: str) -> None:
         (["--freeze-through", "cnv"], 3, "error: tiny has no layer cnv; did you mean conv"),
         (["-t", "sidd"], 3, "error: --task sidd: there is no such label column; did you mean side"),
         (["--recipe", "x"], 3, "error: --recipe x: not a recipe"),
-        (["--views", "11crop"], 3, "error: --views 11crop: not a view; did you mean 10crop"),
+        (["--views", "11crop"], 3, "error: --view 11crop: not a view; did you mean 10crop"),
         (["--accumulate", "0"], 3, "error: --accumulate 0"),
         (["--precision", "amp"], 3, "error: --precision amp: mixed precision is for a GPU"),
         (["--keep-above"], 3, "error: --keep-above: says what lies above a cut"),

@@ -105,5 +105,5 @@ def test_colour_keeps_the_range() -> None:
 
 
 def test_unknown_view() -> None:
-    with pytest.raises(InputError, match="--views centre: not a view; did you mean center"):
+    with pytest.raises(InputError, match="--view centre: not a view; did you mean center"):
         check_views(("centre",))
