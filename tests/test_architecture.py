@@ -110,6 +110,17 @@ def test_a_wing_imports_only_those_before_it() -> None:
             assert WINGS.index(wing_of(module)) <= WINGS.index(own), f"{path}: {module}"
 
 
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {module_of(path): modules_imported(path) for path in sources()}
+    while True:
+        free = [name for name, needs in graph.items() if not needs & set(graph) - {name}]
+        if not free:
+            break
+        for name in free:
+            del graph[name]
+    assert not graph
+
+
 def test_the_library_never_prints() -> None:
     for package in ("features", "probe"):
         for path in (ROOT / package).rglob("*.py"):

@@ -15,7 +15,7 @@ from features.images.views import VIEWS
 from features.machine.files import locked
 from probe.finetuning import history
 from probe.finetuning.fold_file import Fold
-from probe.finetuning.job import Asked, Run, identity, method_of
+from probe.finetuning.job import FineTuneJob, FineTuneRun, identity, method_of
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.metrics import kind_of, measure
@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float32]
 _PATIENCE = 600.0  # seconds: hours of training should not end because probes are being fitted
 
 
-def keys(run: Run, job: Asked) -> list[tuple[str, ...]]:
+def keys(run: FineTuneRun, job: FineTuneJob) -> list[tuple[str, ...]]:
     """The keys of the rows that a job makes."""
     name, domain = identity(run, job.variant)
     blank = {"accuracy": 0.0, "balanced_accuracy": 0.0, "macro_f1": 0.0, "n_test": 0, "n_train": 0}
@@ -50,7 +50,7 @@ def keys(run: Run, job: Asked) -> list[tuple[str, ...]]:
     ]
 
 
-def commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
+def commit(run: FineTuneRun, job: FineTuneJob, found: list[Fold]) -> list[Row]:
     """Put a finished result into results.csv, predictions.h5 and training.csv."""
     name, _ = identity(run, job.variant)
     rows: list[Row] = []
@@ -66,7 +66,9 @@ def commit(run: Run, job: Asked, found: list[Fold]) -> list[Row]:
                 scores[tested[own]] = one.scores[view][own, where]
                 fold_of[tested[own]] = one.fold
                 rows.append(_row(run, job, task, one, view, scores[tested[own]], y[tested[own]]))
-            made[rows[-1].stored] = predictions.Prediction(scores, fold_of, job.said[task.name])
+            made[rows[-1].stored] = predictions.Prediction(
+                scores, fold_of, job.protocols[task.name]
+            )
     folder = run.study.folder
     with _waited_for(folder):
         predictions.add(folder / "predictions.h5", made)
@@ -105,7 +107,9 @@ def _waited_for(folder: Path) -> Iterator[None]:
         yield
 
 
-def _row(run: Run, job: Asked, task: Task, one: Fold, view: str, scores: Floats, y: Rows) -> Row:
+def _row(
+    run: FineTuneRun, job: FineTuneJob, task: Task, one: Fold, view: str, scores: Floats, y: Rows
+) -> Row:
     name, domain = identity(run, job.variant)
     variant = job.variant
     at_edge = run.recipe.patience > 0 and not one.stopped_early
@@ -126,21 +130,21 @@ def _row(run: Run, job: Asked, task: Task, one: Fold, view: str, scores: Floats,
         selection=one.selection,
         epochs=one.epochs,
         recipe=_recipe_in_words(run, job, one),
-        seed=run.seed,
+        seed=run.options.seed,
         views=view,
         crops=VIEWS[view],
         converged=int(not at_edge),
-        protocol=mark(job.said[task.name]),
+        protocol=mark(job.protocols[task.name]),
     )
 
 
-def _recipe_in_words(run: Run, job: Asked, one: Fold) -> str:
+def _recipe_in_words(run: FineTuneRun, job: FineTuneJob, one: Fold) -> str:
     said = [run.recipe.name]
     if job.variant.keep_above:
         said.append("above the cut kept")
     if job.variant.method == "frozen":
         said.append("prefix kept as features" if one.kept_prefix else "prefix recomputed")
-    if run.probe_first:
+    if run.options.probe_first:
         said.append("head from the probe")
     if len(run.rates) > 1:
         said.append(f"rate {one.rate:g} chosen")
@@ -149,7 +153,7 @@ def _recipe_in_words(run: Run, job: Asked, one: Fold) -> str:
     return "; ".join(said)
 
 
-def notes(run: Run, job: Asked, found: list[Fold]) -> list[str]:
+def notes(run: FineTuneRun, job: FineTuneJob, found: list[Fold]) -> list[str]:
     """What to say about a result."""
     edge = sum(not one.stopped_early for one in found) if run.recipe.patience else 0
     if not edge:

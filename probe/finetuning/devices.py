@@ -1,80 +1,95 @@
 """Folds trained beside each other, one process per device.
 
-A fold is a training of its own, so that folds on several GPUs need no exchange of gradients and come
-to what one GPU comes to; each process leaves its folds where an interrupted run would, and the first
-process collects them.
+A fold is a training of its own, so folds on several GPUs exchange no gradients and come to what one
+GPU comes to. Each process leaves its folds where an interrupted run would, and the first process
+collects them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from features.machine.device import cores
 from features.machine.processes import together
 from probe.finetuning.fold import train_folds
-from probe.finetuning.job import Asked, Run
+from probe.finetuning.options import FineTuneOptions
+from probe.finetuning.plan import FineTunePlan, prepare
 from probe.finetuning.progress import Counter, images_of
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Share:
-    """What one of several processes trains: every `of`-th fold of these results, from `number` on."""
+    """The folds that one of several processes trains: every `of`-th of these results, from `number` on."""
 
     number: int
     of: int
     folders: frozenset[str]
-    """Of the results, where their checkpoints lie."""
-
-
-def train_share(run: Run, jobs: Sequence[Asked], share: Share) -> None:
-    """Train the folds of a share and leave them in the folders of their results."""
-    pairs = [(j, f) for j in jobs if str(j.folder) in share.folders for f in j.splits.folds]
-    mine = pairs[share.number :: share.of]
-    counter = Counter(run, sum(images_of(run, job, [fold]) for job, fold in mine))
-    for job in jobs:
-        folds = [fold for one, fold in mine if one is job]
-        if folds:
-            train_folds(run, job, counter, folds)
-    counter.end()
+    """The results, by the folders of their checkpoints."""
 
 
 def train_beside(
-    given: dict[str, Any], on: Sequence[str], folders: set[str], progress: Progress
+    options: FineTuneOptions, devices: Sequence[torch.device], folders: set[str]
 ) -> None:
-    """Train the results of `folders`, a process on every device.
+    """Train the results of `folders`, with a process on every device.
 
     Args:
-        given: What `finetune` was given, but device, share and whom to tell.
-        on: The devices.
-        folders: Where the checkpoints of the results lie; the caller holds their locks.
-        progress: As of `finetune`.
+        options: What `finetune` was asked; its `progress` is called with the sums over all processes.
+        devices: Where to train.
+        folders: The folders of the results' checkpoints; the caller holds their locks.
 
     Raises:
-        InputError, Diverged, Stopped: As `finetune`.
+        InputError, Diverged, Stopped: As `finetune` does.
     """
-    shares = [Share(number, len(on), frozenset(folders)) for number in range(len(on))]
-    threads = given["workers"] or max(1, cores() // len(on))
+    n = len(devices)
+    alone = replace(
+        options,
+        data=None,  # the study is on disk by now
+        workers=options.workers or max(1, cores() // n),
+        announce=_unheard,
+        progress=_unheard,
+    )
     each = [
-        (given | {"data": None, "workers": threads, "device": d}, s)
-        for d, s in zip(on, shares, strict=True)
+        (replace(alone, device=str(device)), Share(number, n, frozenset(folders)))
+        for number, device in enumerate(devices)
     ]
-    seen = [(0, 0)] * len(on)
+    seen = [(0, 0)] * n
     with closing(together(_work, each)) as messages:
         for number, done, total, now in messages:
             seen[number] = done, total
-            progress(sum(d for d, _ in seen), sum(t for _, t in seen), f"{on[number]}: {now}")
+            sums = sum(d for d, _ in seen), sum(t for _, t in seen)
+            options.progress(*sums, f"{devices[number]}: {now}")
 
 
-def _work(given: dict[str, Any], share: Share, send: Callable[[Any], None]) -> None:
-    from probe.finetuning.finetune import finetune  # which is what brought us here
+def _unheard(*_message: object) -> None:
+    """Nobody listens: functions that do cannot be sent to another process."""
 
-    finetune(
-        **given,
-        share=share,
-        progress=lambda done, total, now: send((share.number, done, total, now)),
-    )
+
+def _work(options: FineTuneOptions, share: Share, send: Callable[[Any], None]) -> None:
+    """Train a share in a process of its own."""
+
+    def progress(done: int, total: int, now: str) -> None:
+        send((share.number, done, total, now))
+
+    train_share(prepare(replace(options, progress=progress)), share)
+
+
+def train_share(plan: FineTunePlan, share: Share) -> None:
+    """Train the folds of a share and leave them in the folders of their results."""
+    pairs = [
+        (job, fold)
+        for job in plan.jobs
+        if str(job.folder) in share.folders
+        for fold in job.splits.folds
+    ]
+    own = pairs[share.number :: share.of]
+    counter = Counter(plan.run, sum(images_of(plan.run, job, [fold]) for job, fold in own))
+    for job in plan.jobs:
+        folds = [fold for owner, fold in own if owner is job]
+        if folds:
+            train_folds(plan.run, job, counter, folds)
+    counter.end()

@@ -10,9 +10,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from features.arrays import Floats, Ints
 from probe.finetuning.fold_file import Fold, read_fold, write_fold
-from probe.finetuning.job import Asked, Floats, Rows, Run, _marks, _name, _network, base_of, saved
-from probe.finetuning.progress import Counter, _images_of_fold, _inner, chooses
+from probe.finetuning.job import (
+    FineTuneJob,
+    FineTuneRun,
+    base_network,
+    is_saved,
+    marks,
+    network_name,
+    training_name,
+)
+from probe.finetuning.progress import Counter, chooses, images_of_fold, inner_rows
 from probe.finetuning.saved_network import read as read_trained
 from probe.finetuning.saved_network import write as write_trained
 from probe.training.feed import ImageFeed, KeptFeed
@@ -28,7 +37,7 @@ _SMALLEST = 1e-15
 
 
 def train_folds(
-    run: Run, job: Asked, counter: Counter, folds: Sequence[int] | None = None
+    run: FineTuneRun, job: FineTuneJob, counter: Counter, folds: Sequence[int] | None = None
 ) -> list[Fold]:
     """Train and test every fold, or `folds`; those that a run before this one finished are read."""
     asked = job.splits.folds if folds is None else folds
@@ -37,14 +46,14 @@ def train_folds(
         one = _finished(run, job, fold)
         if one is not None:
             found[fold] = one
-            counter.skip(_images_of_fold(run, job, fold))
+            counter.skip(images_of_fold(run, job, fold))
     left = [fold for fold in asked if fold not in found]
     if not left:
         return list(found.values())
     ready: _Ready | None = None
     with ExitStack() as held:
         for fold in left:
-            if ready is None or run.base:  # every fold starts from a network of its own
+            if ready is None or run.options.base:  # every fold starts from a network of its own
                 held.close()
                 ready = _ready(run, job, fold, held)
             counter.now = f"{job.variant}, fold {fold + 1}/{len(job.splits.folds)}"
@@ -56,13 +65,15 @@ def train_folds(
     return [found[fold] for fold in asked]
 
 
-def _finished(run: Run, job: Asked, fold: int) -> Fold | None:
+def _finished(run: FineTuneRun, job: FineTuneJob, fold: int) -> Fold | None:
     """What a run before this one left of a fold, if it holds all that is asked for now."""
     file = job.folder / f"fold-{fold}.npz"
     if not file.is_file():
         return None
     one = read_fold(file)
-    whole = one.scores.keys() >= set(run.views) and (not run.save or saved(run, job, fold))
+    whole = one.scores.keys() >= set(run.views) and (
+        not run.options.save or is_saved(run, job, fold)
+    )
     return one if whole else None
 
 
@@ -77,14 +88,16 @@ class _Ready:
     """The whole network; the job's own, unless features of its prefix are kept."""
 
 
-def _ready(run: Run, job: Asked, fold: int, held: ExitStack) -> _Ready:
+def _ready(run: FineTuneRun, job: FineTuneJob, fold: int, held: ExitStack) -> _Ready:
     """Build the network, and keep the features of its frozen prefix where that can be done."""
     trained = None
-    if run.base:
-        name = base_of(run, job.tasks, fold)
+    if run.options.base:
+        name = base_network(run, job.tasks, fold)
         seen = job.splits.training_rows(job.splits.tested(fold))
         trained = read_trained(run.study.folder, name, seen)
-    network, prefix = start(run.backbone, job.variant, sum(job.goal.sizes), run.seed, trained)
+    network, prefix = start(
+        run.backbone, job.variant, sum(job.goal.sizes), run.options.seed, trained
+    )
     network.to(run.feed.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     suffix: Suffix | None = None
     feed: ImageFeed | KeptFeed = run.feed
@@ -108,15 +121,17 @@ def _ready(run: Run, job: Asked, fold: int, held: ExitStack) -> _Ready:
         goal=job.goal,
         feed=feed,
         epochs=0,
-        seed=run.seed,
-        accumulate=run.accumulate,
+        seed=run.options.seed,
+        accumulate=run.options.accumulate,
         precision=run.precision,
     )
     first = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
     return _Ready(made, first, network)
 
 
-def _one_fold(run: Run, job: Asked, ready: _Ready, fold: int, counter: Counter) -> Fold:
+def _one_fold(
+    run: FineTuneRun, job: FineTuneJob, ready: _Ready, fold: int, counter: Counter
+) -> Fold:
     rows = job.splits.training_rows(job.splits.tested(fold))
     tested = job.splits.held_out_rows(job.splits.tested(fold))
     recipe, epochs, until, selection, stopped = (
@@ -127,7 +142,7 @@ def _one_fold(run: Run, job: Asked, ready: _Ready, fold: int, counter: Counter) 
         False,
     )
     tried: list[tuple[float, Epoch]] = []
-    inner = _inner(job.splits, fold)
+    inner = inner_rows(job.splits, fold)
     if chooses(run):
         counter.stage = "choosing"
         length = epochs_of(recipe, len(inner[0]))
@@ -151,12 +166,12 @@ def _one_fold(run: Run, job: Asked, ready: _Ready, fold: int, counter: Counter) 
         until=until,
         checkpoint=checkpoint,
         watch=counter.watch,
-        note=lambda epoch: run.note(_name(run, job, fold, "whole"), epoch),
+        note=lambda epoch: run.note(training_name(run, job, fold, "whole"), epoch),
     )
     counter.skip((epochs - made.epochs) * len(rows))
     counter.stage = "testing"
     scores = _scores(run, planned, ready, tested)
-    if run.save:
+    if run.options.save:
         _save(run, job, ready.full, fold, rows, recipe, made.epochs)
     return Fold(
         fold,
@@ -173,10 +188,16 @@ def _one_fold(run: Run, job: Asked, ready: _Ready, fold: int, counter: Counter) 
 
 
 def _inner_stage(
-    run: Run, job: Asked, ready: _Ready, fold: int, recipe: Recipe, epochs: int, counter: Counter
+    run: FineTuneRun,
+    job: FineTuneJob,
+    ready: _Ready,
+    fold: int,
+    recipe: Recipe,
+    epochs: int,
+    counter: Counter,
 ) -> Trained:
     """Train without an inner part and score it after every epoch."""
-    inner = _inner(job.splits, fold)
+    inner = inner_rows(job.splits, fold)
     planned = replace(ready.job, recipe=recipe, epochs=epochs)
     checkpoint = job.folder / f"fold-{fold}-inner-{recipe.rate:g}.pt"
     _begin(run, ready, planned, inner[0], inner, checkpoint)
@@ -187,7 +208,9 @@ def _inner_stage(
             inner=inner[1],
             checkpoint=checkpoint,
             watch=counter.watch,
-            note=lambda epoch: run.note(_name(run, job, fold, f"inner-{recipe.rate:g}"), epoch),
+            note=lambda epoch: run.note(
+                training_name(run, job, fold, f"inner-{recipe.rate:g}"), epoch
+            ),
         )
     except Diverged:
         if len(run.rates) == 1:
@@ -205,13 +228,18 @@ def _inner_loss(history: Sequence[Epoch], recipe: Recipe) -> float | None:
 
 
 def _begin(
-    run: Run, ready: _Ready, job: Job, rows: Rows, inner: tuple[Rows, Rows], checkpoint: Path
+    run: FineTuneRun,
+    ready: _Ready,
+    job: Job,
+    rows: Ints,
+    inner: tuple[Ints, Ints],
+    checkpoint: Path,
 ) -> None:
     """Bring the network back to its start; what a checkpoint holds need not be made again."""
     job.network.load_state_dict(ready.first)
     if checkpoint.is_file():
         return
-    if run.probe_first:
+    if run.options.probe_first:
         start_from_probe(job, rows, inner)
     elif job.recipe.standardise and not ready.full.new_below_head:
         # The SDs of random layers tell nothing, and dropout would blow up what is divided by them.
@@ -219,7 +247,13 @@ def _begin(
 
 
 def _save(
-    run: Run, job: Asked, network: Network, fold: int, rows: Rows, recipe: Recipe, epochs: int
+    run: FineTuneRun,
+    job: FineTuneJob,
+    network: Network,
+    fold: int,
+    rows: Ints,
+    recipe: Recipe,
+    epochs: int,
 ) -> None:
     """Keep the trained network as a backbone of its own."""
     about = {
@@ -230,14 +264,14 @@ def _save(
         "data": run.study.source,
         "recipe": asdict(recipe),
         "epochs": epochs,
-        "seed": run.seed,
-        "protocol": _marks(job),
+        "seed": run.options.seed,
+        "protocol": marks(job),
     }
-    name = _network(run, job, fold)
+    name = network_name(run, job, fold)
     write_trained(run.study.folder, name, network, run.backbone, seen=rows, about=about)
 
 
-def _scores(run: Run, trained: Job, ready: _Ready, tested: Rows) -> dict[str, Floats]:
+def _scores(run: FineTuneRun, trained: Job, ready: _Ready, tested: Ints) -> dict[str, Floats]:
     """Log probabilities of the test rows under every view."""
     found = {}
     whole = trained

@@ -1,4 +1,4 @@
-"""What a fine-tune is: the run that all its results share, one result of it, their names and marks."""
+"""The run that all results of a fine-tune share, one result of it, and what results are called."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
+from features.arrays import Bools
 from features.backbone import Backbone
 from features.data.tasks import Task
 from features.machine.files import file_name
 from features.study.study import Study
+from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.saved_network import made_under, name_of
 from probe.folds import Splits
 from probe.results.protocol import mark
@@ -21,104 +20,94 @@ from probe.training.recipes import DEFAULT, Recipe
 from probe.training.setup import Epoch, Goal
 from probe.training.variants import Variant
 
-Rows = npt.NDArray[np.int64]
-
-
-Floats = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
-class Run:
+class FineTuneRun:
     """What all results of a run share."""
 
+    options: FineTuneOptions
     study: Study
     backbone: Backbone
-    name: str
-    domain: str
     recipe: Recipe
+    """The one that the options name or hold."""
     views: tuple[str, ...]
-    seed: int
     feed: ImageFeed
-    readable: npt.NDArray[np.bool_]
-    accumulate: int
+    readable: Bools
+    """Rows of images.csv that take part and decode, `(n,)`."""
     precision: str
-    base: str
-    """`finetune` or `scratch`, with what its rows have after it: what starts is that network, trained
-    here on the same fold."""
-    probe_first: bool
-    """The head starts as the logistic probe."""
+    """`float32` or `amp`: what `auto` means on this device."""
     rates: tuple[float, ...]
-    """Learning rates to choose from on the inner part; one is no choice."""
-    save: bool
+    """Learning rates to choose from on the inner part; a single rate is not chosen."""
     note: Callable[[str, Epoch], None]
-    """Is told every epoch, under the name of its fold and stage."""
-    progress: Callable[[int, int, str], None]
+    """Called after every epoch, with the name of the training."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One result: a variant for a task, or for several that share the network."""
+class FineTuneJob:
+    """One result: a variant for a task, or for several tasks that share the network."""
 
     variant: Variant
     tasks: tuple[Task, ...]
     splits: Splits
-    """Of the tasks together."""
+    """The folds of the tasks together."""
     goal: Goal
-    said: dict[str, str]
-    """The protocol by task."""
+    protocols: dict[str, str]
+    """The protocol by task, as JSON."""
     folder: Path
-    """Where checkpoints lie."""
+    """Where checkpoints and finished folds lie until all folds are there."""
 
 
-def identity(run: Run, variant: Variant) -> tuple[str, str]:
-    """Backbone and domain as the rows name them: from scratch there is a card but no pretraining."""
+def identity(run: FineTuneRun, variant: Variant) -> tuple[str, str]:
+    """The backbone and domain that the rows name: from scratch a card has no pretraining."""
     card = run.backbone.architecture.card
+    base = run.options.base
     if variant.method == "scratch":
         return card.name, "task"
-    if run.base:
-        anew = run.base.partition("+")[0] == "scratch"
-        return f"{card.name if anew else run.backbone.name}@{run.base}", "task"
+    if base:
+        anew = base.partition("+")[0] == "scratch"
+        return f"{card.name if anew else run.backbone.name}@{base}", "task"
     return run.backbone.name, run.backbone.domain
 
 
-def base_of(run: Run, tasks: tuple[Task, ...], fold: int) -> str:
-    """The network of a fold that `--from` begins with."""
-    origin = run.backbone.name
-    if run.base.partition("+")[0] == "scratch":
+def base_network(run: FineTuneRun, tasks: tuple[Task, ...], fold: int) -> str:
+    """The name of the network that `--from` begins a fold with."""
+    base, origin = run.options.base, run.backbone.name
+    if base.partition("+")[0] == "scratch":
         origin = run.backbone.architecture.card.name
-    return name_of(origin, tuple(task.name for task in tasks), run.base, "", fold)
+    return name_of(origin, tuple(task.name for task in tasks), base, "", fold)
 
 
-def _network(run: Run, job: Asked, fold: int) -> str:
-    """What the trained network of a fold is called."""
+def network_name(run: FineTuneRun, job: FineTuneJob, fold: int) -> str:
+    """The name of the network that is trained on a fold."""
     origin, _ = identity(run, job.variant)
     names = tuple(task.name for task in job.tasks)
     return name_of(origin, names, method_of(run, job), job.variant.cut, fold)
 
 
-def saved(run: Run, job: Asked, fold: int) -> bool:
-    """Whether the network of a fold is kept that this result comes from."""
-    return made_under(run.study.folder, _network(run, job, fold)) == _marks(job)
+def is_saved(run: FineTuneRun, job: FineTuneJob, fold: int) -> bool:
+    """Whether the trained network of a fold is kept, and was trained under this protocol."""
+    return made_under(run.study.folder, network_name(run, job, fold)) == marks(job)
 
 
-def _marks(job: Asked) -> dict[str, str]:
-    return {task: mark(said) for task, said in job.said.items()}
+def marks(job: FineTuneJob) -> dict[str, str]:
+    """The protocol's hash by task."""
+    return {task: mark(protocol) for task, protocol in job.protocols.items()}
 
 
-def _name(run: Run, job: Asked, fold: int, stage: str) -> str:
-    """What a training is called for whoever is told of its epochs."""
-    return f"{file_name(_network(run, job, fold))}-{stage}"
+def training_name(run: FineTuneRun, job: FineTuneJob, fold: int, stage: str) -> str:
+    """The name of one stage of a fold's training, fit for a folder."""
+    return f"{file_name(network_name(run, job, fold))}-{stage}"
 
 
-def method_of(run: Run, job: Asked) -> str:
-    """The method as the rows name it: after every `+` a choice that makes it a result of its own."""
+def method_of(run: FineTuneRun, job: FineTuneJob) -> str:
+    """The method as the rows name it: every choice after a `+` makes it a result of its own."""
     recipe = run.recipe
-    told = [
+    choices = [
         (recipe.name, recipe.name != DEFAULT),
         ("keep-above", job.variant.keep_above),
-        ("probe-first", run.probe_first),
+        ("probe-first", run.options.probe_first),
         ("class-weights", recipe.class_weights),
         ("search", len(run.rates) > 1),
         ("together", len(job.tasks) > 1),
     ]
-    return "+".join([job.variant.method, *(name for name, there in told if there)])
+    return "+".join([job.variant.method, *(name for name, chosen in choices if chosen)])

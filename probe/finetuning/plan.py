@@ -1,35 +1,61 @@
-"""What a fine-tune is asked to train: the rows that decode, the folds of its tasks, its protocol."""
+"""What a fine-tune is going to train: the options checked, rows that decode, folds and protocols."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from features.data.tasks import Task
-from features.errors import InputError
+from features.arrays import Bools, Ints
+from features.backbone import Backbone, load
+from features.data.tasks import Task, choose
+from features.errors import InputError, nearest
 from features.extraction.provenance import network_of
+from features.images.views import check_views
+from features.machine.device import several
 from features.machine.files import file_name
 from features.store.featurefile import DONE, PENDING
-from features.study.study import Study
-from probe.finetuning.job import Asked, Run, base_of
+from features.study.study import Study, open_or_draft
+from probe.checking.find_copies import checked
+from probe.finetuning.job import FineTuneJob, FineTuneRun, base_network
+from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.saved_network import digest
+from probe.finetuning.tensorboard import Board
 from probe.folds import Splits, in_several, kept_together, make_splits, unlike
 from probe.results.protocol import protocol
+from probe.training.cut import EMPTY, prefix_of
 from probe.training.feed import ImageFeed
 from probe.training.recipes import Recipe
-from probe.training.setup import Goal
-from probe.training.variants import Variant
+from probe.training.recipes import recipe as recipe_of
+from probe.training.setup import Epoch, Goal, check_norms
+from probe.training.variants import Variant, variants
+
+SEARCH = (1 / 3, 1.0, 3.0)
+"""The recipe's rate times each of these is tried with `search`."""
+BASES = ("finetune", "scratch")
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What decides the numbers of a fine-tune besides network, folds and seed."""
+class FineTunePlan:
+    """What is going to be trained, and where."""
+
+    run: FineTuneRun
+    jobs: list[FineTuneJob]
+    devices: list[torch.device]
+    is_new: bool
+    """Whether the study is not on disk yet."""
+    notes: list[str]
+    """What a person should know of the data."""
+
+
+@dataclass(frozen=True)
+class FineTuneSettings:
+    """What decides the numbers of a fine-tune besides network, folds and seed; part of the protocol."""
 
     recipe: Recipe
     tasks: tuple[str, ...]
@@ -45,99 +71,216 @@ class Settings:
     """Hash of what training begins with: network, input, weights, and the networks of `--from`."""
 
 
-def extracted_rows(study: Study) -> npt.NDArray[np.bool_]:
-    """The rows that an extraction has come to, `(n,)`, so that probes and fine-tunes see the same images.
+def prepare(options: FineTuneOptions) -> FineTunePlan:
+    """Load what the options name and make folds and protocols; nothing is trained or written.
 
-    Those of the backbone that has come to most; all of them where nothing is extracted yet.
+    Raises:
+        InputError: An option, the data or the backbone cannot be used.
     """
-    found = []
+    recipe = recipe_of(options.recipe) if isinstance(options.recipe, str) else options.recipe
+    views = check_views(tuple(options.views))
+    devices = several(options.device)
+    _check_base(options)
+    precision = _precision(options, devices[0])
+    study, manifest = open_or_draft(Path(options.study), options.data)
+    study = checked(study, options.announce)
+    backbone = _load(options)
+    asked = variants(
+        backbone,
+        from_scratch=options.from_scratch,
+        freeze_through=options.freeze_through,
+        copy_through=options.copy_through,
+        keep_above=options.keep_above,
+    )
+    tasks = [choose(study.tasks, study.columns, name) for name in options.tasks or study.tasks]
+    groups = [tuple(tasks)] if options.tasks else [(task,) for task in tasks]
+    feed = ImageFeed(study, backbone.architecture.input, recipe, devices[0], options.workers)
+    extracted = extracted_rows(study)
+    if not extracted.all():
+        options.announce(
+            f"{extracted.sum():,} of {len(study):,} images take part, those that are extracted"
+        )
+    readable = readable_rows(study, feed, extracted)
+    run = FineTuneRun(
+        options=options,
+        study=study,
+        backbone=backbone,
+        recipe=recipe,
+        views=views,
+        feed=feed,
+        readable=readable,
+        precision=precision,
+        rates=tuple(recipe.rate * t for t in SEARCH) if options.search else (recipe.rate,),
+        note=_told_of_epochs(options),
+    )
+    for variant in asked:
+        _check_norms(run, variant)
+    return FineTunePlan(
+        run,
+        [job for group in groups for job in plan(run, asked, group)],
+        devices,
+        manifest is not None,
+        _unreadable(study, readable | ~extracted),
+    )
+
+
+def _check_base(options: FineTuneOptions) -> None:
+    base = options.base
+    if base and base.partition("+")[0] not in BASES:
+        raise InputError(f"--from {base}: not what could be trained here; {nearest(base, BASES)}")
+    if base and options.from_scratch:
+        raise InputError("--from: says where copied layers come from; leave --from-scratch out.")
+
+
+def _precision(options: FineTuneOptions, device: torch.device) -> str:
+    """What the network computes in: `float32` or `amp`."""
+    precision = options.precision
+    if options.accumulate < 1:
+        raise InputError(
+            f"--accumulate {options.accumulate}: a batch is computed in one part or more."
+        )
+    if precision not in ("auto", "float32", "amp"):
+        raise InputError(f"--precision {precision}: use auto, float32 or amp.")
+    if precision == "amp" and device.type != "cuda":
+        raise InputError("--precision amp: mixed precision is for a GPU; use float32 here.")
+    if precision == "auto":
+        return "amp" if device.type == "cuda" else "float32"
+    return precision
+
+
+def _load(options: FineTuneOptions) -> Backbone:
+    """The backbone with its weights, which are random where nothing else is trained."""
+    only_scratch = options.from_scratch and not options.freeze_through and not options.copy_through
+    weights = "random" if only_scratch else options.weights
+    backbone = load(options.backbone, weights, options.seed, options.announce)
+    if not backbone.architecture.parameters:
+        raise InputError(f"{backbone.name}: has no weights that could be trained.")
+    return backbone
+
+
+def _told_of_epochs(options: FineTuneOptions) -> Callable[[str, Epoch], None]:
+    """What is called after every epoch: TensorBoard's writer where a folder is given."""
+    if options.tensorboard is None:
+        return lambda _training, _epoch: None
+    return Board(options.tensorboard).note
+
+
+def _check_norms(run: FineTuneRun, variant: Variant) -> None:
+    """Refuse batches that are too small for a batch norm which the variant trains."""
+    frozen = variant.layer if variant.method == "frozen" else None
+    prefix = prefix_of(run.backbone.architecture, frozen) if frozen else EMPTY
+    check_norms(
+        run.backbone.model, prefix, run.recipe, run.options.accumulate, int(run.readable.sum())
+    )
+
+
+def _unreadable(study: Study, readable: Bools) -> list[str]:
+    bad = np.flatnonzero(~readable)
+    if not len(bad):
+        return []
+    return [f"{len(bad)} images cannot be read (first: {study.paths[int(bad[0])]}); left out"]
+
+
+def extracted_rows(study: Study) -> Bools:
+    """The rows that an extraction has reached, `(n,)`, so that probes and fine-tunes see the same images.
+
+    Of several backbones the one counts that has reached most rows; all rows where nothing is extracted.
+    """
+    reached = []
     for name in study.backbones():
         with study.features(name) as file:
-            found.append(np.asarray(file.status != PENDING))
-    return max(found, key=np.count_nonzero, default=np.ones(len(study), dtype=np.bool_))
+            reached.append(np.asarray(file.status != PENDING))
+    return max(reached, key=np.count_nonzero, default=np.ones(len(study), dtype=np.bool_))
 
 
-def readable_rows(
-    study: Study, feed: ImageFeed, asked: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """Those of the rows `asked` that decode, `(n,)`: as an extraction found them, else tried now."""
+def readable_rows(study: Study, feed: ImageFeed, asked: Bools) -> Bools:
+    """Which of the rows `asked` decode, `(n,)`: as an extraction recorded it, else tried now.
+
+    Raises:
+        InputError: None does.
+    """
     if feed.pictures.kept is None:
         for name in study.backbones():
             with study.features(name) as file:
                 status = file.status
             if (status[asked] != PENDING).all():
                 return np.asarray((status == DONE) & asked)
-    found = np.zeros(len(study), dtype=np.bool_)
-    found[asked] = feed.pictures.readable(np.flatnonzero(asked))
-    if not found.any():
+    readable = np.zeros(len(study), dtype=np.bool_)
+    readable[asked] = feed.pictures.readable(np.flatnonzero(asked))
+    if not readable.any():
         raise InputError(
             f"{study.source}: none of its {asked.sum()} images can be read; check the paths."
         )
-    return found
+    return readable
 
 
 def plan(
-    run: Run, variants: Sequence[Variant], tasks: tuple[Task, ...], folds: int | None
-) -> list[Asked]:
+    run: FineTuneRun, variants: Sequence[Variant], tasks: tuple[Task, ...]
+) -> list[FineTuneJob]:
     """The results to be trained, one a variant: folds, protocol and the folder of the checkpoints.
 
     Raises:
         InputError: The folds of the tasks differ or cannot be made, or a network to begin with is
             not there.
     """
-    each = [make_splits(run.study, task, run.readable, folds, run.seed) for task in tasks]
-    splits = _together(run.study, tasks, each, folds)
-    labels = np.stack([run.study.labels(task.name) for task in tasks], axis=1)
+    study, options = run.study, run.options
+    each = [make_splits(study, task, run.readable, options.folds, options.seed) for task in tasks]
+    splits = _joint_splits(study, tasks, each, options.folds)
+    labels = np.stack([study.labels(task.name) for task in tasks], axis=1)
     goal = Goal(labels, tuple(len(task.classes) for task in tasks))
     bases = [
-        digest(run.study.folder, base_of(run, tasks, fold)) for fold in splits.folds if run.base
+        digest(study.folder, base_network(run, tasks, fold))
+        for fold in splits.folds
+        if options.base
     ]
-    found = []
+    jobs = []
     for variant in variants:
         settings = _settings(run, variant, tasks, bases)
-        said = {
-            task.name: protocol(run.study, task, own, settings, run.seed)
+        protocols = {
+            task.name: protocol(study, task, own, settings, options.seed)
             for task, own in zip(tasks, each, strict=True)
         }
-        found.append(Asked(variant, tasks, splits, goal, said, _folder(run, variant, said)))
-    return found
+        folder = _folder(run, variant, protocols)
+        jobs.append(FineTuneJob(variant, tasks, splits, goal, protocols, folder))
+    return jobs
 
 
 def _settings(
-    run: Run, variant: Variant, tasks: tuple[Task, ...], bases: Sequence[str]
-) -> Settings:
+    run: FineTuneRun, variant: Variant, tasks: tuple[Task, ...], bases: Sequence[str]
+) -> FineTuneSettings:
     start = {**network_of(run.backbone), "bases": bases}
     if variant.layer:
         start["cut"] = variant.layer.module
     if variant.method == "scratch":
         del start["weights"]
-    return Settings(
-        run.recipe,
-        tuple(task.name for task in tasks),
-        variant.keep_above,
-        run.accumulate,
-        run.precision,
-        run.base,
-        run.probe_first,
-        run.rates,
-        hashlib.sha256(run.readable.tobytes()).hexdigest(),
-        hashlib.sha256(json.dumps(start, sort_keys=True).encode()).hexdigest(),
+    return FineTuneSettings(
+        recipe=run.recipe,
+        tasks=tuple(task.name for task in tasks),
+        keep_above=variant.keep_above,
+        accumulate=run.options.accumulate,
+        precision=run.precision,
+        base=run.options.base,
+        probe_first=run.options.probe_first,
+        rates=run.rates,
+        readable=hashlib.sha256(run.readable.tobytes()).hexdigest(),
+        start=hashlib.sha256(json.dumps(start, sort_keys=True).encode()).hexdigest(),
     )
 
 
-def _folder(run: Run, variant: Variant, said: dict[str, str]) -> Path:
-    """Where the checkpoints of a result lie; of another protocol they lie elsewhere."""
-    whole = json.dumps([said, run.name, str(variant)])
+def _folder(run: FineTuneRun, variant: Variant, protocols: dict[str, str]) -> Path:
+    """The folder of a result's checkpoints; another protocol has another one."""
+    name = run.backbone.name
+    whole = json.dumps([protocols, name, str(variant)])
     return (
         run.study.folder
         / "training"
-        / file_name(run.backbone.name)
-        / f"{file_name('+'.join(said))}-{variant.method}-{file_name(variant.cut or 'whole')}-"
+        / file_name(name)
+        / f"{file_name('+'.join(protocols))}-{variant.method}-{file_name(variant.cut or 'whole')}-"
         f"{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     )
 
 
-def _together(
+def _joint_splits(
     study: Study, tasks: tuple[Task, ...], each: list[Splits], folds: int | None
 ) -> Splits:
     """The splits of tasks that share a network: a subject is in the same part for all of them."""
@@ -161,17 +304,15 @@ def _together(
     return Splits(part, first.fold_of_part, first.choosing)
 
 
-def _check_apart(
-    study: Study, tasks: tuple[Task, ...], part: npt.NDArray[np.int64], folds: int | None
-) -> None:
-    """Each task keeps its own images of a subject together, but not those that another task labels."""
+def _check_apart(study: Study, tasks: tuple[Task, ...], part: Ints, folds: int | None) -> None:
+    """Refuse folds that part a subject: a task keeps together only the images that it labels itself."""
     rows = np.flatnonzero(part >= 0)
     across = in_several(kept_together(study, folds)[rows], part[rows])
     if across:
-        one, other = (study.paths[rows[place]] for place in unlike(across[0], part[rows]))
+        first, other = (study.paths[rows[place]] for place in unlike(across[0], part[rows]))
         raise InputError(
             f"tasks {' and '.join(task.name for task in tasks)}: {len(across)} subjects or copies have "
-            f"images in several folds (first: {one} and {other}), labelled for unlike tasks, so that "
+            f"images in several folds (first: {first} and {other}), labelled for different tasks, so that "
             "one network would be tested on subjects it was trained on; fine-tune the tasks one by "
             "one, or give the data a column fold with every subject in one."
         )

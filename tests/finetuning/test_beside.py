@@ -10,7 +10,6 @@ import torch
 from test_finetuning import QUICK, card, data, rows_of  # noqa: F401
 
 from features.errors import InputError, Stopped
-from features.machine import device as devices
 from features.machine.processes import together
 from probe.finetuning.finetune import finetune
 from probe.training.recipes import recipe
@@ -22,7 +21,9 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stand in for two GPUs; each process computes with the threads of this one."""
-    monkeypatch.setattr(devices, "several", lambda device: [CPU] * (2 if "," in device else 1))
+    monkeypatch.setattr(
+        "probe.finetuning.plan.several", lambda device: [CPU] * (2 if "," in device else 1)
+    )
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
 
 

@@ -534,7 +534,7 @@ def test_a_rate_that_diverges_loses_the_search(tmp_path: Path, card: str, data: 
     with pytest.raises(Stopped):
         finetune(tmp_path / "a", card, data=data, tasks=["side"], recipe=wild, device="cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("probe.finetuning.finetune.SEARCH", (1e-22, 1.0))
+        patch.setattr("probe.finetuning.plan.SEARCH", (1e-22, 1.0))
         finetune(
             tmp_path / "b", card, data=data, tasks=["side"], recipe=wild, search=True, device="cpu"
         )
