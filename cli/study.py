@@ -116,7 +116,7 @@ def remove(
 
     Example: probe remove vggface@random
     """
-    from probe.results.removal import remove as run
+    from probe.results.ledger import remove as run
 
     rows = run(study, backbone)
     show.say(f"{backbone} is removed from {study}, with {rows} rows of results")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 
 from features.data.tasks import Task
-from features.errors import InputError, Stopped
 from features.images.views import VIEWS
-from features.machine.files import locked
 from probe.finetuning import history
 from probe.finetuning.fold_file import Fold
 from probe.finetuning.job import FineTuneJob, FineTuneRun, identity, method_of
-from probe.results import predictions
 from probe.results import rows as results
+from probe.results.ledger import open_ledger
 from probe.results.metrics import kind_of, measure
+from probe.results.predictions import Key, Prediction
 from probe.results.protocol import mark
 from probe.results.rows import Row
 
@@ -27,55 +22,32 @@ Floats = npt.NDArray[np.float32]
 _PATIENCE = 600.0  # seconds: hours of training should not end because probes are being fitted
 
 
-def keys(run: FineTuneRun, job: FineTuneJob) -> list[tuple[str, ...]]:
-    """The keys of the rows that a job makes."""
-    name, domain = identity(run, job.variant)
-    blank = {"accuracy": 0.0, "balanced_accuracy": 0.0, "macro_f1": 0.0, "n_test": 0, "n_train": 0}
-    return [
-        Row(
-            backbone=name,
-            domain=domain,
-            layer=job.variant.cut,
-            method=method_of(run, job),
-            task=task.name,
-            fold=fold,
-            views=view,
-            crops=VIEWS[view],
-            protocol="",
-            **blank,  # type: ignore[arg-type]
-        ).key
+def results_of(run: FineTuneRun, job: FineTuneJob) -> dict[Key, str]:
+    """The protocol of every result that a job makes, one for each task and view."""
+    name, _ = identity(run, job.variant)
+    method = method_of(run, job)
+    variants = [results.variant(views=view, crops=VIEWS[view]) for view in run.views]
+    return {
+        (task.name, name, job.variant.cut, method + variant): job.protocols[task.name]
         for task in job.tasks
-        for fold in job.splits.folds
-        for view in run.views
-    ]
+        for variant in variants
+    }
 
 
 def commit(run: FineTuneRun, job: FineTuneJob, found: list[Fold]) -> list[Row]:
     """Put a finished result into results.csv, predictions.h5 and training.csv."""
     name, _ = identity(run, job.variant)
-    rows: list[Row] = []
-    made: dict[predictions.Key, predictions.Prediction] = {}
-    for task, where in zip(job.tasks, job.goal.parts(), strict=True):
-        y = run.study.labels(task.name)
-        for view in run.views:
-            scores = np.full((len(y), len(task.classes)), np.nan, dtype=np.float32)
-            fold_of = np.full(len(y), -1, dtype=np.int16)
-            for one in found:
-                tested = job.splits.held_out_rows(job.splits.tested(one.fold))
-                own = y[tested] >= 0
-                scores[tested[own]] = one.scores[view][own, where]
-                fold_of[tested[own]] = one.fold
-                rows.append(_row(run, job, task, one, view, scores[tested[own]], y[tested[own]]))
-            made[rows[-1].stored] = predictions.Prediction(
-                scores, fold_of, job.protocols[task.name]
-            )
-    folder = run.study.folder
-    with _waited_for(folder):
-        predictions.add(folder / "predictions.h5", made)
-        table = folder / "results.csv"
-        results.write(table, results.replace(results.read(table), rows))
+    made = [
+        _scored(run, job, found, task, where, view)
+        for task, where in zip(job.tasks, job.goal.parts(), strict=True)
+        for view in run.views
+    ]
+    with open_ledger(run.study.folder, wait=_PATIENCE) as ledger:
+        for prediction, rows in made:
+            ledger.put(rows[0].stored, prediction, rows)
+        ledger.commit()
         history.add(
-            folder / "training.csv",
+            run.study.folder / "training.csv",
             [
                 history.Line(
                     name, job.variant.cut, method_of(run, job), task.name, f.fold, stage, rate, e
@@ -89,22 +61,24 @@ def commit(run: FineTuneRun, job: FineTuneJob, found: list[Fold]) -> list[Row]:
                 for rate, e in epochs
             ],
         )
-    return rows
+    return [row for _, rows in made for row in rows]
 
 
-@contextmanager
-def _waited_for(folder: Path) -> Iterator[None]:
-    """Hold the lock of a study's results; whoever holds it now is given time to finish."""
-    file = folder / "results.csv"
-    with ExitStack() as held:
-        try:
-            held.enter_context(locked(folder / ".results.lock", str(file), wait=_PATIENCE))
-        except InputError as error:
-            raise Stopped(
-                f"{file}: another process has been writing it for {_PATIENCE / 60:.0f} minutes; what "
-                "is trained is kept, run this again when it has finished."
-            ) from error
-        yield
+def _scored(
+    run: FineTuneRun, job: FineTuneJob, found: list[Fold], task: Task, where: slice, view: str
+) -> tuple[Prediction, list[Row]]:
+    """The scores of all images under a view, and a row for every fold."""
+    y = run.study.labels(task.name)
+    scores = np.full((len(y), len(task.classes)), np.nan, dtype=np.float32)
+    fold_of = np.full(len(y), -1, dtype=np.int16)
+    rows = []
+    for one in found:
+        tested = job.splits.held_out_rows(job.splits.tested(one.fold))
+        own = y[tested] >= 0
+        scores[tested[own]] = one.scores[view][own, where]
+        fold_of[tested[own]] = one.fold
+        rows.append(_row(run, job, task, one, view, scores[tested[own]], y[tested[own]]))
+    return Prediction(scores, fold_of, job.protocols[task.name]), rows
 
 
 def _row(

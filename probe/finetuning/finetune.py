@@ -11,14 +11,14 @@ from features.machine.files import locked
 from features.options import taken_from
 from features.study import study as studies
 from features.study.study import Study
-from probe.finetuning.commit import commit, keys, notes
+from probe.finetuning.commit import commit, notes, results_of
 from probe.finetuning.devices import train_beside
 from probe.finetuning.fold import train_folds
-from probe.finetuning.job import FineTuneJob, is_saved, marks
+from probe.finetuning.job import FineTuneJob, is_saved
 from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.plan import FineTunePlan, prepare
 from probe.finetuning.progress import Counter, images_of
-from probe.results import rows as results
+from probe.results.ledger import Ledger
 from probe.results.rows import Row
 
 
@@ -111,17 +111,16 @@ def finetune(options: FineTuneOptions) -> Finetuned:
 def _jobs_to_train(plan: FineTunePlan, done: Finetuned) -> list[FineTuneJob]:
     """The results that are not there yet, or all with `redo`; rows that are kept go into `done`."""
     run = plan.run
-    there = {row.key: row for row in results.read(run.study.folder / "results.csv")}
+    ledger = Ledger(run.study.folder)
     todo = []
     for job in plan.jobs:
-        kept = [there.get(key) for key in keys(run, job)]
-        protocols = set(marks(job).values())
-        whole = all(row is not None and row.protocol in protocols for row in kept)
+        made = results_of(run, job)
+        whole = all(ledger.holds(key, under, job.splits.folds) for key, under in made.items())
         if run.options.save:
             whole = whole and all(is_saved(run, job, fold) for fold in job.splits.folds)
         if whole and not run.options.redo:
             done.kept += 1
-            done.rows += [row for row in kept if row is not None]
+            done.rows += [row for key in made for row in ledger.rows_of(key)]
         else:
             todo.append(job)
     return todo

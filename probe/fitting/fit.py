@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -15,7 +14,6 @@ from features.data.tasks import Task, choose
 from features.errors import InputError, nearest
 from features.images.views import check_views
 from features.machine.device import resolve
-from features.machine.files import locked
 from features.study.alike import unlike_rows
 from features.study.study import Study, open_study
 from probe.analysis import majority
@@ -29,10 +27,10 @@ from probe.folds import has_split, own_folds
 from probe.probes.linear import METHODS, SOLVERS, TOL
 from probe.probes.scaling import SCALES
 from probe.results import predictions
-from probe.results import rows as results
+from probe.results.ledger import Ledger, open_ledger
+from probe.results.predictions import Prediction
 from probe.results.protocol import mark, protocol
 from probe.results.rows import BEST, Row
-from probe.results.series import Series, series_of, without_unlike
 
 DEFAULT_PROBES = ("logistic", "svm")
 _COMMIT_SECONDS = 20.0
@@ -147,7 +145,7 @@ def fit(
     if (unlike := unlike_rows(opened, chosen_backbones)) is not None:
         raise InputError(f"{opened.folder}: {unlike}")
     started = time.perf_counter()
-    with locked(opened.folder / ".results.lock", str(opened.folder / "results.csv")):
+    with open_ledger(opened.folder) as ledger:
         run = Run(
             opened,
             scale,
@@ -178,7 +176,7 @@ def fit(
         for task in chosen_tasks:
             announce(_scope(run, task))
         done = Fitted(opened)
-        _fit_all(run, jobs, redo, progress, done)
+        _fit_all(run, jobs, redo, progress, ledger, done)
     done.seconds = time.perf_counter() - started
     return done
 
@@ -241,94 +239,46 @@ def _fit_all(
     jobs: list[Job],
     redo: bool,
     progress: Callable[[int, int, Job | None], None],
+    ledger: Ledger,
     done: Fitted,
 ) -> None:
-    table = run.study.folder / "results.csv"
-    store = run.study.folder / "predictions.h5"
-    rows = results.read(table)
-    there: dict[predictions.Key, set[str]] = defaultdict(set)
-    for row in rows:
-        there[row.stored].add(row.protocol)
-    stored = predictions.protocols(store, list(there))
-    made_of = predictions.features(store, list(there))
-    for key, said in stored.items():
-        there[key].add(mark(said))  # another one, where a run was killed between the two files
-    groups: dict[predictions.Key, tuple[Job, str]] = {}
-    come_to: dict[Series, str] = {}
     best_of = {job.stored: replace(job, key=BEST).stored for job in jobs}
-    asked = {*best_of, *best_of.values()}
-    other_features: set[Series] = set()
-    """Series of features that were replaced since: of them nothing stays but what this run makes."""
-    made: dict[predictions.Key, predictions.Prediction] = {}
-    new: list[Row] = []
-    committed = time.perf_counter()
-
-    def commit() -> None:
-        nonlocal rows, committed
-        if made:
-            written = len(rows)
-            rows = [
-                row
-                for row in without_unlike(rows, come_to, stored)
-                if series_of(row.stored) not in other_features or row.stored in asked
-            ]
-            others = [row for row in rows if row.stored not in made]
-            if len(others) < written:
-                # Killed between the two files, a result has no row and is made again.
-                results.write(table, others)
-            predictions.add(store, made)
-            rows = results.replace(rows, new)
-            stored.update({key: one.protocol for key, one in made.items()})
-            results.write(table, rows)
-            made.clear()
-            new.clear()
-        committed = time.perf_counter()
-
+    ledger.expect({*best_of, *best_of.values()})
+    chosen_from: dict[predictions.Key, tuple[Job, str]] = {}
     try:
         for number, job in enumerate(jobs):
             progress(number, len(jobs), job)
             with run.study.features(job.backbone) as file:
                 splits = run.splits_of(job.task, file, job.repeat)
                 settings = run.settings(job.method)
-                said = protocol(run.study, job.task, splits, settings, run.seed)
-                key = job.stored
-                groups[best_of[key]] = (job, said)
-                seen = features_of(job, file, splits)
-                same = key in stored and there[key] == {mark(said)} and made_of[key] == seen
-                if same and not redo:
-                    come_to[series_of(key)] = said
+                under = protocol(run.study, job.task, splits, settings, run.seed)
+                chosen_from[best_of[job.stored]] = (job, under)
+                features = features_of(job, file, splits)
+                if not redo and ledger.holds(job.stored, under, splits.folds, features):
+                    ledger.claim(job.stored, under)
                     done.kept += 1
                     continue
-                found, outcome = fit_one(run, job, file, splits, settings, mark(said))
-            come_to[series_of(key)] = said
-            if key in stored and made_of[key] not in ("", seen):
-                other_features |= {series_of(key), series_of(best_of[key])}
-            made[key] = predictions.Prediction(
-                outcome.scores, splits.fold.astype(np.int16), said, seen
-            )
-            new += found
+                rows, outcome = fit_one(run, job, file, splits, settings, mark(under))
+            fold = splits.fold.astype(np.int16)
+            ledger.put(job.stored, Prediction(outcome.scores, fold, under, features), rows)
             done.fitted += 1
             done.notes += _notes(job, outcome)
-            if time.perf_counter() - committed > _COMMIT_SECONDS:
-                commit()
+            ledger.commit(after=_COMMIT_SECONDS)
         progress(len(jobs), len(jobs), None)
     finally:
-        commit()
-    for key, (job, said) in groups.items():
-        come_to[series_of(key)] = said
-        best = best_rows(rows, store, job.stored, mark(said))
+        ledger.commit()
+    for key, (job, under) in chosen_from.items():
+        ledger.claim(key, under)
+        best = best_rows(ledger.rows, ledger.store, job.stored, mark(under))
         if best is not None:
-            made[key] = best[0]
-            new += best[1]
+            ledger.put(key, *best)
     for task in dict.fromkeys(job.task for job in jobs):
-        prediction, found = _majority(run, task)
-        made[majority.stored(task.name)] = prediction
-        new += found
-    commit()
-    done.rows = rows
+        ledger.put(majority.stored(task.name), *_majority(run, task))
+    ledger.commit()
+    done.rows = ledger.rows
 
 
-def _majority(run: Run, task: Task) -> tuple[predictions.Prediction, list[Row]]:
+def _majority(run: Run, task: Task) -> tuple[Prediction, list[Row]]:
     """The rows of the majority class, in the folds of the first backbone."""
     splits = run.first_splits(task)
     settings = Settings(majority.METHOD, "none", (), False, "")
@@ -336,7 +286,7 @@ def _majority(run: Run, task: Task) -> tuple[predictions.Prediction, list[Row]]:
     scores, rows = majority.majority_rows(
         run.study, task.name, splits.fold, splits.part >= 0, task.ordered, mark(said), run.seed
     )
-    return predictions.Prediction(scores, splits.fold.astype(np.int16), said), rows
+    return Prediction(scores, splits.fold.astype(np.int16), said), rows
 
 
 def _scope(run: Run, task: Task) -> str:

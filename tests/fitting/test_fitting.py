@@ -263,7 +263,7 @@ def test_an_interrupted_run_keeps_what_was_done(study: Study, at: int) -> None:
 
 
 def test_work_is_committed_on_the_way(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe.fitting, "_COMMIT_SECONDS", -1.0)
+    monkeypatch.setattr("probe.fitting.fit._COMMIT_SECONDS", -1.0)
     seen = []
 
     def look(done: int, total: int, job: Job | None) -> None:
@@ -398,13 +398,13 @@ def test_a_layer_too_large_to_share_is_fitted_alike(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(study, probes=("ridge", "logistic")).rows
-    monkeypatch.setattr(probe.onelayer, "_SHARED_BYTES", 0)
+    monkeypatch.setattr(probe.fitting.probe_job, "_SHARED_BYTES", 0)
     assert run(study, probes=("ridge", "logistic"), redo=True).rows == first
 
 
 def test_what_did_not_converge_is_noted(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = probe.probes.linear.solve
-    monkeypatch.setattr(probe.linear, "solve", lambda *a, **k: whole(*a, **k, max_iter=1))
+    monkeypatch.setattr(probe.probes.linear, "solve", lambda *a, **k: whole(*a, **k, max_iter=1))
     done = run(study, probes=("logistic",), layers=("high",), tasks=("label",), c=[1e4])
     assert done.notes == ["label: net/high/logistic: 5 folds did not converge"]
     rows = probed(done.rows)
@@ -418,7 +418,7 @@ def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
     tmp_path: Path, scale: str, dim: int, memory: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blocks of seven rows or 256 columns; one training set at a time, or all of them kept."""
-    monkeypatch.setattr(probe.source, "ROWS_BYTES", 7 * 4 * dim)
+    monkeypatch.setattr(probe.probes.layer, "ROWS_BYTES", 7 * 4 * dim)
     y = np.arange(90) % 3
     study = studies.begin(tmp_path / "study", {"label": y})
     studies.add(study, "net", {"fc": studies.signal(y, dim, 0.3)}, refused=[4])

@@ -24,7 +24,7 @@ from probe.fitting.fit import fit
 from probe.reporting.report import report
 from probe.reporting.words import findings
 from probe.results import rows as results
-from probe.results.removal import remove
+from probe.results.ledger import remove
 
 Y = np.arange(80) % 2
 PAIR = ("net/fc/ridge", "net/best/ridge")

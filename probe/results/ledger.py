@@ -1,0 +1,217 @@
+"""The ledger: what keeps, replaces, writes and removes a study's rows and their scores.
+
+Rows stand in results.csv, scores in predictions.h5. A commit may be killed anywhere: rows that are about
+to be replaced leave results.csv first, then the scores are stored, then the new rows are written. So no
+row ever speaks of scores that are not there, and a result whose rows are missing is made again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from features.errors import InputError, Stopped
+from features.machine.files import locked
+from features.store.featurefile import partial_of
+from features.study.status import remove_features
+from features.study.study import open_study
+from probe.results import predictions
+from probe.results import rows as results
+from probe.results.predictions import Key, Prediction
+from probe.results.protocol import mark, without_folds
+from probe.results.rows import BEST, Row
+
+Series = tuple[str, ...]
+"""Task, backbone, layer and method: what the repeats, draws and views of a result share."""
+
+
+class Ledger:
+    """What results.csv and predictions.h5 hold, and what is about to be put into them.
+
+    Read without the lock (`Ledger(folder)`) it tells what is there; to write, use `open_ledger`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read both files of the study in `folder`; either may be missing.
+
+        Raises:
+            InputError: A column of results.csv is missing, or a cell does not read.
+        """
+        self.store = folder / "predictions.h5"
+        self._table = folder / "results.csv"
+        self.rows = results.read(self._table)
+        """All rows, as the last commit left them."""
+        self._rows_of = _by_result(self.rows)
+        self._protocols = predictions.protocols(self.store, self._rows_of)
+        self._features = predictions.features(self.store, self._rows_of)
+        self._expected: set[Key] = set()
+        self._claimed: dict[Series, str] = {}
+        self._replaced: set[Series] = set()
+        self._new_scores: dict[Key, Prediction] = {}
+        self._new_rows: list[Row] = []
+        self._committed = time.perf_counter()
+
+    def rows_of(self, key: Key) -> list[Row]:
+        """The rows of a result, one per fold; none if it is not there."""
+        return self._rows_of.get(key, [])
+
+    def holds(self, key: Key, protocol: str, folds: Collection[int], features: str = "") -> bool:
+        """Whether a result is there as it would be made now: the scores, and a row for every fold.
+
+        Args:
+            key: The result.
+            protocol: The protocol it would be made under.
+            folds: The folds it would have.
+            features: The digest of the features it would be made of; empty for a fine-tune.
+        """
+        rows = self.rows_of(key)
+        if key not in self._protocols or not {row.fold for row in rows}.issuperset(folds):
+            return False
+        marks = {row.protocol for row in rows}
+        if self._protocols[key]:  # another one, where a run was killed between the two files
+            marks.add(mark(self._protocols[key]))
+        return marks == {mark(protocol)} and self._features[key] == features
+
+    def expect(self, keys: Iterable[Key]) -> None:
+        """Name the results that this run keeps or makes.
+
+        Where the features of a series have been replaced since, nothing else of it stays.
+        """
+        self._expected |= set(keys)
+
+    def claim(self, key: Key, protocol: str) -> None:
+        """From the next commit on, rows of this result's series under other settings go."""
+        self._claimed[series_of(key)] = protocol
+
+    def put(self, key: Key, prediction: Prediction, rows: Sequence[Row]) -> None:
+        """Keep a result for the next commit, in the place of the one that is there."""
+        self.claim(key, prediction.protocol)
+        if self._features.get(key, "") not in ("", prediction.features):
+            task, backbone, _, method = key
+            self._replaced |= {series_of(key), series_of((task, backbone, BEST, method))}
+        self._new_scores[key] = prediction
+        self._new_rows += rows
+
+    def commit(self, after: float = 0.0) -> None:
+        """Write what was put, if the last commit is at least `after` seconds ago."""
+        if time.perf_counter() - self._committed < after:
+            return
+        if self._new_scores:
+            written = len(self.rows)
+            self.rows = self._still_alike()
+            others = [row for row in self.rows if row.stored not in self._new_scores]
+            if len(others) < written:
+                # Killed between the two files, a result has no row and is made again.
+                results.write(self._table, others)
+            predictions.add(self.store, self._new_scores)
+            self.rows = results.replace(self.rows, self._new_rows)
+            for key, new in self._new_scores.items():
+                self._protocols[key], self._features[key] = new.protocol, new.features
+            self._rows_of |= _by_result(self._new_rows)
+            results.write(self._table, self.rows)
+            self._new_scores.clear()
+            self._new_rows.clear()
+        self._committed = time.perf_counter()
+
+    def remove(self, backbone: str) -> int:
+        """Delete the rows and scores of a backbone; returns how many rows went."""
+        others = [row for row in self.rows if row.backbone != backbone]
+        gone = len(self.rows) - len(others)
+        if gone:
+            results.write(self._table, others)
+            predictions.discard(self.store, backbone)
+            self.rows = others
+        return gone
+
+    def _still_alike(self) -> list[Row]:
+        return [
+            row
+            for row in without_unlike(self.rows, self._claimed, self._protocols)
+            if series_of(row.stored) not in self._replaced or row.stored in self._expected
+        ]
+
+
+@contextmanager
+def open_ledger(folder: Path, wait: float = 0.0) -> Iterator[Ledger]:
+    """The ledger of the study in `folder`, locked against every other process for the block.
+
+    Args:
+        folder: The study's folder.
+        wait: How long another process is given to finish, in seconds.
+
+    Raises:
+        InputError: Another process is writing results, or results.csv does not read.
+        Stopped: It was still writing after `wait` seconds.
+    """
+    table = folder / "results.csv"
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(folder / ".results.lock", str(table), wait))
+        except InputError as error:
+            if not wait:
+                raise
+            raise Stopped(
+                f"{table}: another process has been writing it for {wait / 60:.0f} minutes; what is "
+                "trained is kept, run this again when it has finished."
+            ) from error
+        yield Ledger(folder)
+
+
+def remove(study: Path | str, backbone: str) -> int:
+    """Delete everything about `backbone`; returns how many rows of results.csv went with it.
+
+    Raises:
+        InputError: The study has neither features nor rows of it, or another process is at work on them.
+    """
+    opened = open_study(study)
+    with open_ledger(opened.folder) as ledger:
+        path = opened.feature_path(backbone)
+        has_rows = any(row.backbone == backbone for row in ledger.rows)
+        if path.is_file() or partial_of(path).is_file() or not has_rows:
+            remove_features(opened, backbone)
+        return ledger.remove(backbone)
+
+
+def _by_result(rows: Iterable[Row]) -> dict[Key, list[Row]]:
+    result: dict[Key, list[Row]] = defaultdict(list)
+    for row in rows:
+        result[row.stored].append(row)
+    return dict(result)
+
+
+def series_of(key: Key) -> Series:
+    """The series that a result belongs to."""
+    *layer, method = key
+    return (*layer, method.partition(",")[0])
+
+
+def without_unlike(
+    rows: Sequence[Row], claimed: Mapping[Series, str], protocols: Mapping[Key, str]
+) -> list[Row]:
+    """`rows` without those whose settings differ from this run's in the same series.
+
+    A run with fewer repeats, draws or views than the one before makes only some of a series anew; the
+    rest, of other settings or another seed, would be averaged with it. So the rows of a series differ
+    in nothing but the images of their folds, or they go.
+
+    Args:
+        rows: Those of results.csv.
+        claimed: The protocol of every series that the run has come to.
+        protocols: Those in predictions.h5, by result; a row goes too where its own is not there.
+    """
+    wanted = {series: without_folds(protocol) for series, protocol in claimed.items()}
+    marks = {
+        key: mark(protocol)
+        for key, protocol in protocols.items()
+        if protocol
+        and series_of(key) in wanted
+        and without_folds(protocol) == wanted[series_of(key)]
+    }
+    return [
+        row
+        for row in rows
+        if series_of(row.stored) not in wanted or marks.get(row.stored) == row.protocol
+    ]
