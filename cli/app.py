@@ -28,6 +28,7 @@ from cli import (
     study,
     weights,
 )
+from features.cards.trust import Untrusted, trust
 from features.errors import InputError, Stopped
 
 
@@ -39,6 +40,10 @@ class ErrorBoundary(TyperGroup):
         signal.signal(signal.SIGTERM, _stop)
         try:
             return super().invoke(ctx)
+        except Untrusted as error:
+            if not _allowed(error):
+                _end(str(error), 3)
+            return self.main()  # the same command once more
         except InputError as error:
             _end(str(error), 3)
         except Stopped as error:
@@ -59,6 +64,17 @@ class ErrorBoundary(TyperGroup):
 def _end(message: str, code: int) -> None:
     typer.echo(f"error: {message}", err=True)
     raise typer.Exit(code)
+
+
+def _allowed(error: Untrusted) -> bool:
+    """Whether a person at the terminal lets the code run; elsewhere nobody is asked."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    typer.echo(f"{error.path} is code, and loading this network runs it.", err=True)
+    if typer.confirm("Have you read it, and shall it run, now and later?", err=True):
+        trust(error.code)
+        return True
+    return False
 
 
 def _stop(_number: int, _frame: object) -> None:

@@ -54,6 +54,7 @@ def backbones(json: options.Json = False) -> None:
 
 def layers(
     backbone: options.Network,
+    trust: options.Trust = False,
     json: options.Json = False,
 ) -> None:
     """List a backbone's layers in depth order: name, module, shape, size, depth.

@@ -97,6 +97,7 @@ def extract(
         ),
     ] = None,
     seed: options.Seed = 0,
+    trust: options.Trust = False,
     json: options.Json = False,
 ) -> None:
     """Write features of the named layers into the study, all in one forward pass.

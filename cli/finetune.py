@@ -131,6 +131,7 @@ def finetune(
             metavar="DIR", help="Also write the epochs for TensorBoard.", show_default=False
         ),
     ] = None,
+    trust: options.Trust = False,
     json: options.Json = False,
 ) -> None:
     """Train the whole network, or from a layer up, or from scratch, on the folds of the probes.

@@ -1,5 +1,6 @@
 """Options that several commands share, each declared once with its help."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -88,6 +89,22 @@ Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:I or cuda:I,J.")
 ]
 Redo = Annotated[bool, typer.Option("--redo", help="Make again what is there already.")]
+
+
+def _allow(trust: bool) -> bool:
+    if trust:
+        os.environ["PROBE_TRUST"] = "1"  # for the processes that this one starts, too
+    return trust
+
+
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Let the .py file of a card run, now and as long as it stays as it is.",
+        callback=_allow,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Data on stdout as JSON, all else on stderr.")]
 
 

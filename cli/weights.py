@@ -41,6 +41,7 @@ def add(
             show_default="told from checksum, name and format",
         ),
     ] = None,
+    trust: options.Trust = False,
 ) -> None:
     """Bring in a file of published weights, checked and converted once.
 
@@ -57,7 +58,7 @@ def add(
 
 
 @app.command("fetch")
-def fetch(backbone: options.Network) -> None:
+def fetch(backbone: options.Network, trust: options.Trust = False) -> None:
     """Download a backbone's weights from the address in its card, and bring them in.
 
     An interrupted download goes on where it ended. PROBE_OFFLINE=1 forbids it.

@@ -134,6 +134,11 @@ def read_file(path: Path) -> Card:
         raise InputError(f"{path}: not a TOML file, {error}; mend that line.") from error
     source = _Source(path, text)
     values = source.check(raw, Card, "", skip=("file",))
+    name = str(values["name"])
+    if name in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", name):
+        source.refuse(
+            "name", f"{name!r} cannot name a file; leave out slashes and control characters."
+        )
     if "input" in raw:
         values["input"] = Input(**source.from_here(source.check(raw["input"], Input, "[input] ")))
     if "layers" in raw:

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
+from features.cards import trust
 from features.cards.card import Card, Input
 from features.errors import InputError, nearest
 
+PLUGINS = "transfer_probe.networks"
+"""The group of entry points by which an installed package registers its networks, MODULE:FUNCTION."""
+_OWN = "features.networks"
+# They would load weights, or read files, past every check.
+_NOT_OPTIONS = (
+    "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir",
+    "weights", "weights_backbone", "pretrained_strict",
+)  # fmt: skip
 # What torchvision itself sets when it loads published weights into these networks.
 _WITH_WEIGHTS: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "init_weights": False},
@@ -107,10 +118,17 @@ def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
     if not name:
         raise InputError(
             f"{card.line('network')}: network = {card.network!r} is not KIND:NAME; write "
-            "torchvision:NAME, timm:NAME, caffe:FILE.prototxt, PACKAGE.MODULE:FUNCTION or "
+            "torchvision:NAME, timm:NAME, caffe:FILE.prototxt, features.networks:FUNCTION or "
             "./FILE.py:FUNCTION."
         )
     options = dict(card.options)
+    if kind in ("torchvision", "timm"):
+        for option in _NOT_OPTIONS:
+            if option in options:
+                raise InputError(
+                    f"{card.line('options')}: the option {option} loads weights or files by itself; "
+                    "leave it out and give the file in [[weights]] or with --weights."
+                )
     if kind == "torchvision":
         return _torchvision(card, name, options, random)
     if kind == "timm":
@@ -127,13 +145,37 @@ def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
         file = (card.file.parent if card.file else Path()) / name
         size = card.input.size if card.input else None
         return lambda: network_from_prototxt(file, size, **options)
-    module = _python_file(card, kind) if kind.endswith(".py") else _python_module(card, kind)
-    if not callable(getattr(module, name, None)):
+    if kind.endswith(".py"):
+        return _with(card, _python_file(card, kind), kind, name, options)
+    if kind == _OWN or kind.startswith(f"{_OWN}."):
+        return _with(card, _own_module(card, kind), kind, name, options)
+    if card.network in _registered():
+        return _with(card, _module(card, kind), kind, name, options)
+    raise InputError(
+        f"{card.line('network')}: {card.network} is neither one of {_OWN} nor registered by an "
+        f"installed package (entry points {PLUGINS}); write ./FILE.py:FUNCTION for a file beside the "
+        "card."
+    )
+
+
+def _with(
+    card: Card, module: ModuleType, where: str, name: str, options: dict[str, Any]
+) -> Callable[[], Any]:
+    """The function `name` of a module, called with the options; in our own package a function of ours."""
+    function = None if name.startswith("_") else getattr(module, name, None)
+    ours = module.__name__.startswith(_OWN)
+    if ours and not (inspect.isfunction(function) and function.__module__.startswith(_OWN)):
+        function = None
+    if not callable(function):
+        names = [n for n, value in vars(module).items() if inspect.isfunction(value)]
         raise InputError(
-            f"{card.line('network')}: {kind} has no function {name}; "
-            f"{nearest(name, [n for n in dir(module) if not n.startswith('_')])}"
+            f"{card.line('network')}: {where} has no function {name}; {nearest(name, names)}"
         )
-    return lambda: getattr(module, name)(**options)
+    return lambda: function(**options)
+
+
+def _registered() -> set[str]:
+    return {entry.value.replace(" ", "") for entry in entry_points(group=PLUGINS)}
 
 
 def _torchvision(card: Card, name: str, options: dict[str, Any], random: bool) -> Callable[[], Any]:
@@ -162,7 +204,13 @@ def _timm() -> Any:
         ) from error
 
 
-def _python_module(card: Card, name: str) -> Any:
+def _own_module(card: Card, name: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(f"{card.line('network')}: {name!r} is not the name of a module; mend it.")
+    return _module(card, name)
+
+
+def _module(card: Card, name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -172,18 +220,18 @@ def _python_module(card: Card, name: str) -> Any:
         ) from error
 
 
-def _python_file(card: Card, name: str) -> Any:
+def _python_file(card: Card, name: str) -> ModuleType:
     path = (card.file.parent if card.file else Path()) / name
     if not path.is_file():
         raise InputError(
             f"{card.line('network')}: {path} does not exist; paths start from the card's folder."
         )
-    spec = importlib.util.spec_from_file_location(f"backbone_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    code = path.read_bytes()
+    trust.check(path, code)
+    module = ModuleType(f"backbone_{path.stem}")
+    module.__file__ = str(path)
     try:
-        spec.loader.exec_module(module)
+        exec(compile(code, path, "exec"), vars(module))  # the very bytes that are trusted
     except Exception as error:
         raise InputError(
             f"{path}: importing it failed with {type(error).__name__}: {error}; mend the file."

@@ -83,6 +83,8 @@ def file_name(name: str) -> str:
     A long one, which file systems would refuse, is cut and told from others by a hash.
     """
     safe = re.sub(r"[^A-Za-z0-9._@+-]", "_", name)
+    if not safe.strip("."):  # the folder itself, or the one above
+        safe = "_" * max(1, len(safe))
     if len(safe) <= _LONGEST_NAME:
         return safe
     mark = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]

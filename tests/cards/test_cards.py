@@ -192,9 +192,9 @@ def test_a_network_that_fails_in_its_own_way_on_the_input(tiny_card: TinyCard, e
         ("torchvision:alexnett", "torchvision has no model alexnett; did you mean alexnet"),
         ("./gone.py:build", "gone.py does not exist; paths start from the card's folder."),
         ("./tiny.py:biuld", "tiny.py has no function biuld; did you mean build"),
-        ("features.network:gilnet", "has no function gilnet"),
-        ("features.netwroks:gilnet", "there is no module features.netwroks"),
-        ("collections:OrderedDict", "returned OrderedDict, not a torch.nn.Module"),
+        ("features.networks:giltne", "has no function giltne; did you mean gilnet"),
+        ("features.networks.gilnte:gilnet", "there is no module features.networks.gilnte"),
+        ("collections:OrderedDict", "is neither one of features.networks nor registered"),
     ],
 )
 def test_a_network_that_does_not_exist(tiny_card: TinyCard, network: str, said: str) -> None:

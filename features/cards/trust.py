@@ -1,0 +1,63 @@
+"""Whether a `.py` file that a card names may run: a person says so once, for the file as it is.
+
+A card is data, a network in a `.py` file is code with all that code can do. `--trust`, or
+`PROBE_TRUST=1`, allows the file; its SHA-256 is remembered in the cache folder, and a changed file is
+asked about again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from features.errors import InputError
+from features.machine.home import home
+
+
+class Untrusted(InputError):
+    """A file of code that nobody has allowed to run yet."""
+
+    def __init__(self, path: Path, code: bytes) -> None:
+        """`code` are the bytes of the file at `path`."""
+        super().__init__(
+            f"{path}: is code, and loading this network would run it; read it, then give --trust, "
+            "once for the file as it is now."
+        )
+        self.path, self.code = path, code
+
+
+def check(path: Path, code: bytes) -> None:
+    """Pass if the code may run.
+
+    Raises:
+        Untrusted: Nobody has allowed these bytes.
+    """
+    if os.environ.get("PROBE_TRUST", "") not in ("", "0"):
+        trust(code)
+    elif _digest(code) not in _remembered():
+        raise Untrusted(path, code)
+
+
+def trust(code: bytes) -> None:
+    """Remember that a file of these bytes may run."""
+    remembered = _remembered()
+    if _digest(code) not in remembered:
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        with _file().open("a", encoding="ascii") as file:
+            file.write(_digest(code) + "\n")
+
+
+def _remembered() -> set[str]:
+    try:
+        return set(_file().read_text(encoding="ascii", errors="replace").split())
+    except OSError:
+        return set()
+
+
+def _file() -> Path:
+    return home() / "trusted-networks.txt"
+
+
+def _digest(code: bytes) -> str:
+    return hashlib.sha256(code).hexdigest()
