@@ -234,11 +234,11 @@ def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str]:
 
 
 def _plan(plan: Plan) -> None:
-    from features.errors import words
+    from rich.filesize import decimal
 
     licence = f", licence of the weights: {plan.licence}" if plan.licence else ""
     show.say(
-        f"{plan.backbone}: {plan.rows} rows, {len(plan.layers)} arrays, {words(plan.bytes)} into "
+        f"{plan.backbone}: {plan.rows} rows, {len(plan.layers)} arrays, {decimal(plan.bytes)} into "
         f"{plan.file}, about {show.clock(plan.seconds)}{licence}"
     )
 

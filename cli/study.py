@@ -23,7 +23,8 @@ def status(
 
     Example: probe status --verify
     """
-    from features.errors import words
+    from rich.filesize import decimal
+
     from features.study.status import held, unreadable
     from features.study.study import open_study
     from probe.results.rows import BEST, read
@@ -77,7 +78,7 @@ def status(
                 str(h.unreadable),
                 str(h.pending),
                 str(fitted[h.backbone]),
-                words(h.bytes),
+                decimal(h.bytes),
                 "finished" if h.finished else "unfinished: run `probe extract` again",
             ]
             for h in features

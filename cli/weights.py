@@ -84,7 +84,8 @@ def list_(json: options.Json = False) -> None:
 
     Example: probe weights list
     """
-    from features.errors import words
+    from rich.filesize import decimal
+
     from features.weights.kept import kept
 
     found = kept()
@@ -103,7 +104,7 @@ def list_(json: options.Json = False) -> None:
                 one.format,
                 one.sha256[:12],
                 "verified" if one.verified else "unverified",
-                words(one.path.stat().st_size),
+                decimal(one.path.stat().st_size),
                 one.licence or "not stated",
             ]
             for one in found

@@ -8,7 +8,8 @@ import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 
-from features.errors import words
+from rich.filesize import decimal
+
 from features.images import jpeg
 from features.machine.device import cores
 from features.machine.home import home, offline
@@ -33,8 +34,8 @@ def examine() -> list[Finding]:
     found = [
         Finding("python", platform.python_version()),
         Finding("cores", str(cores())),
-        Finding("memory", words(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))),
-        Finding("disk here", f"{words(shutil.disk_usage('.').free)} free"),
+        Finding("memory", decimal(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))),
+        Finding("disk here", f"{decimal(shutil.disk_usage('.').free)} free"),
         Finding("cache", str(home()), "PROBE_OFFLINE is set" if offline() else ""),
     ]
     for name in ("torch", "torchvision", "h5py", "scikit-learn", "numpy", "pillow", "typer"):

@@ -25,12 +25,3 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     if len(valid) > 12:
         return f"there are: {shown}"
     return f"there are: {shown}." if valid else "there are none."
-
-
-def words(size: float) -> str:
-    """A number of bytes for people: `19.7 MB`."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -9,8 +9,9 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+from rich.filesize import decimal
 
-from features.errors import InputError, words
+from features.errors import InputError
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 _MOST_BYTES = 64 << 30
@@ -33,7 +34,7 @@ def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
                 found = {k: v for k, v in opened.items() if isinstance(v, h5py.Dataset)}
                 size = sum(v.size * v.dtype.itemsize for v in found.values())
                 if size > _MOST_BYTES:
-                    raise InputError(f"{file}: {words(size)} of arrays are too many to read.")
+                    raise InputError(f"{file}: {decimal(size)} of arrays are too many to read.")
                 return {k: _text(v[()]) for k, v in found.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{file}: cannot be read ({error}); write it again.") from error

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from rich.filesize import decimal
 
-from features.errors import InputError, words
+from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.batches import Rows, blocks, first_of_path
 from features.extraction.pipeline import Computed, Job, Pass
@@ -181,9 +182,9 @@ def check_room(rounds: Sequence[Round], folder: Path) -> None:
     widest = max((p for _, p in pools), key=lambda p: p.dim)
     room = widest.dim * 0.9 * free / (needed + again)
     names = ", ".join(one.target.job.backbone.name for one in rounds)
-    more = f" and {words(again)} while its file is written anew" if again else ""
+    more = f" and {decimal(again)} while its file is written anew" if again else ""
     raise InputError(
-        f"{names}: its features need {words(needed)}{more}, and {folder} has {words(free)} "
+        f"{names}: its features need {decimal(needed)}{more}, and {folder} has {decimal(free)} "
         f"free; --pool {pooling.fitting(widest.layer, room)} or fewer layers would fit."
     )
 

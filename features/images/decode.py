@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.filesize import decimal
 
-from features.errors import words
 from features.images.jpeg import decode_jpeg
 
 _MOST_BYTES = 1 << 30
@@ -43,7 +43,7 @@ def read_bytes(path: Path) -> bytes:
             if not stat.S_ISREG(found.st_mode):
                 raise Unreadable("a device or a pipe, not a file")
             if found.st_size > _MOST_BYTES:
-                raise Unreadable(f"{words(found.st_size)} are too many for a photo")
+                raise Unreadable(f"{decimal(found.st_size)} are too many for a photo")
             return file.read()
     except FileNotFoundError as error:
         raise Unreadable("no such file") from error

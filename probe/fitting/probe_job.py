@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
+from rich.filesize import decimal
 
 from features.data.tasks import Task
-from features.errors import InputError, words
+from features.errors import InputError
 from features.images.views import VIEWS
 from features.machine.device import cores
 from features.store.featurefile import DONE, FeatureFile, at_view
@@ -113,10 +114,10 @@ class Run:
         if needs <= self.memory:
             return Source.of(file.read(key), self.device)
         least = _least(n, dim)
-        more = f", which takes {words(least)} even so" if least > self.memory else ""
+        more = f", which takes {decimal(least)} even so" if least > self.memory else ""
         self.announce(
-            f"{file.backbone}/{key}: {words(needs)} would be needed to work on it in memory "
-            f"and --memory is {words(self.memory)}, so it is read in blocks{more}"
+            f"{file.backbone}/{key}: {decimal(needs)} would be needed to work on it in memory "
+            f"and --memory is {decimal(self.memory)}, so it is read in blocks{more}"
         )
         return in_blocks(file.path, key, n, dim, self.memory, self.device)
 
