@@ -5,9 +5,12 @@ Each option is written once, with its type, default and meaning, and everything 
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable
 from functools import wraps
-from inspect import signature
+from inspect import cleandoc, getsource, signature
+from itertools import pairwise
+from textwrap import dedent, fill
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -18,15 +21,55 @@ Result = TypeVar("Result")
 def taken_from(
     options: Callable[P, Options],
 ) -> Callable[[Callable[[Options], Result]], Callable[P, Result]]:
-    """A decorator that gives a function of one `options` object the keywords of that object."""
+    """A decorator that gives a function of one `options` object the keywords of that object.
+
+    The function's docstring gains the section "Args", in the words of the fields' own docstrings.
+    """
 
     def decorate(action: Callable[[Options], Result]) -> Callable[P, Result]:
         @wraps(action)
         def call(*args: P.args, **kwargs: P.kwargs) -> Result:
             return action(options(*args, **kwargs))
 
-        call.__signature__ = signature(options)  # type: ignore[attr-defined]
+        own = signature(options).replace(return_annotation=signature(action).return_annotation)
+        call.__signature__ = own  # type: ignore[attr-defined]
         call.__annotations__ = {}
+        call.__doc__ = _with_arguments(cleandoc(action.__doc__ or ""), options)
         return call
 
     return decorate
+
+
+def meanings(options: object) -> dict[str, str]:
+    """The docstring of every field of a dataclass and of its bases, by the field's name.
+
+    Python keeps these nowhere but in the source; where that is not at hand there are none.
+    """
+    texts = {}
+    for owner in reversed(options.__mro__ if isinstance(options, type) else ()):
+        try:
+            (tree,) = ast.parse(dedent(getsource(owner))).body
+        except (OSError, TypeError):
+            continue
+        for field, after in pairwise(getattr(tree, "body", ())):
+            match field, after:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str(text))),
+                ):
+                    texts[name] = " ".join(text.split())
+    return texts
+
+
+def _with_arguments(doc: str, options: Callable[..., object]) -> str:
+    """The docstring `doc` with a section "Args", which stands before "Raises"."""
+    texts = meanings(options)
+    lines = [
+        fill(f"{name}: {texts[name]}", 100, initial_indent=" " * 4, subsequent_indent=" " * 8)
+        for name in signature(options).parameters
+        if name in texts
+    ]
+    if not lines:
+        return doc
+    before, raises, after = doc.partition("\n\nRaises:\n")
+    return "\n".join([before, "", "Args:", *lines]) + raises + after
