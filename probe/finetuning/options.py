@@ -6,7 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from features.errors import InputError, nearest
+from features.images.views import check_views
 from probe.training.recipes import DEFAULT, Recipe
+
+BASES = ("finetune", "scratch")
+PRECISIONS = ("auto", "float32", "amp")
 
 
 @dataclass(frozen=True)
@@ -67,3 +72,29 @@ class FineTuneOptions:
     """Called with a sentence on downloads and the like."""
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None
     """Called with images trained on, images in all, and where training is."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no fine-tune could be run with.
+
+        Raises:
+            InputError: An option has none of its values, or contradicts another.
+        """
+        check_views(tuple(self.views))
+        if self.accumulate < 1:
+            raise InputError(
+                f"--accumulate {self.accumulate}: a batch is computed in one part or more."
+            )
+        if self.precision not in PRECISIONS:
+            raise InputError(f"--precision {self.precision}: use auto, float32 or amp.")
+        if self.base and self.base.partition("+")[0] not in BASES:
+            raise InputError(
+                f"--from {self.base}: not a network that is trained here; {nearest(self.base, BASES)}"
+            )
+        if self.base and self.from_scratch:
+            raise InputError(
+                "--from: says where copied layers come from; leave --from-scratch out."
+            )
+        if self.keep_above and not self.freeze_through and not self.copy_through:
+            raise InputError(
+                "--keep-above: says what lies above a cut; give --freeze-through LAYER with it."
+            )

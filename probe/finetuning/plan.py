@@ -14,9 +14,8 @@ import torch
 from features.arrays import Bools, Ints
 from features.backbone import Backbone, load
 from features.data.tasks import Task, choose
-from features.errors import InputError, nearest
+from features.errors import InputError
 from features.extraction.provenance import network_of
-from features.images.views import check_views
 from features.machine.device import several
 from features.machine.files import file_name
 from features.store.featurefile import DONE, PENDING
@@ -37,7 +36,6 @@ from probe.training.variants import Variant, variants
 
 SEARCH = (1 / 3, 1.0, 3.0)
 """The recipe's rate times each of these is tried with `search`."""
-BASES = ("finetune", "scratch")
 
 
 @dataclass(frozen=True)
@@ -78,9 +76,7 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         InputError: An option, the data or the backbone cannot be used.
     """
     recipe = recipe_of(options.recipe) if isinstance(options.recipe, str) else options.recipe
-    views = check_views(tuple(options.views))
     devices = several(options.device)
-    _check_base(options)
     precision = _precision(options, devices[0])
     study, manifest = open_or_draft(Path(options.study), options.data)
     study = checked(study, options.announce)
@@ -106,7 +102,7 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         study=study,
         backbone=backbone,
         recipe=recipe,
-        views=views,
+        views=tuple(options.views),
         feed=feed,
         readable=readable,
         precision=precision,
@@ -124,23 +120,9 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
     )
 
 
-def _check_base(options: FineTuneOptions) -> None:
-    base = options.base
-    if base and base.partition("+")[0] not in BASES:
-        raise InputError(f"--from {base}: not what could be trained here; {nearest(base, BASES)}")
-    if base and options.from_scratch:
-        raise InputError("--from: says where copied layers come from; leave --from-scratch out.")
-
-
 def _precision(options: FineTuneOptions, device: torch.device) -> str:
     """What the network computes in: `float32` or `amp`."""
     precision = options.precision
-    if options.accumulate < 1:
-        raise InputError(
-            f"--accumulate {options.accumulate}: a batch is computed in one part or more."
-        )
-    if precision not in ("auto", "float32", "amp"):
-        raise InputError(f"--precision {precision}: use auto, float32 or amp.")
     if precision == "amp" and device.type != "cuda":
         raise InputError("--precision amp: mixed precision is for a GPU; use float32 here.")
     if precision == "auto":

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from features.backbone import Backbone, Layer
-from features.errors import InputError
 from probe.training.cut import EMPTY, Prefix, freeze, into, prefix_of, renew_above
 from probe.training.head import Network, classifier, with_head
 from probe.training.recipes import Recipe
@@ -47,20 +46,16 @@ def variants(
     copy_through: Sequence[str],
     keep_above: bool,
 ) -> list[Variant]:
-    """What was asked for; the whole network, tuned, if nothing was.
+    """The variants asked for; the whole network, tuned, if none was.
 
     Raises:
         InputError: A name is not a layer of the backbone.
     """
-    if keep_above and not freeze_through and not copy_through:
-        raise InputError(
-            "--keep-above: says what lies above a cut; give --freeze-through LAYER with it."
-        )
-    found = [Variant("scratch")] if from_scratch else []
+    asked = [Variant("scratch")] if from_scratch else []
     for method, names in (("frozen", freeze_through), ("copied", copy_through)):
         if names:
-            found += [Variant(method, x, keep_above) for x in backbone.layers(tuple(names))]
-    return found or [Variant("finetune")]
+            asked += [Variant(method, x, keep_above) for x in backbone.layers(tuple(names))]
+    return asked or [Variant("finetune")]
 
 
 def start(
