@@ -134,10 +134,10 @@ def main() -> None:
 
     here = Path(__file__).parent.parent
     for package in (features, probe):
-        found = Path(str(package.__file__)).parent.parent
-        if found != here:
+        place = Path(str(package.__file__)).parent.parent
+        if place != here:
             typer.echo(
-                f"error: the package {package.__name__!r} comes from {found}, not from {here}: another "
+                f"error: the package {package.__name__!r} comes from {place}, not from {here}: another "
                 "one of that name stands in its way; run from another folder or uninstall it.",
                 err=True,
             )

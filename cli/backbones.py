@@ -20,16 +20,16 @@ def backbones(json: options.Json = False) -> None:
 
     rows = []
     for card in shipped().values():
-        found = architecture_of(card)
+        architecture = architecture_of(card)
         rows.append(
             {
                 "backbone": card.name,
                 "domain": card.domain,
-                "layers": len(found.layers),
-                "input": f"{found.input.size[0]}x{found.input.size[1]}",
-                "parameters": found.parameters,
+                "layers": len(architecture.layers),
+                "input": f"{architecture.input.size[0]}x{architecture.input.size[1]}",
+                "parameters": architecture.parameters,
                 "licence": card.licence or "",
-                "weights": not found.parameters or here(card),
+                "weights": not architecture.parameters or here(card),
             }
         )
     if json:
@@ -65,12 +65,12 @@ def layers(
     """
     from features.backbone import describe, no_layers
 
-    found = describe(backbone)
-    for why, names in no_layers(found).items():
+    described = describe(backbone)
+    for why, names in no_layers(described).items():
         shown = ", ".join(names[:_LISTED]) + (", ..." if len(names) > _LISTED else "")
         show.say(f"no layer: {shown} ({len(names)}): {why}")
     if json:
-        show.put_json([{**vars(layer), "size": layer.size} for layer in found.layers])
+        show.put_json([{**vars(layer), "size": layer.size} for layer in described.layers])
         return
     show.put_table(
         ["layer", "module", "shape", "size", "depth"],
@@ -82,6 +82,6 @@ def layers(
                 f"{layer.size:,}",
                 f"{layer.depth:.2f}",
             ]
-            for layer in found.layers
+            for layer in described.layers
         ],
     )

@@ -22,9 +22,9 @@ def compare(
     """
     from probe.analysis.compare import compare as run
 
-    found = run(study, a, b, tasks=task or ())
+    comparisons = run(study, a, b, tasks=task or ())
     if json:
-        show.put_json(found)
+        show.put_json(comparisons)
         return
-    for one in found:
-        typer.echo(str(one))
+    for comparison in comparisons:
+        typer.echo(str(comparison))

@@ -28,9 +28,9 @@ def demo(
         made, planted = run(study, progress)
     show.put_bars(made.tasks)
     typer.echo("")
-    for one in planted:
-        typer.echo(f"{one.task}: planted: {one.planted}")
-        for sentence in one.found:
+    for task in planted:
+        typer.echo(f"{task.task}: planted: {task.planted}")
+        for sentence in task.found:
             typer.echo(f"  found: {sentence}")
     typer.echo("SYNTHETIC: these images are drawn; no number says anything about people.")
     show.say(f"the report is {made.index}")

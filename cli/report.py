@@ -88,9 +88,9 @@ def rank(
             progress=progress,
         )
     accuracy = measured(made.study)
-    found = agreements(made.lines, accuracy)
+    agreed = agreements(made.lines, accuracy)
     if json:
-        show.put_json({"scores": made.lines, "agreement": found})
+        show.put_json({"scores": made.lines, "agreement": agreed})
         return
     header = ["task", "backbone", "layer", "depth", "LogME", "H-score", "LEEP", "near copy of"]
     ordered = sorted(made.lines, key=lambda line: (line.task, -line.logme))
@@ -107,10 +107,10 @@ def rank(
     )  # fmt: skip
     if any(sum(line.task == t for line in ordered) > _SHOWN for t in made.study.tasks):
         show.say(f"the first {_SHOWN} of every task; all are in {study / 'scores.csv'}")
-    for one in found:
+    for line in agreed:
         show.say(
-            f"{one.task}: {one.score} against {one.method} over {one.n} {one.over}: weighted tau "
-            f"{one.tau:+.2f}, Pearson {one.pearson:+.2f}"
+            f"{line.task}: {line.score} against {line.method} over {line.n} {line.over}: weighted tau "
+            f"{line.tau:+.2f}, Pearson {line.pearson:+.2f}"
         )
     if made.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")

@@ -63,9 +63,9 @@ def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def put_bars(found: Sequence[TaskCurves]) -> None:
+def put_bars(tasks: Sequence[TaskCurves]) -> None:
     """Accuracy over depth as bars, task by task, with the mark of chance."""
-    for task in found:
+    for task in tasks:
         typer.echo("")
         mark = task.chance if task.majority is None else task.majority
         typer.echo(

@@ -70,12 +70,12 @@ def fetch(backbone: options.Network, trust: options.Trust = False) -> None:
 
     target = target_of(backbone)
     with show.Progress(f"fetching {backbone}", "MB") as progress:
-        found = run(
+        added = run(
             target,
             announce=show.say,
             progress=lambda done, total: progress(done // 10**6, total // 10**6),
         )
-    _tell(found)
+    _tell(added)
 
 
 @app.command("list")
@@ -88,26 +88,26 @@ def list_(json: options.Json = False) -> None:
 
     from features.weights.kept import kept
 
-    found = kept()
+    files = kept()
     if json:
-        show.put_json(found)
+        show.put_json(files)
         return
-    if not found:
+    if not files:
         show.say("no weights have been brought in yet; `probe weights add BACKBONE FILE` does it")
         return
     show.put_table(
         ["backbone", "file", "format", "sha256", "checked", "size", "licence"],
         [
             [
-                one.card,
-                one.source,
-                one.format,
-                one.sha256[:12],
-                "verified" if one.verified else "unverified",
-                decimal(one.path.stat().st_size),
-                one.licence or "not stated",
+                file.card,
+                file.source,
+                file.format,
+                file.sha256[:12],
+                "verified" if file.verified else "unverified",
+                decimal(file.path.stat().st_size),
+                file.licence or "not stated",
             ]
-            for one in found
+            for file in files
         ],
     )
 
@@ -122,7 +122,7 @@ def verify(json: options.Json = False) -> None:
     """
     from features.weights.kept import kept, verify
 
-    rows = [{"backbone": one.card, "file": one.source, **verify(one)} for one in kept()]
+    rows = [{"backbone": file.card, "file": file.source, **verify(file)} for file in kept()]
     if json:
         show.put_json(rows)
     else:
@@ -144,14 +144,14 @@ def remove(backbone: options.Network) -> None:
     from features.weights.kept import remove as run
 
     name = find(backbone).name if backbone.endswith(".toml") else backbone
-    for one in run(name):
-        show.say(f"{name}: {one.source} is removed")
+    for file in run(name):
+        show.say(f"{name}: {file.source} is removed")
 
 
 def _tell(added: Added) -> None:
-    one: Kept = added.kept
+    file: Kept = added.kept
     for note in added.notes:
         show.say(note)
-    show.say(f"licence: {one.licence or 'not stated'}")
+    show.say(f"licence: {file.licence or 'not stated'}")
     state = "converted to" if added.new else "here already,"
-    show.say(f"{one.card}: {one.source} {state} {one.path}; `probe extract` uses it")
+    show.say(f"{file.card}: {file.source} {state} {file.path}; `probe extract` uses it")

@@ -109,13 +109,13 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
 
 def no_layers(architecture: Architecture) -> dict[str, list[str]]:
     """The innermost modules, or parts of what they return, that are no layers, by the reason."""
-    found: dict[str, list[str]] = {}
+    reasons: dict[str, list[str]] = {}
     for name, fired in architecture.traced.tensors.items():
         if fired.leaf and name in architecture.refused:
-            found.setdefault(architecture.refused[name], []).append(name)
+            reasons.setdefault(architecture.refused[name], []).append(name)
     for name, kind in architecture.traced.wordless.items():
-        found.setdefault(f"it returns {kind}, in which no tensor has a name", []).append(name)
-    return found
+        reasons.setdefault(f"it returns {kind}, in which no tensor has a name", []).append(name)
+    return reasons
 
 
 def load(
@@ -148,13 +148,13 @@ def load(
         return Backbone(random_name, "none", architecture, model, None, seed)
     target = weights_files.Target(card, model, architecture.traced, architecture.input)
     file = weights_files.locate(target, weights, announce)
-    found = weights_files.fitted(file, target)
-    target.model.load_state_dict(found.state, strict=False)
+    fitted = weights_files.fitted(file, target)
+    target.model.load_state_dict(fitted.state, strict=False)
     architecture = replace(architecture, input=weights_files.input_of(file, architecture.input))
     mean_of(architecture.input)  # a mean image that cannot be used is told before any work
     full_name = card.name if file.published else f"{card.name}@{Path(file.source).stem}"
     return Backbone(
-        full_name, card.domain, architecture, target.model, file, seed, tuple(found.unused)
+        full_name, card.domain, architecture, target.model, file, seed, tuple(fitted.unused)
     )
 
 
@@ -182,11 +182,11 @@ def choose(architecture: Architecture, asked: tuple[str, ...]) -> tuple[Layer, .
         InputError: A name is not a layer of this backbone.
     """
     card, traced = architecture.card, architecture.traced
-    found = {layer.name: layer for layer in architecture.layers}
-    chosen = dict(found) if "all" in asked else {}
+    known = {layer.name: layer for layer in architecture.layers}
+    chosen = dict(known) if "all" in asked else {}
     for name in asked:
-        if name in found:
-            chosen[name] = found[name]
+        if name in known:
+            chosen[name] = known[name]
         elif name in architecture.refused:
             raise InputError(
                 f"{card.name}: {name} is no layer, {architecture.refused[name]}; ask for another one."
@@ -200,7 +200,7 @@ def choose(architecture: Architecture, asked: tuple[str, ...]) -> tuple[Layer, .
         elif name != "all":
             what = "never runs its module" if name in architecture.modules else "has no layer"
             raise InputError(
-                f"{card.name} {what} {name}; {nearest(name, found)} "
+                f"{card.name} {what} {name}; {nearest(name, known)} "
                 f"`probe layers {card.name}` lists them."
             )
     return tuple(sorted(chosen.values(), key=lambda layer: traced.at(layer.module).order))

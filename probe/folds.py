@@ -113,10 +113,10 @@ def make_splits(
         part[rows] = fold
         splits = Splits(part, np.arange(count))
     else:
-        for one in range(count):
-            here = rows[fold == one]
+        for number in range(count):
+            here = rows[fold == number]
             inner = _made_folds(study, task, here, _INNER_PARTS, seed)
-            part[here] = one * _INNER_PARTS + inner
+            part[here] = number * _INNER_PARTS + inner
         splits = Splits(part, np.repeat(np.arange(count), _INNER_PARTS))
     _check_classes(splits, task, y)
     _check_inner(splits, task)
@@ -143,33 +143,33 @@ def has_split(study: Study) -> bool:
 
 
 def training_of(
-    study: Study, task: str, fold: Ints, one: int, held: npt.NDArray[np.bool_]
+    study: Study, task: str, fold: Ints, number: int, held: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
-    """The rows that the tests of fold `one` were trained for, `(n,)`, given the fold of every row.
+    """The rows that the tests of fold `number` were trained for, `(n,)`, given the fold of every row.
 
     Of a split they are all with a label and features (`held`, `(n,)`) outside it, for nobody tests
     them.
     """
     if fold.max() > 0 or not has_split(study):
-        return np.asarray((fold >= 0) & (fold != one))
+        return np.asarray((fold >= 0) & (fold != number))
     return np.asarray((study.labels(task) >= 0) & study.used & held & (fold < 0))
 
 
 def _split(study: Study, task: Task, rows: Ints, seed: int) -> Splits:
     file, own = study.folder / "images.csv", study.columns["split"]
-    said = [own[row] for row in rows]
-    if "" in said:
+    splits = [own[row] for row in rows]
+    if "" in splits:
         raise InputError(
             f"{file}: some rows have a split and some have none; fill in the column split, or make "
             "folds with --folds 5."
         )
-    for name in said:
+    for name in splits:
         if name.casefold() not in _SPLITS:
             raise InputError(
                 f"{file}: the split {name!r} is none of train, val and test; name it so, or make "
                 "folds with --folds 5."
             )
-    names = np.array([_SPLITS[name.casefold()] for name in said])
+    names = np.array([_SPLITS[name.casefold()] for name in splits])
     if "test" not in names:
         names[names == "val"] = "test"
     for name in ("train", "test"):
@@ -228,10 +228,10 @@ def _check_across(study: Study, rows: Ints, fold: Ints, what: str) -> None:
         )
     across = in_several(kept_together(study, None)[rows], fold)
     if len(across):
-        one, other = unlike(across[0], fold)
+        first, second = unlike(across[0], fold)
         raise InputError(
             f"{study.folder / 'images.csv'}: {len(across)} images have copies in another {what} (first: "
-            f"{study.paths[rows[one]]} and {study.paths[rows[other]]}); `probe data check "
+            f"{study.paths[rows[first]]} and {study.paths[rows[second]]}); `probe data check "
             "--drop-duplicates` leaves the copies out."
         )
 

@@ -93,7 +93,7 @@ def _mapped(path: Path) -> memoryview:
 
 
 def _layer(view: memoryview, kind: str, blobs_number: int) -> tuple[str, list[Tensor]]:
-    description, found = _without(view, (blobs_number,))
+    description, fields = _without(view, (blobs_number,))
     layer = _parsed(kind, description)
     try:
         name, kind = layer.name, layer_type(layer)
@@ -101,7 +101,7 @@ def _layer(view: memoryview, kind: str, blobs_number: int) -> tuple[str, list[Te
         name = b""
     if not isinstance(name, str):
         raise _Damaged("the name of a layer is not text")
-    return name, [_modern(_blob(v, name), kind, i) for i, (_, v) in enumerate(found)]
+    return name, [_modern(_blob(v, name), kind, i) for i, (_, v) in enumerate(fields)]
 
 
 def _modern(blob: Tensor, kind: str, index: int) -> Tensor:
@@ -121,8 +121,8 @@ def _modern(blob: Tensor, kind: str, index: int) -> Tensor:
 
 
 def _blob(view: memoryview, layer: str = "") -> Tensor:
-    description, found = _without(view, (*_VALUES, *_DIFFS))
-    parts = [np.frombuffer(v, _VALUES[n]) for n, v in found if n in _VALUES and _whole(n, v)]
+    description, fields = _without(view, (*_VALUES, *_DIFFS))
+    parts = [np.frombuffer(v, _VALUES[n]) for n, v in fields if n in _VALUES and _whole(n, v)]
     header = _parsed("BlobProto", description)
     if not parts:  # numbers that are not packed stay in the description
         parts = [np.fromiter(v, np.float32, len(v)) for v in (header.data, header.double_data)]
@@ -163,18 +163,18 @@ def _parsed(kind: str, description: bytes) -> Any:
 def _without(view: memoryview, long: tuple[int, ...]) -> tuple[bytes, list[tuple[int, memoryview]]]:
     """A message without its fields `long`, and those, as `(number, content)`."""
     rest: list[memoryview] = []
-    found = []
+    fields = []
     start = size = 0
     for number, wire, content, end in _fields(view):
         if number in long and wire == _BYTES:
-            found.append((number, content))
+            fields.append((number, content))
         else:
             size += end - start
             if number not in long and size > MAX_DESCRIPTION:
                 raise _Damaged(f"a layer's description is longer than {MAX_DESCRIPTION} bytes")
             rest.append(view[start:end])
         start = end
-    return b"".join(rest), found
+    return b"".join(rest), fields
 
 
 def _long_fields(view: memoryview, numbers: tuple[int, ...]) -> Iterator[tuple[int, memoryview]]:

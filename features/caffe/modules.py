@@ -27,7 +27,7 @@ class Pooling(nn.Module):
 
     def windows(self, sides: Sequence[int]) -> list[int]:
         """The number of windows down and across an image of `sides`."""
-        found = []
+        counts = []
         for side, kernel, stride, pad in zip(
             sides, self.kernel, self.stride, self.pad, strict=True
         ):
@@ -35,8 +35,8 @@ class Pooling(nn.Module):
             count = (math.ceil(steps) if self.ceil else math.floor(steps)) + 1
             if any(self.pad) and (count - 1) * stride >= side + pad:
                 count -= 1
-            found.append(count)
-        return found
+            counts.append(count)
+        return counts
 
     def forward(self, x: Tensor) -> Tensor:
         """`(n, channels, h, w)` to `(n, channels, windows down, windows across)`."""
