@@ -43,7 +43,7 @@ def fitted(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[
         tensors: In the order of the file, as `named_tensors` gives them.
         wanted: The state dict of the network.
     """
-    tensors = {}
+    result = {}
     norm = scale = ""
     for name, tensor in tensors.items():
         layer, _, kind = name.rpartition(".")
@@ -58,8 +58,8 @@ def fitted(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[
         key = f"{own}.{kind}"
         if key in wanted and _without_ones(tensor) == _without_ones(wanted[key]):
             tensor = tensor.reshape(wanted[key].shape)
-        tensors[key] = tensor
-    return tensors
+        result[key] = tensor
+    return result
 
 
 def _without_ones(tensor: Tensor) -> list[int]:
