@@ -9,7 +9,7 @@ import typer
 from cli import options, show
 
 if TYPE_CHECKING:
-    from probe.fitting.probe_job import Job
+    from probe.fitting.job import ProbeJob
 
 _NOTES = 3
 
@@ -97,7 +97,7 @@ def fit(
         raise InputError(f"--shots {shots}: not whole numbers; write them as 1,5,10.") from error
     with show.Progress("fitting", "layers") as progress:
 
-        def step(done: int, total: int, job: Job | None) -> None:
+        def step(done: int, total: int, job: ProbeJob | None) -> None:
             progress(
                 done, total, f"{job.task.name} {job.backbone}/{job.key} {job.method}" if job else ""
             )

@@ -13,7 +13,7 @@ from features.study.study import open_study
 from probe.analysis.curves import TaskCurves
 from probe.finetuning.finetune import finetune
 from probe.fitting.fit import fit
-from probe.fitting.probe_job import Job
+from probe.fitting.job import ProbeJob
 from probe.reporting.report import Report, report
 from probe.reporting.words import gap_sentence
 from probe.training.recipes import recipe
@@ -52,7 +52,7 @@ def run(folder: Path, progress: Callable[[int, int, str], None]) -> tuple[Report
         # One pooling, for the time: a study of one's own has two by default.
         extract(folder, name, data="sample", layers=layers, weights=weights, pool=("auto",))
 
-    def step(done: int, total: int, job: Job | None) -> None:
+    def step(done: int, total: int, job: ProbeJob | None) -> None:
         now = f"fitting {done}/{total}" if job else "drawing the report"
         progress(len(BACKBONES), steps, now)
 

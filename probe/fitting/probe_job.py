@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,47 +18,19 @@ from features.store.featurefile import DONE, FeatureFile, at_view
 from features.study.study import Study
 from probe.fitting.crossval import Outcome, cross_validate
 from probe.fitting.few_shot import few_shot
+from probe.fitting.job import ProbeJob
+from probe.fitting.options import FitOptions
 from probe.fitting.scorers import Settings, Shared
 from probe.folds import Splits, make_splits
 from probe.probes import knn
 from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
 from probe.probes.linear import GRID
-from probe.results import predictions
-from probe.results import rows as results
 from probe.results.metrics import kind_of, measure
 from probe.results.rows import Row
 
 _SHARED_BYTES = 2 << 30
 
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Job:
-    """One probe on one layer for one task."""
-
-    task: Task
-    backbone: str
-    key: str
-    method: str
-    shots: int | None = None
-    """Training images per class; None: all."""
-    draw: int | None = None
-    repeat: int = 0
-    view: str = "center"
-    """What of a test image is scored."""
-
-    @property
-    def stored(self) -> predictions.Key:
-        """Where predictions.h5 holds its scores."""
-        made = self.method + results.variant(
-            views=self.view,
-            crops=VIEWS[self.view],
-            repeat=self.repeat,
-            shots=self.shots,
-            draw=self.draw,
-        )
-        return (self.task.name, self.backbone, self.key, made)
 
 
 @dataclass
@@ -73,31 +44,28 @@ class _Layer:
 
 
 @dataclass
-class Run:
-    """What all jobs of a run share, and the layer that is in memory."""
+class ProbeRun:
+    """What all jobs of a fit share, and the layer that is in memory."""
 
     study: Study
-    scale: str
-    c: tuple[float, ...] | None
-    solver: str
-    tol: float
+    options: FitOptions
     memory: int
+    """Bytes that may be used."""
     device: torch.device
-    announce: Callable[[str], None]
-    folds: int | None
-    seed: int
     splits: dict[tuple[str, bytes, int], Splits] = field(default_factory=dict)
     now: _Layer | None = None
 
     def settings(self, method: str) -> Settings:
         """How a probe is fitted and its parameter chosen."""
+        options = self.options
         if method == "knn":
-            scale = "none" if self.scale == "none" else "l2"
+            scale = "none" if options.scale == "none" else "l2"
             search = knn.engine() if self.device.type == "cpu" else "torch"
             return Settings("knn", scale, tuple(map(float, knn.GRID)), False, search)
-        return Settings(method, self.scale, self.c or GRID, self.c is None, self.solver, self.tol)
+        grid = GRID if options.c is None else tuple(sorted(options.c))
+        return Settings(method, options.scale, grid, options.c is None, options.solver, options.tol)
 
-    def layer(self, job: Job, file: FeatureFile) -> _Layer:
+    def layer(self, job: ProbeJob, file: FeatureFile) -> _Layer:
         """The layer of a job, kept until another one is asked for."""
         if self.now is None or (self.now.backbone, self.now.key) != (job.backbone, job.key):
             self.now = None  # let go of the last layer before reading the next
@@ -115,7 +83,7 @@ class Run:
             return Source.of(file.read(key), self.device)
         least = _least(n, dim)
         more = f", which takes {decimal(least)} even so" if least > self.memory else ""
-        self.announce(
+        self.options.announce(
             f"{file.backbone}/{key}: {decimal(needs)} would be needed to work on it in memory "
             f"and --memory is {decimal(self.memory)}, so it is read in blocks{more}"
         )
@@ -126,8 +94,8 @@ class Run:
         readable = file.status == DONE
         key = (task.name, readable.tobytes(), repeat)
         if key not in self.splits:
-            seed = self.seed + repeat
-            self.splits[key] = make_splits(self.study, task, readable, self.folds, seed)
+            seed = self.options.seed + repeat
+            self.splits[key] = make_splits(self.study, task, readable, self.options.folds, seed)
         return self.splits[key]
 
     def first_splits(self, task: Task) -> Splits:
@@ -153,7 +121,7 @@ def _least(n: int, dim: int) -> int:
     return (52 * dim * dim if dim < n else 24 * n * n) + 2 * ROWS_BYTES
 
 
-def features_of(job: Job, file: FeatureFile, splits: Splits) -> str:
+def features_of(job: ProbeJob, file: FeatureFile, splits: Splits) -> str:
     """Digest of the features that the job reads, of the rows that take part."""
     used = np.flatnonzero(splits.part >= 0)
     keys = [job.key] if job.view == "center" else [job.key, at_view(job.key, job.view)]
@@ -161,7 +129,7 @@ def features_of(job: Job, file: FeatureFile, splits: Splits) -> str:
 
 
 def fit_one(
-    run: Run, job: Job, file: FeatureFile, splits: Splits, settings: Settings, under: str
+    run: ProbeRun, job: ProbeJob, file: FeatureFile, splits: Splits, settings: Settings, under: str
 ) -> tuple[list[Row], Outcome]:
     """Its rows of results.csv, one per fold, and what they are made of.
 
@@ -181,7 +149,15 @@ def fit_one(
     else:
         subjects = run.study.subjects
         outcome = few_shot(
-            layer.source, y, subjects, classes, splits, settings, job.shots, job.draw, run.seed
+            layer.source,
+            y,
+            subjects,
+            classes,
+            splits,
+            settings,
+            job.shots,
+            job.draw,
+            run.options.seed,
         )
     about = file.about(job.key)
     rows = []
@@ -206,7 +182,7 @@ def fit_one(
                 C=fold.value,
                 at_edge=int(fold.at_edge),
                 selection=None if np.isnan(fold.selection) else fold.selection,
-                seed=run.seed,
+                seed=run.options.seed,
                 repeat=job.repeat,
                 views=job.view,
                 crops=VIEWS[job.view],
@@ -220,7 +196,7 @@ def fit_one(
     return rows, outcome
 
 
-def _check_finite(run: Run, file: FeatureFile, key: str, source: Source, used: Ints) -> None:
+def _check_finite(run: ProbeRun, file: FeatureFile, key: str, source: Source, used: Ints) -> None:
     bad = used[source.broken(used)]
     if len(bad):
         raise InputError(

@@ -21,7 +21,7 @@ from probe.analysis.compare import compare
 from probe.analysis.curves import curves
 from probe.analysis.statistics import detectable, mean_interval
 from probe.fitting.fit import Fitted, fit
-from probe.fitting.probe_job import Job
+from probe.fitting.job import ProbeJob
 from probe.reporting.report import report
 from probe.results import predictions
 from probe.results import rows as results
@@ -246,7 +246,7 @@ def test_of_equal_layers_the_shallowest_is_best_whatever_was_fitted_first(
 
 @pytest.mark.parametrize("at", [1, 3, 5])
 def test_an_interrupted_run_keeps_what_was_done(study: Study, at: int) -> None:
-    def stop(done: int, _total: int, _job: Job | None) -> None:
+    def stop(done: int, _total: int, _job: ProbeJob | None) -> None:
         if done == at:
             raise Interrupted
 
@@ -266,7 +266,7 @@ def test_work_is_committed_on_the_way(study: Study, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("probe.fitting.fit._COMMIT_SECONDS", -1.0)
     seen = []
 
-    def look(done: int, total: int, job: Job | None) -> None:
+    def look(done: int, total: int, job: ProbeJob | None) -> None:
         seen.append((done, total, job is None, len(results.read(study.folder / "results.csv"))))
 
     run(study, progress=look)
@@ -275,7 +275,7 @@ def test_work_is_committed_on_the_way(study: Study, monkeypatch: pytest.MonkeyPa
 
 
 def test_the_next_job_is_named_in_progress(study: Study) -> None:
-    seen: list[Job] = []
+    seen: list[ProbeJob] = []
     run(study, progress=lambda _done, _all, job: seen.append(job) if job else None)
     assert {(j.backbone, j.key, j.task.name, j.method) for j in seen} == {
         (backbone, key, task, "ridge")

@@ -1,0 +1,104 @@
+"""The options of a fit, each with its meaning: `fit` takes them as keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from math import inf
+from pathlib import Path
+
+from features.errors import InputError, nearest
+from features.images.views import check_views
+from probe.fitting.job import ProbeJob
+from probe.probes.linear import METHODS, SOLVERS, TOL
+from probe.probes.scaling import SCALES
+
+DEFAULT_PROBES = ("logistic", "svm")
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Which probes to fit on which layers, and how."""
+
+    study: Path | str
+    """The study's folder."""
+    _: KW_ONLY
+    backbones: Sequence[str] = ()
+    """Names; by default all that are extracted."""
+    layers: Sequence[str] = ()
+    """Names; all by default."""
+    tasks: Sequence[str] = ()
+    """Names, or `NAME:ordered`; all by default."""
+    probes: Sequence[str] = DEFAULT_PROBES
+    """Any of `logistic`, `svm`, `ridge` and `knn`."""
+    folds: int | None = None
+    """How many to make where the data set has none of its own; five by default."""
+    c: Sequence[float] | None = None
+    """Values of C as scikit-learn means it; by default thirteen over a range that suits the layer."""
+    scale: str = "standard"
+    """`standard`, `l2` or `none`, or `auto`: standard or l2, chosen like C inside the training folds; knn
+    uses lengths of one (cosine), but with `none` Euclidean distances."""
+    solver: str = "grid"
+    """`grid`, this project's own, or `sklearn`, for logistic, svm and ridge."""
+    tol: float = TOL
+    """Relative error of the objective at which `grid` stops."""
+    memory: float | None = None
+    """Gigabytes for features and what is made of them; a layer that needs more is read in blocks. Half of
+    the machine's by default."""
+    device: str = "cpu"
+    """Where `grid` computes: `auto`, `cpu`, `cuda` or `cuda:I`."""
+    seed: int = 0
+    """Decides the folds that are made, and draws."""
+    views: Sequence[str] = ()
+    """Score the test images also under `flip` or `10crop`, extracted before: the probe reads the mean of a
+    layer over the crops, which gives a linear one the mean of their scores. It is fitted on the centre
+    all the same."""
+    shots: Sequence[int] = ()
+    """Fit also on so many training images of every class."""
+    draws: int = 5
+    """How often they are drawn."""
+    repeats: int = 1
+    """How many times to cross-validate, each on folds of its own: those of `seed`, of `seed` + 1 and so on.
+    What is compared and drawn is the first; `repeats_table` has the mean of all."""
+    redo: bool = False
+    """Fit again what is there."""
+    announce: Callable[[str], None] = lambda _: None
+    """Called with a sentence on what takes time before the first fit."""
+    progress: Callable[[int, int, ProbeJob | None], None] = lambda _done, _all, _job: None
+    """Called with layers done, layers in all, and the one that is next."""
+
+    def all_views(self) -> tuple[str, ...]:
+        """The centre, and the views asked for."""
+        return tuple(dict.fromkeys(("center", *self.views)))
+
+    def check(self) -> None:
+        """Look at every option that can be judged without the study.
+
+        Raises:
+            InputError: One cannot be used.
+        """
+        for probe in self.probes:
+            if probe not in METHODS:
+                raise InputError(f"--probe {probe}: not a probe; {nearest(probe, METHODS)}")
+        scales = (*SCALES, "auto")
+        if self.scale not in scales:
+            raise InputError(f"--scale {self.scale}: not a scaling; {nearest(self.scale, scales)}")
+        if not 0 < self.tol < 1:
+            raise InputError(f"--tol {self.tol}: give a number between 0 and 1, such as {TOL:g}.")
+        if self.memory is not None and not 0 < self.memory < inf:
+            raise InputError(f"--memory {self.memory}: give gigabytes, such as 2.")
+        if self.tol != TOL and self.solver != "grid":
+            raise InputError("--tol: only --solver grid takes it; leave it out for sklearn.")
+        if self.solver not in SOLVERS:
+            raise InputError(
+                f"--solver {self.solver}: not a solver; {nearest(self.solver, SOLVERS)}"
+            )
+        if self.c is not None and not (self.c and all(0 < value < inf for value in self.c)):
+            raise InputError("--C: give positive numbers, such as 0.01,0.1,1.")
+        if any(shots < 1 for shots in self.shots):
+            raise InputError("--shots: give numbers of images per class from 1 up, such as 1,5,10.")
+        if self.draws < 1:
+            raise InputError(f"--draws {self.draws}: give 1 or more.")
+        if self.repeats < 1:
+            raise InputError(f"--repeats {self.repeats}: give 1 or more.")
+        check_views(tuple(self.views))

@@ -1,0 +1,138 @@
+"""What a fit is going to do: the options checked against the study, folds, and a job for every result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from features.data.tasks import Task, choose
+from features.errors import InputError, nearest
+from features.machine.device import resolve
+from features.study.alike import unlike_rows
+from features.study.study import Study, open_study
+from probe.analysis.statistics import detectable, retraining
+from probe.checking.find_copies import checked
+from probe.fitting.job import ProbeJob
+from probe.fitting.options import FitOptions
+from probe.fitting.probe_job import ProbeRun, memory_bytes
+from probe.folds import has_split, own_folds
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What is going to be fitted, in this order."""
+
+    run: ProbeRun
+    tasks: list[Task]
+    jobs: list[ProbeJob]
+
+
+def prepare(options: FitOptions) -> FitPlan:
+    """The plan of a fit; says what takes time and what the study can tell.
+
+    Raises:
+        InputError: There is nothing to fit, or an option cannot be used.
+    """
+    options.check()
+    study = open_study(options.study)
+    has_own = own_folds(study) is not None or (options.folds is None and has_split(study))
+    if options.repeats > 1 and has_own:
+        raise InputError(
+            f"--repeats {options.repeats}: {study.source} comes with folds or a split of its own, which "
+            "are the same every time; leave it out."
+        )
+    study = checked(study, options.announce)
+    names = options.tasks or study.tasks
+    tasks = list(dict.fromkeys(choose(study.tasks, study.columns, name) for name in names))
+    backbones = _backbones(study, options)
+    if (unlike := unlike_rows(study, backbones)) is not None:
+        raise InputError(f"{study.folder}: {unlike}")
+    run = ProbeRun(study, options, memory_bytes(options.memory), resolve(options.device))
+    jobs = [variant for job in _jobs(run, backbones, tasks) for variant in _variants(job, options)]
+    if any(study.columns.get("split", ())):
+        options.announce(
+            "the column split is kept to: its test images alone are tested"
+            if options.folds is None and has_split(study)
+            else "the column split is not used: every image is tested once, in folds"
+        )
+    for task in tasks:
+        options.announce(_detectable(run, task))
+    return FitPlan(run, tasks, jobs)
+
+
+def _backbones(study: Study, options: FitOptions) -> list[str]:
+    extracted = study.backbones()
+    if not extracted:
+        unfinished = list((study.folder / "features").glob("*.partial"))
+        how = (
+            "run `probe extract` again to finish it" if unfinished else "run `probe extract` first"
+        )
+        raise InputError(f"{study.folder}: no features are extracted yet; {how}.")
+    for name in options.backbones:
+        if name not in extracted:
+            raise InputError(f"--backbone {name}: not extracted here; {nearest(name, extracted)}")
+    return [name for name in extracted if not options.backbones or name in options.backbones]
+
+
+def _jobs(run: ProbeRun, backbones: list[str], tasks: list[Task]) -> list[ProbeJob]:
+    """A job for every layer, task and probe, all images training and the centre tested."""
+    options = run.options
+    jobs = []
+    known: set[str] = set()
+    for backbone in backbones:
+        with run.study.features(backbone) as file:
+            layer_of = {key: file.about(key)["layer"] for key in file.keys}
+            known |= set(layer_of.values())
+            keys = [
+                key
+                for key, layer in layer_of.items()
+                if not options.layers or layer in options.layers
+            ]
+            for key, view in product(keys, options.all_views()):
+                if not file.has(key, view):
+                    raise InputError(
+                        f"--view {view}: layer {key} of {backbone} is not extracted under it; run "
+                        f"`probe extract --backbone {backbone} --view {view}` first."
+                    )
+            for task in tasks:
+                run.splits_of(task, file)  # so that bad folds stop a run before its first fit
+        jobs += [
+            ProbeJob(t, backbone, key, p) for key in keys for t in tasks for p in options.probes
+        ]
+    for layer in options.layers:
+        if layer not in known:
+            raise InputError(
+                f"--layer {layer}: not extracted here; {nearest(layer, sorted(known))}"
+            )
+    return jobs
+
+
+def _variants(job: ProbeJob, options: FitOptions) -> list[ProbeJob]:
+    """The job in every repeat and view, and with every draw of few training images."""
+    return [
+        *(
+            replace(job, repeat=repeat, view=view)
+            for repeat in range(options.repeats)
+            for view in options.all_views()
+        ),
+        *(
+            replace(job, shots=shots, draw=draw)
+            for shots in sorted(set(options.shots))
+            for draw in range(options.draws)
+        ),
+    ]
+
+
+def _detectable(run: ProbeRun, task: Task) -> str:
+    """What differences a study of this size can tell, in a sentence."""
+    splits = run.first_splits(task)
+    subjects = run.study.subjects[splits.fold >= 0]
+    trained = [len(splits.training_rows(splits.tested(fold))) for fold in splits.folds]
+    apart = detectable(subjects, retraining(len(subjects), float(np.mean(trained))))
+    return (
+        f"{task.name}: {len(subjects)} images of {len(np.unique(subjects))} subjects are enough to find "
+        f"differences of about {100 * apart:.1f} points between two methods four times in five, and "
+        "smaller ones less often"
+    )
