@@ -25,6 +25,7 @@ from features.extraction.summary import Extraction, Plan
 from features.extraction.workers import Report, work_together, written
 from features.machine.device import name_of
 from features.machine.files import lock_of, locked
+from features.store.making import sweep
 from features.store.seconds import Measured, note_seconds
 from features.store.writer import Writer
 from features.study.study import Study, save
@@ -61,8 +62,7 @@ def carry_out(run: Run) -> None:
         else:
             _check_not_begun(run.study)
         for target in run.targets:
-            for suffix in (".merging", ".new", ".partial.merging", ".partial.new"):
-                target.path.with_name(target.path.name + suffix).unlink(missing_ok=True)
+            sweep(target.path)
         while True:
             found = [next_round(target) for target in run.targets]
             rounds = [one for one in found if one is not None]

@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from features.extraction.provenance import grown
 from features.machine.files import lock_of, locked
 from features.store.featurefile import FeatureFile, every_file
-from features.store.making import copy
-from features.study.study import Study, append, hash_of
+from features.store.making import GROWN, copy, sweep
+from features.study.study import Study, appended, hash_of, save
 
 
 def updated(study: Study, data: str | None) -> Study:
     """The study with the rows that its data gained, pending in every feature file.
 
+    Every file is written beside the old one before any takes its place, so that a full disk or a damaged
+    file leaves the study as it was. A process killed while they take their places leaves some files
+    with fewer rows than images.csv; the next run grows those.
+
     Raises:
         InputError: The data is not the study's, an ordered task gains a class, or another process is
             writing a file.
+        OSError: A file could not be written.
     """
-    with locked(study.folder / ".images.lock", str(study.folder / "images.csv")):
-        more = append(study, data)
-        for path in every_file(study.folder):
-            with locked(lock_of(path.with_name(path.name.removesuffix(".partial"))), str(path)):
-                grow(more, path)
+    with ExitStack() as stack:
+        stack.enter_context(locked(study.folder / ".images.lock", str(study.folder / "images.csv")))
+        more = appended(study, data)
+        files = every_file(study.folder)
+        for path in dict.fromkeys(p.with_name(p.name.removesuffix(".partial")) for p in files):
+            stack.enter_context(locked(lock_of(path), str(path)))
+            sweep(path)
+        new = {path: path.with_name(path.name + GROWN) for path in files}
+        for path, beside in new.items():
+            stack.callback(beside.unlink, missing_ok=True)
+            _grow(more, path, beside)
+        if more is not study:
+            save(more)
+        for path, beside in new.items():
+            if beside.exists():
+                os.replace(beside, path)  # noqa: PTH105 - one step, whatever is there
     return more
 
 
 def grow(study: Study, path: Path) -> None:
     """Give a file the rows that its study gained since, pending; any other file is left alone."""
-    if not path.is_file():
-        return
+    if path.is_file():
+        _grow(study, path, path)
+
+
+def _grow(study: Study, path: Path, target: Path) -> None:
+    """Write the file at `path` with the rows that it lacks as `target`, if it lacks any."""
     with FeatureFile(path) as file:
-        attributes, n = file.attributes, len(file)
+        attributes: Mapping[str, Any] = file.attributes
+        n = len(file)
     if n < len(study) and attributes["images"] == hash_of(study.paths[:n]):
-        copy(path, path, n=len(study), attributes=grown(attributes, study.images_hash))
+        copy(path, target, n=len(study), attributes=grown(attributes, study.images_hash))

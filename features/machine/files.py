@@ -9,8 +9,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from features.errors import InputError
@@ -24,23 +24,48 @@ _POLL = 0.2  # seconds between two looks at a lock
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path to write to; when the block ends well, it becomes `path` in one step."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    written = Path(name)
-    try:
+    with _beside(path) as written:
         yield written
-        with written.open("rb") as file:
-            os.fsync(file.fileno())
-        written.chmod(0o666 & ~_umask())
+        _complete(written)
         written.replace(path)
-    finally:
-        written.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in one step; bytes of odd file names survive."""
-    with replacing(path) as written:
-        written.write_bytes(text.encode("utf-8", errors="surrogateescape"))
+    write_texts({path: text})
+
+
+def write_texts(texts: Mapping[Path, str]) -> None:
+    """Write a text to each path; none is replaced before all are on disk, then each in its order.
+
+    Raises:
+        OSError: One could not be written; then none is replaced.
+    """
+    with ExitStack() as stack:
+        written = {path: stack.enter_context(_beside(path)) for path in texts}
+        for path, text in texts.items():
+            written[path].write_bytes(text.encode("utf-8", errors="surrogateescape"))
+            _complete(written[path])
+        for path in texts:
+            written[path].replace(path)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Yield a new file in the folder of `path`; it is gone after the block unless it was renamed."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _complete(written: Path) -> None:
+    """Have the disk hold what was written, with the permissions that a new file gets."""
+    with written.open("rb") as file:
+        os.fsync(file.fileno())
+    written.chmod(0o666 & ~_umask())
 
 
 def lock_of(path: Path) -> Path:

@@ -30,6 +30,8 @@ from features.store.featurefile import (
 FILTERS = {"none": {}, "lzf": {"shuffle": True, "compression": "lzf"}} | {
     "gzip": {"shuffle": True, "compression": "gzip", "compression_opts": 1}
 }
+GROWN = ".grown"
+"""What follows the name of a file that stands ready to replace the one with fewer rows."""
 _CHUNK_BYTES = 1 << 20
 _SLACK_BYTES = 1 << 16
 
@@ -170,16 +172,27 @@ def reserve(path: Path, size: int) -> None:
                 raise
 
 
+def sweep(path: Path) -> None:
+    """Remove what a killed process left of writing the feature file `path` anew."""
+    for left in path.parent.glob(f"{path.name}.*"):
+        if left.suffix in (".merging", ".new", GROWN):
+            left.unlink(missing_ok=True)
+
+
 @contextmanager
 def _making(path: Path, size: int, suffix: str = ".new") -> Iterator[h5py.File]:
     """A new HDF5 file that becomes `path`, and is on disk, when the block ends well."""
     making = path.with_name(path.name + suffix)
-    reserve(making, size)
-    with h5py.File(making, "w") as file:
-        yield file
-    reserve(making, making.stat().st_size)
-    _sync(making)
-    os.replace(making, path)  # noqa: PTH105 - one step, whatever is there
+    try:
+        reserve(making, size)
+        with h5py.File(making, "w") as file:
+            yield file
+        reserve(making, making.stat().st_size)
+        _sync(making)
+        os.replace(making, path)  # noqa: PTH105 - one step, whatever is there
+    except BaseException:
+        making.unlink(missing_ok=True)
+        raise
 
 
 def _rows(file: h5py.File, n: int, aim: npt.NDArray[np.int64]) -> None:
@@ -204,7 +217,8 @@ def _layers(file: h5py.File, to: h5py.File, n: int, compress: str | None) -> Non
             to[name].attrs.update(old.attrs)
             at_once = old.chunks[0] if old.chunks else len(old)
             for start in range(0, len(old), at_once):
-                to[name][start : start + at_once] = old[start : start + at_once]
+                stop = min(start + at_once, len(old))  # `to` may have more rows
+                to[name][start:stop] = old[start:stop]
 
 
 def _seal(file: h5py.File) -> None:

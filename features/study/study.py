@@ -30,7 +30,7 @@ from features.data.manifest import Manifest
 from features.data.table import read_rows
 from features.data.tasks import Task, grown, infer
 from features.errors import InputError, nearest
-from features.machine.files import file_name, write_text
+from features.machine.files import file_name, write_text, write_texts
 from features.store.featurefile import FeatureFile
 from features.study import copies
 from features.study.copies import Copies, merged
@@ -120,7 +120,15 @@ class Study:
                 f"`probe extract --backbone {backbone}` makes them."
             )
         file = FeatureFile(path)
-        if file.attributes.get("images") != self.images_hash:
+        images = file.attributes.get("images")
+        if images != self.images_hash:
+            fewer = images == hash_of(self.paths[: len(file)])
+            file.close()
+            if fewer:
+                raise InputError(
+                    f"{path}: lacks the rows that its study gained; `probe extract --backbone "
+                    f"{backbone} --update` adds them."
+                )
             raise InputError(
                 f"{path}: its rows belong to another images.csv; `probe remove {backbone}` and "
                 "extract it again."
@@ -196,12 +204,23 @@ def draft(folder: Path, manifest: Manifest) -> Study:
 def save(study: Study) -> None:
     """Write study.toml, images.csv and what is known of copies; the folder is made if need be."""
     (study.folder / "features").mkdir(parents=True, exist_ok=True)
-    save_images(study)
-    write_text(study.folder / "study.toml", _toml(study))
+    images, settings = study.folder / "images.csv", study.folder / "study.toml"
+    texts = {images: _csv(study), settings: _toml(study)}
+    if settings.exists():  # rows whose classes study.toml lacks would be left out of their tasks
+        texts = {path: texts[path] for path in (settings, images)}
+    write_texts(texts)
+    if study.copies is not None:
+        copies.save(study.folder / "copies.json", study.copies, study.images_hash)
 
 
 def save_images(study: Study) -> None:
     """Write images.csv, and copies.json if somebody has looked for copies."""
+    write_text(study.folder / "images.csv", _csv(study))
+    if study.copies is not None:
+        copies.save(study.folder / "copies.json", study.copies, study.images_hash)
+
+
+def _csv(study: Study) -> str:
     text = io.StringIO()
     returns = any("\r" in cell for values in study.columns.values() for cell in values)
     # Python's writer leaves a bare carriage return unquoted, and its reader ends the line there.
@@ -209,9 +228,7 @@ def save_images(study: Study) -> None:
     writer = csv.writer(text, lineterminator="\n", quoting=quoting)
     writer.writerow(study.columns)
     writer.writerows(zip(*study.columns.values(), strict=True))
-    write_text(study.folder / "images.csv", text.getvalue())
-    if study.copies is not None:
-        copies.save(study.folder / "copies.json", study.copies, study.images_hash)
+    return text.getvalue()
 
 
 def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | None]:
@@ -236,8 +253,8 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
     return study, None
 
 
-def append(study: Study, data: str | None = None) -> Study:
-    """The study with the rows that its data gained since, written to images.csv after the others.
+def appended(study: Study, data: str | None = None) -> Study:
+    """The study with the rows that its data gained since after the others; nothing is written yet.
 
     Rows that are there stay as they are, whatever the data says of them now, and so do the classes of
     study.toml; new ones come after them.
@@ -266,9 +283,7 @@ def append(study: Study, data: str | None = None) -> Study:
         for name, task in study.tasks.items()
     }
     tasks = infer(columns, {**manifest.tasks, **known})
-    more = replace(study, columns=columns, tasks=tasks, copies=None)  # new rows may be copies too
-    save(more)
-    return more
+    return replace(study, columns=columns, tasks=tasks, copies=None)  # new rows may be copies too
 
 
 def _toml(study: Study) -> str:

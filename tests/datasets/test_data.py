@@ -13,7 +13,7 @@ from features.data.manifest import Manifest
 from features.data.tasks import Task, choose, infer, order
 from features.data.utkface import AGES
 from features.errors import InputError
-from features.study.study import Study, append, draft, open_or_draft, open_study, save
+from features.study.study import Study, appended, draft, open_or_draft, open_study, save
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -500,7 +500,8 @@ def test_classes_stay_as_a_person_ordered_them_where_rows_are_appended(
     """A label that they left out of the classes stays out of them."""
     study, data = edited(tmp_path, ordered)
     data.write_text(data.read_text() + "3.png,old\n4.png,\n5.png,unknown\n")
-    for found in (append(study), open_study(study.folder)):
+    save(appended(study))
+    for found in (appended(study), open_study(study.folder)):
         assert found.tasks == {"age": Task("age", ("young", "old"), ordered)}
         assert found.labels("age").tolist() == [1, 0, -1, 1, -1, -1]
 
@@ -508,7 +509,7 @@ def test_classes_stay_as_a_person_ordered_them_where_rows_are_appended(
 def test_new_classes_come_after_those_that_are_there(tmp_path: Path) -> None:
     study, data = edited(tmp_path, ordered=False)
     data.write_text(data.read_text() + "3.png,middle\n4.png,child\n5.png,old\n")
-    append(study)
+    save(appended(study))
     found = open_study(study.folder)
     assert found.tasks["age"].classes == ("young", "old", "child", "middle")
     assert found.labels("age").tolist() == [1, 0, -1, 3, 2, 1]
@@ -520,9 +521,9 @@ def test_a_person_puts_a_new_class_into_the_order(tmp_path: Path) -> None:
     toml = study.folder / "study.toml"
     before = toml.read_bytes(), (study.folder / "images.csv").read_bytes()
     with pytest.raises(InputError, match="task age: new rows are of the class 'middle', which is"):
-        append(study)
+        appended(study)
     assert (toml.read_bytes(), (study.folder / "images.csv").read_bytes()) == before
     toml.write_text(toml.read_text().replace('"young", ', '"young", "middle", '))
-    found = append(open_study(study.folder))
+    found = appended(open_study(study.folder))
     assert found.tasks["age"] == Task("age", ("young", "middle", "old"), ordered=True)
     assert found.labels("age").tolist() == [2, 0, -1, 1]
