@@ -13,7 +13,7 @@ from features.study.study import Study, open_study
 from probe.analysis.curves import TaskCurves, curves
 from probe.analysis.outcomes import METRICS
 from probe.reporting.charts.figures import curve_figure, gap_figure, save, tuned_figure
-from probe.reporting.charts.legend import tuned_keys
+from probe.reporting.charts.legend import tuned_signs
 from probe.reporting.charts.task_charts import charts
 from probe.reporting.page.contents import Contents, TaskSection
 from probe.reporting.page.page import looks, page
@@ -134,7 +134,7 @@ def contents_of(
             findings(task),
             charts(task, look),
             _tables(study, task, by),
-            tuned_keys(task),
+            tuned_signs(task),
             bool(task.pairs),
         )
         for task in found

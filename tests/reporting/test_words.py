@@ -385,8 +385,8 @@ def test_the_logs_of_yosinski_give_their_figure(tmp_path: Path) -> None:
     for stem in ("random_half", "natural", "man-made"):
         assert (made.folder / f"tuned-{stem}.svg").is_file()
     charts = {c.task: c for s in made.contents.tasks for c in s.charts if c.metric == "accuracy"}
-    line = next(x for x in charts["random half"].lines if x["name"] == "frozen A")
-    assert [p[2] for p in line["p"]] == HALVES["frozen A"]
+    line = next(x for x in charts["random half"].lines if x.name == "frozen A")
+    assert [p[2] for p in line.points] == HALVES["frozen A"]
     assert "No probe has been fitted" in made.contents.tasks[0].answer[0]
 
 

@@ -1,68 +1,55 @@
-"""The signs of the page's charts: marks along the lines, and the same beside names in the legends."""
+"""The signs of the page's legends, and the outlines of the marks that stand on lines and in signs."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from probe.analysis.curves import TaskCurves
 from probe.reporting.charts.looks import SHAPES
 
-
-def markers(drawn: Sequence[str]) -> str:
-    """The marks that the SVGs in `drawn` refer to, one per colour and shape in use."""
-    used = {two for svg in drawn for two in re.findall(r"url\(#m(\d+)-(\d+)\)", svg)}
-    made = [
-        f'<marker id="m{colour}-{shape}" class="mark c{colour}" viewBox="-6 -6 12 12" '
-        f'markerWidth="9" markerHeight="9" markerUnits="userSpaceOnUse">'
-        f"{_OUTLINES[int(shape)]}</marker>"
-        for colour, shape in sorted(used)
-    ]
-    return f'<svg class="defs" aria-hidden="true" width="0" height="0"><defs>{"".join(made)}</defs></svg>'
-
-
-def key(look: tuple[int, int], domain: str = "") -> str:
-    """The sign of a backbone of a domain beside its name."""
-    colour, shape = look
-    style = {"none": " none", "control": " flat"}.get(domain, "")
-    return _key(f"c{colour}", f'<path class="line{style}" d="M0 6H28"/>{_mark(shape)}')
-
-
-def tuned_keys(found: TaskCurves) -> list[tuple[str, str]]:
-    """The signs of the fine-tunes that a task's charts hold, in any colour, and what they mean."""
-    whole = {c.kind == "scratch" for c in found.tuned if any(not p.layer for p in c.points)}
-    cuts = {c.kind == "copied" for c in found.tuned if any(p.layer for p in c.points)}
-    signs = (
-        (False in whole, '<path class="line flat" d="M0 6H28"/>', "fine-tuned"),
-        (True in whole, '<path class="line scratch" d="M0 6H28"/>', "trained from scratch"),
-        (False in cuts, _mark(CROSS), "frozen through a layer"),
-        (True in cuts, _mark(PLUS), "copied through a layer"),
-    )
-    return [(_key("any", drawn), words) for there, drawn, words in signs if there]
-
-
-def _mark(shape: int) -> str:
-    return f'<g transform="translate(14 6) scale(.8)">{_OUTLINES[shape]}</g>'
-
-
-def _key(colour: str, drawn: str) -> str:
-    return (
-        f'<svg class="key {colour}" viewBox="0 0 28 12" width="28" height="12" '
-        f'aria-hidden="true">{drawn}</svg>'
-    )
-
-
-_OUTLINES = (
-    '<circle r="4.4"/>',
-    '<path d="M-4 -4H4V4H-4Z"/>',
-    '<path d="M0 -5.6L5.6 0L0 5.6L-5.6 0Z"/>',
-    '<path d="M0 -5L5 4.2H-5Z"/>',
-    '<path d="M0 5L5 -4.2H-5Z"/>',
-    '<path d="M-1.8 -5H1.8V-1.8H5V1.8H1.8V5H-1.8V1.8H-5V-1.8H-1.8Z"/>',
-    '<path d="M-5 0L5 -5V5Z"/>',
-    '<path d="M0 -5.6L1.6 -1.8L5.6 -1.6L2.5 1L3.5 5L0 2.8L-3.5 5L-2.5 1L-5.6 -1.6L-1.6 -1.8Z"/>',
-    '<path class="cross" d="M-4 -4L4 4M-4 4L4 -4"/>',
-    '<path class="cross" d="M-5 0H5M0 -5V5"/>',
+OUTLINES = (
+    "M-4.4 0A4.4 4.4 0 1 0 4.4 0A4.4 4.4 0 1 0 -4.4 0Z",
+    "M-4 -4H4V4H-4Z",
+    "M0 -5.6L5.6 0L0 5.6L-5.6 0Z",
+    "M0 -5L5 4.2H-5Z",
+    "M0 5L5 -4.2H-5Z",
+    "M-1.8 -5H1.8V-1.8H5V1.8H1.8V5H-1.8V1.8H-5V-1.8H-1.8Z",
+    "M-5 0L5 -5V5Z",
+    "M0 -5.6L1.6 -1.8L5.6 -1.6L2.5 1L3.5 5L0 2.8L-3.5 5L-2.5 1L-5.6 -1.6L-1.6 -1.8Z",
+    "M-4 -4L4 4M-4 4L4 -4",
+    "M-5 0H5M0 -5V5",
 )
+"""The marks by number, within 12 x 12 pixels around 0: one per shape of a backbone, then those of cuts."""
 CROSS, PLUS = SHAPES, SHAPES + 1
-"""The marks of fine-tunes: frozen or tuned, and copied."""
+"""The marks of fine-tunes with frozen layers, and with copied ones."""
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What stands beside a name in a legend: a line, a mark, or a mark on a line."""
+
+    colour: int | None
+    """A place in `LIGHT` and `DARK`; None where the sign stands for any colour."""
+    line: str | None = None
+    """How the line is dashed, a class of page.css or nothing; None where there is no line."""
+    shape: int | None = None
+    """The number of the mark; None where there is no mark."""
+
+
+def backbone_sign(look: tuple[int, int], domain: str = "") -> Sign:
+    """The sign of a backbone's line and marks."""
+    colour, shape = look
+    return Sign(colour, {"none": "none", "control": "flat"}.get(domain, ""), shape)
+
+
+def tuned_signs(task: TaskCurves) -> list[tuple[Sign, str]]:
+    """The signs of the fine-tunes in the charts of a task, and what they mean."""
+    whole = {c.kind == "scratch" for c in task.tuned if any(not p.layer for p in c.points)}
+    cuts = {c.kind == "copied" for c in task.tuned if any(p.layer for p in c.points)}
+    signs = (
+        (False in whole, Sign(None, line="flat"), "fine-tuned"),
+        (True in whole, Sign(None, line="scratch"), "trained from scratch"),
+        (False in cuts, Sign(None, shape=CROSS), "frozen through a layer"),
+        (True in cuts, Sign(None, shape=PLUS), "copied through a layer"),
+    )
+    return [(sign, words) for drawn, sign, words in signs if drawn]

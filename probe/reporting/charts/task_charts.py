@@ -1,179 +1,205 @@
-"""The page's own charts: one SVG per task, method, pooling and metric, with the numbers behind it."""
+"""The page's charts of one task: one per method, pooling and metric, with the numbers behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from html import escape
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from probe.analysis.curves import TaskCurves
-from probe.analysis.gaps import Gap
+from probe.analysis.curves import Panel, TaskCurves
 from probe.analysis.outcomes import METRICS
 from probe.analysis.points import Curve
+from probe.analysis.statistics import Interval
 from probe.reporting.charts.axis import layer_ticks
-from probe.reporting.charts.legend import CROSS, PLUS
-from probe.reporting.charts.looks import Looks
-from probe.reporting.charts.svg import (
-    _LEFT,
-    _RIGHT,
-    WIDTH,
+from probe.reporting.charts.chart import (
     Chart,
-    Line,
-    _axes,
-    _chart,
-    _level,
-    _Plane,
-    _plane,
-    _short,
+    ChartLine,
+    Level,
+    Numbers,
+    Plot,
+    Stroke,
     line_chart,
 )
+from probe.reporting.charts.legend import CROSS, PLUS
+from probe.reporting.charts.looks import Looks
+from probe.reporting.charts.plane import LEFT, RIGHT, Plane, band, path, plane_of
 
+TUNING = "fine-tuning"
+"""What stands for the method of the charts of fine-tunes."""
 _MARKED = 26
-"""A curve of more points than this has its marks thinned out."""
+"""A curve of more points than this has a mark at every second or third point only."""
 
 
-def charts(found: TaskCurves, looks: Looks) -> list[Chart]:
-    """Every panel of one task.
+def charts(task: TaskCurves, looks: Looks) -> list[Chart]:
+    """All charts of one task.
 
     Args:
-        found: The task.
+        task: The task's curves.
         looks: Colour and shape of every backbone, as probe/reporting/charts/looks.py numbers them.
     """
     made = []
-    for panel in found.panels:
-        for metric in found.metrics:
-            made.append(_curves(found, panel.method, panel.pool, metric, panel.curves, looks))
+    for panel in task.panels:
+        made += [_curve_chart(task, panel, metric, looks) for metric in task.metrics]
         if panel.gaps:
-            made.append(_gaps(found, panel.method, panel.pool, panel.gaps, looks))
-    if any(p.layer for curve in found.tuned for p in curve.points):
-        for metric in found.metrics:
-            made.append(_curves(found, "fine-tuning", "none", metric, (), looks))
+            made.append(_gap_chart(task, panel, looks))
+    if any(p.layer for curve in task.tuned for p in curve.points):
+        tuning = Panel(TUNING, "none", (), ())
+        made += [_curve_chart(task, tuning, metric, looks) for metric in task.metrics]
     return made
 
 
-def _curves(
-    found: TaskCurves,
-    method: str,
-    pool: str,
-    metric: str,
-    curves: Sequence[Curve],
-    looks: Looks,
-) -> Chart:
-    tuned = [_with(c, metric) for c in found.tuned]
-    lines = [_with(c, metric) for c in curves]
-    alone = not curves  # the panel of fine-tunes, in which the cuts are joined
-    there = [c for c in (*lines, *tuned) if c.points]
-    shared = layer_ticks(
+def _curve_chart(task: TaskCurves, panel: Panel, metric: str, looks: Looks) -> Chart:
+    """A metric of a panel's curves over depth, fine-tunes among them; in a panel of none, of these."""
+    tuned = [_measured(curve, metric) for curve in task.tuned]
+    lines = [_measured(curve, metric) for curve in panel.curves]
+    only_tuned = not panel.curves
+    shown = [curve for curve in (*lines, *tuned) if curve.points]
+    names = layer_ticks(
         [
-            [(p.layer, p.depth) for p in c.points if p.layer]
-            for c in (tuned if alone else lines)
-            if c.domain != "control" and any(p.layer for p in c.points)
+            [(p.layer, p.depth) for p in curve.points if p.layer]
+            for curve in (tuned if only_tuned else lines)
+            if curve.domain != "control" and any(p.layer for p in curve.points)
         ]
     )
-    levels = {}
-    if metric == "accuracy":
-        levels["chance"] = found.chance
-        if found.majority is not None:
-            levels["majority class"] = found.majority
-    values = [v for c in there for p in c.points for v in _ends(p.metrics[metric])]
-    plane = _plane(shared, [*values, *levels.values()], 1 if metric == "mae" else 100)
-    numbers = []
-    _axes(plane, "depth of the cut" if alone else "depth", METRICS[metric])
-    for number, (name, level) in enumerate(levels.items()):
-        _level(plane, level, f"level l{number}", name)
-    for curve in (*lines, *tuned):
-        if not curve.points:
-            continue
-        is_cut = curve.method not in (method,)
-        numbers.append(
-            _line(plane, curve, metric, looks[curve.backbone, curve.domain], alone, is_cut)
+    levels = _levels(task) if metric == "accuracy" else ()
+    values = [end for curve in shown for p in curve.points for end in _ends(p.metrics[metric])]
+    plane = plane_of(
+        [*values, *(level.value for level in levels)],
+        METRICS[metric],
+        factor=1 if metric == "mae" else 100,
+        along="depth of the cut" if only_tuned else "depth",
+        names=names,
+    )
+    drawn_curves = [
+        _DrawnCurve(
+            curve,
+            is_cut=curve.method != panel.method,
+            joined=only_tuned or curve.method == panel.method,
         )
-    title = method if pool == "none" else f"{method}, pooling {pool}"
-    unit = "classes" if metric == "mae" else "%"
-    title = f"{METRICS[metric]}: {title}"
-    return _chart(found.task, method, pool, metric, title, plane, numbers, unit)
+        for curve in shown
+    ]
+    return Chart(
+        f"{METRICS[metric]}: {_title(panel)}",
+        Plot(
+            plane,
+            tuple(
+                _stroke(plane, drawn, metric, looks[drawn.curve.backbone, drawn.curve.domain])
+                for drawn in drawn_curves
+            ),
+            levels,
+        ),
+        metric,
+        tuple(_numbers(plane, drawn, metric) for drawn in drawn_curves),
+        task.task,
+        panel.method,
+        panel.pool,
+        unit="classes" if metric == "mae" else "%",
+    )
 
 
-def _line(
-    plane: _Plane,
-    curve: Curve,
-    metric: str,
-    look: tuple[int, int],
-    alone: bool,
-    is_cut: bool,
-) -> dict[str, Any]:
-    """A curve as a group: its band, its line, its marks."""
-    colour, shape = look
-    name = f"{curve.method} {curve.backbone}" if is_cut else curve.backbone
-    points = [(p.layer, plane.x(p.layer, p.depth), p.metrics[metric]) for p in curve.points]
-    classes = f"curve c{colour}" + (" none" if curve.domain == "none" else "")
-    single = len(points) == 1 and (curve.domain == "control" or not points[0][0])
-    group = [f'<g class="{classes}" data-name="{escape(name, quote=True)}">']
-    if single:  # one number, whatever the depth
-        y = plane.y(points[0][2].value)
-        kind = "scratch" if curve.kind == "scratch" else "flat"
-        group.append(f'<path class="line {kind}" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>')
-        points = [(points[0][0], (_LEFT + WIDTH - _RIGHT) / 2, points[0][2])]
-    else:
-        band = [(x, i) for _, x, i in points if np.isfinite(i.low)]
-        if len(band) == len(points) > 1 and (alone or not is_cut):
-            upper = " ".join(f"{x:.1f} {plane.y(i.high):.1f}" for x, i in band)
-            lower = " ".join(f"{x:.1f} {plane.y(i.low):.1f}" for x, i in reversed(band))
-            group.append(f'<path class="band" d="M{upper} {lower}Z"/>')
-        if alone or not is_cut:
-            style = " open" if curve.kind == "copied" else ""
-            joined = " ".join(f"{x:.1f} {plane.y(i.value):.1f}" for _, x, i in points)
-            group.append(f'<path class="line{style}" d="M{joined}"/>')
-        every = -(-len(points) // _MARKED)
-        marked = " ".join(f"{x:.1f} {plane.y(i.value):.1f}" for _, x, i in points[::every])
-        if is_cut and not alone:
-            shape = PLUS if curve.kind == "copied" else CROSS
-        mark = f"url(#m{colour}-{shape})"
-        ends = f'marker-start="{mark}" marker-mid="{mark}" marker-end="{mark}"'
-        if " " in marked.partition(" ")[2]:
-            group.append(f'<path class="marks" {ends} d="M{marked}"/>')
-        else:  # a path of one point would draw its marker twice
-            group.append(f'<path class="marks" marker-start="{mark}" d="M{marked}l0 0"/>')
-    plane.parts += [*group, "</g>"]
-    return {
-        "b": curve.backbone,
-        "name": name,
-        "p": [
-            [layer or "whole network", round(x, 1), *(_short(v) for v in (i.value, i.low, i.high))]
-            for layer, x, i in points
+@dataclass(frozen=True)
+class _DrawnCurve:
+    """A curve in a chart."""
+
+    curve: Curve
+    is_cut: bool
+    """Whether it is a fine-tune in the chart of something else, so that its name needs the method."""
+    joined: bool
+    """Whether its points are joined by a line."""
+
+    @property
+    def name(self) -> str:
+        curve = self.curve
+        return f"{curve.method} {curve.backbone}" if self.is_cut else curve.backbone
+
+    @property
+    def is_level(self) -> bool:
+        """Whether it is one number, whatever the depth."""
+        points = self.curve.points
+        return len(points) == 1 and (self.curve.domain == "control" or not points[0].layer)
+
+
+def _points(plane: Plane, drawn: _DrawnCurve, metric: str) -> list[tuple[str, float, Interval]]:
+    """Layer, x and value of every point; a level's point lies in the middle."""
+    points = [(p.layer, plane.x(p.layer, p.depth), p.metrics[metric]) for p in drawn.curve.points]
+    if drawn.is_level:
+        return [(points[0][0], (LEFT + RIGHT) / 2, points[0][2])]
+    return points
+
+
+def _numbers(plane: Plane, drawn: _DrawnCurve, metric: str) -> Numbers:
+    return Numbers(
+        drawn.curve.backbone,
+        drawn.name,
+        [
+            (layer or "whole network", x, *_ends(value))
+            for layer, x, value in _points(plane, drawn, metric)
         ],
-    }
+    )
 
 
-def _gaps(
-    found: TaskCurves,
-    method: str,
-    pool: str,
-    gaps: Sequence[Gap],
-    looks: Looks,
-) -> Chart:
+def _stroke(plane: Plane, drawn: _DrawnCurve, metric: str, look: tuple[int, int]) -> Stroke:
+    """A curve with its band and marks, or the line of a level."""
+    curve, (colour, shape) = drawn.curve, look
+    points = _points(plane, drawn, metric)
+    faint = curve.domain == "none"
+    if drawn.is_level:
+        y = plane.y(points[0][2].value)
+        style = "scratch" if curve.kind == "scratch" else "flat"
+        level = f"M{LEFT} {y:.1f}H{RIGHT}"
+        return Stroke(drawn.name, colour, shape, faint, line=level, style=style)
+    through = [(x, plane.y(value.value)) for _, x, value in points]
+    ends = [
+        (x, plane.y(value.low), plane.y(value.high))
+        for _, x, value in points
+        if np.isfinite(value.low)
+    ]
+    if not drawn.joined:
+        shape = PLUS if curve.kind == "copied" else CROSS
+    return Stroke(
+        drawn.name,
+        colour,
+        shape,
+        faint,
+        line=path(through) if drawn.joined else "",
+        style="open" if curve.kind == "copied" else "",
+        band=band(ends) if drawn.joined and len(ends) == len(points) > 1 else "",
+        marks=through[:: -(-len(through) // _MARKED)],
+    )
+
+
+def _gap_chart(task: TaskCurves, panel: Panel, looks: Looks) -> Chart:
     lines = [
-        Line(
+        ChartLine(
             gap.near,
             gap.title,
             looks[gap.near, gap.near_domain],
             gap.far_domain == "none",
             [(p.layer, p.depth, p.gap, p.low, p.high) for p in gap.points],
         )
-        for gap in gaps
+        for gap in panel.gaps
     ]
-    title = method if pool == "none" else f"{method}, pooling {pool}"
-    made = line_chart(f"gap within pairs: {title}", "difference in points", lines, "points", True)
-    return replace(made, task=found.task, method=method, pool=pool, metric="gap")
+    title = f"gap within pairs: {_title(panel)}"
+    made = line_chart(title, "difference in points", lines, "points", zero=True)
+    return replace(made, task=task.task, method=panel.method, pool=panel.pool, metric="gap")
 
 
-def _with(curve: Curve, metric: str) -> Curve:
-    points = tuple(p for p in curve.points if metric in p.metrics)
-    return Curve(curve.backbone, curve.domain, curve.method, points)
+def _levels(task: TaskCurves) -> tuple[Level, ...]:
+    """The accuracies that guessing reaches."""
+    chance = Level(task.chance, "level l0", "chance")
+    if task.majority is None:
+        return (chance,)
+    return (chance, Level(task.majority, "level l1", "majority class", at_start=False))
 
 
-def _ends(interval: Any) -> tuple[float, ...]:
-    return (interval.value, interval.low, interval.high)
+def _title(panel: Panel) -> str:
+    return panel.method if panel.pool == "none" else f"{panel.method}, pooling {panel.pool}"
+
+
+def _measured(curve: Curve, metric: str) -> Curve:
+    """A curve without the points that lack the metric."""
+    return replace(curve, points=tuple(p for p in curve.points if metric in p.metrics))
+
+
+def _ends(interval: Interval) -> tuple[float, float, float]:
+    return interval.value, interval.low, interval.high

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from features.study.study import Study
-from probe.reporting.charts.svg import Chart
+from probe.reporting.charts.chart import Chart
+from probe.reporting.charts.legend import Sign
 from probe.reporting.tables.table import Table
 
 
@@ -19,15 +20,15 @@ class TaskSection:
     findings: Sequence[str]
     charts: Sequence[Chart]
     tables: Sequence[Table]
-    signs: Sequence[tuple[str, str]] = ()
-    """Of the charts' lines that are no probes, and what they mean."""
+    signs: Sequence[tuple[Sign, str]] = ()
+    """The signs of the fine-tunes in its charts, and what they mean."""
     paired: bool = False
     """Whether two of its backbones are a pair."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page that is of no one task."""
+    """A part of the page about the study as a whole."""
 
     title: str
     words: Sequence[str]
@@ -44,12 +45,12 @@ class Contents:
     backbones: Sequence[tuple[str, str]]
     """Name and domain, in the order of the legend."""
     images: str
-    """How many the numbers are of, in words."""
+    """How many images the numbers are of, in words."""
     tables: Sequence[Table] = ()
-    """Of the study as a whole."""
+    """The tables about the study as a whole."""
     warnings: Sequence[str] = ()
-    """What makes its numbers flatter than the truth."""
+    """What a reader must know before trusting the numbers, in sentences."""
     missing: Sequence[str] = ()
-    """What this study does not hold, and the command that would make it."""
+    """What this study does not hold, and the command that would make it, in sentences."""
     more: Sequence[Section] = ()
-    """Of the study as a whole, before its tables."""
+    """The sections about the study as a whole; they stand before the tables."""

@@ -9,8 +9,8 @@ import numpy as np
 from features.study.study import Study
 from probe.analysis.curves import TaskCurves
 from probe.probes.linear import METHODS
+from probe.reporting.charts.chart import Chart, ChartLine, Square, line_chart
 from probe.reporting.charts.looks import SHAPES, Looks, slots
-from probe.reporting.charts.svg import Line, line_chart, square_chart
 from probe.reporting.page.contents import Section
 from probe.reporting.tables.table import Column, Table
 from probe.scoring import agreement, score_files
@@ -139,13 +139,15 @@ def scores_section(study: Study, looks: Looks) -> tuple[Section | None, list[str
     if len(shown) > 1:
         square = alike[np.ix_(shown, shown)]
         title = "How alike layers are (debiased linear CKA)"
-        charts.append(square_chart(title, [names[i] for i in shown], square))
+        charts.append(
+            Chart(title, Square([names[i] for i in shown], square), "similarity", unit="")
+        )
     return Section("Transfer scores and similarity", words, charts, tables), []
 
 
 def _distance_lines(
     lines: Sequence[Closeness], measure: str, pool: str, looks: Looks
-) -> list[Line]:
+) -> list[ChartLine]:
     """A line per backbone and source: coloured by the source, shaped by the backbone."""
     colour = slots([c.source for c in lines])
     shape = {name: one for (name, _), (_, one) in looks.items()}
@@ -160,7 +162,7 @@ def _distance_lines(
         here = [c for c in here if _pool(c) == pool or c.key not in pooled]
         here.sort(key=lambda c: c.depth)
         drawn.append(
-            Line(
+            ChartLine(
                 backbone,
                 f"{backbone} to {source}",
                 (colour[source], shape.get(backbone, 0) % SHAPES),

@@ -12,8 +12,8 @@ from features.study.study import Study
 from probe.finetuning import history
 from probe.finetuning.history import Line as Trained
 from probe.finetuning.saved_network import origin_of
+from probe.reporting.charts.chart import Chart, ChartLine, line_chart
 from probe.reporting.charts.looks import LIGHT, SHAPES
-from probe.reporting.charts.svg import Chart, Line, line_chart
 from probe.reporting.page.contents import Section
 from probe.reporting.tables.table import Cell, Column, Table
 from probe.scoring.cka import alignment, linear_gram, u_centred
@@ -124,7 +124,9 @@ def _chart(task: str, lines: Sequence[Trained], what: str) -> Chart:
                     )
             if points:
                 shown = f"{name}, inner part" if dashed else name
-                drawn.append(Line(backbone, shown, (i % len(LIGHT), i % SHAPES), dashed, points))
+                drawn.append(
+                    ChartLine(backbone, shown, (i % len(LIGHT), i % SHAPES), dashed, points)
+                )
     unit = "%" if what == "accuracy" else ""
     epochs = [str(i + 1) for i in range(last)]
     said = what if unit else "loss in nats"
@@ -161,5 +163,5 @@ def _change_chart(changes: Sequence[tuple[str, str, str, float, float, int]]) ->
             for backbone, _, layer, depth, value, _ in changes
             if backbone == name
         ]
-        lines.append(Line(name, name, (i % len(LIGHT), i % SHAPES), False, points))
+        lines.append(ChartLine(name, name, (i % len(LIGHT), i % SHAPES), False, points))
     return line_chart("layers before and after fine-tuning", "debiased linear CKA", lines)

@@ -37,6 +37,11 @@ class Column:
     title: str
     kind: Kind = "text"
 
+    @property
+    def is_text(self) -> bool:
+        """Whether its cells are words, not numbers."""
+        return self.kind in ("text", "label")
+
 
 @dataclass(frozen=True)
 class Table:
@@ -108,7 +113,7 @@ def to_markdown(table: Table, synthetic: bool) -> str:
 
 def to_latex(table: Table, synthetic: bool) -> str:
     """As Markdown, as a `tabular` to be input."""
-    align = "".join("l" if column.kind in ("text", "label") else "r" for column in table.shown)
+    align = "".join("l" if column.is_text else "r" for column in table.shown)
     made = [f"\\begin{{tabular}}{{{align}}}", "\\hline"]
     made.append(" & ".join(_tex(column.title) for column in table.shown) + " \\\\ \\hline")
     made += [" & ".join(map(_tex, table.cells(row))) + " \\\\" for row in table.rows]
