@@ -221,8 +221,8 @@ def _notes(loaded: Backbone, source: str) -> list[str]:
         )
     for name in seen_in_training(loaded, source):
         notes.append(
-            f"the weights of {loaded.name} were trained on {name}, which this study seems to be of: "
-            "their frozen features have seen the test images, so that accuracy flatters them"
+            f"the weights of {loaded.name} were trained on {name}, which seems to be this study's data: "
+            "the network has seen the test images, so its accuracy is too high"
         )
     return notes
 

@@ -21,7 +21,7 @@ from probe.results.rows import Row
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two results of one task; accuracies and differences are fractions."""
+    """Two results of one task on the same images; accuracies and their difference are fractions."""
 
     task: str
     a: str
@@ -29,17 +29,17 @@ class Comparison:
     accuracy_a: Interval
     accuracy_b: Interval
     difference: Interval
-    """Of `a` minus `b`, images of a subject kept together, for training on other images too."""
+    """The accuracy of `a` minus that of `b`; the interval allows for training on other images."""
     p: float
-    """Of the sign-flip test over subjects, which is of the trained models alone."""
+    """The p-value of the sign-flip test over subjects, which is of the trained models as they are."""
     only_a: int
-    """Images that `a` alone gets right."""
+    """How many images `a` alone gets right."""
     only_b: int
     images: int
     subjects: int
 
     def __str__(self) -> str:
-        """One sentence."""
+        """The comparison in one sentence."""
         gap = self.difference
         points = (
             f"{100 * gap.value:+.1f} points [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}], sign-flip "
@@ -59,13 +59,13 @@ class Comparison:
 
 
 def compare(study: Path | str, a: str, b: str, *, tasks: Sequence[str] = ()) -> list[Comparison]:
-    """Compare two results on the images that both were tested on.
+    """Two results compared on the images that both were tested on, task by task.
 
     Args:
         study: The study's folder.
         a: BACKBONE/LAYER/METHOD; the layer may be `best`.
         b: Likewise.
-        tasks: By default all that both have results for.
+        tasks: Their names; by default all that both have results for.
 
     Raises:
         InputError: There is no such result, or the two were made under unlike protocols.
@@ -76,14 +76,15 @@ def compare(study: Path | str, a: str, b: str, *, tasks: Sequence[str] = ()) -> 
         _check(rows, name)
     for task in tasks:
         choose(opened.tasks, opened.columns, task)
-    there = [t for t in opened.tasks if all(any(r.task == t for r in rows[n]) for n in (a, b))]
-    chosen = [t for t in there if not tasks or t in tasks]
+    shared = [t for t in opened.tasks if all(any(r.task == t for r in rows[n]) for n in (a, b))]
+    chosen = [t for t in shared if not tasks or t in tasks]
     if not chosen:
         raise InputError(f"{a} and {b} have no task in common; run `probe fit` for both.")
-    return [_one(opened, task, a, b, rows) for task in chosen]
+    return [_compared(opened, task, a, b, rows) for task in chosen]
 
 
 def _rows(study: Study) -> dict[str, list[Row]]:
+    """The rows of results.csv by BACKBONE/LAYER/METHOD."""
     rows = results.read(study.folder / "results.csv")
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
@@ -94,7 +95,7 @@ def _rows(study: Study) -> dict[str, list[Row]]:
 
 
 def name_of(row: Row) -> str:
-    """BACKBONE/LAYER/METHOD, as a person types it."""
+    """BACKBONE/LAYER/METHOD, as a person types it; `-` stands for no layer."""
     _, backbone, layer, method = row.stored
     return "/".join((backbone, layer or "-", method))
 
@@ -104,19 +105,19 @@ def _check(rows: dict[str, list[Row]], name: str) -> None:
         raise InputError(f"{name}: no such result (BACKBONE/LAYER/METHOD); {nearest(name, rows)}")
 
 
-def _one(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]]) -> Comparison:
-    one, other = (next(r for r in rows[name] if r.task == task) for name in (a, b))
+def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]]) -> Comparison:
+    row_a, row_b = (next(r for r in rows[name] if r.task == task) for name in (a, b))
     file = study.folder / "predictions.h5"
-    stored = predictions.read_all(file, list(dict.fromkeys([one.stored, other.stored])))
-    first, second = stored[one.stored], stored[other.stored]
+    stored = predictions.read_all(file, list(dict.fromkeys([row_a.stored, row_b.stored])))
+    first, second = stored[row_a.stored], stored[row_b.stored]
     unlike = [what for what in differences(first.protocol, second.protocol) if what != "method"]
     if unlike:
         raise InputError(
             f"{a} and {b}, task {task}: made under unlike protocols, which differ in "
             f"{', '.join(unlike)}; run `probe fit` for both alike."
         )
-    for name, made in ((a, first), (b, second)):
-        changed = outdated(study, task, made.protocol, made.fold)
+    for name, prediction in ((a, first), (b, second)):
+        changed = outdated(study, task, prediction.protocol, prediction.fold)
         if changed is not None:
             raise InputError(
                 f"{study.folder}: {changed} changed after the scores of {name} were made; run `probe fit` "
@@ -127,16 +128,16 @@ def _one(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]]) ->
     right_a, right_b = (p.correct(y)[both] for p in (first, second))
     subjects = study.subjects[both]
     # A few-shot probe counts as trained on all images of the other folds.
-    whole = name_of(replace(one, shots=None, draw=None))
-    of_task = ([r for r in rows.get(name, ()) if r.task == task] for name in (whole, a))
-    apart = wider(study, next(filter(None, of_task)))
+    all_shots = name_of(replace(row_a, shots=None, draw=None))
+    of_task = ([r for r in rows.get(name, ()) if r.task == task] for name in (all_shots, a))
+    factor = wider(study, next(filter(None, of_task)))
     return Comparison(
         task,
         a,
         b,
         accuracy_interval(right_a, subjects),
         accuracy_interval(right_b, subjects),
-        mean_interval(right_a - right_b, subjects, apart),
+        mean_interval(right_a - right_b, subjects, factor),
         sign_flip(right_a - right_b, subjects),
         int((right_a > right_b).sum()),
         int((right_b > right_a).sum()),

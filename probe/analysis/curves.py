@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ from probe.results.rows import BEST, Row
 
 @dataclass(frozen=True)
 class Panel:
-    """One method and pooling of a task."""
+    """The curves and gaps of a task under one method and pooling."""
 
     method: str
     pool: str
@@ -37,7 +37,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class TaskCurves:
-    """Everything about one task."""
+    """The curves of one task, and everything else that is known of it."""
 
     task: str
     ordered: bool
@@ -48,24 +48,24 @@ class TaskCurves:
     folds: int
     chance: float
     majority: float | None
-    """None where nothing tells which images were in which fold."""
+    """The accuracy of predicting the most frequent class; None where no predictions tell the folds."""
     floor: Best | None
-    """The majority class."""
+    """The same with its other metrics and its folds."""
     panels: tuple[Panel, ...]
     best: tuple[Best, ...]
     differences: tuple[tuple[str, str, str, Interval], ...]
     """Method, backbone, backbone and the first's `best` accuracy minus the second's."""
     pairs: frozenset[frozenset[str]]
-    """Every two backbones that are a pair, whether a layer of both gives them a gap or not."""
+    """Every two backbones that are a pair, whether or not they have a layer in common."""
     tuned: tuple[Curve, ...]
-    """Fine-tune variants, by depth of the cut; at depth 0, with no layer, the whole network."""
+    """Fine-tunes over the depth of their cut; the whole network is at depth 0 and has no layer."""
     metrics: tuple[str, ...]
     outcomes: Outcomes
-    """The predictions behind all of it."""
+    """The predictions that all of this is computed from."""
 
 
 def curves(study: Study) -> list[TaskCurves]:
-    """The curves of every task that has results of the study as it is now; others are left out.
+    """The curves of every task that has results of the study as it is now; outdated results are left out.
 
     Raises:
         InputError: There are no results, or none of the study as it is now, or rows of one task were
@@ -89,42 +89,37 @@ def curves(study: Study) -> list[TaskCurves]:
             f"{study.folder / 'results.csv'}: all results are of {gone}, and study.toml has no such "
             "task; put it back there, or run `probe fit` for the tasks that are there."
         )
-    found = []
+    tasks = []
     for name in names:
-        mine = [r for r in rows if r.task == name]
-        seen = Outcomes(study, name, mine)
-        mine = [r for r in mine if name_of(r) not in seen.outdated]
-        if mine:
-            found.append(_task(study, name, mine, seen, known))
-    if not found:
-        raise InputError(f"{study.folder}: {seen.left_out}")
-    return found
+        of_task = [row for row in rows if row.task == name]
+        outcomes = Outcomes(study, name, of_task)
+        current = [row for row in of_task if name_of(row) not in outcomes.outdated]
+        if current:
+            tasks.append(_task(study, current, outcomes, known))
+    if not tasks:
+        raise InputError(f"{study.folder}: {outcomes.left_out}")
+    return tasks
 
 
-def _task(
-    study: Study, task: str, rows: list[Row], seen: Outcomes, known: list[Member]
-) -> TaskCurves:
+def _task(study: Study, rows: list[Row], outcomes: Outcomes, known: list[Member]) -> TaskCurves:
+    task = outcomes.task
     _check_protocols(study, task, rows)
-    methods = [m for m in METHODS if any(r.method == m for r in rows)]
-    panels = []
-    for method in methods:
-        mine = [r for r in rows if r.method == method and r.layer != BEST]
-        for pool in _pools(mine):
-            drawn = _curves(seen, [r for r in mine if r.pool in (pool, "none", "")], known)
-            found = tuple(gaps(seen, drawn, known, study.closest))
-            panels.append(Panel(method, pool, tuple(drawn), found))
-    best = [b for method in methods for b in _best(seen, method, rows)]
+    methods = [m for m in METHODS if any(row.method == m for row in rows)]
+    best = [b for method in methods for b in _best(outcomes, method, rows)]
     tuned = [
         curve
-        for method in dict.fromkeys(r.method for r in rows if r.method not in METHODS)
-        for curve in _curves(seen, [r for r in rows if r.method == method], known)
+        for method in dict.fromkeys(row.method for row in rows if row.method not in METHODS)
+        for curve in _curves(outcomes, [row for row in rows if row.method == method], known)
     ]
-    n, subjects, effective = _counts(seen, rows)
-    always = majority(seen)
-    floor = always and Best(always[0][0].backbone, "control", "majority", always[1], (), always[0])
+    n, subjects, effective = _counts(outcomes, rows)
+    guess = majority(outcomes)
+    floor = None
+    if guess is not None:
+        folds, metrics = guess
+        floor = Best(folds[0].backbone, "control", "majority", metrics, (), folds)
     return TaskCurves(
         task=task,
-        ordered=seen.ordered,
+        ordered=outcomes.ordered,
         classes=study.tasks[task].classes,
         n=n,
         subjects=subjects,
@@ -133,83 +128,102 @@ def _task(
         chance=1 / len(study.tasks[task].classes),
         majority=None if floor is None else floor.accuracy.value,
         floor=floor,
-        panels=tuple(panels),
+        panels=tuple(_panels(study, methods, rows, outcomes, known)),
         best=tuple(best),
-        differences=tuple(_differences(seen, best)),
+        differences=tuple(_differences(outcomes, best)),
         pairs=pairs(known, {b.backbone for b in best}),
         tuned=tuple(tuned),
-        metrics=seen.metrics,
-        outcomes=seen,
+        metrics=outcomes.metrics,
+        outcomes=outcomes,
     )
 
 
-def _curves(seen: Outcomes, rows: list[Row], known: list[Member]) -> list[Curve]:
-    found = []
+def _panels(
+    study: Study, methods: list[str], rows: list[Row], outcomes: Outcomes, known: list[Member]
+) -> Iterator[Panel]:
+    """A panel for every method and pooling; a layer without a map stands under every pooling."""
+    for method in methods:
+        layers = [row for row in rows if row.method == method and row.layer != BEST]
+        for pool in _pools(layers):
+            drawn = _curves(
+                outcomes, [row for row in layers if row.pool in (pool, "none", "")], known
+            )
+            of_pairs = gaps(outcomes, drawn, known, study.closest)
+            yield Panel(method, pool, tuple(drawn), tuple(of_pairs))
+
+
+def _curves(outcomes: Outcomes, rows: list[Row], known: list[Member]) -> list[Curve]:
+    """A curve for every backbone of `rows`, trained ones first, then random weights and controls."""
+    made = []
     order_of = {m.name: {layer: i for i, layer in enumerate(m.layers)} for m in known}
     for backbone in dict.fromkeys(row.backbone for row in rows):
-        mine = [row for row in rows if row.backbone == backbone]
+        of_backbone = [row for row in rows if row.backbone == backbone]
         by_layer: dict[str, list[Row]] = {}
-        for row in mine:
+        for row in of_backbone:
             by_layer.setdefault(row.layer, []).append(row)
         points = [
-            Point(layer, folds[0].pool, folds[0].depth or 0.0, seen.measure(folds), tuple(folds))
+            Point(
+                layer, folds[0].pool, folds[0].depth or 0.0, outcomes.measure(folds), tuple(folds)
+            )
             for layer, folds in by_layer.items()
         ]
         order = order_of.get(backbone, {})
         points.sort(key=lambda p: (p.depth, order.get(p.layer, 0)))
-        found.append(Curve(backbone, mine[0].domain, mine[0].method, tuple(points)))
+        first = of_backbone[0]
+        made.append(Curve(backbone, first.domain, first.method, tuple(points)))
     last = {"control": 2, "none": 1}
-    return sorted(found, key=lambda c: (last.get(c.domain, 0), c.domain, c.backbone))
+    return sorted(made, key=lambda c: (last.get(c.domain, 0), c.domain, c.backbone))
 
 
-def _best(seen: Outcomes, method: str, rows: list[Row]) -> list[Best]:
-    mine = [r for r in rows if r.method == method and r.layer == BEST]
-    found = []
-    for backbone in dict.fromkeys(row.backbone for row in mine):
-        folds = tuple(row for row in mine if row.backbone == backbone)
+def _best(outcomes: Outcomes, method: str, rows: list[Row]) -> list[Best]:
+    """The `best` rows of one method, the highest accuracy first."""
+    of_method = [row for row in rows if row.method == method and row.layer == BEST]
+    made = []
+    for backbone in dict.fromkeys(row.backbone for row in of_method):
+        folds = tuple(row for row in of_method if row.backbone == backbone)
         chosen = tuple(row.chosen for row in folds)
-        metrics = seen.measure(folds)
-        found.append(Best(backbone, folds[0].domain, method, metrics, chosen, folds))
-    return sorted(found, key=lambda b: -b.accuracy.value)
+        metrics = outcomes.measure(folds)
+        made.append(Best(backbone, folds[0].domain, method, metrics, chosen, folds))
+    return sorted(made, key=lambda b: -b.accuracy.value)
 
 
-def difference(seen: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interval | None:
-    """Accuracy of `a` minus that of `b` on the images that both tested, with its paired interval.
+def difference(outcomes: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interval | None:
+    """The accuracy of `a` minus that of `b`, on the images that both tested, with its paired interval.
 
-    Without predictions there is no interval; between unlike protocols there is no difference.
+    Without predictions it has no interval; between results of unlike protocols it is None.
     """
     names = name_of(a[0]), name_of(b[0])
-    if not seen.has(*names):
-        value = seen.measure(a)["accuracy"].value - seen.measure(b)["accuracy"].value
+    if not outcomes.has(*names):
+        value = outcomes.measure(a)["accuracy"].value - outcomes.measure(b)["accuracy"].value
         return Interval(value, np.nan, np.nan, np.nan)
-    if not seen.alike(*names):
+    if not outcomes.alike(*names):
         return None
-    apart = seen.correct(names[0]) - seen.correct(names[1])
-    tested = ~np.isnan(apart)
+    per_image = outcomes.correct(names[0]) - outcomes.correct(names[1])
+    tested = ~np.isnan(per_image)
     if not tested.any():
         return None
-    return mean_interval(apart[tested], seen.subjects[tested], seen.wider(*names))
+    return mean_interval(per_image[tested], outcomes.subjects[tested], outcomes.wider(*names))
 
 
-def _differences(seen: Outcomes, best: list[Best]) -> list[tuple[str, str, str, Interval]]:
+def _differences(outcomes: Outcomes, best: list[Best]) -> list[tuple[str, str, str, Interval]]:
     """Every backbone against the next one of the same method, at their `best` rows."""
-    found = []
+    made = []
     for a, b in pairwise(best):
         if a.method == b.method:
-            apart = difference(seen, a.rows, b.rows)
+            apart = difference(outcomes, a.rows, b.rows)
             if apart is not None:
-                found.append((a.method, a.backbone, b.backbone, apart))
-    return found
+                made.append((a.method, a.backbone, b.backbone, apart))
+    return made
 
 
-def _counts(seen: Outcomes, rows: list[Row]) -> tuple[int, int, float]:
-    """Images, subjects and effective subjects."""
-    if seen.fold is None:
+def _counts(outcomes: Outcomes, rows: list[Row]) -> tuple[int, int, float]:
+    """How many images are tested, of how many subjects, and how many subjects that is effectively."""
+    if outcomes.fold is None:
         first = name_of(rows[0])
         n = sum(row.n_test for row in rows if name_of(row) == first)
         return n, n, float(n)
-    tested = seen.fold >= 0
-    sizes = np.bincount(np.unique(seen.subjects[tested], return_inverse=True)[1])
+    tested = outcomes.fold >= 0
+    sizes = np.bincount(np.unique(outcomes.subjects[tested], return_inverse=True)[1])
     effective = float(sizes.sum() ** 2 / (sizes**2).sum())
     return int(tested.sum()), len(sizes), effective
 
@@ -221,23 +235,25 @@ def _pools(rows: list[Row]) -> list[str]:
 
 
 def _check_protocols(study: Study, task: str, rows: list[Row]) -> None:
+    """Raise an InputError where rows of one method were made under several protocols."""
     for method in METHODS:
-        found: dict[str, list[Row]] = {}
+        by_protocol: dict[str, list[Row]] = {}
         for row in rows:
             if row.method == method:
-                found.setdefault(row.protocol, []).append(row)
-        if len(found) > 1:
-            groups = [", ".join(sorted({row.backbone for row in made})) for made in found.values()]
-            held = [name for name in study.backbones() if any(r.backbone == name for r in rows)]
-            if (rows_differ := unlike_rows(study, held)) is not None:
-                raise InputError(f"{study.folder}: {rows_differ}")
-            first, second = (made[0].stored for made in list(found.values())[:2])
-            file = study.folder / "predictions.h5"
-            said = predictions.protocols(file, [first, second])
-            unlike = differences(said[first], said[second]) if len(said) == 2 else []
-            raise InputError(
-                f"{study.folder / 'results.csv'}: task {task}, {method}: rows of "
-                f"{' and '.join(groups)} were made under unlike protocols (other "
-                f"{', '.join(unlike) or 'images, folds, scaling or grid'}), so they cannot be "
-                "compared; run `probe fit` once for all of them."
-            )
+                by_protocol.setdefault(row.protocol, []).append(row)
+        if len(by_protocol) < 2:
+            continue
+        extracted = [name for name in study.backbones() if any(r.backbone == name for r in rows)]
+        if (rows_differ := unlike_rows(study, extracted)) is not None:
+            raise InputError(f"{study.folder}: {rows_differ}")
+        groups = list(by_protocol.values())
+        backbones = [", ".join(sorted({row.backbone for row in group})) for group in groups]
+        first, second = groups[0][0].stored, groups[1][0].stored
+        protocols = predictions.protocols(study.folder / "predictions.h5", [first, second])
+        unlike = differences(protocols[first], protocols[second]) if len(protocols) == 2 else []
+        raise InputError(
+            f"{study.folder / 'results.csv'}: task {task}, {method}: rows of "
+            f"{' and '.join(backbones)} were made under unlike protocols (other "
+            f"{', '.join(unlike) or 'images, folds, scaling or grid'}), so they cannot be "
+            "compared; run `probe fit` once for all of them."
+        )

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GapPoint:
-    """The difference at one layer, with its part of the simultaneous band."""
+    """The gap at one layer, with its ends of the simultaneous band."""
 
     layer: str
     depth: float
@@ -34,6 +34,7 @@ class Gap:
     """Accuracy of one member of a pair minus that of the other, layer by layer, on the same images."""
 
     near: str
+    """The member of the closest domain, if one of them is."""
     far: str
     far_domain: str
     near_domain: str
@@ -49,50 +50,55 @@ class Gap:
 
 @dataclass(frozen=True)
 class Member:
-    """What tells whether two backbones make a pair."""
+    """A backbone, with what tells whether it makes a pair with another."""
 
     name: str
     domain: str
     base: str
+    """The name of its card."""
     pair: str | None
+    """The card that its own names as its pair."""
     random: bool
     layers: Mapping[str, str]
     """Module by layer, in depth order."""
 
 
 def members(study: Study) -> list[Member]:
-    """The backbones of a study, as their feature files tell them."""
-    found = []
+    """The backbones of a study, as their feature files describe them."""
+    backbones = []
     for name in study.backbones():
         with study.features(name) as file:
             card = file.card
             weights = json.loads(file.attributes.get("weights", "{}"))
-            abouts = [file.about(key) for key in file.keys]
-            found.append(
+            layers = [file.about(key) for key in file.keys]
+            backbones.append(
                 Member(
                     name,
                     file.domain,
                     card.get("name", name),
                     card.get("pair"),
                     bool(weights.get("random")),
-                    {about["layer"]: about["module"] for about in abouts},
+                    {layer["layer"]: layer["module"] for layer in layers},
                 )
             )
-    return found
+    return backbones
 
 
 def gaps(
     outcomes: Outcomes, drawn: Sequence[Curve], known: Sequence[Member], closest: str | None
 ) -> list[Gap]:
-    """The gaps of every pair among the curves of one method and pooling."""
+    """The gaps of every pair among the curves of one method and pooling.
+
+    Random weights with several seeds are one member: the mean over them.
+    """
     by_name = {curve.backbone: curve for curve in drawn}
     there = [m for m in known if m.name in by_name]
     trained = [m for m in there if not m.random]
-    found = []
+    made = []
     for a, b in combinations(trained, 2):
         if paired(a, b):
             near, far = sorted((a, b), key=lambda m: (m.domain != closest, m.name))
-            found.append(_gap(outcomes, by_name, near, [far], far.name))
+            made.append(_gap(outcomes, by_name, near, [far], far.name))
     for a in trained:
         draws = [
             m
@@ -101,25 +107,25 @@ def gaps(
         ]
         if draws:
             name = "random weights" + (f" (mean of {len(draws)} draws)" if len(draws) > 1 else "")
-            found.append(_gap(outcomes, by_name, a, draws, name))
-    return [gap for gap in found if gap is not None]
+            made.append(_gap(outcomes, by_name, a, draws, name))
+    return [gap for gap in made if gap is not None]
 
 
 def paired(a: Member, b: Member) -> bool:
     """Same architecture and layer names: one card, or two cards that name each other as pair.
 
-    They may hold other layers: then they are a pair, and have no gap. Of imported features, which
-    name no modules, nothing tells the architecture.
+    A pair of which the study holds no layer in common is a pair that has no gap. Imported features
+    have no modules, so nothing tells their architecture, and they make no pair.
     """
     shared = [layer for layer in a.layers if layer in b.layers]
-    told = any(a.layers.values()) and any(b.layers.values())
-    same = told and all(a.layers[layer] == b.layers[layer] for layer in shared)
+    have_modules = any(a.layers.values()) and any(b.layers.values())
+    same = have_modules and all(a.layers[layer] == b.layers[layer] for layer in shared)
     linked = a.base == b.base or a.pair == b.base or b.pair == a.base
     return same and linked and "control" not in (a.domain, b.domain)
 
 
 def pairs(known: Sequence[Member], names: Container[str]) -> frozenset[frozenset[str]]:
-    """The pairs among the backbones called `names`; two draws of random weights are none."""
+    """The pairs among the backbones called `names`; two draws of random weights make no pair."""
     there = [m for m in known if m.name in names]
     return frozenset(
         frozenset((a.name, b.name))
@@ -129,9 +135,9 @@ def pairs(known: Sequence[Member], names: Container[str]) -> frozenset[frozenset
 
 
 def _gap(
-    outcomes: Outcomes, drawn: Mapping[str, Curve], near: Member, far: list[Member], name: str
+    outcomes: Outcomes, drawn: Mapping[str, Curve], near: Member, far: list[Member], far_name: str
 ) -> Gap | None:
-    """Paired differences at the layers that all have; several far members are averaged."""
+    """The gap at the layers that all members have, those of `far` averaged; None if there is no layer."""
     points = {p.layer: p for p in drawn[near.name].points}
     others = [{p.layer: p for p in drawn[m.name].points} for m in far]
     columns, layers, compared = [], [], set()
@@ -140,7 +146,7 @@ def _gap(
             continue
         names = [name_of(point.rows[0]), *(name_of(other[layer].rows[0]) for other in others)]
         if outcomes.has(*names):
-            ours, *theirs = (outcomes.correct(one) for one in names)
+            ours, *theirs = (outcomes.correct(name) for name in names)
             columns.append(ours - np.mean(theirs, axis=0))
             layers.append(point)
             compared.update(names)
@@ -150,17 +156,17 @@ def _gap(
     tested = ~np.isnan(values).any(1)
     values, subjects = values[tested], outcomes.subjects[tested]
     wider = outcomes.wider(*compared)
-    found = band(values, subjects, wider)
+    means = band(values, subjects, wider)
     return Gap(
         near.name,
-        name,
+        far_name,
         far[0].domain,
         near.domain,
         tuple(
             GapPoint(
                 point.layer,
                 point.depth,
-                *map(float, (found.value[i], found.low[i], found.high[i])),
+                *map(float, (means.value[i], means.low[i], means.high[i])),
             )
             for i, point in enumerate(layers)
         ),

@@ -1,4 +1,4 @@
-"""What every row of results did with every image, read from predictions.h5, and metrics of it."""
+"""The class predicted for every image by every result, read from predictions.h5, and its metrics."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import Doubles, Ints
 from features.errors import InputError
 from features.study.study import Study
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, retraining
@@ -16,9 +17,8 @@ from probe.results import predictions
 from probe.results.protocol import differences, mark, outdated
 from probe.results.rows import Row
 
-Floats = npt.NDArray[np.float64]
 Name = tuple[str, str, str]
-"""Backbone, layer and method as predictions.h5 has them."""
+"""The name of a result within its task: backbone, layer and method as predictions.h5 has them."""
 
 METRICS = {
     "accuracy": "accuracy",
@@ -33,22 +33,22 @@ _COLUMN = {"balanced": "balanced_accuracy"}
 
 
 def per_image(
-    said: npt.NDArray[np.integer], y: npt.NDArray[np.int64], fold: npt.NDArray[np.integer]
-) -> dict[str, Floats]:
-    """One value per image and metric, whose mean over the images is the metric.
+    predicted: npt.NDArray[np.integer], y: Ints, fold: npt.NDArray[np.integer]
+) -> dict[str, Doubles]:
+    """A value for every image and metric, `(n,)` each; the mean over the images is the metric.
 
-    For balanced accuracy, the mean over folds of the mean recall of the classes that occur, the value
-    of an image is that mean plus its own share in the deviation, n w (correct - recall of its class in
-    its fold) with w = 1 / (folds x classes x images of the class in the fold): the mean is unchanged
-    and the spread between subjects is that of the linearised ratio.
+    Balanced accuracy is the mean over folds of the mean recall of the classes that occur. The value of
+    an image is that mean plus the image's share in the deviation, n w (correct - recall of its class in
+    its fold) with w = 1 / (folds x classes x images of the class in the fold). So the mean of the values
+    is the metric, and their spread between subjects is that of the linearised ratio.
 
     Args:
-        said: Predicted class numbers, `(n,)`.
+        predicted: Predicted class numbers, `(n,)`.
         y: True class numbers, `(n,)`.
         fold: The fold each image was tested in, `(n,)`.
     """
-    correct = (said == y).astype(np.float64)
-    off = np.abs(said.astype(np.int64) - y)
+    correct = (predicted == y).astype(np.float64)
+    off = np.abs(predicted.astype(np.int64) - y)
     classes = int(y.max()) + 1
     cell = fold.astype(np.int64) * classes + y
     size = np.bincount(cell, minlength=(int(fold.max()) + 1) * classes)
@@ -67,37 +67,38 @@ def per_image(
     }
 
 
-def interval(metric: str, values: Floats, subjects: npt.NDArray[np.int64]) -> Interval:
-    """The mean of per-image values with its 95 % interval over subjects, within what is possible."""
+def interval(metric: str, values: Doubles, subjects: Ints) -> Interval:
+    """The mean of per-image values with its 95 % interval over subjects, cut to the metric's range."""
     if metric in ("accuracy", "one_off"):
         return accuracy_interval(values, subjects)
-    found = mean_interval(values, subjects)
-    most = 1.0 if metric == "balanced" else np.inf
-    return Interval(found.value, max(0.0, found.low), min(most, found.high), found.effective)
+    mean = mean_interval(values, subjects)
+    highest = 1.0 if metric == "balanced" else np.inf
+    return Interval(mean.value, max(0.0, mean.low), min(highest, mean.high), mean.effective)
 
 
 class Outcomes:
-    """The predictions of one task, each read once; what is not stored is left to the folds' figures."""
+    """The predictions of one task, read once; for results without predictions, the metrics of the folds."""
 
     def __init__(self, study: Study, task: str, rows: Sequence[Row]) -> None:
-        """Read what `rows` (of `task`) stand for.
+        """Read the predictions of all `rows`, which are those of `task`.
 
         Raises:
-            InputError: predictions.h5 holds another run than results.csv.
+            InputError: predictions.h5 is of another run than results.csv.
         """
         self.study, self.task = study, task
         self.y = study.labels(task)
         self.subjects = study.subjects
         self.ordered = study.tasks[task].ordered or any(row.one_off is not None for row in rows)
         self.metrics = tuple(METRICS) if self.ordered else ("accuracy", "balanced")
-        self.fold: npt.NDArray[np.int64] | None = None
+        self.fold: Ints | None = None
+        """The fold that each image was tested in, `(n,)`, -1 where in none; None without predictions."""
         self.backbone = ""
-        """The one that `fold` is of."""
+        """The backbone whose results `fold` was read from."""
         self.outdated: dict[Name, str] = {}
-        """Rows whose scores are of another state of the study, and what of it has changed."""
+        """Results made before the study changed, and what of the study has changed since."""
         self.missing: list[Name] = []
-        """Rows without predictions."""
-        self._said: dict[Name, npt.NDArray[np.int8]] = {}
+        """Results without predictions."""
+        self._predicted: dict[Name, npt.NDArray[np.int32]] = {}
         self._measured: dict[Name, dict[str, Interval]] = {}
         self._protocol: dict[Name, str] = {}
         folds: dict[Name, list[Row]] = {}
@@ -108,7 +109,7 @@ class Outcomes:
 
     @property
     def left_out(self) -> str:
-        """What is outdated, in a sentence."""
+        """Which results are outdated, in a sentence."""
         name, changed = next(iter(self.outdated.items()))
         first = "/".join(part or "-" for part in name)
         return (
@@ -117,37 +118,38 @@ class Outcomes:
             "`probe finetune` for a fine-tune."
         )
 
-    def said(self, name: Name) -> npt.NDArray[np.int8]:
+    def predicted(self, name: Name) -> npt.NDArray[np.int32]:
         """The class predicted for every image, `(n,)`; -1 where not tested."""
-        return self._said[name]
+        return self._predicted[name]
 
     def has(self, *names: Name) -> bool:
-        """Whether there are predictions of all of these."""
-        return all(name in self._said for name in names)
+        """Whether there are predictions of all these results."""
+        return all(name in self._predicted for name in names)
 
-    def correct(self, name: Name) -> Floats:
-        """1 where the image was right, 0 where wrong, NaN where not tested, `(n,)`."""
-        said = self._said[name]
-        return np.where(said >= 0, said == self.y, np.nan)
+    def correct(self, name: Name) -> Doubles:
+        """1 where the prediction is right, 0 where it is wrong, NaN where not tested, `(n,)`."""
+        predicted = self._predicted[name]
+        return np.where(predicted >= 0, predicted == self.y, np.nan)
 
     def alike(self, a: Name, b: Name) -> bool:
-        """Whether these may be compared: of the same images in the same folds, if that is known."""
+        """Whether two results may be compared: their protocols differ in nothing but the method."""
         return not self.unlike(a, b)
 
     def unlike(self, a: Name, b: Name) -> list[str]:
-        """What besides the method tells the protocols of these apart, in a few words each."""
-        one, other = self._protocol.get(a), self._protocol.get(b)
-        said = differences(one, other) if one and other else []
-        return [words for words in said if words != "method"]
+        """What besides the method differs between the protocols of two results, a few words each."""
+        protocol_a, protocol_b = self._protocol.get(a), self._protocol.get(b)
+        if not protocol_a or not protocol_b:
+            return []
+        return [words for words in differences(protocol_a, protocol_b) if words != "method"]
 
     def wider(self, *names: Name) -> float:
-        """What the errors of a difference between these are multiplied by."""
+        """What the standard error of a difference between these results is multiplied by."""
         return max(self._wider[name] for name in names)
 
     def measure(self, rows: Sequence[Row]) -> dict[str, Interval]:
-        """Every metric of the folds of one layer; without predictions there are no intervals."""
-        found = self._measured.get(name_of(rows[0]))
-        return found if found is not None else _of_folds(rows, self.metrics)
+        """Every metric of one result, from all its folds; without predictions there are no intervals."""
+        measured = self._measured.get(name_of(rows[0]))
+        return measured if measured is not None else _of_folds(rows, self.metrics)
 
     def _read(self, wanted: Mapping[Name, str]) -> None:
         file = self.study.folder / "predictions.h5"
@@ -161,7 +163,7 @@ class Outcomes:
                         "which was not finished; run `probe fit` again."
                     )
                 self._take(name, prediction)
-        self.missing = [n for n in names if n not in self._said and n not in self.outdated]
+        self.missing = [n for n in names if n not in self._predicted and n not in self.outdated]
 
     def _take(self, name: Name, prediction: predictions.Prediction) -> None:
         fold = prediction.fold.astype(np.int64)
@@ -174,32 +176,32 @@ class Outcomes:
         if self.fold is None:
             self.fold, self.backbone = fold, name[0]
         scores = np.nan_to_num(prediction.scores, nan=-np.inf)
-        said = np.where(tested, scores.argmax(1), -1).astype(np.int8)
-        self._said[name] = said
-        values = per_image(said[tested], self.y[tested], fold[tested])
+        predicted = np.where(tested, scores.argmax(1), -1).astype(np.int32)
+        self._predicted[name] = predicted
+        values = per_image(predicted[tested], self.y[tested], fold[tested])
         subjects = self.subjects[tested]
         self._measured[name] = {m: interval(m, values[m], subjects) for m in self.metrics}
 
 
 def wider(study: Study, rows: Sequence[Row]) -> float:
-    """`retraining` of the folds of one result, by the images that truly trained each of them."""
-    # A fold that is there alone, as while a fine-tune is under way, says nothing of those to come.
+    """The factor `retraining` of one result, from the images that its folds trained on and tested."""
+    # A fine-tune under way has one fold, which does not tell how many there will be: as for five folds.
     if len(rows) == 1 and not has_split(study):
         return 1.5
     return retraining(sum(row.n_test for row in rows), float(np.mean([r.n_train for r in rows])))
 
 
 def name_of(row: Row) -> Name:
-    """How predictions.h5 calls the layer and method of a row."""
+    """The name of the result that a row is a fold of."""
     return row.stored[1:]
 
 
 def _stored(file: Path, task: str, names: Iterable[Name]) -> Mapping[Name, predictions.Prediction]:
-    """What the file holds of `names`: all at once, or one by one where some are missing."""
+    """The predictions of `names` that the file holds: read all at once, or singly if some are missing."""
     names = list(names)
     try:
-        found = predictions.read_all(file, [(task, *name) for name in names])
-        return {key[1:]: prediction for key, prediction in found.items()}
+        stored = predictions.read_all(file, [(task, *name) for name in names])
+        return {key[1:]: prediction for key, prediction in stored.items()}
     except InputError:
         if len(names) == 1:
             return {}
@@ -207,12 +209,13 @@ def _stored(file: Path, task: str, names: Iterable[Name]) -> Mapping[Name, predi
 
 
 def _of_folds(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, Interval]:
+    """The mean of each metric over the folds, weighted by their images except for balanced accuracy."""
     n = np.array([max(row.n_test, 1) for row in rows], dtype=np.float64)
-    found = {}
+    means = {}
     for metric in metrics:
         values = [getattr(row, _COLUMN.get(metric, metric)) for row in rows]
         if None not in values:
-            even = np.ones_like(n) if metric == "balanced" else n
-            value = float(np.average(np.array(values, dtype=np.float64), weights=even))
-            found[metric] = Interval(value, np.nan, np.nan, np.nan)
-    return found
+            weights = np.ones_like(n) if metric == "balanced" else n
+            value = float(np.average(np.array(values, dtype=np.float64), weights=weights))
+            means[metric] = Interval(value, np.nan, np.nan, np.nan)
+    return means

@@ -1,4 +1,4 @@
-"""Points of a curve over depth, and the best of each backbone, as data."""
+"""Points and curves over depth, and `best` rows, as data."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from probe.results.rows import Row
 
 @dataclass(frozen=True)
 class Point:
-    """One layer of a curve."""
+    """A layer of a curve with its metrics."""
 
     layer: str
     pool: str
     depth: float
     metrics: Mapping[str, Interval]
-    """By name, as in probe/analysis/outcomes.py."""
+    """By their names in probe/analysis/outcomes.py."""
     rows: tuple[Row, ...]
-    """Its folds."""
+    """A row for every fold."""
 
     @property
     def accuracy(self) -> Interval:
@@ -29,7 +29,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Metrics over depth of one backbone and method."""
+    """The metrics of one backbone and method over depth."""
 
     backbone: str
     domain: str
@@ -44,7 +44,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Best:
-    """A backbone at the layer chosen inside the training folds: the number to quote."""
+    """A `best` row: a backbone at the layer chosen inside the training folds; its accuracy is quoted."""
 
     backbone: str
     domain: str

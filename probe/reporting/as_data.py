@@ -1,4 +1,4 @@
-"""A report as plain data for machines: what `probe report --json` prints."""
+"""A report as plain data: what `probe report --json` prints."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def as_data(made: Report) -> dict[str, Any]:
 
 
 def _task(task: TaskCurves, closest: str | None) -> dict[str, Any]:
-    found = answer(task, closest)
+    made = answer(task, closest)
     return {
         "task": task.task,
         "ordered": task.ordered,
@@ -46,21 +46,21 @@ def _task(task: TaskCurves, closest: str | None) -> dict[str, Any]:
         "chance": task.chance,
         "majority": task.majority,
         "answer": None
-        if found is None
+        if made is None
         else {
             "leader": {
-                "backbone": found.leader.backbone,
-                "domain": found.leader.domain,
-                "method": found.leader.method,
-                "layers": list(found.leader.chosen),
-                "accuracy": _interval(found.leader.accuracy),
+                "backbone": made.leader.backbone,
+                "domain": made.leader.domain,
+                "method": made.leader.method,
+                "layers": list(made.leader.chosen),
+                "accuracy": _interval(made.leader.accuracy),
             },
-            "wins": found.wins,
-            "behind": [_contrast(c) for c in found.behind],
-            "closest": _contrast(found.closest),
-            "scratch": _contrast(found.scratch),
-            "random": _contrast(found.random),
-            "tuning": _contrast(found.tuning),
+            "wins": made.wins,
+            "behind": [_contrast(c) for c in made.behind],
+            "closest": _contrast(made.closest),
+            "scratch": _contrast(made.scratch),
+            "random": _contrast(made.random),
+            "tuning": _contrast(made.tuning),
         },
         "panels": [
             {

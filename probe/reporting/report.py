@@ -1,4 +1,4 @@
-"""The report folder: the page, the figures and the tables of a study."""
+"""The report of a study: a folder with the page, the figures and the tables."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from probe.results import rows as results
 from probe.results.rows import BEST
 
 _MOST_FOLDS = 500
-"""Rows of the page's table per fold; more would only make it slow."""
+"""A table per fold with more rows than this shows best rows only, since it would make the page slow."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was drawn and where it lies."""
+    """A report: what it shows, and the folder that it was written to."""
 
     study: Study
     folder: Path
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def index(self) -> Path:
-        """The page."""
+        """The file of the page."""
         return self.folder / "index.html"
 
 
@@ -60,69 +60,72 @@ def report(
     by: Sequence[str] = (),
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
 ) -> Report:
-    """Draw the report of a study into its folder `report/`.
+    """Write the report of a study into its folder `report/`: the page, figures and tables.
 
     Args:
         study: The study, or its folder.
-        metrics: Which figures to draw as files; the page has all of them.
-        by: Columns of images.csv whose values are subgroups; by default all of few values.
+        metrics: The metrics that are drawn as figures; the page has charts of all of them.
+        by: Columns of images.csv whose values are subgroups; by default all with few values.
         progress: Is called with layers done, and in all, while distances to sources are measured.
 
     Raises:
-        InputError: Nothing is fitted yet, or the results cannot be compared.
+        InputError: Nothing is fitted yet, or the results cannot be compared, or a metric or column is
+            unknown.
     """
     opened = study if isinstance(study, Study) else open_study(study)
-    found = curves(opened)
-    if not found:
-        raise InputError(f"{opened.folder}: no task of study.toml has results; run `probe fit`.")
+    tasks = curves(opened)
     for metric in metrics:
         if metric not in METRICS:
             raise InputError(f"--metric {metric}: not a metric; {nearest(metric, METRICS)}")
-    contents = contents_of(opened, found, by, progress)
+    contents = contents_of(opened, tasks, by, progress)
     tables = (
-        layer_table(found),
-        fold_table(found),
-        class_table(found),
-        confusion_table(found),
-        subgroup_table(opened, found, by),
+        layer_table(tasks),
+        fold_table(tasks),
+        class_table(tasks),
+        confusion_table(tasks),
+        subgroup_table(opened, tasks, by),
         *contents.tables,
         *(table for section in contents.more for table in section.tables),
     )
     folder = opened.folder / "report"
     folder.mkdir(exist_ok=True)
-    for stem, task in _stems(found).items():
-        drawn = {
-            f"curves-{stem}" + ("" if m == "accuracy" else f"-{m}"): curve_figure(
-                task, opened.synthetic, m
-            )
-            for m in metrics
-            if m in task.metrics
-        }
-        drawn[f"gap-{stem}"] = gap_figure(task, opened.synthetic)
-        drawn[f"tuned-{stem}"] = tuned_figure(task, opened.synthetic)
-        for name, figure in drawn.items():
-            if figure is not None:
-                save(figure, folder / name)
+    for stem, task in _stems(tasks).items():
+        _write_figures(folder, stem, task, metrics, opened.synthetic)
     for table in tables:
         if table.rows:
             write_text(folder / f"{table.name}.csv", to_csv(table))
             write_text(folder / f"{table.name}.md", to_markdown(table, opened.synthetic))
             write_text(folder / f"{table.name}.tex", to_latex(table, opened.synthetic))
     write_text(folder / "index.html", page(contents))
-    return Report(opened, folder, tuple(found), contents, tables)
+    return Report(opened, folder, tuple(tasks), contents, tables)
+
+
+def _write_figures(
+    folder: Path, stem: str, task: TaskCurves, metrics: Sequence[str], synthetic: bool
+) -> None:
+    figures = {
+        f"curves-{stem}" + ("" if m == "accuracy" else f"-{m}"): curve_figure(task, synthetic, m)
+        for m in metrics
+        if m in task.metrics
+    }
+    figures[f"gap-{stem}"] = gap_figure(task, synthetic)
+    figures[f"tuned-{stem}"] = tuned_figure(task, synthetic)
+    for name, figure in figures.items():
+        if figure is not None:
+            save(figure, folder / name)
 
 
 def contents_of(
     study: Study,
-    found: Sequence[TaskCurves],
+    tasks: Sequence[TaskCurves],
     by: Sequence[str] = (),
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
 ) -> Contents:
-    """What stands on the page of a study."""
+    """What stands on the page of a study; the arguments are those of `report`."""
     backbones = list(
         dict.fromkeys(
             (curve.backbone, curve.domain)
-            for task in found
+            for task in tasks
             for curve in (*(c for p in task.panels for c in p.curves), *task.tuned)
         )
     )
@@ -137,55 +140,63 @@ def contents_of(
             tuned_signs(task),
             bool(task.pairs),
         )
-        for task in found
+        for task in tasks
     ]
     rows = results.read(study.folder / "results.csv")
     several = (few_shot_table(rows), repeats_table(study, rows), views_table(rows))
-    whole = [literature_table(study.source, found), *several, *backbone_tables(study)]
+    whole = [literature_table(study.source, tasks), *several, *backbone_tables(study)]
     tables = [table for table in whole if table is not None]
-    near = closeness_section(study, found, look, progress)
-    scored, missing = scores_section(study, look)
-    if near is None:
+    closeness = closeness_section(study, tasks, look, progress)
+    scores, missing = scores_section(study)
+    if closeness is None:
         missing.append(
             "The distance to source domains: `probe extract --backbone NAME --source DOMAIN=DIR` takes "
             "samples of them."
         )
-    told = {task.task for task in found}
+    shown = {task.task for task in tasks}
     warnings = contaminations(study) + [
         f"{name}: left out, since the study changed after its results were made; `probe fit` makes them "
         "again, and `probe finetune` those of a fine-tune."
         for name in study.tasks
-        if name not in told and any(row.task == name for row in rows)
+        if name not in shown and any(row.task == name for row in rows)
     ]
-    made = (near, training_section(study), scored)
-    more = [section for section in made if section is not None]
-    held = max(task.n for task in found)
-    images = f"{held:,} of {len(study):,}" if held < len(study) else f"{held:,}"
-    return Contents(study, sections, backbones, images, tables, warnings, missing, more)
+    more = (closeness, training_section(study), scores)
+    most = max(task.n for task in tasks)
+    images = f"{most:,} of {len(study):,}" if most < len(study) else f"{most:,}"
+    return Contents(
+        study,
+        sections,
+        backbones,
+        images,
+        tables,
+        warnings,
+        missing,
+        [section for section in more if section is not None],
+    )
 
 
 def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:
-    """The tables of one task that hold anything."""
+    """The tables of one task, without those that have no rows."""
     folds = fold_table([task])
     if len(folds.rows) > _MOST_FOLDS:
         best = tuple(row for row in folds.rows if BEST in row)
-        note = f"Of best rows; all {len(folds.rows):,} rows are in folds.csv."
+        note = f"Only best rows are shown; all {len(folds.rows):,} rows are in folds.csv."
         folds = replace(folds, rows=best, note=note)
-    made = [
+    tables = [
         layer_table([task]),
         folds,
         class_table([task]),
         *confusion_matrices(task),
         subgroup_table(study, [task], by),
     ]
-    return [table for table in made if table.rows]
+    return [table for table in tables if table.rows]
 
 
-def _stems(found: Sequence[TaskCurves]) -> dict[str, TaskCurves]:
-    """A file name for every task; those that would share one get a mark of their own."""
-    names = [file_name(task.task) for task in found]
+def _stems(tasks: Sequence[TaskCurves]) -> dict[str, TaskCurves]:
+    """The tasks by the stem of their files' names; tasks that would share a stem have a hash in it."""
+    names = [file_name(task.task) for task in tasks]
     stems = {}
-    for name, task in zip(names, found, strict=True):
-        mark = hashlib.sha256(task.task.encode("utf-8", "replace")).hexdigest()[:6]
-        stems[name if names.count(name) == 1 else f"{name}-{mark}"] = task
+    for name, task in zip(names, tasks, strict=True):
+        digest = hashlib.sha256(task.task.encode("utf-8", "replace")).hexdigest()[:6]
+        stems[name if names.count(name) == 1 else f"{name}-{digest}"] = task
     return stems

@@ -1,4 +1,4 @@
-"""The findings of a study in sentences, made from the numbers and nothing else."""
+"""The findings of a study in sentences, made from its numbers alone."""
 
 from __future__ import annotations
 
@@ -8,102 +8,109 @@ from collections.abc import Mapping
 import numpy as np
 
 from features.study.study import Study
-from probe.analysis.answer import Answer, answer, whole
+from probe.analysis.answer import Answer, Contrast, answer, whole
 from probe.analysis.curves import TaskCurves
 from probe.analysis.gaps import Gap
 from probe.analysis.outcomes import name_of
 from probe.analysis.points import Best
 from probe.analysis.statistics import Interval
 
+_NOISE = ", within noise"
+
 
 def contaminations(study: Study) -> list[str]:
     """Which backbones' weights were trained on this study's own data, one sentence each."""
-    said = []
+    sentences = []
     for name in study.backbones():
         with study.features(name) as file:
             data = json.loads(file.attributes.get("trained_on_this", "[]"))
         if data:
-            said.append(
-                f"The weights of {name} were trained on {' and '.join(data)}, which this study seems "
-                "to be of: their frozen features have seen the test images, so that accuracy "
-                "flatters them."
+            sentences.append(
+                f"The weights of {name} were trained on {' and '.join(data)}, which seems to be this "
+                "study's data: the network has seen the test images, so its accuracy is too high."
             )
-    return said
+    return sentences
 
 
-def headline(found: TaskCurves, closest: str | None) -> list[str]:
+def headline(task: TaskCurves, closest: str | None) -> list[str]:
     """The answer first: what to use, what the closest domain buys, what fine-tuning adds, what is noise."""
-    made = answer(found, closest)
+    made = answer(task, closest)
     if made is None:
         return [
-            "No probe has been fitted on this task: `probe fit` makes the curves of its layers."
+            "No probe has been fitted on this task; run `probe fit` for the curves of its layers."
         ]
-    said = [_leader(found, made)]
-    said += _closest(found, made, closest)
+    sentences = [_leader(made)]
+    sentences += _closest(made, closest)
     if made.scratch is not None:
-        c = made.scratch
-        said.append(f"Against training from scratch: {c.a} over {c.b}: {verdict(c.difference)}.")
+        sentences.append(f"Training from scratch: {contrast(made.scratch)}.")
     if made.random is not None:
-        c = made.random
-        said.append(f"Over the floor: {c.a} over {c.b}: {verdict(c.difference)}.")
+        sentences.append(f"Random weights and controls: {contrast(made.random)}.")
     if made.tuning is not None:
         c = made.tuning
-        adds = "adds to" if c.difference.low > 0 else "against"
-        said.append(f"Fine-tuning: {c.a} {adds} the best probe, {c.b}: {verdict(c.difference)}.")
+        sentences.append(
+            f"Fine-tuning: {c.a} against the best probe, {c.b}: {verdict(c.difference)}."
+        )
     else:
-        said.append("Not in this study: fine-tuning, so whether a probe is enough is not answered.")
+        sentences.append(
+            "This study has no fine-tuning, so it does not tell whether a probe is enough."
+        )
     if made.scratch is None:
-        said.append("Not in this study: a network trained from scratch.")
-    return said
+        sentences.append("This study has no network trained from scratch.")
+    return sentences
 
 
-def findings(found: TaskCurves) -> list[str]:
-    """What the curves of one task say in detail, one sentence each."""
-    said = [_counts(found)]
-    for method in dict.fromkeys(best.method for best in found.best):
-        mine = [best for best in found.best if best.method == method]
-        ranks = "; ".join(f"{b.backbone} ({b.domain}) {percent(b.accuracy)}" for b in mine)
-        said.append(f"{method}, layer chosen inside the training folds: {ranks}.")
-    for method, a, b, difference in found.differences:
-        said.append(f"{method}: {a} against {b}: {verdict(difference)}.")
-    titles = dict.fromkeys((p.method, g.title) for p in found.panels for g in p.gaps)
+def findings(task: TaskCurves) -> list[str]:
+    """What the curves of one task show in detail, one sentence each."""
+    sentences = [_counts(task)]
+    for method in dict.fromkeys(best.method for best in task.best):
+        of_method = [best for best in task.best if best.method == method]
+        ranks = "; ".join(f"{b.backbone} ({b.domain}) {percent(b.accuracy)}" for b in of_method)
+        sentences.append(f"{method}, at the layer chosen inside the training folds: {ranks}.")
+    for method, a, b, difference in task.differences:
+        sentences.append(f"{method}: {contrast(Contrast(a, b, difference))}.")
+    titles = dict.fromkeys((p.method, g.title) for p in task.panels for g in p.gaps)
     for method, title in titles:
         gaps = {
-            p.pool: g
-            for p in found.panels
-            if p.method == method
-            for g in p.gaps
-            if g.title == title
+            p.pool: g for p in task.panels if p.method == method for g in p.gaps if g.title == title
         }
-        said.append(gap_sentence(method, gaps))
-    said += _tuned(found)
-    if found.outcomes.outdated:
-        said.append(found.outcomes.left_out[0].upper() + found.outcomes.left_out[1:])
-    if found.outcomes.missing:
-        said.append(
-            f"predictions.h5 lacks {len(found.outcomes.missing)} of the layers in results.csv: their "
+        sentences.append(gap_sentence(method, gaps))
+    sentences += _tuned(task)
+    if task.outcomes.outdated:
+        sentences.append(task.outcomes.left_out[0].upper() + task.outcomes.left_out[1:])
+    if task.outcomes.missing:
+        sentences.append(
+            f"predictions.h5 lacks {len(task.outcomes.missing)} of the results in results.csv: their "
             "numbers are means over folds, without an interval."
         )
-    return said
+    return sentences
+
+
+def contrast(made: Contrast) -> str:
+    """What is compared with what, and the difference."""
+    return f"{made.a} against {made.b}: {verdict(made.difference)}"
 
 
 def verdict(difference: Interval) -> str:
-    """A difference in points, and whether the interval leaves its sign open."""
+    """A difference in points with its interval, and whether it is within noise."""
     value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
     if np.isnan(low):
         return f"{value:+.1f} points"
     return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]" + (
-        ", within noise" if difference.low <= 0 <= difference.high else ""
+        _NOISE if difference.low <= 0 <= difference.high else ""
     )
 
 
+def _points(difference: Interval) -> str:
+    return verdict(difference).removesuffix(_NOISE)
+
+
 def percent(accuracy: Interval) -> str:
-    """In per cent, with the interval where one is known."""
+    """An accuracy in per cent, with its interval where that is known."""
     return f"{100 * accuracy.value:.1f} %" if np.isnan(accuracy.low) else str(accuracy)
 
 
 def gap_sentence(method: str, gaps: Mapping[str, Gap]) -> str:
-    """The gap of one pair at its ends and its slope, under each pooling."""
+    """The gap of one pair at its first and last layer and its slope, under each pooling."""
     parts = []
     signs = set()
     for pool, gap in gaps.items():
@@ -117,9 +124,10 @@ def gap_sentence(method: str, gaps: Mapping[str, Gap]) -> str:
             + f"{100 * first.gap:+.1f} points at {first.layer}, {100 * last.gap:+.1f} at {last.layer}, "
             f"{grows} (slope {100 * trend.value:+.1f} [{100 * trend.low:+.1f}, {100 * trend.high:+.1f}])"
         )
-    title = next(iter(gaps.values())).title
+    gap = next(iter(gaps.values()))
+    kind = "pretraining gap" if gap.far_domain == "none" else "domain gap"
     tail = "; the trend depends on the pooling" if len(signs) > 1 else ""
-    return f"{method}, domain gap {title}: " + "; ".join(parts) + tail + "."
+    return f"{method}, {kind} {gap.title}: {'; '.join(parts)}{tail}."
 
 
 def layers_of(best: Best) -> str:
@@ -131,7 +139,7 @@ def layers_of(best: Best) -> str:
     return ", ".join(f"{name} ({counts[name]} of {len(best.chosen)} folds)" for name in ranked)
 
 
-def _leader(found: TaskCurves, made: Answer) -> str:
+def _leader(made: Answer) -> str:
     top = made.leader
     score = f"{percent(top.accuracy)} at {layers_of(top)}"
     if not made.behind:
@@ -140,11 +148,9 @@ def _leader(found: TaskCurves, made: Answer) -> str:
         second = made.behind[0]
         return (
             f"Transfer from {top.backbone} ({top.domain}): {top.method} reaches {score}, ahead of every "
-            f"other backbone beyond noise; of the next, {second.b}, by {verdict(second.difference)}."
+            f"other backbone beyond noise, and of the next, {second.b}, by {_points(second.difference)}."
         )
-    names = ", ".join(
-        f"{c.b} ({verdict(c.difference).removesuffix(', within noise')})" for c in made.noise
-    )
+    names = ", ".join(f"{c.b} ({_points(c.difference)})" for c in made.noise)
     others = len(made.behind) - len(made.noise)
     return (
         f"No single winner: {top.backbone} ({top.domain}) with {top.method} reaches {score}; within "
@@ -153,66 +159,68 @@ def _leader(found: TaskCurves, made: Answer) -> str:
     )
 
 
-def _closest(found: TaskCurves, made: Answer, closest: str | None) -> list[str]:
+def _closest(made: Answer, closest: str | None) -> list[str]:
+    """What the closest domain buys, or why that is not known."""
     if closest is None:
         return [
-            'Which domain is closest is not said: `closest = "DOMAIN"` in study.toml names it, and '
-            "this page then says what it buys."
+            'study.toml does not name the closest domain; add `closest = "DOMAIN"` there, and the '
+            "report tells what it buys."
         ]
     if made.closest is None:
         return [
-            f"What the closest domain, {closest}, buys is not answered: the study has no two trained "
-            "backbones of which one is of that domain."
+            f"What the closest domain, {closest}, buys is not known: that takes a trained backbone of "
+            "this domain and one of another."
         ]
     c = made.closest
-    said = (
+    sentence = (
         f"The closest domain, {closest}: {c.a} against {c.b}, each at its own best layer: "
         f"{verdict(c.difference)}"
     )
-    if made.gap is not None:
-        layer, gap = made.gap
-        if gap is None:
-            return [
-                f"{said}; they are a pair, but the domain gap at {layer} is not known: not both have "
-                "results there."
-            ]
-        return [f"{said}; they are a pair, and at {layer} the domain gap is {verdict(gap)}."]
-    return [f"{said}. They differ in architecture, input and width too, so this is no domain gap."]
+    if made.gap is None:
+        return [
+            f"{sentence}. They differ in architecture, input and width too, so this is no domain gap."
+        ]
+    layer, gap = made.gap
+    if gap is None:
+        return [
+            f"{sentence}; they are a pair, but the domain gap at {layer} is not known: not both have "
+            "results there."
+        ]
+    return [f"{sentence}; they are a pair, and at {layer} the domain gap is {verdict(gap)}."]
 
 
-def _counts(found: TaskCurves) -> str:
+def _counts(task: TaskCurves) -> str:
     majority = (
-        f", always saying the most frequent class {100 * found.majority:.1f} %"
-        if found.majority is not None
+        f", and always predicting the most frequent class reaches {100 * task.majority:.1f} %"
+        if task.majority is not None
         else ""
     )
     return (
-        f"{found.n} images of {found.subjects} subjects (effectively "
-        f"{found.effective_subjects:.0f}), {found.folds} folds, {len(found.classes)} classes; chance "
-        f"is {100 * found.chance:.1f} %{majority}."
+        f"{task.n} images of {task.subjects} subjects (effectively "
+        f"{task.effective_subjects:.0f}), {task.folds} folds, {len(task.classes)} classes; chance "
+        f"is {100 * task.chance:.1f} %{majority}."
     )
 
 
-def _tuned(found: TaskCurves) -> list[str]:
-    """Every frozen or copied curve at its deepest cut, against the network that has none."""
-    said = []
-    for curve in found.tuned:
+def _tuned(task: TaskCurves) -> list[str]:
+    """Every fine-tune of a whole network; then those with a cut, at the first cut and at the deepest."""
+    sentences = []
+    for curve in task.tuned:
         point = whole(curve)
         if point is not None:
-            probes = [name_of(best.rows[0]) for best in found.best[:1]]
             apart = [
-                w for one in probes for w in found.outcomes.unlike(name_of(point.rows[0]), one)
+                words
+                for best in task.best[:1]
+                for words in task.outcomes.unlike(name_of(point.rows[0]), name_of(best.rows[0]))
             ]
             why = f"; not compared with the probes, of other {', '.join(apart)}" if apart else ""
-            said.append(f"{curve.method} of {curve.backbone}: {percent(point.accuracy)}{why}.")
+            sentences.append(f"{curve.method} of {curve.backbone}: {percent(point.accuracy)}{why}.")
     scratch = {
-        c.backbone: p.accuracy.value
-        for c in found.tuned
-        if c.kind == "scratch"
-        for p in (whole(c),)
-        if p is not None
+        curve.backbone: point.accuracy.value
+        for curve in task.tuned
+        if curve.kind == "scratch" and (point := whole(curve)) is not None
     }
-    for curve in found.tuned:
+    for curve in task.tuned:
         cuts = [p for p in curve.points if p.layer]
         if not cuts:
             continue
@@ -223,8 +231,8 @@ def _tuned(found: TaskCurves) -> list[str]:
             if base is not None
             else ""
         )
-        said.append(
+        sentences.append(
             f"{curve.backbone} {curve.method} through {cuts[0].layer}: {percent(cuts[0].accuracy)}; "
             f"through {last.layer}: {percent(last.accuracy)}{against}."
         )
-    return said
+    return sentences

@@ -21,15 +21,15 @@ from probe.analysis.statistics import LEVEL
 from probe.scoring.distances import DISTANCES, NAMES, Distance, common_space
 
 IMAGES = 400
-"""Of each set, drawn by a fixed seed."""
+"""How many images of each set are measured, drawn by a fixed seed."""
 _PARTS = 10
 _LEAST = 5
-"""Layers that a correlation needs."""
+"""How many layers a correlation needs."""
 
 
 @dataclass(frozen=True)
 class Closeness:
-    """One distance at one layer; smaller is closer."""
+    """The distance of a study's images to a source domain in one layer's features; smaller is closer."""
 
     backbone: str
     domain: str
@@ -43,16 +43,16 @@ class Closeness:
     high: float
     """The 95 % interval: a jackknife over ten parts of each set, subjects kept whole."""
     floor: float
-    """The same distance between two halves of the study's own images: what sampling alone makes."""
+    """The same distance between two halves of the study's own images, which is due to sampling alone."""
     images: int
     source_images: int
     made_of: str
-    """The contracts of both feature files."""
+    """The contracts of both feature files, shortened."""
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """How the distance to a source goes with a gap over the layers of the near backbone."""
+    """The correlation of the distance to a source with a gap, over the layers of the near backbone."""
 
     task: str
     method: str
@@ -63,17 +63,21 @@ class Correlation:
     r: float
     low: float
     high: float
-    """By Fisher's z, as if layers were independent, which they are not: it is too narrow."""
+    """The 95 % interval by Fisher's z; it is too narrow, for it takes layers to be independent."""
     n: int
 
 
 def closeness(
     study: Study, progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None
 ) -> list[Closeness]:
-    """The distances to every sample in `sources/`; kept in closeness.csv and made once.
+    """The distances to every sample in `sources/`; measured once and kept in closeness.csv.
 
-    All sets of one layer are put into the first 64 principal axes of their union, each set counting
-    alike (probe/scoring/distances.py).
+    The sets of one layer are compared in the first 64 principal axes of their union, in which every set
+    has the same weight (probe/scoring/distances.py).
+
+    Args:
+        study: The study.
+        progress: Is called with layers done, layers in all, and the layer being measured.
     """
     samples = sources(study)
     if not samples:
@@ -97,7 +101,7 @@ def closeness(
 
 
 def _shared(study: Study, samples: dict[str, Study], backbone: str) -> list[str]:
-    """The layers of a backbone that the study and every sample have."""
+    """The layers of a backbone that the study and all its samples have."""
     if not all(backbone in sample.backbones() for sample in samples.values()):
         return []
     with study.features(backbone) as file:
@@ -143,14 +147,14 @@ def _jackknife(
     b: Doubles,
     parts_b: Ints,
 ) -> tuple[float, float]:
-    """The distance, and half the width of its interval with one part of both sets left out at a time."""
+    """The distance and half the width of its interval, from leaving out one part of both sets at a time."""
     without = np.array([distance(a[parts_a != part], b[parts_b != part]) for part in range(_PARTS)])
     error = np.sqrt((_PARTS - 1) / _PARTS * ((without - without.mean()) ** 2).sum())
     return distance(a, b), float(stats.t.ppf(0.5 + LEVEL / 2, _PARTS - 1) * error)
 
 
 def _parts(subjects: Ints) -> Ints:
-    """One of ten parts for every row, a subject in one part."""
+    """The part, of ten, that each row belongs to, `(n,)`; all rows of a subject are in the same part."""
     names, number = np.unique(subjects, return_inverse=True)
     return np.asarray((np.random.default_rng(0).permutation(len(names)) % _PARTS)[number])
 
@@ -161,21 +165,21 @@ def _draw(study: Study, file: FeatureFile) -> Ints:
 
 
 def _mark(study: Study, sample: Study, backbone: str) -> str:
-    said = []
-    for one in (study, sample):
-        with one.features(backbone) as file:
-            said.append(str(file.attributes["contract"])[:8])
-    return "-".join(said)
+    contracts = []
+    for folder in (study, sample):
+        with folder.features(backbone) as file:
+            contracts.append(str(file.attributes["contract"])[:8])
+    return "-".join(contracts)
 
 
-def correlations(found: Sequence[TaskCurves], distances: Sequence[Closeness]) -> list[Correlation]:
-    """Every gap against every distance in the near backbone's features, over the layers of both."""
+def correlations(tasks: Sequence[TaskCurves], distances: Sequence[Closeness]) -> list[Correlation]:
+    """The correlation of every gap with every distance in the near backbone's features."""
     made = []
     at = {(c.backbone, c.source, c.measure, c.key): c.value for c in distances}
     kinds = dict.fromkeys((c.source, c.measure) for c in distances)
-    for task in found:
+    for task in tasks:
         for panel in task.panels:
-            # A layer without a map has one distance, whatever the pooling of the panel it stands in.
+            # A layer without a map has the same distance in the panel of every pooling.
             keys = {
                 (curve.backbone, p.layer): p.rows[0].features_key
                 for curve in panel.curves
@@ -201,7 +205,7 @@ def correlations(found: Sequence[TaskCurves], distances: Sequence[Closeness]) ->
 
 
 def correlate(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """Pearson's correlation with its 95 % interval by Fisher's z; needs four pairs."""
+    """Pearson's correlation with its 95 % interval by Fisher's z; it needs four pairs or more."""
     if len(set(x)) < 2 or len(set(y)) < 2:
         return float("nan"), float("nan"), float("nan")
     r = float(stats.pearsonr(x, y).statistic)
@@ -210,16 +214,16 @@ def correlate(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, flo
     return r, float(np.tanh(z - margin)), float(np.tanh(z + margin))
 
 
-def sentences(found: Sequence[Correlation]) -> list[str]:
-    """What the correlations say, where their interval leaves no doubt of the sign."""
+def sentences(related: Sequence[Correlation]) -> list[str]:
+    """A sentence for every correlation whose interval does not hold 0."""
     return [
         f"{c.task}, {c.method}"
         + ("" if c.pool == "none" else f", pooling {c.pool}")
         + ": where the "
         f"{NAMES[c.measure]} to {c.source} is larger, the gap {c.gap} is "
         f"{'larger' if c.r > 0 else 'smaller'} (r = {c.r:+.2f} [{c.low:+.2f}, {c.high:+.2f}] over {c.n} "
-        f"layers, which are not independent of each other; one of {len(found)} correlations looked at)."
-        for c in found
+        f"layers, which are not independent of each other; one of {len(related)} correlations looked at)."
+        for c in related
         if c.low > 0 or c.high < 0
     ]
 
@@ -232,14 +236,14 @@ def _read(study: Study) -> list[Closeness]:
     if header != [f.name for f in fields(Closeness)]:
         return []  # of another version: made again
     numbers = {"depth", "value", "low", "high", "floor"}
-    found = []
+    lines = []
     for row in rows:
         cells = [
             float(c) if name in numbers else int(c) if "images" in name else c
             for name, c in zip(header, row, strict=True)
         ]
-        found.append(Closeness(*cells))  # type: ignore[arg-type]
-    return found
+        lines.append(Closeness(*cells))  # type: ignore[arg-type]
+    return lines
 
 
 def _to_csv(lines: Sequence[Closeness]) -> str:

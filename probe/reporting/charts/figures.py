@@ -36,14 +36,14 @@ _STYLE: Any = {
 }  # fmt: skip
 
 
-def curve_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
+def curve_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
     """A metric over depth: a row per method, a column per pooling, a line per backbone."""
-    rows = _grid(found.panels)
+    rows = _grid(task.panels)
     if not rows:
         return None
     with _style():
         figure, axes = _figure(len(rows), max(map(len, rows)))
-        drawn = [c for panel in found.panels for c in panel.curves]
+        drawn = [c for panel in task.panels for c in panel.curves]
         look = _look(drawn)
         ticks = layer_ticks([[(p.layer, p.depth) for p in c.points] for c in _networks(drawn)])
         handles: dict[str, Artist] = {}
@@ -51,17 +51,17 @@ def curve_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -
             for ax, panel in zip(across, panels, strict=False):
                 for curve in panel.curves:
                     _line(ax, curve, metric, look[curve.backbone, curve.domain], ticks, handles)
-                for curve in found.tuned:
+                for curve in task.tuned:
                     _marks(ax, curve, metric, ticks, handles)
-                _levels(ax, found, metric, handles)
+                _levels(ax, task, metric, handles)
                 _finish(ax, panel.method, panel.pool, ticks, METRICS[metric])
-        _close(figure, axes, handles, f"{found.task}: {METRICS[metric]} over depth", synthetic)
+        _close(figure, axes, handles, f"{task.task}: {METRICS[metric]} over depth", synthetic)
     return figure
 
 
-def gap_figure(found: TaskCurves, synthetic: bool) -> Figure | None:
+def gap_figure(task: TaskCurves, synthetic: bool) -> Figure | None:
     """The gap of every pair over depth with its simultaneous band; None without a pair."""
-    rows = [[p for p in row if p.gaps] for row in _grid(found.panels)]
+    rows = [[p for p in row if p.gaps] for row in _grid(task.panels)]
     rows = [row for row in rows if row]
     if not rows:
         return None
@@ -91,24 +91,24 @@ def gap_figure(found: TaskCurves, synthetic: bool) -> Figure | None:
             figure,
             axes,
             handles,
-            f"{found.task}: gap within pairs, 95 % band over all layers",
+            f"{task.task}: gap within pairs, 95 % band over all layers",
             synthetic,
         )
     return figure
 
 
-def tuned_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
+def tuned_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
     """Fine-tune variants by the depth of their cut; None where nothing was cut."""
-    if not any(p.layer for curve in found.tuned for p in curve.points):
+    if not any(p.layer for curve in task.tuned for p in curve.points):
         return None
     with _style():
         figure, axes = _figure(1, 1)
         ax = axes[0][0]
-        cut = [c for c in found.tuned if any(p.layer for p in c.points)]
+        cut = [c for c in task.tuned if any(p.layer for p in c.points)]
         ticks = layer_ticks([[(p.layer, p.depth) for p in c.points if p.layer] for c in cut])
-        look = _look(found.tuned)
+        look = _look(task.tuned)
         handles: dict[str, Artist] = {}
-        for curve in found.tuned:
+        for curve in task.tuned:
             if curve in cut:
                 _line(
                     ax,
@@ -125,10 +125,10 @@ def tuned_figure(found: TaskCurves, synthetic: bool, metric: str = "accuracy") -
                 colour = look[curve.backbone, curve.domain][0]
                 line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
                 handles.setdefault(_variant(curve), line)
-        _levels(ax, found, metric, handles)
+        _levels(ax, task, metric, handles)
         _finish(ax, "fine-tuning", "none", ticks, METRICS[metric], "cut: frozen or copied through")
         _close(
-            figure, axes, handles, f"{found.task}: {METRICS[metric]} by depth of the cut", synthetic
+            figure, axes, handles, f"{task.task}: {METRICS[metric]} by depth of the cut", synthetic
         )
     return figure
 
@@ -250,16 +250,14 @@ def _scale(metric: str) -> float:
     return 1.0 if metric == "mae" else 100.0
 
 
-def _levels(ax: Axes, found: TaskCurves, metric: str, handles: dict[str, Artist]) -> None:
+def _levels(ax: Axes, task: TaskCurves, metric: str, handles: dict[str, Artist]) -> None:
     """What guessing reaches; only for accuracy, where it is one number."""
     if metric != "accuracy":
         return
-    handles["chance"] = ax.axhline(
-        100 * found.chance, color="#6B6B6B", linewidth=0.8, linestyle=":"
-    )
-    if found.majority is not None:
+    handles["chance"] = ax.axhline(100 * task.chance, color="#6B6B6B", linewidth=0.8, linestyle=":")
+    if task.majority is not None:
         handles["majority class"] = ax.axhline(
-            100 * found.majority, color="#6B6B6B", linewidth=0.8, linestyle="-."
+            100 * task.majority, color="#6B6B6B", linewidth=0.8, linestyle="-."
         )
 
 
@@ -318,8 +316,8 @@ def _close(
     lines = -(-len(handles) // per_row)
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + 0.16 * lines + 0.2)
-    said = textwrap.fill(title, round(12 * width), max_lines=2, placeholder="…")
-    figure.suptitle(said + ("\nSYNTHETIC: drawn images" if synthetic else ""), fontsize=9)
+    heading = textwrap.fill(title, round(12 * width), max_lines=2, placeholder="…")
+    figure.suptitle(heading + ("\nSYNTHETIC: drawn images" if synthetic else ""), fontsize=9)
 
 
 def _short(name: str, longest: int = _LONGEST) -> str:

@@ -48,8 +48,8 @@ function point(chart, line, index) {
   for (const other of chart.lines) other.group.classList.toggle("away", other !== line);
   const tip = document.createElement("div");
   tip.className = "tip";
-  const said = words(chart.about, line, line.p[index]);
-  for (const text of said) {
+  const texts = words(chart.about, line, line.p[index]);
+  for (const text of texts) {
     const row = document.createElement("div");
     row.textContent = text;
     tip.append(row);
@@ -60,7 +60,7 @@ function point(chart, line, index) {
   tip.style.left = `${Math.max(0, left)}px`;
   tip.style.top = `${y * scale > tip.offsetHeight + 14 ? y * scale - tip.offsetHeight - 12 : y * scale + 14}px`;
   chart.at = [line, index];
-  return said.join(", ");
+  return texts.join(", ");
 }
 function unpoint(chart) {
   for (const old of $(".tip, .here", chart.plot)) old.remove();
@@ -157,11 +157,11 @@ function apply() {
   }
   let count = 0;
   for (const { table, rows } of tables) {
-    for (const one of rows) {
-      const poolFits = !want.pool || !one.pool || one.pool === "none" || one.pool === want.pool;
-      const visible = fits(one.task, want.task) && fits(one.method, want.method) && poolFits
-        && !off.has(one.backbone) && (one.layer === null || has(one.layer));
-      set(one.row, visible);
+    for (const entry of rows) {
+      const poolFits = !want.pool || !entry.pool || entry.pool === "none" || entry.pool === want.pool;
+      const visible = fits(entry.task, want.task) && fits(entry.method, want.method) && poolFits
+        && !off.has(entry.backbone) && (entry.layer === null || has(entry.layer));
+      set(entry.row, visible);
       count += visible && table.dataset.filtered === "layers";
     }
   }

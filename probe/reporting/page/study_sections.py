@@ -1,8 +1,8 @@
-"""The report's sections on the study as a whole: measured closeness, similarity, transfer scores."""
+"""The page's sections on closeness to source domains, and on transfer scores and similarity."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,9 +17,10 @@ from probe.scoring import agreement, score_files
 from probe.scoring.closeness import Closeness, closeness, correlations, sentences
 from probe.scoring.distances import DISTANCES, NAMES
 from probe.scoring.rank import COPY
+from probe.scoring.score_files import LayerScore
 
 _MOST_ALIKE = 48
-"""Layers of the map of similarity."""
+"""How many layers the map of similarity shows."""
 
 _CLOSENESS = (
     Column("backbone", "backbone"), Column("layer", "layer"), Column("depth", "depth", "decimal"),
@@ -47,19 +48,19 @@ _AGREEMENT = (
 
 def closeness_section(
     study: Study,
-    found: Sequence[TaskCurves],
+    tasks: Sequence[TaskCurves],
     looks: Looks,
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
 ) -> Section | None:
-    """Distances to the source samples over depth; None where the study has no samples."""
+    """The distances to the source domains over depth; None where the study has no samples of any."""
     lines = closeness(study, progress)
     if not lines:
         return None
-    related = correlations(found, lines)
+    related = correlations(tasks, lines)
     words = [
-        "The distance between these images and samples of source domains, as each backbone's layers "
-        "see them, on the first 64 principal axes of all sets together; smaller is closer. A distance "
-        "near that between two halves of these images (in the table) is none.",
+        "The distance between this study's images and samples of source domains in the features of each "
+        "layer, on the first 64 principal axes of all sets together; smaller is closer. A distance no "
+        "larger than that between two halves of the study's own images (in the table) counts as none.",
         *sentences(related),
     ]
     charts = [
@@ -83,17 +84,41 @@ def closeness_section(
             )
             for c in related
         )  # fmt: skip
-        note = "Over layers, which are not independent: the intervals are too narrow."
+        note = "Layers are not independent of each other, so the intervals are too narrow."
         tables.append(Table("closeness-gap", "Distance and gap", _CORRELATIONS, cells, note))
     return Section("How close the source domains are", words, charts, tables)
 
 
-def scores_section(study: Study, looks: Looks) -> tuple[Section | None, list[str]]:
-    """Transfer scores and how alike layers are, as `probe rank` left them; else what is missing."""
+def scores_section(study: Study) -> tuple[Section | None, list[str]]:
+    """The transfer scores and similarity that `probe rank` computed; without any, what is missing."""
     lines, missing = score_files.read(study)
     if not lines:
         return None, missing
     accuracy = agreement.measured(study)
+    scored = {(line.task, line.backbone, line.key) for line in lines}
+    fitted = {key[:3] for key in accuracy if key[3] in METHODS}
+    if late := len(fitted - scored):
+        missing.append(
+            f"{late} layers have been fitted since they were scored; `probe rank` scores them too."
+        )
+    words = [
+        "Transfer scores tell without a probe how well a layer suits a task; only their order means "
+        "anything. Weighted Kendall tau is 1 where they order layers as the measured accuracy does, and "
+        f"about 0 for an order by chance. A layer whose debiased CKA with an earlier one is above {COPY} "
+        "is a near copy of it.",
+        *missing,
+    ]
+    tables = [_score_table(lines, accuracy)]
+    if agreed := agreement.agreements(lines, accuracy):
+        cells = tuple((a.task, a.score, a.method, a.over, a.tau, a.pearson, a.n) for a in agreed)
+        tables.append(Table("agreement", "Scores against measured accuracy", _AGREEMENT, cells))
+    return Section("Transfer scores and similarity", words, _similarity_charts(study), tables), []
+
+
+def _score_table(
+    lines: Sequence[LayerScore], accuracy: Mapping[agreement.LayerMethod, float]
+) -> Table:
+    """The scores of every layer beside the accuracy of its best probe."""
     best: dict[tuple[str, str, str], float] = {}
     for (task, backbone, layer, _), value in accuracy.items():
         best[task, backbone, layer] = max(value, best.get((task, backbone, layer), 0.0))
@@ -104,59 +129,34 @@ def scores_section(study: Study, looks: Looks) -> tuple[Section | None, list[str
         )
         for line in sorted(lines, key=lambda line: (line.task, -line.logme))
     )  # fmt: skip
-    agreed = agreement.agreements(lines, accuracy)
-    tables = [
-        Table(
-            "scores",
-            "Transfer scores",
-            _SCORES,
-            rows,
-            "Accuracy: the mean over folds of the best probe.",
-        )
-    ]
-    if agreed:
-        cells = tuple((a.task, a.score, a.method, a.over, a.tau, a.pearson, a.n) for a in agreed)
-        tables.append(Table("agreement", "Scores against measured accuracy", _AGREEMENT, cells))
-    scored = {(line.task, line.backbone, line.key) for line in lines}
-    fitted = {key[:3] for key in accuracy if key[3] in METHODS}
-    late = len(fitted - scored)
-    if late:
-        missing = [
-            *missing,
-            f"{late} layers have been fitted since they were scored; `probe rank` scores them too.",
-        ]
-    words = [
-        "Scores tell without a probe how well a layer suits a task; only their order means anything. "
-        "Weighted Kendall tau is 1 where they order layers as the measured accuracy does, 0 for chance. "
-        f"A layer whose debiased CKA with an earlier one is above {COPY} is a near copy of it.",
-        *missing,
-    ]
+    note = "The accuracy is that of the layer's best probe, the mean over folds."
+    return Table("scores", "Transfer scores", _SCORES, rows, note)
+
+
+def _similarity_charts(study: Study) -> list[Chart]:
+    """The map of similarity between layers, evenly thinned where there are many; none for one layer."""
     names, alike = score_files.read_alike(study)
     shown = [i for i, name in enumerate(names) if ":" not in name.rpartition("/")[2]]
     if len(shown) > _MOST_ALIKE:
         shown = [shown[i] for i in np.linspace(0, len(shown) - 1, _MOST_ALIKE).round().astype(int)]
-    charts = []
-    if len(shown) > 1:
-        square = alike[np.ix_(shown, shown)]
-        title = "How alike layers are (debiased linear CKA)"
-        charts.append(
-            Chart(title, Square([names[i] for i in shown], square), "similarity", unit="")
-        )
-    return Section("Transfer scores and similarity", words, charts, tables), []
+    if len(shown) < 2:
+        return []
+    square = Square([names[i] for i in shown], alike[np.ix_(shown, shown)])
+    return [Chart("How alike layers are (debiased linear CKA)", square, "similarity", unit="")]
 
 
 def _distance_lines(
     lines: Sequence[Closeness], measure: str, pool: str, looks: Looks
 ) -> list[ChartLine]:
-    """A line per backbone and source: coloured by the source, shaped by the backbone."""
+    """A line for every backbone and source domain: its colour is the source's, its shape the backbone's."""
     colour = slots([c.source for c in lines])
-    shape = {name: one for (name, _), (_, one) in looks.items()}
+    shape = {name: number for (name, _), (_, number) in looks.items()}
     drawn = []
-    mine = [c for c in lines if c.measure == measure and _pool(c) in (pool, "")]
-    if not any(_pool(c) == pool for c in mine):
+    measured = [c for c in lines if c.measure == measure and _pool(c) in (pool, "")]
+    if not any(_pool(c) == pool for c in measured):
         return []
-    for backbone, source in dict.fromkeys((c.backbone, c.source) for c in mine):
-        here = [c for c in mine if (c.backbone, c.source) == (backbone, source)]
+    for backbone, source in dict.fromkeys((c.backbone, c.source) for c in measured):
+        here = [c for c in measured if (c.backbone, c.source) == (backbone, source)]
         pooled = {c.key.partition(":")[0] for c in here if _pool(c) == pool}
         # A layer without a map is the same under every pooling, and stands in every chart.
         here = [c for c in here if _pool(c) == pool or c.key not in pooled]

@@ -1,4 +1,4 @@
-"""The report's section on fine-tunes: their training epoch by epoch, and what it changed in each layer."""
+"""The page's section on fine-tunes: their training epoch by epoch, and what it changed in each layer."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from probe.reporting.tables.table import Cell, Column, Table
 from probe.scoring.cka import alignment, linear_gram, u_centred
 
 _IMAGES = 500
-"""That CKA looks at, evenly spread over the rows; its error falls with their root."""
+"""How many images CKA is computed on, evenly spread over the rows; its error falls with their root."""
 _MOST = 12
-"""Lines of a chart; of more results the first are drawn."""
+"""How many results a chart shows; of more, the first."""
 _EPOCHS = (
     Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
     Column("layer", "layer"), Column("stage", "stage"), Column("epoch", "epoch", "count"),
@@ -35,8 +35,10 @@ _CHANGES = (
     Column("images", "images", "count"),
 )  # fmt: skip
 
-Result = tuple[str, str, str, str]
+FineTune = tuple[str, str, str, str]
 """Task, method, backbone and cut."""
+Change = tuple[str, str, str, float, float, int]
+"""Backbone, its origin, layer, depth, CKA of the layer between the two, and images."""
 
 
 def training_section(study: Study) -> Section | None:
@@ -51,19 +53,20 @@ def training_section(study: Study) -> Section | None:
     words, charts, tables = [], [], []
     if lines:
         words.append(
-            "Training, epoch by epoch, mean over folds; bands reach from the lowest fold to the highest. "
-            "Solid lines are training images as they were seen, dropout and crops included, so they may "
-            "lie above the dashed ones, which are the inner part that chose the epochs and took no part "
-            "in training. No line is of a test fold."
+            "Training epoch by epoch, the mean over folds; bands reach from the lowest fold to the "
+            "highest. Solid lines are of the training images, with dropout and crops; dashed lines are of "
+            "the inner part, which chose the number of epochs and was not trained on. A solid line may "
+            "show the higher loss, since dropout and crops make the images harder. No line is of a test "
+            "fold."
         )
         for task in dict.fromkeys(line.task for line in lines):
-            mine = [line for line in lines if line.task == task]
-            charts += [_chart(task, mine, what) for what in ("loss", "accuracy")]
+            of_task = [line for line in lines if line.task == task]
+            charts += [_chart(task, of_task, what) for what in ("loss", "accuracy")]
         tables.append(Table("training", "Training by epoch", _EPOCHS, _rows(lines)))
     if changes:
         words.append(
-            "What a fine-tune changed: debiased linear CKA between each layer before and after it, on "
-            "the same images; 1 is unchanged up to rotation and scale."
+            "What fine-tuning changed: debiased linear CKA between each layer before and after it, on "
+            "the same images; 1 is unchanged but for rotation and scale."
         )
         charts.append(_change_chart(changes))
         tables.append(
@@ -73,48 +76,49 @@ def training_section(study: Study) -> Section | None:
 
 
 def _chosen(lines: list[Trained]) -> list[Trained]:
-    """Without the rates that a search tried and did not take."""
-    taken = {(_result(x), x.fold): x.rate for x in lines if x.stage == "whole"}
-    return [x for x in lines if x.rate == taken.get((_result(x), x.fold), x.rate)]
+    """The lines without those of learning rates that a search tried and did not choose."""
+    chosen = {(_fine_tune(x), x.fold): x.rate for x in lines if x.stage == "whole"}
+    return [x for x in lines if x.rate == chosen.get((_fine_tune(x), x.fold), x.rate)]
 
 
-def _result(line: Trained) -> Result:
+def _fine_tune(line: Trained) -> FineTune:
     return (line.task, line.method, line.backbone, line.layer)
 
 
 def _rows(lines: Sequence[Trained]) -> tuple[tuple[Cell, ...], ...]:
-    groups: dict[tuple[Result, str, int], list[Trained]] = {}
+    """A row for every fine-tune, stage and epoch, the mean over folds."""
+    groups: dict[tuple[FineTune, str, int], list[Trained]] = {}
     for line in lines:
-        groups.setdefault((_result(line), line.stage, line.epoch.epoch), []).append(line)
+        groups.setdefault((_fine_tune(line), line.stage, line.epoch.epoch), []).append(line)
     return tuple(
         (
-            *result, stage, epoch + 1, len(folds),
+            *fine_tune, stage, epoch + 1, len(folds),
             *(_mean([getattr(x.epoch, what) for x in folds])
               for what in ("loss", "accuracy", "inner_loss", "inner_accuracy")),
         )
-        for (result, stage, epoch), folds in groups.items()
+        for (fine_tune, stage, epoch), folds in groups.items()
     )  # fmt: skip
 
 
 def _mean(values: list[float | None]) -> float | None:
-    there = [v for v in values if v is not None]
-    return float(np.mean(there)) if there else None
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
 
 
 def _chart(task: str, lines: Sequence[Trained], what: str) -> Chart:
-    """Loss or accuracy over epochs: for each result all training rows, and the inner part dashed."""
+    """Loss or accuracy over epochs: for each fine-tune the training images, and dashed the inner part."""
     drawn = []
     last = max(x.epoch.epoch for x in lines) + 1
-    for i, result in enumerate(list(dict.fromkeys(map(_result, lines)))[:_MOST]):
-        mine = [x for x in lines if _result(x) == result]
-        _, method, backbone, layer = result
+    for i, fine_tune in enumerate(list(dict.fromkeys(map(_fine_tune, lines)))[:_MOST]):
+        of_this = [x for x in lines if _fine_tune(x) == fine_tune]
+        _, method, backbone, layer = fine_tune
         name = f"{method} {backbone}" + (f" at {layer}" if layer else "")
         for stage, field, dashed in (("whole", what, False), ("inner", f"inner_{what}", True)):
             points = []
             for epoch in range(last):
                 values = [
                     v
-                    for x in mine
+                    for x in of_this
                     if x.stage == stage and x.epoch.epoch == epoch
                     if (v := getattr(x.epoch, field)) is not None
                 ]
@@ -129,12 +133,12 @@ def _chart(task: str, lines: Sequence[Trained], what: str) -> Chart:
                 )
     unit = "%" if what == "accuracy" else ""
     epochs = [str(i + 1) for i in range(last)]
-    said = what if unit else "loss in nats"
-    return line_chart(f"{task}: {what} by epoch", said, drawn, unit, along=epochs)
+    axis = what if unit else "loss in nats"
+    return line_chart(f"{task}: {what} by epoch", axis, drawn, unit, along=epochs)
 
 
-def _changes(study: Study) -> list[tuple[str, str, str, float, float, int]]:
-    """CKA by layer of every trained network whose origin is extracted too."""
+def _changes(study: Study) -> list[Change]:
+    """The changes of every layer of the trained networks that are extracted, as is their origin."""
     there = study.backbones()
     changes = []
     for name in there:
@@ -155,7 +159,7 @@ def _changes(study: Study) -> list[tuple[str, str, str, float, float, int]]:
     return changes
 
 
-def _change_chart(changes: Sequence[tuple[str, str, str, float, float, int]]) -> Chart:
+def _change_chart(changes: Sequence[Change]) -> Chart:
     lines = []
     for i, name in enumerate(list(dict.fromkeys(c[0] for c in changes))[:_MOST]):
         points = [

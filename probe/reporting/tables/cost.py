@@ -1,4 +1,4 @@
-"""What features cost: bytes on disk, width, parameters, and the seconds of computing them."""
+"""The tables of backbones and of what their features cost: bytes on disk, width, seconds of computing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _COST = (
     Column("seconds_per_1000", "seconds for 1,000 images", "decimal"), Column("on", "on"),
 )  # fmt: skip
 _SECONDS = (
-    "Seconds are of the pass that computed the array, image files to features on disk, and so the same for "
-    "all arrays (and backbones) that one pass computed. Blank: not measured."
+    "Seconds are those of the whole pass that computed the layer, from image files to features on disk; "
+    "all layers (and backbones) of one pass have the same. Blank: not measured."
 )
 
 
@@ -59,7 +59,7 @@ def backbone_tables(study: Study) -> tuple[Table, Table]:
 
 
 def _on(measured: Measured | None) -> str:
-    """Where and how the seconds were measured."""
+    """What the seconds were measured on: the device, and how it was used."""
     if measured is None:
         return ""
     words = [measured.device]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import Ints
 from features.data.tasks import RESERVED
 from features.errors import InputError, nearest
 from features.study.study import Study
@@ -17,8 +18,9 @@ from probe.analysis.statistics import accuracy_interval
 from probe.reporting.tables.table import Cell, Column, Table
 
 MOST_GROUPS = 12
-"""A column of more values is looked at only where it is asked for."""
+"""A column of images.csv with more values than this makes subgroups only where it is asked for."""
 
+_AT_BEST = "Every backbone is at its best layer, which was chosen inside the training folds."
 _WHO = (Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"))
 _CLASSES = (
     *_WHO, Column("class", "class"), Column("images", "images", "count"),
@@ -35,41 +37,41 @@ _SUBGROUPS = (
 )  # fmt: skip
 
 
-def class_table(found: Sequence[TaskCurves]) -> Table:
-    """Recall, precision and F1 of every class; of a class that never occurs, or is never said, blank."""
+def class_table(tasks: Sequence[TaskCurves]) -> Table:
+    """Recall, precision and F1 of every class; blank for a class without images, or never predicted."""
     rows: list[tuple[Cell, ...]] = []
-    for task, best, matrix in _matrices(found):
-        occurs, claimed = matrix.sum(1), matrix.sum(0)
+    for task, best, matrix in _matrices(tasks):
+        occurs, predicted = matrix.sum(1), matrix.sum(0)
         for i, name in enumerate(task.classes):
-            hits, all_ = int(matrix[i, i]), int(occurs[i] + claimed[i])
+            hits, both = int(matrix[i, i]), int(occurs[i] + predicted[i])
             rows.append(
                 (
                     task.task, best.method, best.backbone, name, int(occurs[i]),
                     hits / int(occurs[i]) if occurs[i] else None,
-                    hits / int(claimed[i]) if claimed[i] else None,
-                    2 * hits / all_ if all_ else None,
+                    hits / int(predicted[i]) if predicted[i] else None,
+                    2 * hits / both if both else None,
                 )
             )  # fmt: skip
-    return Table("classes", "Per class", _CLASSES, tuple(rows), _OF_BEST)
+    return Table("classes", "Per class", _CLASSES, tuple(rows), _AT_BEST)
 
 
-def confusion_table(found: Sequence[TaskCurves]) -> Table:
-    """Every cell of every confusion matrix, one row each, for the CSV."""
+def confusion_table(tasks: Sequence[TaskCurves]) -> Table:
+    """Every confusion matrix with a row for every cell, as the CSV has it."""
     rows = [
         (task.task, best.method, best.backbone, true, predicted, int(matrix[i, j]))
-        for task, best, matrix in _matrices(found)
+        for task, best, matrix in _matrices(tasks)
         for i, true in enumerate(task.classes)
         for j, predicted in enumerate(task.classes)
     ]
-    return Table("confusion", "Confusion matrices", _CONFUSION, tuple(rows), _OF_BEST)
+    return Table("confusion", "Confusion matrices", _CONFUSION, tuple(rows), _AT_BEST)
 
 
 def confusion_matrices(task: TaskCurves, most: int = 2) -> list[Table]:
-    """The matrices of the leading `best` rows, as people read them: shares of each true class."""
-    found = list(_matrices([task]))
-    found.sort(key=lambda one: -one[1].accuracy.value)
-    made = []
-    for _, best, matrix in found[:most]:
+    """The confusion matrices of the `most` leading `best` rows: per cent of each true class."""
+    matrices = list(_matrices([task]))
+    matrices.sort(key=lambda entry: -entry[1].accuracy.value)
+    tables = []
+    for _, best, matrix in matrices[:most]:
         columns = (
             Column("true", "true class"),
             *(Column(f"c{j}", name, "heat") for j, name in enumerate(task.classes)),
@@ -81,21 +83,21 @@ def confusion_matrices(task: TaskCurves, most: int = 2) -> list[Table]:
             shares = [float(cell) / n if n else None for cell in matrix[i]]
             rows.append((name, *shares, n))
         title = f"Confusion: {best.method} on {best.backbone}"
-        note = "Per cent of each true class that was called each class."
-        made.append(Table("matrix", title, columns, tuple(rows), note))
-    return made
+        note = "Per cent of the images of each true class (rows) by predicted class (columns)."
+        tables.append(Table("matrix", title, columns, tuple(rows), note))
+    return tables
 
 
-def subgroup_table(study: Study, found: Sequence[TaskCurves], by: Sequence[str] = ()) -> Table:
-    """Accuracy within every value of other columns of images.csv.
+def subgroup_table(study: Study, tasks: Sequence[TaskCurves], by: Sequence[str] = ()) -> Table:
+    """The accuracy of `best` rows within every value of other columns of images.csv.
 
     Args:
         study: The study.
-        found: Its tasks.
-        by: Columns; by default all with 2 to MOST_GROUPS values.
+        tasks: The curves of its tasks.
+        by: Names of columns; by default all with 2 to MOST_GROUPS values.
 
     Raises:
-        InputError: A column is not there.
+        InputError: There is no such column.
     """
     names = [name for name in study.columns if name not in RESERVED]
     for column in by:
@@ -107,7 +109,7 @@ def subgroup_table(study: Study, found: Sequence[TaskCurves], by: Sequence[str] 
     chosen = list(by) or [name for name in names if 2 <= sizes[name] <= MOST_GROUPS]
     rows: list[tuple[Cell, ...]] = []
     values = {name: np.array(study.columns[name], dtype=object) for name in chosen}
-    for task in found:
+    for task in tasks:
         for best in task.best:
             name = name_of(best.rows[0])
             if task.outcomes.has(name):
@@ -115,10 +117,7 @@ def subgroup_table(study: Study, found: Sequence[TaskCurves], by: Sequence[str] 
                     if column != task.task:
                         groups = _in_order(study, column)
                         rows += _groups(task, best, name, column, groups, values[column])
-    return Table("subgroups", "Accuracy by subgroup", _SUBGROUPS, tuple(rows), _OF_BEST)
-
-
-_OF_BEST = "Of every backbone at its best layer, chosen inside the training folds."
+    return Table("subgroups", "Accuracy by subgroup", _SUBGROUPS, tuple(rows), _AT_BEST)
 
 
 def _in_order(study: Study, column: str) -> Sequence[str]:
@@ -140,25 +139,24 @@ def _groups(
     for group in groups:
         here = (values == group) & ~np.isnan(correct)
         if here.any():
-            found = accuracy_interval(correct[here], task.outcomes.subjects[here])
-            ends = (found.low, found.high)
+            accuracy = accuracy_interval(correct[here], task.outcomes.subjects[here])
             yield (
                 task.task, best.method, best.backbone, column, group, int(here.sum()),
-                found.value, ends,
+                accuracy.value, (accuracy.low, accuracy.high),
             )  # fmt: skip
 
 
 def _matrices(
-    found: Sequence[TaskCurves],
-) -> Iterator[tuple[TaskCurves, Best, npt.NDArray[np.int64]]]:
-    """Every `best` row with its images by true class (rows) and predicted class (columns)."""
-    for task in found:
+    tasks: Sequence[TaskCurves],
+) -> Iterator[tuple[TaskCurves, Best, Ints]]:
+    """Every `best` row with its confusion matrix: images by true class (rows) and predicted (columns)."""
+    for task in tasks:
         classes = len(task.classes)
         for best in task.best:
             name = name_of(best.rows[0])
             if not task.outcomes.has(name):
                 continue
-            said = task.outcomes.said(name).astype(np.int64)
-            tested = said >= 0
-            cell = task.outcomes.y[tested] * classes + said[tested]
+            predicted = task.outcomes.predicted(name).astype(np.int64)
+            tested = predicted >= 0
+            cell = task.outcomes.y[tested] * classes + predicted[tested]
             yield task, best, np.bincount(cell, minlength=classes**2).reshape(classes, classes)

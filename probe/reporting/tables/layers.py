@@ -1,4 +1,4 @@
-"""The tables of layers: one line per backbone, layer and method, over all folds and per fold."""
+"""The tables of layers: a row per backbone, layer and method, and a row per fold of each."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ _FOLDS = (
 )  # fmt: skip
 
 
-def layer_table(found: Sequence[TaskCurves]) -> Table:
-    """For each task `best` rows, the majority class, every layer in depth order, then fine-tunes."""
-    rows = {_key(folds[0]): _line(folds, metrics) for folds, metrics in _groups(found)}
+def layer_table(tasks: Sequence[TaskCurves]) -> Table:
+    """All results of each task: `best` rows, the majority class, layers in depth order, fine-tunes."""
+    rows = {_key(folds[0]): _cells(folds, metrics) for folds, metrics in _groups(tasks)}
     return Table("table", "All layers", _LAYERS, tuple(rows.values()))
 
 
-def fold_table(found: Sequence[TaskCurves]) -> Table:
-    """Every fold of every line of the table of layers."""
-    groups = {_key(rows[0]): rows for rows, _ in _groups(found)}
+def fold_table(tasks: Sequence[TaskCurves]) -> Table:
+    """All results, fold by fold, in the order of the table of layers."""
+    groups = {_key(rows[0]): rows for rows, _ in _groups(tasks)}
     rows = [
         tuple(getattr(row, column.name) for column in _FOLDS)
         for folds in groups.values()
@@ -50,8 +50,9 @@ def fold_table(found: Sequence[TaskCurves]) -> Table:
     return Table("folds", "Per fold", _FOLDS, tuple(rows))
 
 
-def _groups(found: Sequence[TaskCurves]) -> Iterator[tuple[Sequence[Row], Mapping[str, Interval]]]:
-    for task in found:
+def _groups(tasks: Sequence[TaskCurves]) -> Iterator[tuple[Sequence[Row], Mapping[str, Interval]]]:
+    """The folds of every result, and its metrics over them."""
+    for task in tasks:
         for best in task.best:
             yield best.rows, best.metrics
         if task.floor is not None:
@@ -61,7 +62,8 @@ def _groups(found: Sequence[TaskCurves]) -> Iterator[tuple[Sequence[Row], Mappin
                 yield point.rows, point.metrics
 
 
-def _line(rows: Sequence[Row], metrics: Mapping[str, Interval]) -> tuple[Cell, ...]:
+def _cells(rows: Sequence[Row], metrics: Mapping[str, Interval]) -> tuple[Cell, ...]:
+    """The row of one result in the table of layers, from its folds."""
     n = np.array([max(row.n_test, 1) for row in rows], dtype=float)
     folds = np.array([row.accuracy for row in rows])
     sd = float(folds.std(ddof=1)) if len(folds) > 1 else float("nan")

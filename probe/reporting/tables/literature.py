@@ -1,7 +1,7 @@
-"""What others have published on a data set, to stand beside a study's own numbers.
+"""What others have published on a data set, beside a study's own numbers.
 
-Only numbers that were read in the source named, or that it quotes; what it does not give stays blank.
-All of Adience on its five folds, accuracy in per cent with the spread between folds where one is given.
+Every number was read in the source that is named, which may quote another; what the source does not give
+stays blank. All are accuracies in per cent on the five folds of Adience.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from probe.reporting.tables.table import Cell, Column, Table
 
 @dataclass(frozen=True)
 class Published:
-    """One system's numbers on one data set, as fractions; None is not known."""
+    """The accuracies of a published system on one data set, as fractions; None where not known."""
 
     system: str
     year: int
@@ -76,17 +76,17 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def literature_table(source: str, found: Sequence[TaskCurves]) -> Table | None:
-    """This study's `best` rows above what is published on its data set; None where nothing is.
+def literature_table(source: str, tasks: Sequence[TaskCurves]) -> Table | None:
+    """This study's `best` rows above what is published on its data set; None where nothing is known.
 
     Args:
         source: The study's data source.
-        found: Its tasks.
+        tasks: The curves of its tasks.
     """
     if not source.startswith("adience"):
         return None
     ours: dict[tuple[str, str], dict[str, float]] = {}
-    for task in found:
+    for task in tasks:
         for best in task.best:
             mine = ours.setdefault((best.backbone, best.method), {})
             if task.task in ("age", "gender"):

@@ -1,4 +1,4 @@
-"""A table of numbers as CSV in full, and as Markdown, LaTeX and HTML cells as people read it."""
+"""A table: all of it as CSV, and the columns that people read as Markdown, LaTeX and cells of the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Cell = str | int | float | tuple[float, float] | None
-"""Text, a count, a number, both ends of an interval, or nothing known."""
+"""Text, a count, a number, both ends of an interval, or None where nothing is known."""
 
 Kind = Literal[
     "text",
@@ -24,9 +24,13 @@ Kind = Literal[
     "label",
     "hidden",
 ]
-"""How a column is shown: fractions in per cent (`heat`: shaded), two or four decimals, signed points,
-digits; an `interval` is of fractions and a `range` of plain numbers; a `label` is text for people
-only, and a `hidden` column stands in the CSV only."""
+"""How a column is shown.
+
+Fractions are shown in per cent (`percent`, or `heat` with shaded cells) or as signed `points`; numbers
+with two decimals (`decimal`), with four (`precise`) or with commas (`count`); the ends of an `interval`
+are fractions, those of a `range` plain numbers. A `label` is text that the CSV does not have, and a
+`hidden` column is in the CSV only.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under columns, with what a reader should know of them."""
+    """Rows under columns."""
 
     name: str
-    """Of its files."""
+    """The stem of its files' names."""
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    """What a reader of the numbers should know, in a sentence or two."""
 
     @property
     def shown(self) -> list[Column]:
@@ -60,13 +65,13 @@ class Table:
         return [column for column in self.columns if column.kind != "hidden"]
 
     def cells(self, row: Sequence[Cell]) -> list[str]:
-        """What a person reads of a row, under `shown`."""
+        """The text of a row's cells under the columns `shown`."""
         pairs = zip(self.columns, row, strict=True)
         return [show(value, column.kind) for column, value in pairs if column.kind != "hidden"]
 
 
 def show(value: Cell, kind: Kind) -> str:
-    """One cell as people read it; blank where nothing is known."""
+    """The text of a cell; blank where nothing is known."""
     if value is None or value != value:  # not a number
         return ""
     if isinstance(value, tuple):
@@ -91,20 +96,20 @@ def show(value: Cell, kind: Kind) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """All columns, numbers in full; an interval is two columns, `low` and `high`."""
+    """The table as CSV: all columns, six digits; an interval has two columns, `low` and `high`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     names = [_headers(column) for column in table.columns]
     writer.writerow([name for group in names for name in group])
     for row in table.rows:
         writer.writerow(
-            [one for value, n in zip(row, names, strict=True) for one in _full(value, len(n))]
+            [cell for value, n in zip(row, names, strict=True) for cell in _full(value, len(n))]
         )
     return text.getvalue()
 
 
 def to_markdown(table: Table, synthetic: bool) -> str:
-    """The columns that people read."""
+    """The columns that people read, as a table in Markdown."""
     header = [column.title for column in table.shown]
     rows = [header, ["---"] * len(header), *(table.cells(row) for row in table.rows)]
     escaped = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
@@ -112,7 +117,7 @@ def to_markdown(table: Table, synthetic: bool) -> str:
 
 
 def to_latex(table: Table, synthetic: bool) -> str:
-    """As Markdown, as a `tabular` to be input."""
+    r"""The columns that people read, as a LaTeX `tabular` for `\input`."""
     align = "".join("l" if column.is_text else "r" for column in table.shown)
     made = [f"\\begin{{tabular}}{{{align}}}", "\\hline"]
     made.append(" & ".join(_tex(column.title) for column in table.shown) + " \\\\ \\hline")

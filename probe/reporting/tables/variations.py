@@ -1,4 +1,4 @@
-"""How accuracy varies: over views of a test image, repeats of the folds, draws of few images."""
+"""The tables of how accuracy varies: with views of a test image, repeated folds, draws of few images."""
 
 from __future__ import annotations
 
@@ -24,28 +24,29 @@ _VIEWS = (
 
 
 def views_table(rows: Sequence[Row]) -> Table | None:
-    """`best` rows and fine-tunes under other views than the centre; None where there are none."""
+    """The accuracy of `best` rows and fine-tunes under other views than the centre; None without any."""
     groups: dict[tuple[str, str, str, str], dict[tuple[str, int], list[Row]]] = {}
     for row in rows:
         plain = row.shots is None and not row.repeat
         if plain and (row.layer == BEST or row.method not in METHODS):
             key = (row.task, row.method, row.backbone, row.layer)
             groups.setdefault(key, {}).setdefault((row.views, row.crops), []).append(row)
-    found: list[tuple[Cell, ...]] = []
+    lines: list[tuple[Cell, ...]] = []
     for key, views in groups.items():
         centre = views.get(("center", 1))
         for (view, crops), folds in views.items():
             if view != "center":
-                made, beside = _pooled(folds), None if centre is None else _pooled(centre)
-                apart = None if beside is None else made - beside
+                accuracy = _pooled(folds)
+                at_centre = None if centre is None else _pooled(centre)
+                difference = None if at_centre is None else accuracy - at_centre
                 n = sum(row.n_test for row in folds)
-                found.append((*key, view, crops, made, beside, apart, n))
+                lines.append((*key, view, crops, accuracy, at_centre, difference, n))
     note = (
         "Fine-tunes are scored by the mean softmax over the crops, probes on the mean of a layer's "
         "features over them; everything else on this page is of the centre crop."
     )
     title = "Views of a test image"
-    return Table("views", title, _VIEWS, tuple(found), note) if found else None
+    return Table("views", title, _VIEWS, tuple(lines), note) if lines else None
 
 
 def _pooled(rows: Sequence[Row]) -> float:
@@ -62,14 +63,16 @@ _REPEATS = (
 
 
 def repeats_table(study: Study, rows: Sequence[Row]) -> Table | None:
-    """The accuracy over repeats; None where nothing is repeated.
+    """The accuracy over repeats of the cross-validation; None where nothing is repeated.
 
-    The repeats of an image are one value, their mean, and only then are subjects counted: repeating
-    adds no images, so it does not narrow the interval beyond what the folds' own chance adds to it.
+    The interval is of each image's mean over the repeats: repeats add no images, so all they take out of
+    it is the chance of the folds.
     """
-    found = tuple(_repeat_lines(study, rows))
-    note = "Repeats share all images, so their SD is that of the folds, not that of other data."
-    return Table("repeats", "Repeated cross-validation", _REPEATS, found, note) if found else None
+    lines = tuple(_repeat_lines(study, rows))
+    note = (
+        "All repeats are of the same images: their SD is that of the folds, not that of other data."
+    )
+    return Table("repeats", "Repeated cross-validation", _REPEATS, lines, note) if lines else None
 
 
 def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
@@ -93,10 +96,10 @@ def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...
             stored = predictions.read_all(study.folder / "predictions.h5", list(repeats.values()))
         except InputError:
             continue  # without predictions there is nothing per image
-        if any(outdated(study, task, one.protocol, one.fold) for one in stored.values()):
+        if any(outdated(study, task, p.protocol, p.fold) for p in stored.values()):
             continue
         y = study.labels(task)
-        right = np.stack([one.correct(y) for one in stored.values()])
+        right = np.stack([prediction.correct(y) for prediction in stored.values()])
         tested = ~np.isnan(right).any(0)
         each = right[:, tested].mean(1)
         pooled = mean_interval(right[:, tested].mean(0), study.subjects[tested])
@@ -117,18 +120,18 @@ _SHOTS = (
 
 
 def few_shot_table(rows: Sequence[Row], *, only_best: bool = False) -> Table | None:
-    """The accuracy over draws, each pooled over its folds; None where there is no draw.
+    """The accuracy with few images per class, over the draws of them; None where there is no draw.
 
-    `only_best` leaves out the layers one by one where there are rows of the best layer.
+    With `only_best`, single layers are left out where there is a `best` row.
     """
-    found = list(
+    lines = list(
         _shot_lines([row for row in rows if row.shots is not None and row.draw is not None])
     )
     if only_best:
-        chosen = {(*line[:3], line[5]) for line in found if line[3] == BEST}
-        found = [x for x in found if x[3] == BEST or (*x[:3], x[5]) not in chosen]
-    note = "Draws share images, so their SD is not that of other data."
-    return Table("shots", "Few images per class", _SHOTS, tuple(found), note) if found else None
+        chosen = {(*line[:3], line[5]) for line in lines if line[3] == BEST}
+        lines = [x for x in lines if x[3] == BEST or (*x[:3], x[5]) not in chosen]
+    note = "The draws share images, so their SD is smaller than that of other data."
+    return Table("shots", "Few images per class", _SHOTS, tuple(lines), note) if lines else None
 
 
 def _shot_lines(rows: Sequence[Row]) -> Iterator[tuple[str | int | float | None, ...]]:
