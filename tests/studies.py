@@ -5,17 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
-from numpy.typing import NDArray
 
+from features.arrays import Doubles, Floats, Ints
 from features.data.manifest import Manifest
 from features.data.tasks import Task
 from features.store.making import create
 from features.store.writer import Writer
-from features.study.study import Study, draft, save
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from features.study.study import Study, draft, open_study, save
+from probe.analysis.curves import Panel, TaskCurves, curves
+from probe.fitting.fit import fit
 
 
 def blobs(n: int, dim: int, classes: int, apart: float, seed: int = 0) -> tuple[Floats, Ints]:
@@ -95,3 +95,89 @@ def add(
         writer.write(rows, {key: x[rows] for key, x in layers.items()})
         writer.refuse(dict.fromkeys(refused, "no image"))
     partial.rename(path)
+
+
+# One ordered task of three classes, and backbones of three layers.
+
+LAYERS = ("low", "mid", "high")
+DEPTHS = (0.25, 0.5, 1.0)
+
+
+def labelled(folder: Path, closest: str | None = "faces", n: int = 120, **more: Any) -> Study:
+    y = np.arange(n) % 3
+    tasks = {"label": Task("label", ("0", "1", "2"), ordered=True)}
+    people = np.arange(n) // 3 % (n // 6)
+    return begin(folder, {"label": y}, tasks, closest, subject=people, **more)
+
+
+def backbone(study: Study, name: str, apart: tuple[float, ...], **options: Any) -> None:
+    """Layers `low`, `mid` and `high` that show the label as strongly as `apart` says."""
+    y, seed = study.labels("label"), sum(name.encode())
+    layers = {
+        layer: signal(y, 6, strength, seed + i)
+        for i, (layer, strength) in enumerate(zip(LAYERS, apart, strict=True))
+    }
+    add(study, name, layers, **({"depths": DEPTHS} | options))
+
+
+def pair(folder: Path, **card: Any) -> Study:
+    """`near`, of faces, names `far`, of objects, as its pair."""
+    study = labelled(folder)
+    backbone(study, "near", (0.3, 0.8, 2.0), domain="faces", card={"pair": "far"} | card)
+    backbone(study, "far", (0.4, 0.6, 0.3), domain="objects")
+    fit(study.folder, probes=("ridge",))
+    return study
+
+
+def predicted(study: Study, name: str, layer: str, method: str, task: str) -> Ints:
+    """The class of the highest stored score, `(n,)`, read by h5py alone."""
+    with h5py.File(study.folder / "predictions.h5") as file:
+        return np.asarray(file[f"{task}/{name}/{layer}/{method}/scores"][:].argmax(1))
+
+
+def right(
+    study: Study, name: str, layer: str, method: str = "ridge", task: str = "label"
+) -> Doubles:
+    """1 where the stored scores are highest for the true class, else 0, `(n,)`."""
+    hits = predicted(study, name, layer, method, task) == study.labels(task)
+    return hits.astype(np.float64)
+
+
+def only(study: Study) -> TaskCurves:
+    """The curves of the study's only task."""
+    (task,) = curves(open_study(study.folder))
+    return task
+
+
+def panel(study: Study) -> Panel:
+    """The only panel of the study's only task."""
+    (panel,) = only(study).panels
+    return panel
+
+
+# Two tasks, a pair of backbones and random weights.
+
+STRENGTHS = {"near": (0.3, 0.8, 1.6), "far": (0.4, 0.5, 0.4), "near@random": (0.1, 0.1, 0.1)}
+
+
+def three(folder: Path, strengths: dict[str, tuple[float, ...]] = STRENGTHS) -> Study:
+    """Faces, their pair of objects, and random weights, on an ordered task; subjects of two images."""
+    y = np.arange(180) % 3
+    sexes = ["f" if i // 3 % 2 else "m" for i in range(180)]
+    tasks = {
+        "age": Task("age", ("0-2", "4-6", "8-12"), ordered=True),
+        "sex": Task("sex", ("f", "m")),
+    }
+    labels = {"age": [tasks["age"].classes[v] for v in y], "sex": sexes}
+    study = begin(folder, labels, tasks, "faces", subject=np.arange(180) // 2)
+    cards = {"near": {"pair": "far"}, "far": {"pair": "near"}, "near@random": {"name": "near"}}
+    for name, apart in strengths.items():
+        random = "random" in name
+        layers = {f"l{i}": signal(y, 6, one, sum(name.encode()) + i) for i, one in enumerate(apart)}
+        add(
+            study, name, layers, depths=(0.25, 0.5, 1.0), card=cards[name],
+            domain="none" if random else "faces" if name == "near" else "objects",
+            weights={"random": True, "seed": 0} if random else None,
+        )  # fmt: skip
+    fit(folder, tasks=("age",), probes=("ridge", "knn"))
+    return open_study(folder)

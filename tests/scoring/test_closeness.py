@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import studies
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import linalg
 from typer.testing import CliRunner
 
 from cli.app import app
+from features.arrays import Doubles
 from features.extraction.sources import source_folder, sources
 from features.study.study import Study, open_study
 from probe.analysis.curves import curves
@@ -22,10 +22,8 @@ from probe.scoring import closeness as measured
 from probe.scoring.closeness import Closeness, closeness, correlate, correlations, sentences
 from probe.scoring.distances import common_space, frechet, proxy_a
 
-Floats = NDArray[np.float64]
 
-
-def cloud(n: int, d: int, seed: int, shift: float = 0.0, wide: float = 1.0) -> Floats:
+def cloud(n: int, d: int, seed: int, shift: float = 0.0, wide: float = 1.0) -> Doubles:
     return wide * np.random.default_rng(seed).standard_normal((n, d)) + shift
 
 

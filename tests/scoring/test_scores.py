@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import studies
-from numpy.typing import NDArray
 from scipy import linalg, optimize
 from sklearn.covariance import LedoitWolf
 
+from features.arrays import Doubles, Ints
 from features.errors import InputError
 from features.study.study import open_study
 from probe.fitting.fit import fit
@@ -20,10 +20,8 @@ from probe.scoring.cka import alignment, linear_gram, u_centred
 from probe.scoring.rank import rank
 from probe.scoring.transfer_scores import basis, h_score, leep, logme
 
-Floats = NDArray[np.float64]
 
-
-def labelled(n: int, d: int, seed: int = 0) -> tuple[Floats, NDArray[np.int64]]:
+def labelled(n: int, d: int, seed: int = 0) -> tuple[Doubles, Ints]:
     drawn = np.random.default_rng(seed)
     y = drawn.integers(0, 3, n)
     return drawn.standard_normal((n, d)) + 0.7 * drawn.standard_normal((3, d))[y] + 0.5, y
@@ -32,13 +30,13 @@ def labelled(n: int, d: int, seed: int = 0) -> tuple[Floats, NDArray[np.int64]]:
 # CKA.
 
 
-def golden() -> tuple[Floats, Floats]:
+def golden() -> tuple[Doubles, Doubles]:
     drawn = np.random.RandomState(1337)
     x = drawn.randn(100, 10)
     return x, drawn.randn(100, 10) + x
 
 
-def cka(x: Floats, y: Floats) -> float:
+def cka(x: Doubles, y: Doubles) -> float:
     return alignment(u_centred(linear_gram(x)), u_centred(linear_gram(y)))
 
 
@@ -51,7 +49,7 @@ def test_debiased_cka_is_that_of_unbiased_hsic() -> None:
     """Song et al. 2012, equation 5, sums written out."""
     x, y = golden()
 
-    def hsic(k: Floats, m: Floats) -> float:
+    def hsic(k: Doubles, m: Doubles) -> float:
         k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
         n, one = len(k), np.ones(len(k))
         first = np.trace(k @ m) + (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
@@ -78,11 +76,11 @@ def test_cka_laws() -> None:
 # LogME.
 
 
-def naive_logme(x: Floats, y: NDArray[np.int64]) -> float:
+def naive_logme(x: Doubles, y: Ints) -> float:
     """The paper's log evidence, equation 2, maximised by a general optimiser over alpha and beta."""
     n, d = x.shape
 
-    def negative(free: Floats, t: Floats) -> float:
+    def negative(free: Doubles, t: Doubles) -> float:
         alpha, beta = np.exp(np.clip(free, -30, 30))
         a = alpha * np.eye(d) + beta * x.T @ x
         m = beta * np.linalg.solve(a, x.T @ t)

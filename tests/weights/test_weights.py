@@ -360,7 +360,7 @@ def test_every_command_that_uses_such_weights_warns(tiny_card: TinyCard, tmp_pat
         said.append(" ".join(result.stderr.split()))
     page = (tmp_path / "study" / "report" / "index.html").read_text()
     for text in (*said, page):
-        assert "he weights of tiny were trained on adience, which this study seems to be of" in text
+        assert "he weights of tiny were trained on adience, which seems to be this study" in text
 
 
 def test_bundled_weights_are_here_and_verified() -> None:
