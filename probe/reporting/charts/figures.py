@@ -38,7 +38,7 @@ _STYLE: Any = {
 
 def curve_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
     """A metric over depth: a row per method, a column per pooling, a line per backbone."""
-    rows = _grid(task.panels)
+    rows = _by_method(task.panels)
     if not rows:
         return None
     with _style():
@@ -52,16 +52,18 @@ def curve_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") ->
                 for curve in panel.curves:
                     _line(ax, curve, metric, look[curve.backbone, curve.domain], ticks, handles)
                 for curve in task.tuned:
-                    _marks(ax, curve, metric, ticks, handles)
+                    _tuned_marks(ax, curve, metric, ticks, handles)
                 _levels(ax, task, metric, handles)
-                _finish(ax, panel.method, panel.pool, ticks, METRICS[metric])
-        _close(figure, axes, handles, f"{task.task}: {METRICS[metric]} over depth", synthetic)
+                _label_axes(ax, panel.method, panel.pool, ticks, METRICS[metric])
+        _add_title_and_legend(
+            figure, axes, handles, f"{task.task}: {METRICS[metric]} over depth", synthetic
+        )
     return figure
 
 
 def gap_figure(task: TaskCurves, synthetic: bool) -> Figure | None:
     """The gap of every pair over depth with its simultaneous band; None without a pair."""
-    rows = [[p for p in row if p.gaps] for row in _grid(task.panels)]
+    rows = [[p for p in row if p.gaps] for row in _by_method(task.panels)]
     rows = [row for row in rows if row]
     if not rows:
         return None
@@ -86,8 +88,8 @@ def gap_figure(task: TaskCurves, synthetic: bool) -> Figure | None:
                     (line,) = ax.plot(x, y, color=shade, marker=_SHAPES[number % 8], markersize=3.5)
                     handles.setdefault(gap.title, line)
                 ax.axhline(0, color="#000000", linewidth=0.6)
-                _finish(ax, panel.method, panel.pool, ticks, "difference in points")
-        _close(
+                _label_axes(ax, panel.method, panel.pool, ticks, "difference in points")
+        _add_title_and_legend(
             figure,
             axes,
             handles,
@@ -98,7 +100,7 @@ def gap_figure(task: TaskCurves, synthetic: bool) -> Figure | None:
 
 
 def tuned_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
-    """Fine-tune variants by the depth of their cut; None where nothing was cut."""
+    """Fine-tunes by the depth of their cut; None where no fine-tune has a cut."""
     if not any(p.layer for curve in task.tuned for p in curve.points):
         return None
     with _style():
@@ -117,17 +119,19 @@ def tuned_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") ->
                     look[curve.backbone, curve.domain],
                     ticks,
                     handles,
-                    name=_variant(curve),
+                    name=_tuned_name(curve),
                 )
             else:
                 value = 100 * curve.points[0].metrics[metric].value
                 style = (0, (4, 2)) if curve.kind == "scratch" else (0, (1, 1))
                 colour = look[curve.backbone, curve.domain][0]
                 line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
-                handles.setdefault(_variant(curve), line)
+                handles.setdefault(_tuned_name(curve), line)
         _levels(ax, task, metric, handles)
-        _finish(ax, "fine-tuning", "none", ticks, METRICS[metric], "cut: frozen or copied through")
-        _close(
+        _label_axes(
+            ax, "fine-tuning", "none", ticks, METRICS[metric], "cut: frozen or copied through"
+        )
+        _add_title_and_legend(
             figure, axes, handles, f"{task.task}: {METRICS[metric]} by depth of the cut", synthetic
         )
     return figure
@@ -191,6 +195,7 @@ def _line(
     handles: dict[str, Artist],
     name: str | None = None,
 ) -> None:
+    """Draw a curve with its band; a control of one number is a level line."""
     points = [p for p in curve.points if metric in p.metrics]
     if not points:
         return
@@ -221,10 +226,10 @@ def _line(
     handles.setdefault(label, line)
 
 
-def _marks(
+def _tuned_marks(
     ax: Axes, curve: Curve, metric: str, ticks: Mapping[str, int] | None, handles: dict[str, Artist]
 ) -> None:
-    """Fine-tunes in a probe's panel: a mark at the depth of the cut; of the whole network, a line."""
+    """Draw a fine-tune in a probe's panel: a mark at each cut, a level line for the whole network."""
     colour = LIGHT[slots([curve.domain])[curve.domain]]
     scale = _scale(metric)
     for point in curve.points:
@@ -234,15 +239,15 @@ def _marks(
         if not point.layer:
             style = (0, (4, 2)) if curve.kind == "scratch" else (0, (5, 1, 1, 1))
             line = ax.axhline(y, color=colour, linestyle=style, linewidth=0.9)
-            handles.setdefault(_variant(curve), line)
+            handles.setdefault(_tuned_name(curve), line)
         elif ticks is None or point.layer in ticks:
             shape = "+" if curve.kind == "copied" else "x"
             x = place(point.layer, point.depth, ticks)
             (mark,) = ax.plot([x], [y], color=colour, marker=shape, linestyle="none")
-            handles.setdefault(_variant(curve), mark)
+            handles.setdefault(_tuned_name(curve), mark)
 
 
-def _variant(curve: Curve) -> str:
+def _tuned_name(curve: Curve) -> str:
     return f"{curve.method} {curve.backbone}"
 
 
@@ -251,7 +256,7 @@ def _scale(metric: str) -> float:
 
 
 def _levels(ax: Axes, task: TaskCurves, metric: str, handles: dict[str, Artist]) -> None:
-    """What guessing reaches; only for accuracy, where it is one number."""
+    """Draw the accuracies that guessing reaches; other metrics have no such number."""
     if metric != "accuracy":
         return
     handles["chance"] = ax.axhline(100 * task.chance, color="#6B6B6B", linewidth=0.8, linestyle=":")
@@ -261,7 +266,7 @@ def _levels(ax: Axes, task: TaskCurves, metric: str, handles: dict[str, Artist])
         )
 
 
-def _finish(
+def _label_axes(
     ax: Axes,
     method: str,
     pool: str,
@@ -269,6 +274,7 @@ def _finish(
     what: str,
     along: str = "layer",
 ) -> None:
+    """Name the panel and its axes; `ticks` are the places of layers' names, None for depths."""
     ax.set_title(_short(method if pool == "none" else f"{method}, pooling {pool}"))
     if ticks is None:
         ax.set_xlim(-0.03, 1.03)
@@ -285,13 +291,14 @@ def _finish(
     ax.set_axisbelow(True)
 
 
-def _close(
+def _add_title_and_legend(
     figure: Figure,
     axes: list[list[Axes]],
     handles: Mapping[str, Artist],
     title: str,
     synthetic: bool,
 ) -> None:
+    """Give the figure its title and, below all panels, one legend; panels without a line are hidden."""
     for row in axes:
         for ax in row:
             if not ax.has_data():
@@ -326,6 +333,7 @@ def _short(name: str, longest: int = _LONGEST) -> str:
     return flat if len(flat) <= longest else flat[: longest - 1] + "…"
 
 
-def _grid(panels: Sequence[Panel]) -> list[list[Panel]]:
+def _by_method(panels: Sequence[Panel]) -> list[list[Panel]]:
+    """The panels in rows, one row for each method."""
     methods = dict.fromkeys(p.method for p in panels)
     return [[p for p in panels if p.method == method] for method in methods]
