@@ -31,31 +31,31 @@ def study(tmp_path: Path) -> Study:
 
 
 def test_a_comparison_is_of_the_stored_scores(study: Study) -> None:
-    (found,) = compare(study.folder, "good/fc/ridge", "a/b/best/knn")
+    (comparison,) = compare(study.folder, "good/fc/ridge", "a/b/best/knn")
     file, y = study.folder / "predictions.h5", study.labels("label")
     keys = [("label", "good", "fc", "ridge"), ("label", "a/b", "best", "knn")]
     a, b = ((predictions.read(file, key).scores.argmax(1) == y).astype(float) for key in keys)
-    assert found.accuracy_a.value == pytest.approx(a.mean())
-    assert found.accuracy_b.value == pytest.approx(b.mean())
+    assert comparison.accuracy_a.value == pytest.approx(a.mean())
+    assert comparison.accuracy_b.value == pytest.approx(b.mean())
     again = mean_interval(a - b, study.subjects, 1.5)
-    assert (found.difference.low, found.difference.high) == (again.low, again.high)
-    assert found.p == sign_flip(a - b, study.subjects)
-    assert (found.only_a, found.only_b) == (
+    assert (comparison.difference.low, comparison.difference.high) == (again.low, again.high)
+    assert comparison.p == sign_flip(a - b, study.subjects)
+    assert (comparison.only_a, comparison.only_b) == (
         ((a == 1) & (b == 0)).sum(),
         ((a == 0) & (b == 1)).sum(),
     )
-    assert (found.images, found.subjects) == (120, 30)
-    assert "good/fc/ridge is ahead" in str(found)
-    assert f"{100 * again.value:+.1f} points" in str(found)
+    assert (comparison.images, comparison.subjects) == (120, 30)
+    assert "good/fc/ridge is ahead" in str(comparison)
+    assert f"{100 * again.value:+.1f} points" in str(comparison)
     (back,) = compare(study.folder, "a/b/best/knn", "good/fc/ridge")
     assert "good/fc/ridge is ahead" in str(back)
-    assert back.difference.value == -found.difference.value
+    assert back.difference.value == -comparison.difference.value
 
 
 def test_a_result_against_itself_is_within_noise(study: Study) -> None:
-    (found,) = compare(study.folder, "good/fc/knn", "good/fc/knn")
-    assert (found.difference.value, found.p, found.only_a) == (0, 1, 0)
-    assert "within noise" in str(found)
+    (comparison,) = compare(study.folder, "good/fc/knn", "good/fc/knn")
+    assert (comparison.difference.value, comparison.p, comparison.only_a) == (0, 1, 0)
+    assert "within noise" in str(comparison)
 
 
 def test_unlike_protocols_are_refused_and_said(study: Study) -> None:
@@ -76,17 +76,17 @@ def test_no_such_result(study: Study, tmp_path: Path) -> None:
 
 
 def test_protocols_that_are_the_same_do_not_differ() -> None:
-    one = json.dumps({"folds": 5, "settings": {"method": "svm", "scale": "l2"}})
+    protocol = json.dumps({"folds": 5, "settings": {"method": "svm", "scale": "l2"}})
     other = json.dumps({"folds": 5, "settings": {"method": "knn", "scale": "none"}})
-    assert differences(one, one) == []
-    assert differences(one, other) == ["method"]
+    assert differences(protocol, protocol) == []
+    assert differences(protocol, other) == ["method"]
 
 
 def test_the_command(study: Study) -> None:
     words = ["compare", "good/fc/ridge", "a/b/fc/ridge", "--study", str(study.folder)]
-    said = CliRunner().invoke(app, words)
-    assert said.exit_code == 0
-    assert said.stdout.startswith("label: good/fc/ridge ")
-    (found,) = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
-    assert found["difference"]["value"] > 0
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("label: good/fc/ridge ")
+    (comparison,) = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert comparison["difference"]["value"] > 0
     assert CliRunner().invoke(app, [*words[:2], "x", *words[3:]]).exit_code == 3

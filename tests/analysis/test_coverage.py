@@ -60,8 +60,8 @@ def coverage(sizes: Sizes, rate: float, studies: int, alike: float = 0.2, seed: 
     rng = np.random.default_rng(seed)
     held = 0
     for _ in range(studies):
-        found = accuracy_interval(*clustered(rng, sizes(rng), rate, alike))
-        held += found.low <= rate <= found.high
+        interval = accuracy_interval(*clustered(rng, sizes(rng), rate, alike))
+        held += interval.low <= rate <= interval.high
     return held / studies
 
 
@@ -80,8 +80,8 @@ def two_methods(rng: np.random.Generator, sizes: Ints, rate: float) -> tuple[Dou
 
 def rejections(sizes: Sizes, rate: float, studies: int, seed: int = 0) -> float:
     rng = np.random.default_rng(seed)
-    found = (mean_interval(*two_methods(rng, sizes(rng), rate)) for _ in range(studies))
-    return sum(not one.low <= 0 <= one.high for one in found) / studies
+    intervals = (mean_interval(*two_methods(rng, sizes(rng), rate)) for _ in range(studies))
+    return sum(not interval.low <= 0 <= interval.high for interval in intervals) / studies
 
 
 def band_coverage(sizes: Sizes, studies: int, seed: int = 0) -> float:
@@ -95,8 +95,8 @@ def band_coverage(sizes: Sizes, studies: int, seed: int = 0) -> float:
         for layer in range(1, 8):
             for noise in (own, image):
                 noise[:, layer] = 0.8 * noise[:, layer - 1] + 0.6 * noise[:, layer]
-        found = band(0.5 * own[subjects] + image, subjects)
-        held += bool(((found.low <= 0) & (found.high >= 0)).all())
+        means = band(0.5 * own[subjects] + image, subjects)
+        held += bool(((means.low <= 0) & (means.high >= 0)).all())
     return held / studies
 
 
@@ -130,12 +130,12 @@ def test_coverage_of_6000_studies(
     adience        95.4 95.6 95.6  95.7 95.9 96.0  95.6 95.9 96.2
       jackknife    94.5 94.7 93.9  95.0 94.5 92.3  94.9 94.2 90.8
     """
-    found = coverage(sizes, rate, 6_000, alike)
-    record_property("coverage", found)
+    share = coverage(sizes, rate, 6_000, alike)
+    record_property("coverage", share)
     print(
-        f"\n{sizes.__name__}, accuracy {rate}, alike by {alike}: {found:.1%} of intervals hold it"
+        f"\n{sizes.__name__}, accuracy {rate}, alike by {alike}: {share:.1%} of intervals hold it"
     )
-    assert 0.93 <= found <= 0.97
+    assert 0.93 <= share <= 0.97
 
 
 @pytest.mark.slow
@@ -145,10 +145,10 @@ def test_a_difference_is_seldom_found_where_there_is_none(
     sizes: Sizes, rate: float, record_property: Any
 ) -> None:
     """Per cent rejected at accuracies 0.6 and 0.9: even 4.6 5.3, drawn 4.7 5.2, adience 4.8 5.1."""
-    found = rejections(sizes, rate, 10_000)
-    record_property("rejections", found)
-    print(f"\n{sizes.__name__}, accuracy {rate}: {found:.1%} of 10,000 null differences rejected")
-    assert 0.04 <= found <= 0.06
+    share = rejections(sizes, rate, 10_000)
+    record_property("rejections", share)
+    print(f"\n{sizes.__name__}, accuracy {rate}: {share:.1%} of 10,000 null differences rejected")
+    assert 0.04 <= share <= 0.06
 
 
 @pytest.mark.slow
@@ -164,12 +164,12 @@ def test_the_paired_test_seldom_rejects_where_there_is_nothing(
     """
     rng = np.random.default_rng(0)
     p = [sign_flip(*two_methods(rng, sizes(rng), rate), seed=i) for i in range(2_000)]
-    found = float(np.mean(np.array(p) <= 0.05))
-    record_property("rejections", found)
+    share = float(np.mean(np.array(p) <= 0.05))
+    record_property("rejections", share)
     print(
-        f"\n{sizes.__name__}, accuracy {rate}: {found:.1%} of 2,000 null differences rejected by signs"
+        f"\n{sizes.__name__}, accuracy {rate}: {share:.1%} of 2,000 null differences rejected by signs"
     )
-    assert 0.04 <= found <= 0.06
+    assert 0.04 <= share <= 0.06
 
 
 @pytest.mark.slow
@@ -180,10 +180,10 @@ def test_coverage_of_4000_bands(sizes: Sizes, record_property: Any) -> None:
     Maximum studentised draw by draw, Student's t at its level: 96.0 94.3 94.8. With the errors of the
     data and the ratio of normal quantiles: 94.8 92.9 93.8.
     """
-    found = band_coverage(sizes, 4_000)
-    record_property("coverage", found)
-    print(f"\n{sizes.__name__}: {found:.1%} of 4,000 bands hold all eight layers")
-    assert 0.93 <= found <= 0.97
+    share = band_coverage(sizes, 4_000)
+    record_property("coverage", share)
+    print(f"\n{sizes.__name__}: {share:.1%} of 4,000 bands hold all eight layers")
+    assert 0.93 <= share <= 0.97
 
 
 def two_ridges(
@@ -200,7 +200,7 @@ def two_ridges(
     fold = (order % int(folds) if folds > 1 else -(order >= folds * 60).astype(int))[people]
     tests = range(int(fold.max()) + 1)
     right = np.full((2, 240), np.nan)
-    for one in right:
+    for hits in right:
         x = rng.normal(size=(60, 8))[people] + rng.normal(size=(240, 8))
         x[:, 0] += apart * (2 * y - 1)
         for test in tests:
@@ -208,8 +208,10 @@ def two_ridges(
             z = (x - x[train].mean(0)) / x[train].std(0)
             mean = y[train].mean()
             weights = z[train].T @ z[train] + 10 * np.eye(8)
-            said = z[~train] @ np.linalg.solve(weights, z[train].T @ (y[train] - mean)) + mean > 0.5
-            one[~train] = said == y[~train]
+            predicted = (
+                z[~train] @ np.linalg.solve(weights, z[train].T @ (y[train] - mean)) + mean > 0.5
+            )
+            hits[~train] = predicted == y[~train]
     tested = fold >= 0
     trained = np.mean([(fold != test).sum() for test in tests])
     wider = retraining(int(tested.sum()), float(trained))
@@ -232,9 +234,9 @@ def test_methods_equally_good_are_seldom_told_apart(
     plain = wide = 0
     for _ in range(1_000):
         values, subjects, wider = two_ridges(rng, folds, apart, alike)
-        one, two = (mean_interval(values, subjects, w) for w in (1.0, wider))
-        plain += not one.low <= 0 <= one.high
-        wide += not two.low <= 0 <= two.high
+        narrow, wide = (mean_interval(values, subjects, w) for w in (1.0, wider))
+        plain += not narrow.low <= 0 <= narrow.high
+        wide += not wide.low <= 0 <= wide.high
     record_property("rejections", wide / 1_000)
     print(f"\nfolds {folds}, apart {apart}, people alike {alike}: {plain / 10} and {wide / 10} %")
     assert wide / 1_000 <= 0.05

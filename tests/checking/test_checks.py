@@ -37,7 +37,7 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(app, ["data", "check", *map(str, words)])
 
 
-def told(*words: object) -> dict[str, Any]:
+def check_as_json(*words: object) -> dict[str, Any]:
     return dict(json.loads(run(*words, "--json").stdout))
 
 
@@ -49,23 +49,23 @@ def test_counts_by_hand(tmp_path: Path) -> None:
         "fold": ["0", "0", "1", "1", "2", "2", "1", "0"],
         "use": ["1"] * 7 + ["0"],
     }
-    found = check(draft(tmp_path, Manifest("here", tmp_path, columns)), Copies(((0, 2), (1, 7))))
-    task = found.tasks["y"]
+    result = check(draft(tmp_path, Manifest("here", tmp_path, columns)), Copies(((0, 2), (1, 7))))
+    task = result.tasks["y"]
     assert (task.n, task.classes) == (6, {"p": 3, "q": 3})
     assert [fold.classes for fold in task.folds] == [
         {"p": 1, "q": 1}, {"p": 1, "q": 2}, {"p": 1, "q": 0},
     ]  # fmt: skip
-    assert (found.subjects, found.subjects_across) == (3, ("3",))
-    assert found.copies_across == ((0, 2),)  # row 7 is not in use
-    assert found.conflicts == ()
-    assert "1 subjects are in several folds (first: 3)" in found.refused[0]
+    assert (result.subjects, result.subjects_across) == (3, ("3",))
+    assert result.copies_across == ((0, 2),)  # row 7 is not in use
+    assert result.conflicts == ()
+    assert "1 subjects are in several folds (first: 3)" in result.refused[0]
 
 
 def test_a_class_in_one_fold_alone_is_named(tmp_path: Path) -> None:
     columns = {"path": list("abcdef"), "y": list("pqpqrr"), "fold": list("010122")}
-    found = check(draft(tmp_path, Manifest("here", tmp_path, columns)), Copies())
-    assert found.tasks["y"].absent == ((0, "p"), (1, "q"), (2, "r"))
-    assert len(found.refused) == 1
+    result = check(draft(tmp_path, Manifest("here", tmp_path, columns)), Copies())
+    assert result.tasks["y"].absent == ((0, "p"), (1, "q"), (2, "r"))
+    assert len(result.refused) == 1
 
 
 def test_a_sheet_that_has_no_place_is_refused_before_the_check(
@@ -90,15 +90,15 @@ def test_a_clean_data_set_begins_no_study(tmp_path: Path) -> None:
     done = run("--data", faces(tmp_path), "--study", study)
     assert done.exit_code == 0
     assert not study.exists()
-    found = told("--data", tmp_path / "data.csv", "--study", study)
-    assert found["tasks"]["y"]["n"] == 30
-    assert found["tasks"]["y"]["classes"] == {"a": 15, "b": 15}
-    assert len(found["tasks"]["y"]["folds"]) == 5
-    assert sum(fold["n"] for fold in found["tasks"]["y"]["folds"]) == 30
-    assert found["duplicates"] == {
+    report = check_as_json("--data", tmp_path / "data.csv", "--study", study)
+    assert report["tasks"]["y"]["n"] == 30
+    assert report["tasks"]["y"]["classes"] == {"a": 15, "b": 15}
+    assert len(report["tasks"]["y"]["folds"]) == 5
+    assert sum(fold["n"] for fold in report["tasks"]["y"]["folds"]) == 30
+    assert report["duplicates"] == {
         "exact": [], "near": [], "across_folds": [], "too_large": [], "conflicts": []
     }  # fmt: skip
-    assert found["unreadable"] == {}
+    assert report["unreadable"] == {}
 
 
 def leaking(folder: Path) -> Path:
@@ -117,11 +117,11 @@ def test_copies_across_given_folds_are_refused_until_dropped(tmp_path: Path) -> 
     assert "error: " in done.stderr
     assert "copies in another fold (first: 0.jpg and 3.jpg)" in done.stderr
     assert (tmp_path / "sheet.png").read_bytes()[:4] == b"\x89PNG"
-    found = told("--data", file, "--study", study)
-    assert sorted(found["duplicates"]["across_folds"]) == [["0.jpg", "3.jpg"], ["9.jpg", "10.jpg"]]
-    (conflict,) = [c for c in found["duplicates"]["conflicts"] if "9.jpg" in c["paths"]]
+    report = check_as_json("--data", file, "--study", study)
+    assert sorted(report["duplicates"]["across_folds"]) == [["0.jpg", "3.jpg"], ["9.jpg", "10.jpg"]]
+    (conflict,) = [c for c in report["duplicates"]["conflicts"] if "9.jpg" in c["paths"]]
     assert conflict == {"task": "y", "paths": ["9.jpg", "10.jpg"], "labels": ["b", "a"]}
-    assert found["unreadable"] == {"20.jpg": "not an image"}
+    assert report["unreadable"] == {"20.jpg": "not an image"}
     grouped = run("--data", file, "--study", study, "--group-duplicates")
     assert grouped.exit_code == 3
     assert "comes with folds of its own" in grouped.stderr
@@ -159,9 +159,9 @@ def test_a_picture_that_many_share_is_shown_and_not_acted_on(tmp_path: Path) -> 
     file = faces(tmp_path, fold=[str(i // 2 % 3) for i in range(30)])
     for i in range(11):
         (tmp_path / f"{i}.jpg").write_bytes((tmp_path / "29.jpg").read_bytes())
-    found = told("--data", file, "--study", tmp_path / "study")
-    assert [len(group) for group in found["duplicates"]["too_large"]] == [12]
-    assert found["refused"] == []
+    report = check_as_json("--data", file, "--study", tmp_path / "study")
+    assert [len(group) for group in report["duplicates"]["too_large"]] == [12]
+    assert report["refused"] == []
 
 
 def memorising(folder: Path, given: bool) -> Study:
@@ -206,11 +206,11 @@ def test_before_the_first_fit_copies_are_looked_for_once(tmp_path: Path) -> None
     assert run("--data", file, "--study", tmp_path / "study", "--group-duplicates").exit_code == 0
     study = tmp_path / "study"
     (study / "copies.json").unlink()
-    said: list[str] = []
-    assert checked(open_study(study), said.append).copies == Copies(((5, 7),))
-    assert said == ["looking for copies among 30 images, once"]
-    assert checked(open_study(study), said.append).copies == Copies(((5, 7),))
-    assert len(said) == 1
+    announced: list[str] = []
+    assert checked(open_study(study), announced.append).copies == Copies(((5, 7),))
+    assert announced == ["looking for copies among 30 images, once"]
+    assert checked(open_study(study), announced.append).copies == Copies(((5, 7),))
+    assert len(announced) == 1
 
 
 def test_pictures_alike_by_their_kind_are_no_copies_of_each_other() -> None:
@@ -225,7 +225,7 @@ def test_images_that_are_gone_are_said_in_one_sentence(tmp_path: Path) -> None:
     """What was found of them while they were there is kept."""
     file, study = faces(tmp_path), tmp_path / "study"
     assert run("--data", file, "--study", study, "--group-duplicates").exit_code == 0
-    before = {one: one.read_bytes() for one in study.iterdir() if one.is_file()}
+    before = {path: path.read_bytes() for path in study.iterdir() if path.is_file()}
     for image in tmp_path.glob("*.jpg"):
         image.unlink()
     for words in ([], ["--drop-duplicates"], ["--sheet", tmp_path / "sheet.png"]):
@@ -234,7 +234,7 @@ def test_images_that_are_gone_are_said_in_one_sentence(tmp_path: Path) -> None:
         (sentence,) = done.stderr.splitlines()
         assert f"{tmp_path}: none of the 30 images is there (0.jpg is the first)" in sentence
         assert str(study / "study.toml") in sentence
-    assert {one: one.read_bytes() for one in study.iterdir() if one.is_file()} == before
+    assert {path: path.read_bytes() for path in study.iterdir() if path.is_file()} == before
     done = run("--data", file, "--study", tmp_path / "other")
     assert done.exit_code == 3
     assert f"not even {tmp_path / '0.jpg'}; correct the paths." in done.stderr

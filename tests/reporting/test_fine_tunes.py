@@ -75,11 +75,11 @@ def test_the_logs_of_yosinski_give_their_figure(tmp_path: Path) -> None:
     drops = {}
     for task in made.tasks:
         for sentence in findings(task):
-            found = re.search(
+            match = re.search(
                 r"frozen through .*; through fc7: .*?, ([+-][\d.]+) points against", sentence
             )
-            if found and not sentence.startswith("B "):
-                drops[task.task] = float(found[1])
+            if match and not sentence.startswith("B "):
+                drops[task.task] = float(match[1])
     assert drops == {"random half": -8.3, "natural": -24.5, "man-made": -25.7}
     for stem in ("random_half", "natural", "man-made"):
         assert (made.folder / f"tuned-{stem}.svg").is_file()
@@ -102,14 +102,14 @@ def test_what_fine_tuning_adds_and_scratch_lacks(tmp_path: Path) -> None:
         )
     ]  # fmt: skip
     results.write(study.folder / "results.csv", [*rows, *more])
-    found = studies.only(open_study(study.folder))
-    made = answer(found, "faces")
+    task = studies.only(open_study(study.folder))
+    made = answer(task, "faces")
     assert made is not None
     assert made.tuning is not None
     assert made.scratch is not None
-    lead = max(b.accuracy.value for b in found.best)
+    lead = max(b.accuracy.value for b in task.best)
     tuned = np.mean([row.accuracy for row in more if row.method == "finetune"])
     assert made.tuning.difference.value == pytest.approx(tuned - lead)
-    text = " ".join(headline(found, "faces"))
+    text = " ".join(headline(task, "faces"))
     assert f"{100 * (tuned - lead):+.1f} points" in text
     assert "Training from scratch: near against scratch of small" in text

@@ -34,13 +34,13 @@ def test_without_predictions_there_are_means_over_folds_and_no_intervals(tmp_pat
     rows = [r for r in results.read(study.folder / "results.csv") if r.method == "ridge"]
     results.write(study.folder / "results.csv", rows)
     (study.folder / "predictions.h5").unlink()
-    (found,) = report(study.folder).tasks
+    (task,) = report(study.folder).tasks
     folds = [r.accuracy for r in rows if (r.backbone, r.layer) == ("near", "l2")]
-    point = found.panels[0].curves[0].points[2]
+    point = task.panels[0].curves[0].points[2]
     assert point.accuracy.value == pytest.approx(np.mean(folds))
     assert np.isnan(point.accuracy.low)
-    assert found.majority is None
-    assert any("predictions.h5 lacks" in sentence for sentence in findings(found))
+    assert task.majority is None
+    assert any("predictions.h5 lacks" in sentence for sentence in findings(task))
     result = CliRunner().invoke(app, ["report", "--study", str(study.folder), "--json"])
     assert json.loads(result.stdout)["tasks"][0]["majority"] is None
 
@@ -49,6 +49,6 @@ def test_features_that_are_gone_leave_a_report_of_results(tmp_path: Path) -> Non
     study = studies.three(tmp_path / "study")
     for name in studies.STRENGTHS:
         study.feature_path(name).unlink()
-    (found,) = report(study.folder).tasks
-    assert found.panels[0].gaps == ()
-    assert len(found.best) == 6
+    (task,) = report(study.folder).tasks
+    assert task.panels[0].gaps == ()
+    assert len(task.best) == 6

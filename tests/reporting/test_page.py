@@ -48,8 +48,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("near@random", "none", (0.1, 0.1, 0.1, 0.1), {"name": "near"}),
     ):
         layers = {
-            layer: studies.signal(y, 6, one, len(name) + i)
-            for i, (layer, one) in enumerate(zip(LAYERS, apart, strict=True))
+            layer: studies.signal(y, 6, strength, len(name) + i)
+            for i, (layer, strength) in enumerate(zip(LAYERS, apart, strict=True))
         }
         random = {"random": True, "seed": 0} if domain == "none" else None
         studies.add(study, name, layers, domain=domain, card=card, weights=random)
@@ -121,10 +121,10 @@ def test_hover_tells_the_number_under_the_pointer(watched: Watched) -> None:
     box = plot.locator("svg").bounding_box()
     scale = box["width"] / 480
     page.mouse.move(box["x"] + at[0] * scale + 2, box["y"] + at[1] * scale + 2)
-    told = page.locator(".tip").inner_text()
-    assert at[2] in told
-    assert at[3] in told
-    assert f"{100 * at[4]:.1f} %" in told
+    tip = page.locator(".tip").inner_text()
+    assert at[2] in tip
+    assert at[3] in tip
+    assert f"{100 * at[4]:.1f} %" in tip
     page.mouse.move(5, 5)
     assert page.locator(".tip").count() == 0
 
@@ -212,10 +212,10 @@ def test_nothing_sticks_out_and_no_rule_of_accessibility_is_broken(
     source = (Path(axe.__file__).parent / "axe.min.js").read_text()
     made.check(index)
     made.page.evaluate(source)  # by the browser's own protocol: the page's policy lets in no script
-    found = made.page.evaluate("() => axe.run()")
-    serious = [v for v in found["violations"] if v["impact"] in ("serious", "critical")]
+    result = made.page.evaluate("() => axe.run()")
+    serious = [v for v in result["violations"] if v["impact"] in ("serious", "critical")]
     assert [(v["id"], v["nodes"][0]["html"]) for v in serious] == []
-    assert len(found["passes"]) > 10
+    assert len(result["passes"]) > 10
     made.context.close()
 
 

@@ -82,10 +82,10 @@ def test_json_holds_the_same_numbers(study: Study) -> None:
     assert result.exit_code == 0
     data = json.loads(result.stdout)
     (task,) = data["tasks"]
-    (found,) = curves(study)
-    assert task["answer_words"] == headline(found, "faces")
+    (computed,) = curves(study)
+    assert task["answer_words"] == headline(computed, "faces")
     assert task["answer"]["leader"]["accuracy"]["value"] == pytest.approx(
-        found.best[0].accuracy.value
+        computed.best[0].accuracy.value
     )
     panel = next(p for p in task["panels"] if p["method"] == "ridge")
     curve = next(c for c in panel["curves"] if c["backbone"] == "near")

@@ -25,9 +25,9 @@ def right(study: Study, name: str, layer: str, method: str) -> Doubles:
 
 def points(text: str) -> list[float]:
     """The numbers of a difference in points and its interval."""
-    found = re.search(r"([+-][\d.]+) points \[([+-][\d.]+), ([+-][\d.]+)\]", text)
-    assert found is not None, text
-    return [float(one) for one in found.groups()]
+    match = re.search(r"([+-][\d.]+) points \[([+-][\d.]+), ([+-][\d.]+)\]", text)
+    assert match is not None, text
+    return [float(number) for number in match.groups()]
 
 
 def hundredfold(interval: object) -> list[float]:
@@ -41,7 +41,7 @@ def test_the_headline_equals_the_predictions(study: Study) -> None:
         for name in studies.STRENGTHS
         for method in ("ridge", "knn")
     }
-    (leader, method), accuracy = max(scores.items(), key=lambda one: one[1])
+    (leader, method), accuracy = max(scores.items(), key=lambda item: item[1])
     assert first.startswith(f"Transfer from {leader} (faces): {method} reaches ")
     interval = accuracy_interval(right(study, leader, BEST, method), study.subjects)
     assert f"{100 * accuracy:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]" in first
@@ -76,10 +76,10 @@ def test_the_headline_equals_the_predictions(study: Study) -> None:
 
 def test_no_winner_is_named_where_nothing_tells_backbones_apart(tmp_path: Path) -> None:
     alike = dict.fromkeys(studies.STRENGTHS, (0.5, 0.5, 0.5))
-    found = studies.only(studies.three(tmp_path / "study", alike))
-    made = answer(found, "faces")
+    task = studies.only(studies.three(tmp_path / "study", alike))
+    made = answer(task, "faces")
     assert made is not None
-    first = headline(found, "faces")[0]
+    first = headline(task, "faces")[0]
     assert made.wins == first.startswith("Transfer from")
     for contrast in made.noise:
         assert contrast.difference.low <= 0
@@ -118,18 +118,18 @@ def test_a_winner_among_guesses_is_named_in_one_study_of_twenty(study: Study) ->
 
     Measured: a winner in 13 of 200.
     """
-    found = studies.only(study)
-    two = tuple(b for b in found.best if "random" not in b.backbone and b.method == "ridge")
-    found = replace(found, best=two)
-    names = [best.rows[0].stored[1:] for best in found.best]
+    task = studies.only(study)
+    two = tuple(b for b in task.best if "random" not in b.backbone and b.method == "ridge")
+    task = replace(task, best=two)
+    names = [best.rows[0].stored[1:] for best in task.best]
     wins = 0
     for seed in range(200):
         drawn = Drawn(names, seed)
         best = tuple(
             replace(b, metrics={"accuracy": accuracy_interval(drawn.correct(name), drawn.subjects)})
-            for b, name in zip(found.best, names, strict=True)
+            for b, name in zip(task.best, names, strict=True)
         )
-        made = answer(replace(found, best=best, outcomes=drawn), None)  # type: ignore[arg-type]
+        made = answer(replace(task, best=best, outcomes=drawn), None)  # type: ignore[arg-type]
         assert made is not None
         wins += made.wins
     assert wins / 200 <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)

@@ -109,8 +109,8 @@ def with_sources(folder: Path) -> Study:
 
 def test_distances_of_a_study_again(tmp_path: Path) -> None:
     study = with_sources(tmp_path / "study")
-    found = closeness(study)
-    assert {(c.backbone, c.source, c.measure) for c in found} == {
+    distances = closeness(study)
+    assert {(c.backbone, c.source, c.measure) for c in distances} == {
         (b, s, m)
         for b in ("near", "far")
         for s in ("faces", "objects")
@@ -124,45 +124,47 @@ def test_distances_of_a_study_again(tmp_path: Path) -> None:
             there.append(file.read("l5"))
     order = np.random.default_rng(0).permutation(120)
     space = common_space(target[np.sort(order)], *there)
-    one = next(
-        c for c in found
+    distance = next(
+        c for c in distances
         if (c.backbone, c.key, c.source, c.measure) == ("near", "l5", "objects", "frechet")
     )  # fmt: skip
-    assert one.value == pytest.approx(frechet(space[0], space[2]))
-    assert one.low < one.value < one.high
-    assert one.low > one.floor
+    assert distance.value == pytest.approx(frechet(space[0], space[2]))
+    assert distance.low < distance.value < distance.high
+    assert distance.low > distance.floor
     by_layer = [
         c.value
-        for c in found
+        for c in distances
         if (c.backbone, c.source, c.measure) == ("near", "objects", "frechet")
     ]
     assert by_layer[5] > by_layer[3] > by_layer[1]
     near = [
-        c for c in found if (c.backbone, c.source) == ("near", "faces") and c.measure == "proxy_a"
+        c
+        for c in distances
+        if (c.backbone, c.source) == ("near", "faces") and c.measure == "proxy_a"
     ]
     assert max(c.value for c in near) < 0.6
 
 
 def test_distances_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = with_sources(tmp_path / "study")
-    found = closeness(study)
+    distances = closeness(study)
     monkeypatch.setattr(measured, "_measure", lambda *_: pytest.fail("measured again"))
-    assert closeness(study) == found
+    assert closeness(study) == distances
 
 
 def test_the_gap_goes_with_the_distance_where_it_was_made_to(tmp_path: Path) -> None:
     study = with_sources(tmp_path / "study")
-    found = correlations(curves(study), closeness(study))
-    assert {c.n for c in found} == {6}
-    one = next(c for c in found if (c.source, c.measure) == ("objects", "frechet"))
-    assert one.low > 0
-    said = sentences(found)
-    assert len(said) == sum(c.low > 0 or c.high < 0 for c in found)
-    assert any("the gap near − far is larger" in sentence for sentence in said)
+    related = correlations(curves(study), closeness(study))
+    assert {c.n for c in related} == {6}
+    correlation = next(c for c in related if (c.source, c.measure) == ("objects", "frechet"))
+    assert correlation.low > 0
+    words = sentences(related)
+    assert len(words) == sum(c.low > 0 or c.high < 0 for c in related)
+    assert any("the gap near − far is larger" in sentence for sentence in words)
     made = report(study)
     text = made.index.read_text()
     assert "How close the source domains are" in text
-    assert f"r = {one.r:+.2f}" in text
+    assert f"r = {correlation.r:+.2f}" in text
     assert (made.folder / "closeness.csv").is_file()
 
 
@@ -180,7 +182,7 @@ def test_a_distance_of_nought_is_a_distance(tmp_path: Path) -> None:
         domain = "faces" if name == "near" else "objects"
         studies.add(study, name, layers, domain=domain, card={"pair": "far"})
     fit(study.folder, probes=("ridge",))
-    found = curves(open_study(study.folder))
+    tasks = curves(open_study(study.folder))
     value = {"auto": [5.0, 4.0, 3.0, 2.0, 1.0, 0.5], "avg": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]}
     lines = [
         Closeness("near", "faces", layer if pool == "auto" else f"{layer}:avg", 0.5, "things",
@@ -188,15 +190,15 @@ def test_a_distance_of_nought_is_a_distance(tmp_path: Path) -> None:
         for pool in value
         for i, layer in enumerate(names)
     ]  # fmt: skip
-    made = correlations(found, lines)
+    made = correlations(tasks, lines)
     assert {c.pool: c.n for c in made} == {"auto": 6, "avg": 6}
     for c in made:
-        panel = next(p for p in found[0].panels if p.pool == c.pool)
+        panel = next(p for p in tasks[0].panels if p.pool == c.pool)
         gap = [p.gap for p in panel.gaps[0].points]
         assert c.r == pytest.approx(np.corrcoef(value[c.pool], gap)[0, 1])
     # A layer that was measured under the other pooling only is left out.
     without = [c for c in lines if c.key != "l3:avg"]
-    assert {c.pool: c.n for c in correlations(found, without)} == {"auto": 6, "avg": 5}
+    assert {c.pool: c.n for c in correlations(tasks, without)} == {"auto": 6, "avg": 5}
 
 
 def test_correlation_and_its_interval() -> None:
@@ -211,8 +213,10 @@ def test_correlation_and_its_interval() -> None:
 
 
 def test_nothing_is_said_of_a_doubtful_sign() -> None:
-    one = measured.Correlation("t", "m", "none", "a − b", "faces", "frechet", 0.4, -0.1, 0.7, 9)
-    assert sentences([one]) == []
+    doubtful = measured.Correlation(
+        "t", "m", "none", "a − b", "faces", "frechet", 0.4, -0.1, 0.7, 9
+    )
+    assert sentences([doubtful]) == []
 
 
 def test_a_study_without_samples_says_how_to_take_them(tmp_path: Path) -> None:
@@ -250,8 +254,8 @@ def test_source_samples_come_through_the_studys_own_backbone(
         assert ours.keys == theirs.keys
         assert theirs.read(theirs.keys[0]).shape[0] == 24
     assert CliRunner().invoke(app, words).exit_code == 0  # again: nothing to do
-    found: list[Closeness] = closeness(study)
-    assert {c.source for c in found} == {"things"}
+    tasks: list[Closeness] = closeness(study)
+    assert {c.source for c in tasks} == {"things"}
 
 
 @pytest.mark.parametrize(

@@ -51,9 +51,9 @@ def test_debiased_cka_is_that_of_unbiased_hsic() -> None:
 
     def hsic(k: Doubles, m: Doubles) -> float:
         k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
-        n, one = len(k), np.ones(len(k))
-        first = np.trace(k @ m) + (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
-        return float((first - 2 / (n - 2) * (one @ k @ m @ one)) / (n * (n - 3)))
+        n, ones = len(k), np.ones(len(k))
+        first = np.trace(k @ m) + (ones @ k @ ones) * (ones @ m @ ones) / ((n - 1) * (n - 2))
+        return float((first - 2 / (n - 2) * (ones @ k @ m @ ones)) / (n * (n - 3)))
 
     k, m = linear_gram(x), linear_gram(y)
     wanted = hsic(k, m) / np.sqrt(hsic(k, k) * hsic(m, m))
@@ -84,13 +84,13 @@ def naive_logme(x: Doubles, y: Ints) -> float:
         alpha, beta = np.exp(np.clip(free, -30, 30))
         a = alpha * np.eye(d) + beta * x.T @ x
         m = beta * np.linalg.solve(a, x.T @ t)
-        found = d / 2 * np.log(alpha) + n / 2 * np.log(beta) - n / 2 * np.log(2 * np.pi)
-        found -= beta / 2 * ((x @ m - t) ** 2).sum() + alpha / 2 * m @ m
-        return float(-(found - np.linalg.slogdet(a)[1] / 2) / n)
+        evidence = d / 2 * np.log(alpha) + n / 2 * np.log(beta) - n / 2 * np.log(2 * np.pi)
+        evidence -= beta / 2 * ((x @ m - t) ** 2).sum() + alpha / 2 * m @ m
+        return float(-(evidence - np.linalg.slogdet(a)[1] / 2) / n)
 
     best = []
-    for one in np.unique(y):
-        t = (y == one).astype(float)
+    for label in np.unique(y):
+        t = (y == label).astype(float)
         starts = [np.array([a, b]) for a in (-2.0, 2.0, 6.0) for b in (0.0, 3.0)]
         options = {"xatol": 1e-9, "fatol": 1e-13, "maxiter": 4000}
         tried = [
@@ -139,7 +139,7 @@ def test_h_score_is_the_papers_trace(n: int, d: int) -> None:
     x, y = labelled(n, d)
     f = x - x.mean(0)
     shrunk = LedoitWolf(assume_centered=True).fit(f)
-    means = np.stack([f[y == one].mean(0) for one in y])
+    means = np.stack([f[y == label].mean(0) for label in y])
     between = np.cov(means, rowvar=False, bias=True)
     wanted = (1 - shrunk.shrinkage_) * np.trace(np.linalg.inv(shrunk.covariance_) @ between)
     assert h_score(x, y) == pytest.approx(wanted)
@@ -191,10 +191,10 @@ TABLE = """96.2 5.911 -1.385 .293 -1.139
 
 def test_agreement_has_the_values_published_with_the_scores() -> None:
     table = np.array([[float(v) for v in line.split()] for line in TABLE.splitlines()])
-    found = [agree(table[:, j].tolist(), table[:, 0].tolist()) for j in range(1, 5)]
-    assert [tau for tau, _ in found] == pytest.approx([0.800, 0.638, 0.785, 0.714], abs=5e-4)
+    agreed = [agree(table[:, j].tolist(), table[:, 0].tolist()) for j in range(1, 5)]
+    assert [tau for tau, _ in agreed] == pytest.approx([0.800, 0.638, 0.785, 0.714], abs=5e-4)
     # The accuracies are printed with one decimal, so the last digit is not theirs.
-    assert [r for _, r in found] == pytest.approx([0.839, 0.604, 0.733, 0.786], abs=3e-3)
+    assert [r for _, r in agreed] == pytest.approx([0.839, 0.604, 0.733, 0.786], abs=3e-3)
     assert np.isnan(agree([1, 1, 1], [1, 2, 3])).all()
 
 
@@ -226,8 +226,8 @@ def test_rank_orders_layers_as_probes_do_and_marks_copies(tmp_path: Path) -> Non
     assert by_key["good", "l1"].logme == pytest.approx(logme(x, y))
     assert by_key["good", "l1"].h_score == pytest.approx(h_score(x, y))
     fit(folder, probes=("ridge",))
-    found = agreements(made.lines, measured(made.study))
-    layers = next(a for a in found if (a.score, a.over) == ("logme", "layers"))
+    agreed = agreements(made.lines, measured(made.study))
+    layers = next(a for a in agreed if (a.score, a.over) == ("logme", "layers"))
     assert layers.n == 7
     assert layers.tau > 0.5
     assert agreements(made.lines, {}) == []
@@ -236,8 +236,8 @@ def test_rank_orders_layers_as_probes_do_and_marks_copies(tmp_path: Path) -> Non
 def test_scores_come_back_and_those_of_older_features_do_not(tmp_path: Path) -> None:
     folder = two_backbones(tmp_path / "study")
     made = rank(folder, backbones=["good", "bad"])
-    lines, said = score_files.read(made.study)
-    assert said == []
+    lines, warnings = score_files.read(made.study)
+    assert warnings == []
     assert [(a.backbone, a.key, a.copy_of) for a in lines] == [
         (b.backbone, b.key, b.copy_of) for b in made.lines
     ]
@@ -247,9 +247,9 @@ def test_scores_come_back_and_those_of_older_features_do_not(tmp_path: Path) -> 
     table = folder / "scores.csv"
     text = table.read_text()
     table.write_text(text.replace(f",{made.lines[0].contract}\n", ",another\n", 1))
-    lines, said = score_files.read(made.study)
+    lines, warnings = score_files.read(made.study)
     assert len(lines) < len(made.lines)
-    assert "older features" in said[0]
+    assert "older features" in warnings[0]
 
 
 def test_leep_only_where_the_network_ends_in_the_classes_it_learnt(tmp_path: Path) -> None:
@@ -259,8 +259,8 @@ def test_leep_only_where_the_network_ends_in_the_classes_it_learnt(tmp_path: Pat
     studies.add(study, "net", layers, card={"options": {"num_classes": 7}})
     random = {"random": True, "seed": 0}
     studies.add(study, "drawn", layers, card={"options": {"num_classes": 7}}, weights=random)
-    found = {(x.backbone, x.key): x.leep for x in rank(study.folder).lines}
-    assert [key for key, value in found.items() if value is not None] == [("net", "fc8")]
+    leeps = {(x.backbone, x.key): x.leep for x in rank(study.folder).lines}
+    assert [key for key, value in leeps.items() if value is not None] == [("net", "fc8")]
 
 
 def test_what_rank_refuses(tmp_path: Path) -> None:

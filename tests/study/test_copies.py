@@ -43,9 +43,9 @@ def alike(a: Image.Image, b: Image.Image) -> float:
 @given(Pairs)
 def test_groups_that_share_a_row_are_one(groups: list[list[int]]) -> None:
     """Against reachability, spelled out."""
-    found = joined(groups)
-    together = {row: group for group in found for row in group}
-    for group in found:
+    merged_groups = joined(groups)
+    together = {row: group for group in merged_groups for row in group}
+    for group in merged_groups:
         assert list(group) == sorted(set(group))
         assert len(group) > 1
     for a, b in combinations(range(21), 2):
@@ -61,16 +61,16 @@ def test_groups_that_share_a_row_are_one(groups: list[list[int]]) -> None:
 @given(Pairs, st.integers(0, 2**16))
 def test_subjects_that_share_a_picture_are_one(groups: list[list[int]], seed: int) -> None:
     subjects = np.random.default_rng(seed).integers(0, 9, 21)
-    found = merged(subjects, [tuple(group) for group in groups])
+    numbers = merged(subjects, [tuple(group) for group in groups])
     same = joined([*groups, *(np.flatnonzero(subjects == s).tolist() for s in range(9))])
     for a, b in combinations(range(21), 2):
-        assert (found[a] == found[b]) == any(a in g and b in g for g in same)
+        assert (numbers[a] == numbers[b]) == any(a in g and b in g for g in same)
 
 
 def test_what_was_found_is_kept_with_the_rows_it_is_about(tmp_path: Path) -> None:
-    found = Copies(((0, 4), (2, 5, 6)), ((1, 3, 0.875),), {7: "not an image"})
-    copies.save(tmp_path / "copies.json", found, "abc")
-    assert copies.load(tmp_path / "copies.json", "abc") == found
+    result = Copies(((0, 4), (2, 5, 6)), ((1, 3, 0.875),), {7: "not an image"})
+    copies.save(tmp_path / "copies.json", result, "abc")
+    assert copies.load(tmp_path / "copies.json", "abc") == result
     assert copies.load(tmp_path / "copies.json", "abd") is None
     assert copies.load(tmp_path / "none.json", "abc") is None
     (tmp_path / "copies.json").write_text('{"version": 1, "images": "abc"}')
@@ -78,39 +78,41 @@ def test_what_was_found_is_kept_with_the_rows_it_is_about(tmp_path: Path) -> Non
 
 
 def test_a_group_above_one_per_cent_is_not_acted_on() -> None:
-    found = Copies((tuple(range(12)), (20, 21), tuple(range(30, 40))))
+    result = Copies((tuple(range(12)), (20, 21), tuple(range(30, 40))))
     assert largest(600) == 10
-    assert found.acted_on(600) == ((20, 21), tuple(range(30, 40)))
-    assert found.acted_on(1200) == found.groups
+    assert result.acted_on(600) == ((20, 21), tuple(range(30, 40)))
+    assert result.acted_on(1200) == result.groups
 
 
 def test_versions_of_a_picture_are_alike_and_other_pictures_are_not() -> None:
-    one = pictures.drawn(0)
+    picture = pictures.drawn(0)
     versions = {
-        "itself": one,
-        "compressed": pictures.encoded(one, 25),
-        "half as large": one.resize((60, 60)),
-        "stretched": one.resize((150, 90)),
-        "cropped": one.crop((5, 2, 118, 116)),
-        "brighter": ImageEnhance.Brightness(one).enhance(1.2),
-        "flat": ImageEnhance.Contrast(one).enhance(0.5),
-        "grey": one.convert("L").convert("RGB"),
-        "blurred": one.filter(ImageFilter.GaussianBlur(1)),
+        "itself": picture,
+        "compressed": pictures.encoded(picture, 25),
+        "half as large": picture.resize((60, 60)),
+        "stretched": picture.resize((150, 90)),
+        "cropped": picture.crop((5, 2, 118, 116)),
+        "brighter": ImageEnhance.Brightness(picture).enhance(1.2),
+        "flat": ImageEnhance.Contrast(picture).enhance(0.5),
+        "grey": picture.convert("L").convert("RGB"),
+        "blurred": picture.filter(ImageFilter.GaussianBlur(1)),
     }
     for name, version in versions.items():
-        assert alike(one, version) > 0.93, name
-    assert alike(one, one) == pytest.approx(1)
-    for other in (pictures.drawn(1), one.transpose(Image.Transpose.ROTATE_180)):
-        assert alike(one, other) < 0.5
+        assert alike(picture, version) > 0.93, name
+    assert alike(picture, picture) == pytest.approx(1)
+    for other in (pictures.drawn(1), picture.transpose(Image.Transpose.ROTATE_180)):
+        assert alike(picture, other) < 0.5
 
 
 def test_sharing_what_is_seen_from_afar_is_not_enough() -> None:
     """Two pictures of one blurred outline with their own detail, as two photos of a face are."""
     base = pictures.drawn(5).filter(ImageFilter.GaussianBlur(9))
-    one, other = (Image.blend(base, pictures.drawn(s), 0.3) for s in (6, 7))
-    small = [np.asarray(i.convert("L").resize((8, 8)), dtype=float).ravel() for i in (one, other)]
+    first, second = (Image.blend(base, pictures.drawn(s), 0.3) for s in (6, 7))
+    small = [
+        np.asarray(i.convert("L").resize((8, 8)), dtype=float).ravel() for i in (first, second)
+    ]
     assert np.corrcoef(small)[0, 1] > 0.8
-    assert alike(one, other) < 0.6
+    assert alike(first, second) < 0.6
 
 
 def test_copies_among_drawn_images(tmp_path: Path) -> None:
@@ -140,15 +142,15 @@ def test_copies_among_drawn_images(tmp_path: Path) -> None:
         "5.png",
         "gone.jpg",
     ]
-    said: list[tuple[int, int]] = []
-    found = find(study_of(tmp_path, paths), lambda done, n: said.append((done, n)))
-    assert found.exact == ((5, 85), (33, 80))
-    assert {frozenset((a, b)) for a, b, _ in found.near} == wanted
-    assert all(ALIKE <= value <= 1 for _, _, value in found.near)
-    assert set(found.unreadable) == {81, 82, 86}
-    assert found.unreadable[86] == "no such file"
-    assert said[-1] == (86, 86)
-    assert len(said) == 86
+    progress: list[tuple[int, int]] = []
+    result = find(study_of(tmp_path, paths), lambda done, n: progress.append((done, n)))
+    assert result.exact == ((5, 85), (33, 80))
+    assert {frozenset((a, b)) for a, b, _ in result.near} == wanted
+    assert all(ALIKE <= value <= 1 for _, _, value in result.near)
+    assert set(result.unreadable) == {81, 82, 86}
+    assert result.unreadable[86] == "no such file"
+    assert progress[-1] == (86, 86)
+    assert len(progress) == 86
 
 
 def test_nothing_to_compare(tmp_path: Path) -> None:
@@ -172,10 +174,10 @@ def test_the_copies_that_utkface_has() -> None:
     for row, path in enumerate(study.paths):
         digests[hashlib.md5((study.root / path).read_bytes()).hexdigest()].append(row)
     same = sorted(tuple(rows) for rows in digests.values() if len(rows) > 1)
-    found = find(study)
+    result = find(study)
     assert len(same) == 4
-    assert sorted(found.exact) == same
-    assert len(found.near) == 5
+    assert sorted(result.exact) == same
+    assert len(result.near) == 5
     unlike = {
         task: sum(len({study.columns[task][r] for r in rows}) > 1 for rows in same)
         for task in ("age", "gender")
@@ -199,13 +201,13 @@ def test_planted_copies_are_found_and_people_are_not_taken_for_copies(tmp_path: 
         with Image.open(paths[row]) as image:
             file = pictures.save(pictures.again(image.convert("RGB"), rng), tmp_path / f"{i}.jpg")
         paths.append(str(file))
-    found = find(study_of(Path("/"), paths))
-    group = {row: set(rows) for rows in found.groups for row in rows}
+    result = find(study_of(Path("/"), paths))
+    group = {row: set(rows) for rows in result.groups for row in rows}
     hits = sum(row in group.get(len(study) + i, ()) for i, row in enumerate(chosen))
     print(f"\n{hits} of 300 planted copies are found")
     assert hits >= 285
-    for rows in found.groups:  # and nothing but the planted ones and the nine that were there
+    for rows in result.groups:  # and nothing but the planted ones and the nine that were there
         originals = {chosen[r - len(study)] if r >= len(study) else r for r in rows}
         assert len(originals) <= 2
-    several = [rows for rows in found.groups if sum(r < len(study) for r in rows) == 2]
+    several = [rows for rows in result.groups if sum(r < len(study) for r in rows) == 2]
     assert len(several) == 9
