@@ -34,6 +34,11 @@ class Panel:
     curves: tuple[Curve, ...]
     gaps: tuple[Gap, ...]
 
+    @property
+    def title(self) -> str:
+        """The method, and the pooling where there are several."""
+        return self.method if self.pool == "none" else f"{self.method}, pooling {self.pool}"
+
 
 @dataclass(frozen=True)
 class TaskCurves:

@@ -222,7 +222,7 @@ def sentences(related: Sequence[Correlation]) -> list[str]:
         + ": where the "
         f"{NAMES[c.measure]} to {c.source} is larger, the gap {c.gap} is "
         f"{'larger' if c.r > 0 else 'smaller'} (r = {c.r:+.2f} [{c.low:+.2f}, {c.high:+.2f}] over {c.n} "
-        f"layers, which are not independent of each other; one of {len(related)} correlations looked at)."
+        f"layers, which are not independent of each other; {len(related)} correlations were looked at)."
         for c in related
         if c.low > 0 or c.high < 0
     ]

@@ -54,7 +54,7 @@ def curve_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") ->
                 for curve in task.tuned:
                     _tuned_marks(ax, curve, metric, ticks, handles)
                 _levels(ax, task, metric, handles)
-                _label_axes(ax, panel.method, panel.pool, ticks, METRICS[metric])
+                _label_axes(ax, panel.title, ticks, METRICS[metric])
         _add_title_and_legend(
             figure, axes, handles, f"{task.task}: {METRICS[metric]} over depth", synthetic
         )
@@ -88,7 +88,7 @@ def gap_figure(task: TaskCurves, synthetic: bool) -> Figure | None:
                     (line,) = ax.plot(x, y, color=shade, marker=_SHAPES[number % 8], markersize=3.5)
                     handles.setdefault(gap.title, line)
                 ax.axhline(0, color="#000000", linewidth=0.6)
-                _label_axes(ax, panel.method, panel.pool, ticks, "difference in points")
+                _label_axes(ax, panel.title, ticks, "difference in points")
         _add_title_and_legend(
             figure,
             axes,
@@ -128,9 +128,7 @@ def tuned_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") ->
                 line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
                 handles.setdefault(_tuned_name(curve), line)
         _levels(ax, task, metric, handles)
-        _label_axes(
-            ax, "fine-tuning", "none", ticks, METRICS[metric], "cut: frozen or copied through"
-        )
+        _label_axes(ax, "fine-tuning", ticks, METRICS[metric], "cut: frozen or copied through")
         _add_title_and_legend(
             figure, axes, handles, f"{task.task}: {METRICS[metric]} by depth of the cut", synthetic
         )
@@ -268,14 +266,13 @@ def _levels(ax: Axes, task: TaskCurves, metric: str, handles: dict[str, Artist])
 
 def _label_axes(
     ax: Axes,
-    method: str,
-    pool: str,
+    title: str,
     ticks: Mapping[str, int] | None,
     what: str,
     along: str = "layer",
 ) -> None:
     """Name the panel and its axes; `ticks` are the places of layers' names, None for depths."""
-    ax.set_title(_short(method if pool == "none" else f"{method}, pooling {pool}"))
+    ax.set_title(_short(title))
     if ticks is None:
         ax.set_xlim(-0.03, 1.03)
         ax.set_xlabel("depth (0 input, 1 end of the network)")

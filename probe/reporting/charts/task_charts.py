@@ -79,7 +79,7 @@ def _curve_chart(task: TaskCurves, panel: Panel, metric: str, looks: Looks) -> C
         for curve in shown
     ]
     return Chart(
-        f"{METRICS[metric]}: {_title(panel)}",
+        f"{METRICS[metric]}: {panel.title}",
         Plot(
             plane,
             tuple(
@@ -179,7 +179,7 @@ def _gap_chart(task: TaskCurves, panel: Panel, looks: Looks) -> Chart:
         )
         for gap in panel.gaps
     ]
-    title = f"gap within pairs: {_title(panel)}"
+    title = f"gap within pairs: {panel.title}"
     made = line_chart(title, "difference in points", lines, "points", zero=True)
     return replace(made, task=task.task, method=panel.method, pool=panel.pool, metric="gap")
 
@@ -190,10 +190,6 @@ def _levels(task: TaskCurves) -> tuple[Level, ...]:
     if task.majority is None:
         return (chance,)
     return (chance, Level(task.majority, "level l1", "majority class", at_start=False))
-
-
-def _title(panel: Panel) -> str:
-    return panel.method if panel.pool == "none" else f"{panel.method}, pooling {panel.pool}"
 
 
 def _measured(curve: Curve, metric: str) -> Curve:
