@@ -70,7 +70,7 @@ def _scored(
     """The scores of all images under a view, and a row for every fold."""
     y = run.study.labels(task.name)
     scores = np.full((len(y), len(task.classes)), np.nan, dtype=np.float32)
-    fold_of = np.full(len(y), -1, dtype=np.int16)
+    fold_of = np.full(len(y), -1)
     rows = []
     for one in found:
         tested = job.splits.held_out_rows(job.splits.tested(one.fold))

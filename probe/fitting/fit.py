@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from features.data.tasks import Task
 from features.options import taken_from
 from features.study.study import Study
@@ -82,8 +80,8 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
                     done.kept += 1
                     continue
                 rows, outcome = fit_one(run, job, file, splits, settings, mark(under))
-            fold = splits.fold.astype(np.int16)
-            ledger.put(job.stored, Prediction(outcome.scores, fold, under, features), rows)
+            prediction = Prediction(outcome.scores, splits.fold, under, features)
+            ledger.put(job.stored, prediction, rows)
             done.fitted += 1
             done.notes += _notes(job, outcome)
             ledger.commit(after=_COMMIT_SECONDS)
@@ -110,7 +108,7 @@ def _majority(run: ProbeRun, task: Task) -> tuple[Prediction, list[Row]]:
     scores, rows = majority.majority_rows(
         run.study, task.name, splits.fold, splits.part >= 0, task.ordered, mark(under), seed
     )
-    return Prediction(scores, splits.fold.astype(np.int16), under), rows
+    return Prediction(scores, splits.fold, under), rows
 
 
 def _notes(job: ProbeJob, outcome: Outcome) -> list[str]:

@@ -1,7 +1,8 @@
 """predictions.h5: the class scores behind every row of results.csv.
 
-`/TASK/BACKBONE/LAYER/METHOD/` holds `scores`, `(n, K)` float32, and `fold`, `(n,)` int16; rows are
-those of images.csv, fold -1 and scores NaN where a row was not tested. Its attribute `protocol` is the
+`/TASK/BACKBONE/LAYER/METHOD/` holds `scores`, `(n, K)` float32, and `fold`, `(n,)` int16 (int32 where
+int16 does not hold their numbers); rows are those of images.csv, fold -1 and scores NaN where a row
+was not tested. Its attribute `protocol` is the
 protocol as JSON (probe/results/protocol.py). A `/` in a name is written `.`, an empty name `-`. LAYER is
 `LAYER:POOL` for a further pooling, or `best`; METHOD is followed by what tells the result from
 others of the method, such as `,shots=5,draw=0`.
@@ -30,7 +31,7 @@ class Prediction:
     """Scores of every image, and the fold it was tested in."""
 
     scores: npt.NDArray[np.float32]
-    fold: npt.NDArray[np.int16]
+    fold: npt.NDArray[np.integer]
     protocol: str = ""
     """As JSON."""
     features: str = ""
@@ -110,7 +111,10 @@ def add(file: Path, new: Mapping[Key, Prediction]) -> None:
                 if _path(key) in opened:
                     del opened[_path(key)]
                 group = opened.create_group(_path(key))
-                group["scores"], group["fold"] = prediction.scores, prediction.fold
+                kind = np.promote_types(
+                    np.int16, np.min_scalar_type(prediction.fold.max(initial=-1))
+                )
+                group["scores"], group["fold"] = prediction.scores, prediction.fold.astype(kind)
                 group.attrs["protocol"] = prediction.protocol
                 group.attrs["features"] = prediction.features
 

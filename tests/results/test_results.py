@@ -225,6 +225,13 @@ def test_predictions_come_back_and_lie_where_the_docstring_says(tmp_path: Path) 
     assert_same(predictions.read(file, keys[0]), prediction(0))
 
 
+def test_folds_beyond_sixteen_bits_keep_their_numbers(tmp_path: Path) -> None:
+    file, key = tmp_path / "predictions.h5", ("age", "net", "fc", "svm")
+    fold = np.array([-1, 32767, 32768, 70_000])
+    predictions.add(file, {key: Prediction(np.zeros((4, 2), dtype=np.float32), fold)})
+    np.testing.assert_array_equal(predictions.read(file, key).fold, fold)
+
+
 def test_discarding_a_backbone_leaves_the_others(tmp_path: Path) -> None:
     file = tmp_path / "predictions.h5"
     keys = [(task, net, "fc", "svm") for task in ("age", "sex") for net in ("a/b", "a")]
