@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.data.table import read_rows
-from features.errors import InputError
-from features.machine.files import write_text
+from probe.results import csv_records
 from probe.training.setup import Epoch
-
-COLUMNS = (
-    "backbone", "layer", "method", "task", "fold", "stage", "rate", "epoch", "loss", "accuracy",
-    "inner_loss", "inner_accuracy", "seconds",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,22 +27,33 @@ class Line:
     epoch: Epoch
     """Its losses are means in nats; its accuracies fractions."""
 
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    """The columns of training.csv."""
+
+    backbone: str
+    layer: str
+    method: str
+    task: str
+    fold: int
+    stage: str
+    rate: float = 0.0
+    epoch: int
+    """Counted from one."""
+    loss: float
+    accuracy: float
+    inner_loss: float | None
+    inner_accuracy: float | None
+    seconds: float
+
     @property
-    def cells(self) -> list[str]:
-        """As they stand in the file."""
-        e = self.epoch
-        numbers = (e.loss, e.accuracy, e.inner_loss, e.inner_accuracy, e.seconds)
-        return [
-            self.backbone,
-            self.layer,
-            self.method,
-            self.task,
-            str(self.fold),
-            self.stage,
-            f"{self.rate:g}",
-            str(e.epoch + 1),
-            *("" if x is None else f"{x:.6g}" for x in numbers),
-        ]
+    def result(self) -> tuple[str, str, str, str]:
+        """What tells one result from another."""
+        return (self.backbone, self.layer, self.method, self.task)
+
+
+_REMEDY = "restore the file, or delete it: only the curves of training are lost."
 
 
 def read(file: Path) -> list[Line]:
@@ -60,50 +62,47 @@ def read(file: Path) -> list[Line]:
     Raises:
         InputError: A cell does not read.
     """
-    if not file.is_file():
-        return []
-    header, rows = read_rows(file)
-    try:
-        return [_line(dict(zip(header, row, strict=True))) for row in rows]
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            f"{file}: {error}; restore the file, or delete it: only the curves of training are lost."
-        ) from error
-
-
-def _line(cell: dict[str, str]) -> Line:
-    def number(name: str) -> float | None:
-        return float(cell[name]) if cell[name] else None
-
-    return Line(
-        cell["backbone"],
-        cell["layer"],
-        cell["method"],
-        cell["task"],
-        int(cell["fold"]),
-        cell["stage"],
-        float(cell.get("rate", 0)),
-        Epoch(
-            int(cell["epoch"]) - 1,
-            float(cell["loss"]),
-            float(cell["accuracy"]),
-            number("inner_loss"),
-            number("inner_accuracy"),
-            float(cell["seconds"]),
-        ),
-    )
+    return [
+        Line(
+            r.backbone,
+            r.layer,
+            r.method,
+            r.task,
+            r.fold,
+            r.stage,
+            r.rate,
+            Epoch(r.epoch - 1, r.loss, r.accuracy, r.inner_loss, r.inner_accuracy, r.seconds),
+        )
+        for r in csv_records.read(file, _Record, _REMEDY)
+    ]
 
 
 def add(file: Path, lines: Sequence[Line]) -> None:
-    """Put the epochs of whole results into the file, in the place of older ones."""
-    kept: list[list[str]] = []
-    new = [line.cells for line in lines]
-    made = {tuple(cells[:4]) for cells in new}
-    if file.is_file():
-        _, there = read_rows(file)
-        kept = [cells for cells in there if tuple(cells[:4]) not in made]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([*kept, *new])
-    write_text(file, text.getvalue())
+    """Put the epochs of whole results into the file, in the place of older ones.
+
+    Raises:
+        InputError: A cell of the file does not read.
+    """
+    new = [_record(line) for line in lines]
+    made = {record.result for record in new}
+    kept = [r for r in csv_records.read(file, _Record, _REMEDY) if r.result not in made]
+    csv_records.write(file, _Record, [*kept, *new], digits=6)
+
+
+def _record(line: Line) -> _Record:
+    epoch = line.epoch
+    return _Record(
+        backbone=line.backbone,
+        layer=line.layer,
+        method=line.method,
+        task=line.task,
+        fold=line.fold,
+        stage=line.stage,
+        rate=line.rate,
+        epoch=epoch.epoch + 1,
+        loss=epoch.loss,
+        accuracy=epoch.accuracy,
+        inner_loss=epoch.inner_loss,
+        inner_accuracy=epoch.inner_accuracy,
+        seconds=epoch.seconds,
+    )

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
 
-from features.data.table import read_rows
-from features.errors import InputError
-from features.machine.files import write_text
-from probe.results import predictions
+from probe.results import csv_records, predictions
 
 BEST = "best"
 """The layer of a row whose layer was chosen inside the training folds."""
@@ -139,10 +133,6 @@ def variant(
     return "".join(f",{name}={value}" for name, value, there in said if there)
 
 
-COLUMNS = tuple(f.name for f in fields(Row))
-_NEEDED = tuple(f.name for f in fields(Row) if f.default is MISSING)
-
-
 def read(file: Path) -> list[Row]:
     """All rows; none if the file does not exist.
 
@@ -151,35 +141,12 @@ def read(file: Path) -> list[Row]:
     Raises:
         InputError: A column is missing or a cell does not read.
     """
-    if not file.is_file():
-        return []
-    header, lines = read_rows(file)
-    missing = [name for name in _NEEDED if name not in header]
-    if missing:
-        raise InputError(
-            f"{file}: the column {missing[0]} is missing; delete the file and fit again."
-        )
-    types = get_type_hints(Row)
-    place = {name: header.index(name) for name in COLUMNS if name in header}
-    try:
-        return [
-            Row(**{name: _read_cell(line[i], types[name]) for name, i in place.items()})
-            for line in lines
-        ]
-    except ValueError as error:
-        raise InputError(
-            f"{file}: {error}; restore the file, or delete it and fit again."
-        ) from error
+    return csv_records.read(file, Row, "restore the file, or delete it and fit again.")
 
 
 def write(file: Path, rows: Iterable[Row]) -> None:
     """Write all rows in one step, in their order; numbers in full, so that they read back the same."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([_cell(getattr(row, name)) for name in COLUMNS])
-    write_text(file, text.getvalue())
+    csv_records.write(file, Row, rows)
 
 
 def replace(rows: Iterable[Row], new: Sequence[Row]) -> list[Row]:
@@ -194,19 +161,3 @@ def replace(rows: Iterable[Row], new: Sequence[Row]) -> list[Row]:
     }
     kept.update({row.key: row for row in new})
     return list(kept.values())
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return repr(float(value)) if isinstance(value, float) else str(value)
-
-
-def _read_cell(text: str, wanted: Any) -> Any:
-    if wanted is str:
-        return text
-    if text == "":
-        if "None" in str(wanted):
-            return None
-        raise ValueError("a number is missing")
-    return int(text) if "int" in str(wanted) else float(text)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
 from features.arrays import Doubles, Ints
-from features.data.table import read_rows
 from features.extraction.sources import sources
-from features.machine.files import write_text
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study
 from probe.analysis.curves import TaskCurves
 from probe.analysis.statistics import LEVEL
+from probe.results import csv_records
 from probe.scoring.distances import DISTANCES, NAMES, Distance, common_space
 
 IMAGES = 400
@@ -96,7 +93,7 @@ def closeness(
         made += _measure(study, samples, backbone, key, marks)
         fresh = True
     if fresh:
-        write_text(study.folder / "closeness.csv", _to_csv(made))
+        csv_records.write(study.folder / "closeness.csv", Closeness, made)
     return made
 
 
@@ -230,26 +227,6 @@ def sentences(related: Sequence[Correlation]) -> list[str]:
 
 def _read(study: Study) -> list[Closeness]:
     file = study.folder / "closeness.csv"
-    if not file.is_file():
-        return []
-    header, rows = read_rows(file)
-    if header != [f.name for f in fields(Closeness)]:
+    if not file.is_file() or not csv_records.has_columns(file, Closeness):
         return []  # of another version: made again
-    numbers = {"depth", "value", "low", "high", "floor"}
-    lines = []
-    for row in rows:
-        cells = [
-            float(c) if name in numbers else int(c) if "images" in name else c
-            for name, c in zip(header, row, strict=True)
-        ]
-        lines.append(Closeness(*cells))  # type: ignore[arg-type]
-    return lines
-
-
-def _to_csv(lines: Sequence[Closeness]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([f.name for f in fields(Closeness)])
-    for line in lines:
-        writer.writerow([repr(v) if isinstance(v, float) else v for v in astuple(line)])
-    return text.getvalue()
+    return csv_records.read(file, Closeness, "delete it, and it is made again.")

@@ -12,12 +12,12 @@ from scipy.special import softmax
 from features.arrays import Bools, Doubles, Floats, Ints
 from features.data.tasks import choose
 from features.errors import InputError, nearest
-from features.machine.files import write_text
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study, open_study
+from probe.scoring import score_files
 from probe.scoring import transfer_scores as scores
 from probe.scoring.cka import linear_gram, u_centred
-from probe.scoring.score_files import LayerScore, _square, _to_csv
+from probe.scoring.score_files import LayerScore
 
 SCORES = ("logme", "h_score", "leep")
 ROWS = 1_000
@@ -87,8 +87,7 @@ def rank(
     alike = _alike(grams)
     copies = _copies(names, alike)
     lines = [replace(line, copy_of=copies.get(f"{line.backbone}/{line.key}", "")) for line in lines]
-    write_text(opened.folder / "scores.csv", _to_csv(lines))
-    write_text(opened.folder / "similarity.csv", _square(names, alike))
+    score_files.write(opened, lines, names, alike)
     return Ranking(opened, tuple(lines), alike, tuple(names))
 
 

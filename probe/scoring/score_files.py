@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from features.arrays import Doubles
 from features.data.table import read_rows
 from features.study.study import Study
+from probe.results import csv_records
 
 
 @dataclass(frozen=True)
@@ -45,26 +44,14 @@ def read(study: Study) -> tuple[list[LayerScore], list[str]]:
     file = study.folder / "scores.csv"
     if not file.is_file():
         return [], ["Transfer scores: `probe rank` computes them."]
-    header, rows = read_rows(file)
-    if header != [f.name for f in fields(LayerScore)]:
+    if not csv_records.has_columns(file, LayerScore):
         return [], [
             "Transfer scores: scores.csv is of another version; `probe rank` computes them again."
         ]
     contracts = {name: _contract(study, name) for name in study.backbones()}
-    lines, stale = [], set()
-    for row in rows:
-        cell = dict(zip(header, row, strict=True))
-        if contracts.get(cell["backbone"]) != cell["contract"]:
-            stale.add(cell["backbone"])
-            continue
-        lines.append(
-            LayerScore(
-                cell["task"], cell["backbone"], cell["domain"], cell["key"], float(cell["depth"]),
-                int(cell["dim"]), float(cell["logme"]), float(cell["h_score"]),
-                float(cell["leep"]) if cell["leep"] else None, cell["copy_of"],
-                int(cell["images"]), cell["contract"],
-            )
-        )  # fmt: skip
+    lines = csv_records.read(file, LayerScore, "`probe rank` computes the scores again.")
+    stale = {x.backbone for x in lines if contracts.get(x.backbone) != x.contract}
+    lines = [x for x in lines if x.backbone not in stale]
     warnings = [
         f"Transfer scores of {name} are of older features; `probe rank` computes them again."
         for name in stale
@@ -86,23 +73,8 @@ def _contract(study: Study, backbone: str) -> str:
         return str(file.attributes["contract"])[:12]
 
 
-def _to_csv(lines: Sequence[LayerScore]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    names = [f.name for f in fields(LayerScore)]
-    writer.writerow(names)
-    for line in lines:
-        values = [getattr(line, name) for name in names]
-        writer.writerow(
-            ["" if v is None else f"{v:.6g}" if isinstance(v, float) else v for v in values]
-        )
-    return text.getvalue()
-
-
-def _square(names: Sequence[str], alike: Doubles) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["", *names])
-    for name, row in zip(names, alike, strict=True):
-        writer.writerow([name, *(f"{v:.4f}" for v in row)])
-    return text.getvalue()
+def write(study: Study, scores: Sequence[LayerScore], names: Sequence[str], alike: Doubles) -> None:
+    """Write scores.csv, and as similarity.csv the CKA between the layers `names`."""
+    csv_records.write(study.folder / "scores.csv", LayerScore, scores, digits=6)
+    lines = [[name, *(f"{v:.4f}" for v in row)] for name, row in zip(names, alike, strict=True)]
+    csv_records.write_cells(study.folder / "similarity.csv", ["", *names], lines)
