@@ -53,8 +53,8 @@ class Comparison:
         return (
             f"{self.task}: {self.a} {self.accuracy_a}, {self.b} {self.accuracy_b}: {verdict}; on the "
             f"same {self.images} images of {self.subjects} subjects (effectively "
-            f"{gap.effective:.0f}), {self.only_a} are right in the first alone and {self.only_b} in "
-            "the second alone."
+            f"{gap.effective:.0f}), the first alone is right on {self.only_a} and the second alone on "
+            f"{self.only_b}."
         )
 
 

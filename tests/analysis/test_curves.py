@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import studies
 
-from features.data.tasks import Task
 from features.errors import InputError
 from probe.analysis.statistics import accuracy_interval, mean_interval
 from probe.fitting.fit import fit
@@ -88,17 +87,3 @@ def test_nothing_fitted_yet(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nothing is fitted yet; run `probe fit` first"):
         report(study.folder)
     assert not (study.folder / "report").exists()
-
-
-def test_more_classes_than_a_byte_holds(tmp_path: Path) -> None:
-    y = np.arange(600) % 150
-    classes = tuple(f"{i:03}" for i in range(150))
-    labels = {"label": [classes[i] for i in y]}
-    study = studies.begin(tmp_path / "study", labels, {"label": Task("label", classes)})
-    studies.add(study, "net", {"fc": studies.signal(y, 8, 4.0)})
-    fit(study.folder, probes=("knn",), folds=2)
-    (curve,) = studies.panel(study).curves
-    hits = studies.right(study, "net", "fc", "knn")
-    assert curve.points[0].accuracy.value == pytest.approx(hits.mean())
-    assert hits[y > 127].mean() > 0.5
-    assert studies.only(study).n == 600

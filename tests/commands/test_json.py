@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from cli.show import put_json
+from features.machine.finite import to_json
 from probe.analysis.statistics import Interval
-from probe.reporting.page.page import _json
 
 
 def strictly(text: str) -> Any:
@@ -101,4 +101,4 @@ def test_what_is_not_finite_is_null(capsys: pytest.CaptureFixture[str]) -> None:
         "b": [None, 0.0],
         "c": "NaN",
     }
-    assert strictly(_json({"y": [float("nan"), 1.0]})) == {"y": [None, 1.0]}
+    assert strictly(to_json({"y": [float("nan"), 1.0]})) == {"y": [None, 1.0]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,10 @@ def test_without_predictions_there_are_means_over_folds_and_no_intervals(tmp_pat
     assert np.isnan(point.accuracy.low)
     assert task.majority is None
     assert any("predictions.h5 lacks" in sentence for sentence in findings(task))
+    text = (study.folder / "report" / "index.html").read_text()
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*)</script>', text)
+    charts = json.loads(data, parse_constant=lambda name: pytest.fail(f"{name} in the page"))
+    assert charts["charts"][0]["lines"][0]["p"][2][3:] == [None, None]
     result = CliRunner().invoke(app, ["report", "--study", str(study.folder), "--json"])
     assert json.loads(result.stdout)["tasks"][0]["majority"] is None
 
