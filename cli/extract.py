@@ -37,7 +37,8 @@ def extract(
         typer.Option(
             "--weights",
             metavar="FILE|random",
-            help="Weights other than the card's own; NAME=FILE with several backbones.",
+            help="Weights other than the card's own (FILE#PART where it holds several); NAME=FILE with "
+            "several backbones.",
         ),
     ] = None,
     pool: Annotated[

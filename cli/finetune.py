@@ -60,7 +60,10 @@ def finetune(
     data: options.Data = None,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FILE|random", help="Weights other than the card's own."),
+        typer.Option(
+            metavar="FILE|random",
+            help="Weights other than the card's own; FILE#PART where it holds several.",
+        ),
     ] = None,
     recipe: Annotated[
         str, typer.Option(metavar="RECIPE", help="modern, gilnet, paper or paper-vgg.")

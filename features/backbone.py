@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from torch import nn
 
@@ -68,6 +67,10 @@ class Backbone:
     seed: int
     unused: tuple[str, ...] = ()
     """Tensors in the weights file that the network has no use for."""
+    left: frozenset[str] = frozenset()
+    """Tensors of the network that the file does not have and that nothing asked for needs."""
+    notes: tuple[str, ...] = ()
+    """How the weights file was read, where that had to be decided."""
 
     def layers(self, asked: tuple[str, ...] = ("all",)) -> tuple[Layer, ...]:
         """The layers called `asked`, in depth order."""
@@ -123,14 +126,20 @@ def load(
     weights: str | None = None,
     seed: int = 0,
     announce: Callable[[str], None] = lambda _: None,
+    layers: Callable[[str, Architecture], tuple[Layer, ...]] | None = None,
+    spare: Callable[[Architecture], str | None] = lambda _: None,
 ) -> Backbone:
     """Build a backbone and give it its weights.
 
     Args:
         name: A card in the package, a card file, `torchvision:NAME` or `timm:NAME`.
-        weights: A file; `random` for weights drawn from `seed`; None for the card's own.
+        weights: A file, or FILE#PART where it holds several networks; `random` for weights drawn from
+            `seed`; None for the card's own.
         seed: Of random weights.
         announce: Is told of a download before it starts.
+        layers: Which layers will be read of the backbone of this name: what lies above them need not
+            be in the file. By default everything must be.
+        spare: A module that will be made anew and need not be in the file either.
 
     Raises:
         InputError: The card, the network or the weights cannot be used.
@@ -148,14 +157,31 @@ def load(
         return Backbone(random_name, "none", architecture, model, None, seed)
     target = weights_files.Target(card, model, architecture.traced, architecture.input)
     file = weights_files.locate(target, weights, announce)
+    full_name = card.name if file.published else f"{card.name}@{file.name}"
+    target = replace(
+        target,
+        layers=layers and _modules(layers(full_name, architecture)),
+        spare=spare(architecture),
+    )
     fitted = weights_files.fitted(file, target)
     target.model.load_state_dict(fitted.state, strict=False)
     architecture = replace(architecture, input=weights_files.input_of(file, architecture.input))
     mean_of(architecture.input)  # a mean image that cannot be used is told before any work
-    full_name = card.name if file.published else f"{card.name}@{Path(file.source).stem}"
     return Backbone(
-        full_name, card.domain, architecture, target.model, file, seed, tuple(fitted.unused)
+        full_name,
+        card.domain,
+        architecture,
+        target.model,
+        file,
+        seed,
+        tuple(fitted.unused),
+        frozenset(fitted.left),
+        tuple(fitted.notes),
     )
+
+
+def _modules(layers: tuple[Layer, ...]) -> dict[str, str]:
+    return {layer.name: layer.module for layer in layers}
 
 
 def target_of(name: str) -> weights_files.Target:
@@ -170,7 +196,8 @@ def target_of(name: str) -> weights_files.Target:
         model = build(card, device="meta")
     except Exception:  # as in architecture_of
         model = build(card)
-    return weights_files.Target(card, model, architecture.traced, architecture.input)
+    layers = _modules(architecture.layers)
+    return weights_files.Target(card, model, architecture.traced, architecture.input, layers)
 
 
 def choose(architecture: Architecture, asked: tuple[str, ...]) -> tuple[Layer, ...]:

@@ -54,6 +54,8 @@ class WeightsEntry:
     mean: tuple[float, ...] | str | None = None
     flatten: str | None = None
     """How a matrix that reads a map runs through it: `chw` or `hwc`; None: as its format does."""
+    key: str | None = None
+    """Where in the file the network stands, if it holds several: `teacher.backbone`."""
     note: str | None = None
 
     @property

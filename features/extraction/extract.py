@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 import numpy as np
 
-from features.backbone import Backbone, load
+from features.backbone import Architecture, Backbone, Layer, choose, load
 from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.batches import rows_within
@@ -132,7 +133,8 @@ def extract_together(
     rows = rows_within(opened, limit, seed)
     targets, results = [], []
     for name, file in backbones.items():
-        loaded = load(name, file, seed, announce)
+        asked = partial(_asked, opened, layers, pool, seen)
+        loaded = load(name, file, seed, announce, asked)
         size = batch_size or batch_size_of(opened, loaded.name, default_batch_size(loaded, on[0]))
         job = Job(opened, loaded, dtype, size, side_by_side, on[0], strict, precision, threads)
         wanted = _wanted(opened, loaded, layers, pool, seen)
@@ -194,21 +196,51 @@ def _wanted(
     study: Study, loaded: Backbone, layers: Sequence[str], pool: Sequence[str], views: Sequence[str]
 ) -> list[pooling.Pooled]:
     """What to write; a further view is of what the file holds, where nothing else is asked for."""
-    path = study.feature_path(loaded.name)
-    there = [p for p in (path, partial_of(path)) if p.is_file()]
-    if len(views) > 1 and not layers and not pool and there:
-        with FeatureFile(there[0]) as file:
-            held = [(file.about(key)["layer"], file.about(key)["pool"]) for key in file.keys]
-        of_name = {layer.name: layer for layer in loaded.layers()}
-        if all(name in of_name for name, _ in held):
-            return [pooling.pooled(of_name[n], p, view) for view in views for n, p in held]
+    held = _held(study, loaded.name, loaded.architecture, layers, pool, views)
+    if held is not None:
+        return [pooling.pooled(layer, p, view) for view in views for layer, p in held]
     return pooling.plan(
         loaded.layers(tuple(layers or ("all",))), tuple(pool or ("auto", "avg")), views
     )
 
 
+def _asked(
+    study: Study,
+    layers: Sequence[str],
+    pool: Sequence[str],
+    views: Sequence[str],
+    name: str,
+    architecture: Architecture,
+) -> tuple[Layer, ...]:
+    """The layers that will be read of the backbone called `name`, in depth order."""
+    held = _held(study, name, architecture, layers, pool, views)
+    names = layers if held is None else [layer.name for layer, _ in held]
+    return choose(architecture, tuple(names or ("all",)))
+
+
+def _held(
+    study: Study,
+    name: str,
+    architecture: Architecture,
+    layers: Sequence[str],
+    pool: Sequence[str],
+    views: Sequence[str],
+) -> list[tuple[Layer, str]] | None:
+    """Layers and poolings that the file holds, where only a further view of them is asked for."""
+    path = study.feature_path(name)
+    there = [p for p in (path, partial_of(path)) if p.is_file()]
+    if len(views) < 2 or layers or pool or not there:
+        return None
+    with FeatureFile(there[0]) as file:
+        held = [(file.about(key)["layer"], file.about(key)["pool"]) for key in file.keys]
+    of_name = {layer.name: layer for layer in architecture.layers}
+    if not all(layer in of_name for layer, _ in held):
+        return None
+    return [(of_name[layer], p) for layer, p in held]
+
+
 def _notes(loaded: Backbone, source: str) -> list[str]:
-    notes = []
+    notes = list(loaded.notes)
     if loaded.unused:
         notes.append(
             f"{len(loaded.unused)} tensors in the weights file are not used by the network "

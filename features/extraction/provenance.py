@@ -61,7 +61,7 @@ def network_of(backbone: Backbone) -> dict[str, Any]:
         "network": card.network,
         "options": dict(card.options),
         "preprocessing": preprocess.describe(backbone.architecture.input),
-        "weights": file.sha256 if file else f"random, seed {backbone.seed}",
+        "weights": file.identity if file else f"random, seed {backbone.seed}",
     }
 
 
@@ -125,6 +125,7 @@ def file_attributes(job: Job) -> dict[str, Any]:
     weights: dict[str, Any] = {}
     if file:
         weights = {"file": file.source, "sha256": file.sha256, "verified": file.verified}
+        weights |= {"part": file.entry.key} if file.entry.key else {}
     elif backbone.architecture.parameters:
         weights = {"random": True, "seed": backbone.seed}
     made_with = {

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from features.backbone import load
+from features.backbone import choose, load
 from features.extraction.batches import Window
 from features.extraction.pipeline import Job, Pass, compute
 from features.extraction.pool import pooled
@@ -95,7 +95,8 @@ def _work(
 
 
 def _pass(order: _Order, device: torch.device) -> Pass:
-    backbone = load(*order.given)
+    names = tuple(name for name, *_ in order.keys)
+    backbone = load(*order.given, layers=lambda _name, architecture: choose(architecture, names))
     job = Job(order.study, backbone, device=device, **order.options)
     return Pass(job, [pooled(backbone.layers((name,))[0], *how) for name, *how in order.keys])
 

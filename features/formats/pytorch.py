@@ -15,7 +15,9 @@ from features.formats.blobs import Blobs, because, of
 
 
 def read(path: Path) -> Blobs:
-    """The largest group of named tensors in a checkpoint; nothing in it is ever executed.
+    """Every named tensor in a checkpoint, however deep; nothing in it is ever executed.
+
+    A tensor at `{"ema": {"model": {"fc.bias": ...}}}` is called `ema.model.fc.bias`.
 
     Raises:
         InputError: The file is damaged, or holds more than plain tensors.
@@ -23,7 +25,7 @@ def read(path: Path) -> Blobs:
     try:
         _refuse_bombs(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-        found = _state_dict(content, set())
+        tensors, groups = named(content)
     except InputError:
         raise
     except Exception as error:  # torch raises many kinds; all mean that the file is unusable
@@ -31,26 +33,30 @@ def read(path: Path) -> Blobs:
             f"{path}: not a PyTorch file of plain tensors ({because(error)}); save its "
             "state_dict() alone, or convert it to safetensors."
         ) from error
-    return of("pytorch", path, unwrapped(found))
+    return of("pytorch", path, tensors, groups=groups)
 
 
-def unwrapped(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The same tensors without the prefix that DataParallel puts before every name."""
-    if tensors and all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    return tensors
+def named(content: object) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors in nested mappings, which may refer to themselves, and the mappings that hold any."""
+    tensors: dict[str, Tensor] = {}
+    groups: list[str] = []
+    _collect(content, "", tensors, groups, set())
+    return tensors, tuple(groups)
 
 
-def _state_dict(content: object, seen: set[int]) -> Mapping[str, Tensor]:
-    """The largest group of tensors among nested mappings, which may refer to themselves."""
+def _collect(
+    content: object, place: str, tensors: dict[str, Tensor], groups: list[str], seen: set[int]
+) -> None:
     if not isinstance(content, Mapping) or id(content) in seen:
-        return {}
+        return
     seen.add(id(content))
-    best: Mapping[str, Tensor] = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    for value in content.values():
-        inner = _state_dict(value, seen)
-        best = inner if len(inner) > len(best) else best
-    return best
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            tensors.setdefault(f"{place}{key}", value)
+        else:
+            _collect(value, f"{place}{key}.", tensors, groups, seen)
+    if place and any(isinstance(value, Tensor) for value in content.values()):
+        groups.append(place.removesuffix("."))
 
 
 def _refuse_bombs(path: Path) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from features.errors import InputError
 from features.formats.blobs import Blobs, because, of
-from features.formats.pytorch import unwrapped
 
 
 def read(path: Path) -> Blobs:
@@ -24,4 +23,4 @@ def read(path: Path) -> Blobs:
         raise InputError(
             f"{path}: a damaged safetensors file ({because(error)}); fetch it again."
         ) from error
-    return of("safetensors", path, unwrapped(tensors))
+    return of("safetensors", path, tensors)

@@ -52,7 +52,8 @@ def in_channel_order(
         module, weight = modules[name], f"{name}.weight"
         if isinstance(module, nn.Conv2d) and fired.weight_layers == 1 and module.in_channels == 3:
             first = module.groups == 1
-            turned[weight] = state[weight][:, turn]
+            if weight in state:  # else no layer that is asked for reads it
+                turned[weight] = state[weight][:, turn]
         elif fired.leaf and fired.weight_layers == 0:  # a normalisation of the image itself
             for own in _names(module):
                 tensor = state.get(f"{name}.{own}")

@@ -33,6 +33,16 @@ class WeightsFile:
     kept: bool = False
     """Whether `path` is the converted copy."""
 
+    @property
+    def name(self) -> str:
+        """What the backbone's name ends in where the weights are not the card's own."""
+        return Path(self.source).stem + (f"#{self.entry.key}" if self.entry.key else "")
+
+    @property
+    def identity(self) -> str:
+        """What tells its tensors from all others: the file's checksum and the part of it."""
+        return self.sha256 + (f"#{self.entry.key}" if self.entry.key else "")
+
 
 @dataclass(frozen=True)
 class Digests:
@@ -142,8 +152,9 @@ def in_words(entry: WeightsEntry) -> str:
     words += [f"{entry.channel_order.upper()} channels"] if entry.channel_order else []
     words += [f"mean {entry.mean}"] if entry.mean else []
     words += [f"flatten {entry.flatten}"] if entry.flatten else []
+    words += [f"the network at {entry.key}"] if entry.key else []
     return ", ".join(word for word in words if word) or "a file without a name"
 
 
 def _conventions(entry: WeightsEntry) -> tuple[object, ...]:
-    return entry.channel_order, entry.mean, entry.flatten
+    return entry.channel_order, entry.mean, entry.flatten, entry.key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
@@ -11,10 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from features.cards.card import Card, Input, WeightsEntry
+from features.cards.network import build
 from features.cards.trace import Trace
 from features.errors import InputError
 from features.formats.blobs import Blobs
+from features.weights import parts as files_parts
 from features.weights.convention import in_channel_order, is_full, map_before
+from features.weights.needed import read_up_to
+from features.weights.parts import Part
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,10 @@ class Target:
     model: nn.Module
     traced: Trace
     input: Input
+    layers: Mapping[str, str] | None = None
+    """The layers that will be read and their modules, in depth order; None: the whole network."""
+    spare: str | None = None
+    """A module that will be made anew, whose tensors are not needed."""
 
 
 @dataclass
@@ -33,9 +41,11 @@ class Fitted:
 
     state: dict[str, Tensor] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    """Tensors of the network that the file does not have."""
+    """Tensors of the network that are needed and that the file does not have."""
     mismatched: list[str] = field(default_factory=list)
-    """Tensors of another shape, with both shapes."""
+    """Needed tensors of another shape, with both shapes."""
+    left: dict[str, str] = field(default_factory=dict)
+    """Tensors of the network that are not needed and not in the file as it needs them, and why."""
     unused: list[str] = field(default_factory=list)
     """Tensors of the file, by its own names, that the network has no use for."""
     notes: list[str] = field(default_factory=list)
@@ -44,10 +54,12 @@ class Fitted:
 def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted:
     """Give every tensor of the network its blob.
 
-    Blobs may carry the module names of the network or the layer names of its card (`fc6.weight`).
+    Blobs may carry the module names of the network or the layer names of its card (`fc6.weight`),
+    after one prefix of any kind (`module.`, `state_dict.model.backbone.`).
 
     Raises:
-        InputError: The file's channels cannot be put in the order of the card.
+        InputError: The file's channels cannot be put in the order of the card, or several networks in
+            it fit.
     """
     found = Fitted()
     wanted = target.model.state_dict()
@@ -55,14 +67,15 @@ def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted
         from features.caffe import fitted
 
         blobs = replace(blobs, tensors=fitted(blobs.tensors, wanted))
-    names, by_order = _renamed(target, blobs, wanted)
-    if by_order:
-        found.notes.append(
-            f"{file.name}: none of its names is the network's; its layers were taken in their order"
-        )
     flatten = entry.flatten or blobs.flatten
+
+    def shaped(name: str, blob: Tensor) -> Tensor | None:
+        return _shaped(blob, name, tuple(wanted[name].shape), flatten, target)
+
+    part = _part(target, blobs, entry, file, shaped, found.notes)
+    used = set(part.names.values())
     for name, tensor in wanted.items():
-        source = names.get(name)
+        source = part.names.get(name)
         if source is None:
             if not name.endswith("num_batches_tracked"):
                 found.missing.append(name)
@@ -70,20 +83,62 @@ def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted
         blob = blobs.tensors[source]
         if source.endswith(".running_std"):
             blob = _variance(blob, target.model.get_submodule(name.rpartition(".")[0]))
-        shaped = _shaped(blob, name, tuple(tensor.shape), flatten, target)
-        if shaped is None:
-            found.mismatched.append(
+        fitting = shaped(name, blob)
+        if fitting is None:
+            found.left[name] = (
                 f"{name} is {tuple(blob.shape)} in the file and {tuple(tensor.shape)} in the network"
             )
         else:
-            found.state[name] = shaped
-    used = set(names.values())
-    found.unused = [source for source in blobs.tensors if source not in used]
+            found.state[name] = fitting
+    group = files_parts.group_of(part.prefix, blobs.groups)
+    found.unused = [
+        source.removeprefix(group)
+        for source in blobs.tensors
+        if source not in used and files_parts.group_of(source, blobs.groups) == group
+    ]
+    weigh(found, target, file)
     if not found.missing and not found.mismatched:
         found.state = in_channel_order(
             found.state, entry, target.card, target.model, target.traced, target.input
         )
     return found
+
+
+def weigh(found: Fitted, target: Target, file: Path) -> None:
+    """Tell what does not fit and is needed from what is not needed, and note the latter in one line."""
+    lacking = {**dict.fromkeys(found.missing, ""), **found.left}
+    if not lacking:
+        return
+    needed = needed_of(target)
+    found.missing = [name for name in found.missing if name in needed]
+    found.mismatched = [said for name, said in found.left.items() if name in needed]
+    found.left = {name: said for name, said in lacking.items() if name not in needed}
+    if not found.left:
+        return
+    layers = target.layers or {}
+    why = f"above {list(layers)[-1]}" if layers else f"of {target.spare}, which is made anew,"
+    found.notes.append(
+        f"{file.name}: {len(found.left)} tensors {why} are not needed and not taken "
+        f"({some([said or f'{name} is not in the file' for name, said in found.left.items()])})"
+    )
+
+
+def needed_of(target: Target) -> frozenset[str]:
+    """The tensors of the network without which the layers that are asked for cannot be computed."""
+    names = [n for n in target.model.state_dict() if not n.endswith("num_batches_tracked")]
+    if target.layers is None:
+        spare = f"{target.spare}."
+        return frozenset(name for name in names if not name.startswith(spare))
+    fired, modules = target.traced.fired, tuple(target.layers.values())
+
+    def up_to(model: nn.Module) -> frozenset[str]:
+        return read_up_to(model, modules, lambda name: fired[name].calls, target.input.size)
+
+    try:
+        read = up_to(build(target.card, device="meta"))
+    except Exception:  # some networks compute with their weights: give them real ones
+        read = up_to(build(target.card))
+    return read.intersection(names)
 
 
 def refuse_misfit(found: Fitted, target: Target, file: Path) -> None:
@@ -115,23 +170,85 @@ def some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _renamed(
-    target: Target, blobs: Blobs, wanted: Mapping[str, Tensor]
-) -> tuple[dict[str, str], bool]:
-    """The file's name for each name of the network, and whether only the order told."""
+def _part(
+    target: Target,
+    blobs: Blobs,
+    entry: WeightsEntry,
+    file: Path,
+    shaped: Callable[[str, Tensor], Tensor | None],
+    notes: list[str],
+) -> Part:
+    """The network in the file that is meant; what had to be decided is noted.
+
+    Raises:
+        InputError: Several fit, or none is where `key` says.
+    """
+    wanted = target.model.state_dict()
+    spelled = _speller(target, wanted)
+
+    def fits(part: Part, name: str) -> bool:
+        source = part.names.get(name)
+        if source is None:
+            return False
+        return shaped(name, torch.empty_like(blobs.tensors[source], device="meta")) is not None
+
+    needed: frozenset[str] | None = None
+    parts: list[Part] = []
+    own = {name: name for name in blobs.tensors}
+    for sources in (own, files_parts.without_wrappers(list(blobs.tensors), wanted)):
+        every = files_parts.parts_of(sources, spelled)
+        every = [Part(p.prefix, {n: sources[s] for n, s in p.names.items()}) for p in every]
+        begins = _first_weights(target)
+        parts = [part for part in every if all(fits(part, name) for name in begins)]
+        if entry.key is not None:
+            parts = files_parts.chosen(parts, entry.key, file)
+        if len(parts) > 1 or not parts or not all(fits(parts[0], name) for name in wanted):
+            needed = needed_of(target) if needed is None else needed
+            parts = [part for part in parts if all(fits(part, name) for name in needed)]
+        if parts:
+            if sources is not own:
+                notes.append(f"{file.name}: what compiling put inside its names is taken off")
+            break
+    if not parts:
+        named = any(not part.prefix for part in every)
+        if not named and blobs.by_order and (names := _by_order(target, blobs)):
+            notes.append(
+                f"{file.name}: none of its names is the network's; its layers were taken in their order"
+            )
+            return Part("", names)
+        return every[0] if every else Part("", {})
+    if len(parts) > 1:
+        if not files_parts.are_equal(parts, blobs.tensors, needed or wanted):
+            files_parts.refuse_several(parts, file)
+        notes.append(f"{file.name}: holds the same tensors at {files_parts.listed(parts)}")
+    if parts[0].prefix:
+        notes.append(f"{file.name}: its tensors are those at {parts[0].shown}")
+    return parts[0]
+
+
+def _first_weights(target: Target) -> list[str]:
+    """The tensors of the first layer that has any: a part without them is no network."""
+    wanted = target.model.state_dict()
+    for name, fired in target.traced.fired.items():
+        if fired.leaf and f"{name}.weight" in wanted:
+            return [f"{name}.weight"]
+    return []
+
+
+def _speller(target: Target, wanted: Mapping[str, Tensor]) -> Callable[[str], str | None]:
+    """A function from a name as files have it to the network's own."""
     modules = _modules_of_layers(target)
-    names: dict[str, str] = {}
-    for source in blobs.tensors:
+
+    def spelled(source: str) -> str | None:
         layer, _, part = source.rpartition(".")
         part = "running_var" if part == "running_std" else part
         for module in (layer, layer.replace("/", "."), layer.replace("/", "_"), modules.get(layer)):
             name = f"{module}.{part}" if module else part
             if name in wanted:
-                names.setdefault(name, source)
-                break
-    if names or not blobs.by_order:
-        return names, False
-    return _by_order(target, blobs), True
+                return name
+        return None
+
+    return spelled
 
 
 def _modules_of_layers(target: Target) -> dict[str, str]:

@@ -27,6 +27,7 @@ from features.machine.files import file_name, is_full, replacing
 from features.machine.home import home
 
 _VERSION = "1"
+_LATER = ("key",)
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,12 @@ def recipe_of(card: Card, entry: WeightsEntry) -> str:
         "options": dict(card.options),
         "layers": dict(card.layers or {}),
         "order": card.input.channel_order if card.input else "rgb",
-        "entry": {key: value for key, value in asdict(entry).items() if key != "note"},
+        "entry": {
+            key: value
+            for key, value in asdict(entry).items()
+            # what cards could not say before changes no hash where it is not said
+            if key != "note" and not (key in _LATER and value is None)
+        },
     }
     return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from features.cards.card import Card, Input, WeightsEntry
@@ -18,7 +19,7 @@ from features.weights.entries import (
     digests_of,
     entries_of,
 )
-from features.weights.fit import Fitted, Target, fit, refuse_misfit
+from features.weights.fit import Fitted, Target, fit, refuse_misfit, weigh
 from features.weights.kept import Kept, kept_as
 
 
@@ -27,17 +28,19 @@ def locate(
 ) -> WeightsFile:
     """The weights to use: the file `given`, else the card's own, fetched if they are not here.
 
+    `FILE#PART` is the network that stands at PART in a file of several.
+
     Raises:
         InputError: The file does not exist, fails its checksum, or cannot be had here.
     """
     card = target.card
     if given is not None:
-        file = Path(given)
+        file, part = split(given)
         if not file.is_file():
             raise InputError(
                 f"{given}: there is no such weights file; give a path, or --weights random."
             )
-        return _given(card, file)
+        return _given(card, file, part)
     entries = entries_of(card)
     for entry in entries:
         path = path_of(card, entry)
@@ -92,12 +95,15 @@ def fitted(file: WeightsFile, target: Target) -> Fitted:
         InputError: The file is damaged, or belongs to another network.
     """
     if file.kept:
-        found = Fitted(keeping.read(file.path))
+        held = keeping.read(file.path)
         shapes = {name: tensor.shape for name, tensor in target.model.state_dict().items()}
+        found = Fitted({name: t for name, t in held.items() if shapes.get(name) == t.shape})
         found.missing = [
-            n for n in shapes if n not in found.state and not n.endswith("num_batches_tracked")
+            n for n in shapes if n not in held and not n.endswith("num_batches_tracked")
         ]
-        found.mismatched = [n for n, t in found.state.items() if shapes.get(n) != t.shape]
+        found.left = {n: f"{n} is {tuple(t.shape)} in the file" for n, t in held.items()}
+        found.left = {n: said for n, said in found.left.items() if n not in found.state}
+        weigh(found, target, Path(file.source))
     else:
         found = fit(target, read(file.path, file.entry.format), file.entry, file.path)
     refuse_misfit(found, target, file.path)
@@ -123,21 +129,37 @@ def as_file(found: Kept, entry: WeightsEntry) -> WeightsFile:
     )
 
 
-def _given(card: Card, path: Path) -> WeightsFile:
+def split(given: str) -> tuple[Path, str | None]:
+    """The file and the part of it that `FILE#PART` names; a `#` may also belong to the file's name."""
+    file, mark, part = given.rpartition("#")
+    if not mark or not part or Path(given).exists():
+        return Path(given), None
+    return Path(file), part
+
+
+def _given(card: Card, path: Path, part: str | None) -> WeightsFile:
     """A file that the user names: known by its checksum, else read as others of its format are."""
     entries, digests = entries_of(card), digests_of(path)
     known = by_checksum(entries, digests)
     if known is not None:
-        return WeightsFile(path, digests.sha256, True, True, path.name, entries[known])
+        found = WeightsFile(path, digests.sha256, True, True, path.name, entries[known])
+        return _at(found, part)
     for entry in entries:
         own = path_of(card, entry)
         same = own is not None and own.is_file() and own.samefile(path)
         if same and digests.meet(entry) is None:
-            return WeightsFile(path, digests.sha256, True, False, path.name, entry)
-    found = recognise(path)
-    like = by_likeness(card, entries, range(len(entries)), str(path), path.name, found)
+            return _at(WeightsFile(path, digests.sha256, True, False, path.name, entry), part)
+    kind = recognise(path)
+    like = by_likeness(card, entries, range(len(entries)), str(path), path.name, kind)
     entry = WeightsEntry() if like is None else entries[like]
-    return WeightsFile(path, digests.sha256, False, False, path.name, entry)
+    return _at(WeightsFile(path, digests.sha256, False, False, path.name, entry), part)
+
+
+def _at(file: WeightsFile, part: str | None) -> WeightsFile:
+    """The network at `part` of a file; where the card names another part, it is not the card's own."""
+    if part is None or part == file.entry.key:
+        return file
+    return replace(file, published=False, entry=replace(file.entry, key=part))
 
 
 def _own(card: Card, path: Path, entry: WeightsEntry) -> WeightsFile:

@@ -27,8 +27,9 @@ from probe.finetuning.saved_network import digest
 from probe.finetuning.tensorboard import Board
 from probe.folds import Splits, in_several, kept_together, make_splits, unlike
 from probe.results.protocol import protocol
-from probe.training.cut import EMPTY, prefix_of
+from probe.training.cut import EMPTY, prefix_of, refuse_unread
 from probe.training.feed import ImageFeed
+from probe.training.head import classifier
 from probe.training.recipes import Recipe
 from probe.training.recipes import recipe as recipe_of
 from probe.training.setup import Epoch, Goal, check_norms
@@ -110,6 +111,8 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         note=_told_of_epochs(options),
     )
     for variant in asked:
+        if variant.layer is not None:
+            refuse_unread(backbone, prefix_of(backbone.architecture, variant.layer))
         _check_norms(run, variant)
     return FineTunePlan(
         run,
@@ -134,7 +137,15 @@ def _load(options: FineTuneOptions) -> Backbone:
     """The backbone with its weights, which are random where nothing else is trained."""
     only_scratch = options.from_scratch and not options.freeze_through and not options.copy_through
     weights = "random" if only_scratch else options.weights
-    backbone = load(options.backbone, weights, options.seed, options.announce)
+    backbone = load(
+        options.backbone,
+        weights,
+        options.seed,
+        options.announce,
+        spare=lambda architecture: classifier(architecture.card, architecture.traced),
+    )
+    for note in backbone.notes:
+        options.announce(note)
     if not backbone.architecture.parameters:
         raise InputError(f"{backbone.name}: has no weights that could be trained.")
     return backbone

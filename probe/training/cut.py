@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from features.backbone import Architecture, Layer
+from features.backbone import Architecture, Backbone, Layer
 from features.cards.card import Card
 from features.cards.network import build
 from features.cards.trace import Fired, Part, first_tensor, part_of
+from features.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,20 @@ def prefix_of(architecture: Architecture, layer: Layer) -> Prefix:
         n for n, f in traced.fired.items() if f.order <= read.order and n not in own
     )
     return Prefix(layer, parameters, modules, closed)
+
+
+def refuse_unread(backbone: Backbone, prefix: Prefix) -> None:
+    """Say which tensors below the cut the weights file does not have.
+
+    Raises:
+        InputError: There are some.
+    """
+    lacking = sorted(name for name in backbone.left if prefix.holds(name))
+    if lacking and prefix.layer is not None:
+        raise InputError(
+            f"{backbone.name}: its weights file has no {lacking[0]} that fits, which lies below the "
+            f"cut {prefix.layer.name}; cut below it, or give a file that has it."
+        )
 
 
 def renew_above(model: nn.Module, card: Card, prefix: Prefix, seed: int) -> None:

@@ -1,0 +1,96 @@
+"""What a forward pass reads of a network's tensors, as far as the deepest layer that is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class _Done(Exception):
+    pass
+
+
+def read_up_to(
+    model: nn.Module, modules: Sequence[str], calls: Callable[[str], int], size: tuple[int, int]
+) -> frozenset[str]:
+    """The names of the parameters and buffers that run before the last of `modules` has returned.
+
+    A tensor that the network has under several names is named by all of them.
+
+    Args:
+        model: The network, on any device; it runs once on zeros.
+        modules: The modules whose outputs are asked for.
+        calls: How often one of them runs in a forward pass.
+        size: Height and width of an image.
+    """
+    if not modules:
+        return frozenset()
+    by_storage: dict[int, list[str]] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        by_storage.setdefault(_storage(tensor), []).append(name)
+    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+    seen = _Seen()
+    with _stopping_at(model, {name: calls(name) for name in modules}), torch.no_grad(), seen:
+        model(torch.zeros(1, 3, *size, device=device))
+    return frozenset(
+        name for storage, names in by_storage.items() if storage in seen.storages for name in names
+    )
+
+
+class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the memory of every tensor that an operation reads."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.storages: set[int] = set()
+        self._alive: list[Tensor] = []  # so that no address is used twice
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for tensor in _tensors((args, kwargs)):
+            if _storage(tensor) not in self.storages:
+                self.storages.add(_storage(tensor))
+                self._alive.append(tensor)
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _stopping_at(model: nn.Module, left: dict[str, int]) -> Iterator[None]:
+    """Within the block a forward pass ends when each module has run as often as `left` says."""
+
+    def hook_for(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            left[name] -= 1
+            if not any(count > 0 for count in left.values()):
+                raise _Done
+
+        return hook
+
+    handles = [model.get_submodule(n).register_forward_hook(hook_for(n)) for n in left]
+    try:
+        was = model.training
+        model.eval()
+        with suppress(_Done):
+            yield
+    finally:
+        model.train(was)
+        for handle in handles:
+            handle.remove()
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)

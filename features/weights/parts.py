@@ -1,0 +1,125 @@
+"""Which of the networks in a file is meant: trainers put prefixes before names, and copies side by side.
+
+A checkpoint may hold a network at `state_dict.module.encoder_q.` and its moving average at
+`state_dict.module.encoder_k.`. A part is what stands under one such prefix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from features.errors import InputError
+
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+
+
+@dataclass(frozen=True)
+class Part:
+    """The tensors of a file under one prefix that have names of the network."""
+
+    prefix: str
+    """With the dot at its end; empty for names as they are."""
+    names: Mapping[str, str]
+    """By the network's name for a tensor, the file's whole name."""
+
+    @property
+    def shown(self) -> str:
+        """What a person writes after `#`."""
+        return self.prefix.rstrip(".") or "."
+
+
+def parts_of(sources: Iterable[str], spelled: Callable[[str], str | None]) -> list[Part]:
+    """Every part of a file that has a name of the network, the largest first.
+
+    Args:
+        sources: The names in the file.
+        spelled: The network's name for a file's name without prefix, None if it has none.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for source in sources:
+        start = 0
+        while True:
+            own = spelled(source[start:])
+            if own is not None:
+                found.setdefault(source[:start], {}).setdefault(own, source)
+            dot = source.find(".", start)
+            if dot < 0:
+                break
+            start = dot + 1
+    parts = [Part(prefix, names) for prefix, names in found.items()]
+    return sorted(parts, key=lambda part: -len(part.names))  # a stable sort: the file's order
+
+
+def without_wrappers(sources: Sequence[str], wanted: Iterable[str]) -> dict[str, str]:
+    """The names without what compiling and sharding put inside them, to the file's own.
+
+    Where the network itself has such names, or two would become one, they stay as they are.
+    """
+    short = {
+        ".".join(word for word in source.split(".") if word not in _WRAPPERS): source
+        for source in sources
+    }
+    own = any(word in name.split(".") for name in wanted for word in _WRAPPERS)
+    return {source: source for source in sources} if own or len(short) < len(sources) else short
+
+
+def chosen(parts: Sequence[Part], key: str, file: object) -> list[Part]:
+    """Those that `key` names: by their prefix, or else by some of its words in order.
+
+    Raises:
+        InputError: There is none.
+    """
+    exact = [part for part in parts if part.shown == key.strip(".") or part.shown == key]
+    some = [part for part in parts if _in_order(key.strip(".").split("."), part.prefix.split("."))]
+    if not exact and not some:
+        raise InputError(
+            f"{file}: has no network at {key}; {_there_are(parts)}leave the part out, or name another."
+        )
+    return exact or some
+
+
+def refuse_several(parts: Sequence[Part], file: object) -> None:
+    """Say which parts of the file fit.
+
+    Raises:
+        InputError: Always.
+    """
+    raise InputError(
+        f"{file}: holds {len(parts)} networks that fit ({listed(parts)}); say which with --weights "
+        f'FILE#{parts[-1].shown}, or with key = "{parts[-1].shown}" under [[weights]] in a card.'
+    )
+
+
+def are_equal(parts: Sequence[Part], tensors: Mapping[str, Tensor], names: Iterable[str]) -> bool:
+    """Whether it makes no difference which of the parts is read."""
+    first, *others = parts
+    return all(
+        torch.equal(tensors[first.names[name]], tensors[other.names[name]])
+        for name in names
+        if name in first.names
+        for other in others
+    )
+
+
+def listed(parts: Sequence[Part]) -> str:
+    """The parts as a person may name them."""
+    return ", ".join(part.shown for part in parts[:8]) + (", ..." if len(parts) > 8 else "")
+
+
+def group_of(source: str, groups: Sequence[str]) -> str:
+    """The innermost container that a tensor lies in, with the dot at its end; empty for none."""
+    held = [f"{group}." for group in groups if source.startswith(f"{group}.")]
+    return max(held, key=len, default="")
+
+
+def _there_are(parts: Sequence[Part]) -> str:
+    return f"what fits is at {listed(parts)}; " if parts else ""
+
+
+def _in_order(words: list[str], among: list[str]) -> bool:
+    rest = iter(among)
+    return all(word in rest for word in words)
