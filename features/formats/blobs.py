@@ -32,6 +32,8 @@ class Blobs:
     otherwise: channels first or last."""
     by_order: bool = False
     """Names of this kind of file are often automatic; the order is that of the network."""
+    ordered: bool = True
+    """Whether that order is the file's own, and not only told by the numbers in the names."""
     groups: tuple[str, ...] = ()
     """The containers in the file that hold tensors; their names stand before those of the tensors."""
 

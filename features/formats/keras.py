@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _NAMES = {
     "kernel": "weight",
     "depthwise_kernel": "weight",
+    "pointwise_kernel": "weight",
     "W": "weight",
     "alpha": "weight",  # of PReLU
     "gamma": "weight",
@@ -32,15 +33,15 @@ _NAMES = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-_NUMBERED = {
-    1: ("kernel",),
-    2: ("kernel", "bias"),
-    4: ("gamma", "beta", "moving_mean", "moving_variance"),
-}
+_MOMENTS = ("moving_mean", "moving_variance")
+_LISTS = ("layers", "_layer_checkpoint_dependencies")
+_NOT_LAYERS = ("optimizer", "metric", "seed_generator", "loss")
 
 
 def read(path: Path) -> Blobs:
     """The tensors in PyTorch's layout; matrices that read a map have its channels last.
+
+    What belongs to no layer that is known keeps its own name and layout, so that it is told.
 
     Raises:
         InputError: The file is damaged or no Keras file.
@@ -49,11 +50,74 @@ def read(path: Path) -> Blobs:
 
     from features.formats import blobs
 
-    tensors = {}
-    for layer, part, array in run("keras", path):
-        name, arranged_array = arranged(part, array)
-        tensors[f"{layer}.{name}"] = torch.from_numpy(arranged_array)
-    return blobs.of("keras", path, tensors, flatten="hwc", by_order=True)
+    parts = run("keras", path)
+    numbered = any(part.part.isdigit() for part in parts)
+    tensors = {
+        name: torch.from_numpy(array)
+        for name, array in named(by_purpose(parts) if numbered else parts).items()
+    }
+    return blobs.of("keras", path, tensors, flatten="hwc", by_order=True, ordered=not numbered)
+
+
+def named(parts: Iterable[Part]) -> dict[str, npt.NDArray[Any]]:
+    """Arrays in PyTorch's layout by layer and part.
+
+    A separable convolution `x` is two layers, `x.depthwise` and `x.pointwise`, the latter with its
+    bias. A batch norm without gain or shift has ones or zeros, which is what that means.
+    """
+    layers: dict[str, dict[str, npt.NDArray[Any]]] = {}
+    for layer, part, array in parts:
+        again = 2
+        name = layer
+        while part in layers.get(name, {}):  # two layers of one name, in models inside models
+            name, again = f"{layer}~{again}", again + 1
+        layers.setdefault(name, {})[part] = array
+    arrays = {}
+    for layer, own in layers.items():
+        if all(part in own for part in _MOMENTS):
+            own.setdefault("gamma", np.ones_like(own["moving_mean"]))
+            own.setdefault("beta", np.zeros_like(own["moving_mean"]))
+        for part, array in own.items():
+            place = layer
+            if "pointwise_kernel" in own:
+                place += ".depthwise" if part == "depthwise_kernel" else ".pointwise"
+            arranged_part, arranged_array = arranged(part, array)
+            arrays[f"{place}.{arranged_part}"] = arranged_array
+    return arrays
+
+
+def by_purpose(parts: Iterable[Part]) -> list[Part]:
+    """The same arrays, their numbers in a layer replaced by what they are.
+
+    Which it is tells the layer's name, which begins as its class does, and how many axes they have;
+    where these do not, the number stays.
+    """
+    layers: dict[str, list[Part]] = {}
+    for part in parts:
+        layers.setdefault(part.layer, []).append(part)
+    return [
+        Part(layer, name, part.array)
+        for layer, own in layers.items()
+        for part, name in zip(own, _purposes(layer, own), strict=True)
+    ]
+
+
+def _purposes(layer: str, parts: list[Part]) -> list[str]:
+    axes = [part.array.ndim for part in parts]
+    kernels = ["kernel"]
+    if axes[:2] in ([4, 4], [3, 3]):
+        kernels = ["depthwise_kernel", "pointwise_kernel"]
+    elif layer.rpartition("/")[2].startswith("depthwise"):
+        kernels = ["depthwise_kernel"]
+    elif layer.rpartition("/")[2].startswith("p_re_lu"):
+        kernels = ["alpha"]
+    if axes == [1, 1, 1, 1]:
+        return ["gamma", "beta", *_MOMENTS]
+    if axes == [1, 1]:
+        return ["gamma", "beta"]
+    if len(axes) == len(kernels) or axes[len(kernels) :] == [1]:
+        return [*kernels, "bias"][: len(axes)]
+    return [part.part for part in parts]
 
 
 def split(name: str, separator: str = "/") -> tuple[str, str] | None:
@@ -67,18 +131,19 @@ def split(name: str, separator: str = "/") -> tuple[str, str] | None:
 
 
 def arranged(part: str, array: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
-    """PyTorch's name and layout of a part.
+    """PyTorch's name and layout of a part; one that is not known stays as it is.
 
-    `(h, w, in, out)` becomes `(out, in, h, w)`, `(in, out)` becomes `(out, in)`.
+    `(h, w, in, out)` becomes `(out, in, h, w)`, `(in, out)` becomes `(out, in)`, likewise along one
+    axis or three.
     """
-    if part == "depthwise_kernel" and array.ndim == 4:
-        h, w, channels, times = array.shape
-        array = array.transpose(2, 3, 0, 1).reshape(channels * times, 1, h, w)
-    elif _NAMES[part] == "weight" and array.ndim == 4:
-        array = array.transpose(3, 2, 0, 1)
-    elif _NAMES[part] == "weight" and array.ndim == 2:
-        array = array.T
-    return _NAMES[part], np.ascontiguousarray(array)
+    if part == "depthwise_kernel" and array.ndim in (3, 4):
+        *sides, channels, times = array.shape
+        axes = (array.ndim - 2, array.ndim - 1, *range(array.ndim - 2))
+        array = array.transpose(axes).reshape(channels * times, 1, *sides)
+    elif part in ("kernel", "pointwise_kernel", "W") and array.ndim > 1:
+        axes = (array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
+        array = array.transpose(axes)
+    return _NAMES.get(part, part), np.ascontiguousarray(array)
 
 
 def parse(path: Path) -> list[Part]:
@@ -92,7 +157,7 @@ def parse(path: Path) -> list[Part]:
         root = file["model_weights"] if hdf5.is_inside(file, "model_weights") else file
         if "layer_names" in root.attrs or "layer_names0" in root.attrs:
             return _named(reader, root)
-        found = _numbered(reader, root, "")
+        found = _shortened(_numbered(reader, root))
     if not found:
         raise InputError("no layers of Keras in it")
     return found
@@ -107,14 +172,20 @@ def _named(reader: Any, root: Any) -> list[Part]:
         # A model used as a layer keeps the names of its own layers.
         nested = len({pair[0] for pair in pairs if pair}) > 1
         for name, pair in zip(names, pairs, strict=True):
-            if pair is not None:
-                array = reader.numbers(reader.inside(group, name))
+            array = reader.numbers(reader.inside(group, name))
+            if pair is None:  # of no kind that is known: told by its own name
+                own, _, part = name.partition(":")[0].rpartition("/")
+                parts.append(Part(own if nested and own else layer, part, array))
+            else:
                 parts.append(Part(pair[0] if nested else layer, pair[1], array))
     return parts
 
 
-def _numbered(reader: Any, group: Any, layer: str) -> list[Part]:
-    """The newer layout: `layers/NAME/vars/0`, where only the number tells what an array is."""
+def _numbered(reader: Any, group: Any, place: tuple[str, ...] = ()) -> list[Part]:
+    """The newer layout: `layers/NAME/vars/0`, where only the number tells what an array is.
+
+    Layers come in the order of the names, which is not the model's.
+    """
     from features.formats import hdf5
 
     parts = []
@@ -122,12 +193,27 @@ def _numbered(reader: Any, group: Any, layer: str) -> list[Part]:
         if not hdf5.is_inside(group, name) or not hasattr(group[name], "keys"):
             continue
         if name == "vars":
-            keys = sorted(hdf5.names(group[name]), key=lambda key: (len(key), key))
-            for key, part in zip(keys, _NUMBERED.get(len(keys), ()), strict=False):
-                parts.append(Part(layer, part, reader.numbers(reader.inside(group[name], key))))
-        elif not name.startswith(("optimizer", "metric")):
-            parts += _numbered(reader, group[name], name)
+            for key in sorted(hdf5.names(group[name]), key=lambda key: (len(key), key)):
+                array = reader.numbers(reader.inside(group[name], key))
+                parts.append(Part("/".join(place), key, array))
+        elif not name.startswith(_NOT_LAYERS):
+            inner = place if name in _LISTS else (*place, name)
+            parts += _numbered(reader, group[name], inner)
     return parts
+
+
+def _shortened(parts: list[Part]) -> list[Part]:
+    """Layers by the last word of their place, where no two layers share it."""
+    short: dict[str, set[str]] = {}
+    for part in parts:
+        short.setdefault(part.layer.rpartition("/")[2], set()).add(part.layer)
+    return [
+        Part(
+            last if len(short[last := part.layer.rpartition("/")[2]]) == 1 else part.layer,
+            *part[1:],
+        )
+        for part in parts
+    ]
 
 
 def _texts(group: Any, name: str) -> list[str]:

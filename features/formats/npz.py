@@ -19,6 +19,7 @@ from torch import Tensor
 from features.errors import InputError
 from features.formats import keras
 from features.formats.blobs import MOST, Blobs, because, of
+from features.formats.sandbox import Part
 
 _INFLATION = 100
 
@@ -42,11 +43,8 @@ def read(path: Path) -> Blobs:
     if any(part is None for part in parts.values()):
         tensors = {name.replace("/", "."): _tensor(array) for name, array in arrays.items()}
         return of("npz", path, tensors)
-    tensors = {}
-    for name, array in arrays.items():
-        layer, part = parts[name] or ("", "")
-        found = keras.arranged(part, array)
-        tensors[f"{layer}.{found[0]}"] = _tensor(found[1])
+    found = [Part(*(parts[name] or ("", "")), array) for name, array in arrays.items()]
+    tensors = {name: _tensor(array) for name, array in keras.named(found).items()}
     return of("npz", path, tensors, flatten="hwc")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -66,32 +65,6 @@ def in_channel_order(
             f"in the order {wanted.channel_order.upper()}; give [input] the file's channel_order."
         )
     return turned
-
-
-def map_before(name: str, model: nn.Module, traced: Trace) -> tuple[int, int, int] | None:
-    """The map `(channels, height, width)` that a fully connected layer reads flattened, if it does.
-
-    Between the two lie at most modules that keep the number of values: flatten, dropout, ReLU.
-    """
-    modules = dict(model.named_modules())
-    if name not in traced.fired or not is_full(modules[name]):
-        return None
-    width = modules[name].weight.shape[1]
-    assert isinstance(width, int)
-    before = [f for f in traced.fired.values() if f.order < traced.fired[name].order]
-    for fired in reversed(before):
-        if len(fired.shape) == 3 and prod(fired.shape) == width:
-            channels, rows, columns = fired.shape
-            return channels, rows, columns
-        if prod(fired.shape) != width or (fired.leaf and _names(modules[fired.module])):
-            return None
-    return None
-
-
-def is_full(module: nn.Module) -> bool:
-    """Whether it is a fully connected layer: its weight is a matrix `(out, in)`."""
-    weight = getattr(module, "weight", None)
-    return isinstance(weight, Tensor) and weight.dim() == 2
 
 
 def _names(module: nn.Module) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from math import prod
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -16,8 +16,11 @@ from features.cards.trace import Trace
 from features.errors import InputError
 from features.formats.blobs import Blobs
 from features.weights import parts as files_parts
-from features.weights.convention import in_channel_order, is_full, map_before
+from features.weights.convention import in_channel_order
+from features.weights.flatten import Reading, readings
+from features.weights.layout import laid_out, variance
 from features.weights.needed import read_up_to
+from features.weights.order import by_order
 from features.weights.parts import Part
 
 
@@ -67,10 +70,12 @@ def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted
         from features.caffe import fitted
 
         blobs = replace(blobs, tensors=fitted(blobs.tensors, wanted))
-    flatten = entry.flatten or blobs.flatten
+    # channels first is how PyTorch flattens: left as it is, unless a card says so of this file
+    flatten = entry.flatten or (blobs.flatten if blobs.flatten == "hwc" else None)
+    read = cache(lambda: _readings(target))
 
     def shaped(name: str, blob: Tensor) -> Tensor | None:
-        return _shaped(blob, name, tuple(wanted[name].shape), flatten, target)
+        return laid_out(blob, name, tuple(wanted[name].shape), flatten, read)
 
     part = _part(target, blobs, entry, file, shaped, found.notes)
     used = set(part.names.values())
@@ -82,8 +87,14 @@ def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted
             continue
         blob = blobs.tensors[source]
         if source.endswith(".running_std"):
-            blob = _variance(blob, target.model.get_submodule(name.rpartition(".")[0]))
+            blob = variance(blob, target.model.get_submodule(name.rpartition(".")[0]))
         fitting = shaped(name, blob)
+        if fitting is not None and flatten == "hwc" and read().get(name, fitting) is None:
+            raise InputError(
+                f"{file}: {name} reads a map, and running {target.card.network} on marked values does "
+                'not show in which order; write flatten = "chw" under [[weights]] in a card if the '
+                "file has it in the order that the network reads, or flatten the map right before it."
+            )
         if fitting is None:
             found.left[name] = (
                 f"{name} is {tuple(blob.shape)} in the file and {tuple(tensor.shape)} in the network"
@@ -102,6 +113,13 @@ def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted
             found.state, entry, target.card, target.model, target.traced, target.input
         )
     return found
+
+
+def _readings(target: Target) -> Mapping[str, Reading | None]:
+    """What the matrices of the network read, which needs it with memory."""
+    first = next(target.model.parameters(), None)
+    real = target.model if first is None or not first.is_meta else build(target.card)
+    return readings(real, target.input.size)
 
 
 def weigh(found: Fitted, target: Target, file: Path) -> None:
@@ -211,7 +229,10 @@ def _part(
             break
     if not parts:
         named = any(not part.prefix for part in every)
-        if not named and blobs.by_order and (names := _by_order(target, blobs)):
+        names = {}
+        if blobs.by_order and not named:
+            names = by_order(target.model, target.traced, blobs, file)
+        if names:
             notes.append(
                 f"{file.name}: none of its names is the network's; its layers were taken in their order"
             )
@@ -259,74 +280,3 @@ def _modules_of_layers(target: Target) -> dict[str, str]:
         layer: fired[module].weight_module for layer, module in layers.items() if module in fired
     }
     return {layer: module for layer, module in found.items() if module}
-
-
-def _by_order(target: Target, blobs: Blobs) -> dict[str, str]:
-    """Layers of the file and of the network in their order, where both are plain chains."""
-    modules = dict(target.model.named_modules())
-    weighted = [
-        fired
-        for fired in target.traced.fired.values()
-        if fired.leaf and next(modules[fired.module].parameters(recurse=False), None) is not None
-    ]
-    chain = [
-        f.weight_layers for f in weighted if isinstance(modules[f.module], nn.Conv2d | nn.Linear)
-    ]
-    layers = list(dict.fromkeys(source.rpartition(".")[0] for source in blobs.tensors))
-    if chain != list(range(1, len(chain) + 1)) or len(layers) != len(weighted):
-        return {}
-    places = {layer: fired.module for layer, fired in zip(layers, weighted, strict=True)}
-    names = {}
-    for source in blobs.tensors:
-        layer, _, part = source.rpartition(".")
-        part = "running_var" if part == "running_std" else part
-        names[f"{places[layer]}.{part}"] = source
-    return names
-
-
-def _variance(root: Tensor, module: nn.Module) -> Tensor:
-    """The running variance whose sum with the module's own epsilon has this root."""
-    epsilon = float(getattr(module, "eps", 0.0))
-    return (root.to(torch.float64).square() - epsilon).clamp(min=0.0)
-
-
-def _shaped(
-    blob: Tensor, name: str, shape: tuple[int, ...], flatten: str, target: Target
-) -> Tensor | None:
-    """The blob in the network's shape, or None if it is not the same layer.
-
-    A fully connected layer may be stored as a matrix or as filters, in the file as in the network.
-    A matrix that reads a map runs through it as `flatten` says; filters have their axes.
-    """
-    found = tuple(blob.shape)
-    if len(shape) == 1:
-        return (
-            blob.reshape(shape)
-            if prod(found) == shape[0] and max(found, default=1) == shape[0]
-            else None
-        )
-    if len(shape) == 2 and name.endswith(".weight"):
-        module = name.removesuffix(".weight")
-        is_matrix = is_full(target.model.get_submodule(module))
-        chart = map_before(module, target.model, target.traced) if is_matrix else None
-        if len(found) == 4 and found[0] == shape[0] and prod(found[1:]) == shape[1]:
-            if found[1:] == chart:
-                return blob.reshape(shape)
-            if found[2:] != (1, 1):
-                return None
-            blob = blob.reshape(shape)
-        if tuple(blob.shape) != shape:
-            return None
-        return _channels_first(blob, chart) if chart and flatten == "hwc" else blob
-    if len(shape) == 4 and len(found) == 2 and found == (shape[0], prod(shape[1:])):
-        channels, rows, columns = shape[1:]
-        blob = _channels_first(blob, (channels, rows, columns)) if flatten == "hwc" else blob
-        return blob.reshape(shape)
-    return blob if found == shape else None
-
-
-def _channels_first(matrix: Tensor, chart: tuple[int, int, int]) -> Tensor:
-    """Columns in the order (height, width, channels), put in that of (channels, height, width)."""
-    channels, rows, columns = chart
-    apart = matrix.reshape(len(matrix), rows, columns, channels)
-    return apart.permute(0, 3, 1, 2).reshape(len(matrix), -1)

@@ -1,0 +1,201 @@
+"""The order in which a network reads flattened maps, shown by running it on marked values.
+
+In the run every map `(channels, height, width)` holds, instead of what was computed, the numbers of
+its elements, each number once in the whole network. What keeps a map's shape keeps its marks, what
+moves elements moves them, and what mixes them (a product with weights, a mean) ends in zeros. So the
+input of a fully connected layer tells, column by column, what that column reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_MAPS = {
+    "convolution", "_convolution", "max_pool2d", "max_pool2d_with_indices", "avg_pool2d",
+    "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean", "amax",
+    "native_batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
+    "upsample_nearest2d", "upsample_bilinear2d", "mkldnn_convolution", "thnn_conv2d",
+}  # fmt: skip
+_PRODUCTS = {"addmm", "mm", "linear", "bmm", "baddbmm", "addbmm", "matmul", "mv", "addmv"}
+_REDUCED = {"mean", "sum", "amax", "amin", "max", "min", "norm", "linalg_vector_norm"}
+_MARKS = 1 << 24  # whole numbers that float32 tells apart
+
+Chart = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the columns of a matrix read, or the numbers of a vector belong to."""
+
+    columns: Tensor
+    """`(width,)`: of each column, its number where all maps are flattened channels first."""
+    charts: tuple[tuple[int, Chart], ...]
+    """At which column each map begins, and its sides."""
+
+    def turned(self, blob: Tensor, flatten: str) -> Tensor:
+        """`blob`, whose last axis runs through the maps as `flatten` says, in the network's order."""
+        places = self.columns
+        if flatten == "hwc":
+            places = places.clone()
+            for start, (channels, rows, columns) in self.charts:
+                end = start + channels * rows * columns
+                element = self.columns[start:end] - start
+                channel, spot = element // (rows * columns), element % (rows * columns)
+                places[start:end] = start + spot * channels + channel
+        return blob[..., places]
+
+
+def readings(model: nn.Module, size: tuple[int, int]) -> Mapping[str, Reading | None]:
+    """By the name of a matrix, or of a vector beside flattened maps, what it reads.
+
+    One that reads no map is not there; None stands for one that reads a map in an order that the
+    marks do not show.
+
+    Args:
+        model: The network with weights of any values; it runs once.
+        size: Height and width of an image.
+    """
+    marking = _Marking(model)
+    was = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), marking:
+            model(torch.zeros(1, 3, *size))
+    finally:
+        model.train(was)
+    return marking.read()
+
+
+class _Marking(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        state = model.state_dict(keep_vars=True)
+        self._names: dict[int, list[str]] = {}
+        for name, tensor in state.items():
+            if tensor.dim() in (1, 2):
+                self._names.setdefault(tensor.untyped_storage()._cdata, []).append(name)
+        self._most = max((t.shape[1] for t in state.values() if t.dim() == 2), default=0)
+        self._next = 1
+        self._maps: list[tuple[int, Chart]] = []
+        self._sizes: set[int] = set()
+        self._inputs: dict[str, list[Tensor]] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = list(_tensors((args, kwargs)))
+        name = func.overloadpacket.__name__.removesuffix("_")
+        self._note(name, given)
+        marked = [tensor.clone() for tensor in given if self._is_marked(tensor)]
+        out = func(*args, **(kwargs or {}))
+        first = next(_tensors(out), None)
+        if first is None or not first.is_floating_point() or first.is_meta:
+            return out
+        if name in _MAPS and first.dim() == 4 and self._fits(first):
+            self._mark(first)
+        elif name in _PRODUCTS or (name in _REDUCED and first.numel() < given[0].numel()):
+            first.zero_()
+        elif marked and not self._is_marked(first):
+            kept = next((tensor for tensor in marked if tensor.shape == first.shape), None)
+            if kept is not None:
+                first.copy_(kept)
+        return out
+
+    def _fits(self, tensor: Tensor) -> bool:
+        return tensor.shape[0] == 1 and 1 < tensor.numel() <= self._most
+
+    def _mark(self, tensor: Tensor) -> None:
+        count = tensor.numel()
+        channels, rows, columns = tensor.shape[1:]
+        if rows * columns > 1:
+            self._sizes.add(count)
+        if self._next + count < _MARKS:  # one that is left unmarked is asked for
+            tensor.copy_(torch.arange(self._next, self._next + count).reshape(tensor.shape))
+            self._maps.append((self._next, (channels, rows, columns)))
+            self._next += count
+
+    def _is_marked(self, tensor: Tensor) -> bool:
+        """Whether every number in it is the mark of another element."""
+        if tensor.dim() < 2 or not self._fits(tensor) or not tensor.is_floating_point():
+            return False
+        whole = bool(((tensor >= 1) & (tensor < self._next) & (tensor == tensor.round())).all())
+        return whole and _distinct(tensor) == tensor.numel()
+
+    def _note(self, operation: str, given: list[Tensor]) -> None:
+        """Remember what a matrix, or a vector that is no bias, is used on."""
+        for own in given:
+            for name in self._names.get(own.untyped_storage()._cdata, ()):
+                matrix = operation in _PRODUCTS and own.dim() == 2
+                if not matrix and (operation in _PRODUCTS or own.dim() != 1):
+                    continue
+                width = own.numel() if own.dim() == 1 else None
+                for other in given:
+                    if other is own or other.dim() != 2 or other.shape[0] != 1:
+                        continue
+                    if other.shape[1] == (width or _columns(own, other)):
+                        self._inputs.setdefault(name, []).append(other[0].clone())
+
+    def read(self) -> dict[str, Reading | None]:
+        found: dict[str, Reading | None] = {}
+        for name, inputs in self._inputs.items():
+            if all(torch.equal(inputs[0], other) for other in inputs[1:]):
+                if self._reads_map(inputs[0]):
+                    found[name] = self._reading(inputs[0])
+            elif any(map(self._reads_map, inputs)):
+                found[name] = None
+        return found
+
+    def _reads_map(self, row: Tensor) -> bool:
+        """Whether there are marks in it, or what may have been marks of a map as large as it is."""
+        if bool((self._places(row) >= 0).any()):
+            return True
+        return len(row) in self._sizes and 2 * _distinct(row) > len(row)
+
+    def _reading(self, row: Tensor) -> Reading | None:
+        places = self._places(row)
+        columns, charts = torch.arange(len(row)), []
+        start = 0
+        while start < len(row):
+            where, number = self._maps[int(places[start])] if places[start] >= 0 else (0, (1, 1, 1))
+            same = (places[start:] != places[start]).nonzero()
+            end = start + (int(same[0]) if len(same) else len(row) - start)
+            if places[start] >= 0:
+                element = row[start:end].long() - where
+                if not torch.equal(element.sort().values, torch.arange(prod(number))):
+                    return None
+                columns[start:end] = start + element
+                charts.append((start, number))
+            start = end
+        return Reading(columns, tuple(charts))
+
+    def _places(self, row: Tensor) -> Tensor:
+        """Of each number, which map's mark it is; -1 for none."""
+        starts = torch.tensor([start for start, _ in self._maps], dtype=torch.float64)
+        places = torch.searchsorted(starts, row.double(), right=True) - 1
+        none = (row < 1) | (row >= self._next) | (row != row.round())
+        return places.masked_fill(none, -1)
+
+
+def _distinct(tensor: Tensor) -> int:
+    """How many different numbers are in it."""
+    return int((tensor.flatten().sort().values.diff() > 0).sum()) + 1
+
+
+def _columns(matrix: Tensor, row: Tensor) -> int:
+    """How many columns the stored matrix has, seen as it is or turned round."""
+    return row.shape[1] if row.shape[1] in matrix.shape else -1
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _tensors(part)
