@@ -147,10 +147,11 @@ def needed_of(target: Target) -> frozenset[str]:
     if target.layers is None:
         spare = f"{target.spare}."
         return frozenset(name for name in names if not name.startswith(spare))
-    fired, modules = target.traced.fired, tuple(target.layers.values())
+    fired = [target.traced.at(module) for module in target.layers.values()]
+    calls = {one.module: one.calls for one in fired}
 
     def up_to(model: nn.Module) -> frozenset[str]:
-        return read_up_to(model, modules, lambda name: fired[name].calls, target.input.size)
+        return read_up_to(model, calls, target.input.size)
 
     try:
         read = up_to(build(target.card, device="meta"))

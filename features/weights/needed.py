@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,27 +15,24 @@ class _Done(Exception):
     pass
 
 
-def read_up_to(
-    model: nn.Module, modules: Sequence[str], calls: Callable[[str], int], size: tuple[int, int]
-) -> frozenset[str]:
-    """The names of the parameters and buffers that run before the last of `modules` has returned.
+def read_up_to(model: nn.Module, calls: Mapping[str, int], size: tuple[int, int]) -> frozenset[str]:
+    """The names of the parameters and buffers that run before the last of some modules has returned.
 
     A tensor that the network has under several names is named by all of them.
 
     Args:
         model: The network, on any device; it runs once on zeros.
-        modules: The modules whose outputs are asked for.
-        calls: How often one of them runs in a forward pass.
+        calls: The modules whose outputs are asked for, and how often each runs in a forward pass.
         size: Height and width of an image.
     """
-    if not modules:
+    if not calls:
         return frozenset()
     by_storage: dict[int, list[str]] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         by_storage.setdefault(_storage(tensor), []).append(name)
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     seen = _Seen()
-    with _stopping_at(model, {name: calls(name) for name in modules}), torch.no_grad(), seen:
+    with _stopping_at(model, dict(calls)), torch.no_grad(), seen:
         model(torch.zeros(1, 3, *size, device=device))
     return frozenset(
         name for storage, names in by_storage.items() if storage in seen.storages for name in names
