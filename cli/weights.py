@@ -57,6 +57,58 @@ def add(
     _tell(run(target, file, member=member, entry=entry, announce=show.say))
 
 
+@app.command("match")
+def match(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of weights.")],
+    backbone: Annotated[
+        str,
+        typer.Option(
+            "--backbone",
+            "-b",
+            metavar="NAME",
+            help="A name, card file, torchvision:NAME, timm:NAME.",
+        ),
+    ],
+    json: options.Json = False,
+) -> None:
+    """Put the tensors of a file beside those of a network, with shapes, and pair them.
+
+    Pairs are those of one name, and those that shapes and order leave no choice about; for the latter
+    the lines to put into a card are shown.
+
+    Example: probe weights match resnet.h5 -b torchvision:resnet50
+    """
+    from features.backbone import target_of
+    from features.weights.match import match as run
+
+    found = run(target_of(backbone), file)
+    if json:
+        show.put_json(found)
+        return
+    show.put_table(
+        ["network", "shape", "file", "shape", "paired by"],
+        [
+            [
+                row.network,
+                _sides(row.network_shape),
+                row.file,
+                _sides(row.file_shape),
+                row.paired_by or "no pair",
+            ]
+            for row in found.rows
+        ],
+    )
+    if found.rename:
+        show.say("under [[weights]] in a card:")
+        show.say(
+            "rename = { " + ", ".join(f"'{a}' = '{b}'" for a, b in found.rename.items()) + " }"
+        )
+
+
+def _sides(shape: tuple[int, ...] | None) -> str:
+    return "" if shape is None else " x ".join(map(str, shape)) or "one number"
+
+
 @app.command("fetch")
 def fetch(backbone: options.Network, trust: options.Trust = False) -> None:
     """Download a backbone's weights from the address in its card, and bring them in.

@@ -56,6 +56,8 @@ class WeightsEntry:
     """How a matrix that reads a map runs through it: `chw` or `hwc`; None: as its format does."""
     key: str | None = None
     """Where in the file the network stands, if it holds several: `teacher.backbone`."""
+    rename: Mapping[str, str] | None = None
+    """Patterns of names in the file, of a layer or whole, and what they are called in the network."""
     note: str | None = None
 
     @property
@@ -195,6 +197,18 @@ def _check_values(card: Card, source: _Source) -> None:
 
 
 def _check_conventions(card: Card, entry: WeightsEntry, source: _Source) -> None:
+    for pattern, name in (entry.rename or {}).items():
+        try:
+            groups = re.compile(pattern).groups
+            fits = isinstance(name, str) and all(
+                int(n) <= groups for n in re.findall(r"\\(\d+)", name)
+            )
+        except re.error:
+            fits = False
+        if not fits:
+            source.refuse(
+                "rename", f'rename is {{ "PATTERN" = "NAME" }}, and {pattern!r} is not one.'
+            )
     if entry.flatten not in (None, "chw", "hwc"):
         source.refuse("flatten", "flatten is chw or hwc.")
     if entry.channel_order is not None:

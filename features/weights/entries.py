@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +41,10 @@ class WeightsFile:
 
     @property
     def identity(self) -> str:
-        """What tells its tensors from all others: the file's checksum and the part of it."""
-        return self.sha256 + (f"#{self.entry.key}" if self.entry.key else "")
+        """What tells its tensors from all others: the file's checksum, the part of it, the names given."""
+        key, rename = self.entry.key, self.entry.rename
+        renamed = f", renamed by {json.dumps(dict(rename), sort_keys=True)}" if rename else ""
+        return self.sha256 + (f"#{key}" if key else "") + renamed
 
 
 @dataclass(frozen=True)
@@ -157,4 +160,5 @@ def in_words(entry: WeightsEntry) -> str:
 
 
 def _conventions(entry: WeightsEntry) -> tuple[object, ...]:
-    return entry.channel_order, entry.mean, entry.flatten, entry.key
+    renamed = tuple(sorted((entry.rename or {}).items()))
+    return entry.channel_order, entry.mean, entry.flatten, entry.key, renamed

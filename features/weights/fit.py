@@ -22,6 +22,7 @@ from features.weights.layout import laid_out, variance
 from features.weights.needed import read_up_to
 from features.weights.order import by_order
 from features.weights.parts import Part
+from features.weights.rename import renamed
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class Fitted:
     unused: list[str] = field(default_factory=list)
     """Tensors of the file, by its own names, that the network has no use for."""
     notes: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    """The file's own name for each tensor that is loaded."""
 
 
 def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted:
@@ -70,6 +73,8 @@ def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted
         from features.caffe import fitted
 
         blobs = replace(blobs, tensors=fitted(blobs.tensors, wanted))
+    own = renamed(list(blobs.tensors), entry.rename or {}, file)
+    blobs = replace(blobs, tensors={name: blobs.tensors[source] for name, source in own.items()})
     # channels first is how PyTorch flattens: left as it is, unless a card says so of this file
     flatten = entry.flatten or (blobs.flatten if blobs.flatten == "hwc" else None)
     read = cache(lambda: _readings(target))
@@ -101,9 +106,10 @@ def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted
             )
         else:
             found.state[name] = fitting
+            found.sources[name] = own[source]
     group = files_parts.group_of(part.prefix, blobs.groups)
     found.unused = [
-        source.removeprefix(group)
+        own[source].removeprefix(group)
         for source in blobs.tensors
         if source not in used and files_parts.group_of(source, blobs.groups) == group
     ]

@@ -8,7 +8,7 @@ input of a fully connected layer tells, column by column, what that column reads
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from features.weights.needed import tensors_in
 
 _MAPS = {
     "convolution", "_convolution", "max_pool2d", "max_pool2d_with_indices", "avg_pool2d",
@@ -88,12 +90,12 @@ class _Marking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._inputs: dict[str, list[Tensor]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = list(_tensors((args, kwargs)))
+        given = list(tensors_in((args, kwargs)))
         name = func.overloadpacket.__name__.removesuffix("_")
         self._note(name, given)
         marked = [tensor.clone() for tensor in given if self._is_marked(tensor)]
         out = func(*args, **(kwargs or {}))
-        first = next(_tensors(out), None)
+        first = next(tensors_in(out), None)
         if first is None or not first.is_floating_point() or first.is_meta:
             return out
         if name in _MAPS and first.dim() == 4 and self._fits(first):
@@ -189,13 +191,3 @@ def _distinct(tensor: Tensor) -> int:
 def _columns(matrix: Tensor, row: Tensor) -> int:
     """How many columns the stored matrix has, seen as it is or turned round."""
     return row.shape[1] if row.shape[1] in matrix.shape else -1
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from _tensors(part)

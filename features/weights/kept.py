@@ -27,7 +27,7 @@ from features.machine.files import file_name, is_full, replacing
 from features.machine.home import home
 
 _VERSION = "1"
-_LATER = ("key",)
+_LATER = ("key", "rename")
 
 
 @dataclass(frozen=True)

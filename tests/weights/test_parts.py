@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from test_weights import sentence
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
 from toys import write_images
 from typer.testing import CliRunner
 
@@ -25,16 +26,43 @@ from features.weights.parts import parts_of, without_wrappers
 
 Tensors = dict[str, Tensor]
 TinyCard = Callable[..., Path]
-NETWORK = "torchvision:resnet18"
-DEEPEST = "layer4.1.relu"
+NETWORK = """
+from torchvision.models.resnet import BasicBlock, ResNet
+
+
+def build(num_classes=1000):
+    return ResNet(BasicBlock, [1, 1, 1, 1], num_classes)
+"""
+CARD = """name = "small"
+domain = "objects"
+network = "./small.py:build"
+
+[input]
+size = [64, 64]
+
+[layers]
+early = "layer1.0.relu"
+next = "layer2.0.relu"
+deep = "layer4.0.relu"
+fc = "fc"
+"""
+
+
+@pytest.fixture(scope="module")
+def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A residual network as torchvision has it, of four blocks."""
+    folder = tmp_path_factory.mktemp("card")
+    (folder / "small.py").write_text(NETWORK)
+    (folder / "small.toml").write_text(CARD)
+    return folder / "small.toml"
 
 
 @cache
 def plain() -> Tensors:
-    """The tensors of a residual network, its norms' statistics not those that it begins with."""
-    model = build(describe(NETWORK).card, seed=3)
+    """The network's tensors, the statistics of its norms not those that it begins with."""
+    torch.manual_seed(3)
+    state = ResNet(BasicBlock, [1, 1, 1, 1]).state_dict()
     chance = torch.Generator().manual_seed(4)
-    state = model.state_dict()
     for name, tensor in state.items():
         if name.endswith(("running_mean", "running_var")):
             tensor.copy_(torch.rand(tensor.shape, generator=chance) + 0.5)
@@ -80,22 +108,22 @@ WRAPPINGS: dict[str, Callable[[], Any]] = {
 def features_of(backbone: Backbone) -> Tensor:
     """What the deepest layer makes of two images."""
     seen: list[Tensor] = []
-    module = backbone.model.get_submodule(choose(backbone.architecture, (DEEPEST,))[0].module)
+    module = backbone.model.get_submodule("layer4")
     module.register_forward_hook(lambda _module, _given, output: seen.append(output.clone()))
     with torch.no_grad():
         backbone.model(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(5)))
     return seen[-1]
 
 
-def loaded(file: Path, part: str = "", layer: str = DEEPEST) -> Backbone:
-    return load(NETWORK, f"{file}{part}", layers=lambda _, found: choose(found, (layer,)))
+def loaded(card: Path, file: Path, part: str = "", layer: str = "deep") -> Backbone:
+    return load(str(card), f"{file}{part}", layers=lambda _, found: choose(found, (layer,)))
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+def expected(card: Path, tmp_path_factory: pytest.TempPathFactory) -> Tensor:
     file = tmp_path_factory.mktemp("plain") / "plain.pth"
     torch.save(plain(), file)
-    backbone = loaded(file)
+    backbone = loaded(card, file)
     assert not backbone.notes
     assert not backbone.left
     return features_of(backbone)
@@ -103,34 +131,36 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Tensor:
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_wrapped_weights_give_the_features_of_the_plain_file_to_the_bit(
-    wrapping: str, tmp_path: Path, expected: Tensor
+    wrapping: str, card: Path, tmp_path: Path, expected: Tensor
 ) -> None:
     file = tmp_path / "given.pth"
     torch.save(WRAPPINGS[wrapping](), file)
-    backbone = loaded(file)
+    backbone = loaded(card, file)
     assert torch.equal(features_of(backbone), expected)
     assert backbone.notes
     assert all("given.pth: " in note for note in backbone.notes)
 
 
-def test_what_is_not_needed_is_said_and_what_is_needed_is_refused(tmp_path: Path) -> None:
+def test_what_is_not_needed_is_said_and_what_is_needed_is_refused(
+    card: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "five.pth"
     torch.save(five(), file)
-    [note] = loaded(file).notes
-    assert note.startswith("five.pth: 2 tensors above layer4.1.relu are not needed and not taken (")
+    [note] = loaded(card, file).notes
+    assert note.startswith("five.pth: 2 tensors above deep are not needed and not taken (")
     assert "fc.weight is (5, 512) in the file and (1000, 512) in the network" in note
     for layers in ((lambda _, found: choose(found, ("fc",))), None):
         with pytest.raises(InputError) as caught:
-            load(NETWORK, str(file), layers=layers)
+            load(str(card), str(file), layers=layers)
         assert "2 have another shape (fc.weight is (5, 512)" in sentence(str(caught.value), file)
     early = {name: tensor for name, tensor in plain().items() if name < "layer2"}
     torch.save(early, file)
-    assert len(loaded(file, layer="layer1.1.relu").left) > 60
+    assert len(loaded(card, file, layer="early").left) > 30
     with pytest.raises(InputError, match="tensors are missing"):
-        loaded(file, layer="layer2.0.relu")
+        loaded(card, file, layer="next")
 
 
-def test_of_several_networks_the_user_chooses(tmp_path: Path, expected: Tensor) -> None:
+def test_of_several_networks_the_user_chooses(card: Path, tmp_path: Path, expected: Tensor) -> None:
     file = tmp_path / "two.pth"
     other = {name: tensor + 1 for name, tensor in headless().items()}
     torch.save(
@@ -141,37 +171,39 @@ def test_of_several_networks_the_user_chooses(tmp_path: Path, expected: Tensor) 
         file,
     )
     with pytest.raises(InputError) as caught:
-        loaded(file)
+        loaded(card, file)
     said = sentence(str(caught.value), file)
     assert "2 networks that fit (student.module.backbone, teacher.module.backbone)" in said
     assert "--weights FILE#" in said
     assert 'key = "' in said
     for part in ("teacher.module.backbone", "teacher.backbone", "teacher"):
-        backbone = loaded(file, f"#{part}")
+        backbone = loaded(card, file, f"#{part}")
         assert torch.equal(features_of(backbone), expected)
-        assert backbone.name == f"{NETWORK}@two#{part}"
-    assert not torch.equal(features_of(loaded(file, "#student")), expected)
+        assert backbone.name == f"small@two#{part}"
+    assert not torch.equal(features_of(loaded(card, file, "#student")), expected)
     with pytest.raises(InputError) as caught:
-        loaded(file, "#ema")
+        loaded(card, file, "#ema")
     said = sentence(str(caught.value), file)
     assert said.startswith("has no network at ema; what fits is at student.module.backbone, ")
     with pytest.raises(InputError, match="2 networks that fit"):
-        loaded(file, "#backbone")
+        loaded(card, file, "#backbone")
 
 
-def test_a_moving_average_beside_the_weights_is_asked_for(tmp_path: Path, expected: Tensor) -> None:
+def test_a_moving_average_beside_the_weights_is_asked_for(
+    card: Path, tmp_path: Path, expected: Tensor
+) -> None:
     file = tmp_path / "ema.pth"
     other = {name: tensor + 1 for name, tensor in plain().items()}
     torch.save({"state_dict": plain(), "state_dict_ema": other}, file)
     with pytest.raises(InputError, match=r"2 networks that fit \(state_dict, state_dict_ema\)"):
-        loaded(file)
-    assert torch.equal(features_of(loaded(file, "#state_dict")), expected)
+        loaded(card, file)
+    assert torch.equal(features_of(loaded(card, file, "#state_dict")), expected)
     torch.save({**plain(), **under("ema.", other)}, file)
     with pytest.raises(InputError, match=r"2 networks that fit \(\., ema\)"):
-        loaded(file)
-    assert torch.equal(features_of(loaded(file, "#.")), expected)
+        loaded(card, file)
+    assert torch.equal(features_of(loaded(card, file, "#.")), expected)
     torch.save({"state_dict": plain(), "state_dict_ema": dict(plain())}, file)
-    backbone = loaded(file)
+    backbone = loaded(card, file)
     assert torch.equal(features_of(backbone), expected)
     assert "ema.pth: holds the same tensors at state_dict, state_dict_ema" in backbone.notes
 

@@ -1,0 +1,58 @@
+"""Names that a card gives to the tensors of a file whose layers are called otherwise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from features.errors import InputError
+
+
+def renamed(sources: Sequence[str], rules: Mapping[str, str], file: Path) -> dict[str, str]:
+    r"""The file's own name for each new one; what no rule is for keeps its name.
+
+    A rule's pattern is a regular expression for the whole name of a layer (`conv2d_(\d+)`), or of a
+    tensor, after any prefix that ends in a dot; its name may use `\1`. The first that fits counts.
+
+    Raises:
+        InputError: A rule is for no name, or two names become one.
+    """
+    compiled = {re.compile(pattern): name for pattern, name in rules.items()}
+    used: set[str] = set()
+    found: dict[str, str] = {}
+    for source in sources:
+        new = source
+        for pattern, name in compiled.items():
+            changed = _changed(source, pattern, name)
+            if changed is not None:
+                new = changed
+                used.add(pattern.pattern)
+                break
+        if new in found:
+            raise InputError(
+                f"{file}: rename makes {new} of both {found[new]} and {source}; mend it in the card."
+            )
+        found[new] = source
+    idle = [pattern for pattern in rules if pattern not in used]
+    if idle:
+        raise InputError(
+            f"{file}: rename has {idle[0]!r}, which is the name of none of its layers ("
+            f"{', '.join(dict.fromkeys(source.rpartition('.')[0] for source in sources[:6]))}, ...); mend "
+            "it in the card."
+        )
+    return found
+
+
+def _changed(source: str, pattern: re.Pattern[str], name: str) -> str | None:
+    start = 0
+    while True:
+        layer, dot, part = source[start:].rpartition(".")
+        for text, rest in ((layer, dot + part), (source[start:], "")):
+            match = pattern.fullmatch(text) if text else None
+            if match is not None:
+                return source[:start] + match.expand(name) + rest
+        following = source.find(".", start)
+        if following < 0:
+            return None
+        start = following + 1
