@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import mmap
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from features.errors import InputError
 from features.formats.blobs import Blobs, because, of
+from features.formats.checkpoint import content_of
+from features.formats.inert import Refused, Thing
 
 
 def read(path: Path) -> Blobs:
@@ -24,39 +27,73 @@ def read(path: Path) -> Blobs:
     """
     try:
         _refuse_bombs(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        tensors, groups = named(content)
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            tensors, groups = named(content, _itself)
+        except Exception:  # torch raises many kinds; what is more than tensors is read inertly
+            tensors, groups = named(*content_of(path))
     except InputError:
         raise
-    except Exception as error:  # torch raises many kinds; all mean that the file is unusable
+    except Exception as error:  # of many kinds; all mean that the file is unusable
+        asks = isinstance(error, Refused)
+        why = f"{error}, and nothing in a file is run" if asks else because(error)
         raise InputError(
-            f"{path}: not a PyTorch file of plain tensors ({because(error)}); save its "
-            "state_dict() alone, or convert it to safetensors."
+            f"{path}: not a PyTorch file of plain tensors ({why}); save its state_dict() alone where "
+            f"it can be loaded: import torch; net = {_loader(path)}; torch.save(net.state_dict(), "
+            '"tensors.pth").'
         ) from error
     return of("pytorch", path, tensors, groups=groups)
 
 
-def named(content: object) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors in nested mappings, which may refer to themselves, and the mappings that hold any."""
+def _loader(path: Path) -> str:
+    """What loads the file, code and all, where it was made."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            scripted = any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except Exception:  # no zip, or a damaged one
+        scripted = False
+    return (
+        f"torch.jit.load({path.name!r})"
+        if scripted
+        else f"torch.load({path.name!r}, weights_only=False)"
+    )
+
+
+def _itself(value: Any) -> Tensor | None:
+    return value if isinstance(value, Tensor) else None
+
+
+def named(
+    content: object, tensor: Callable[[Any], Tensor | None]
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The tensors in nested mappings, which may refer to themselves, and the mappings that hold any.
+
+    Args:
+        content: A mapping, or a stand-in for a module.
+        tensor: Gives the tensor that a value is, or None.
+    """
     tensors: dict[str, Tensor] = {}
     groups: list[str] = []
-    _collect(content, "", tensors, groups, set())
+    seen: set[int] = set()
+
+    def collect(held: object, place: str) -> None:
+        entries = held.entries() if isinstance(held, Thing) else held
+        if not isinstance(entries, Mapping) or id(held) in seen:
+            return
+        seen.add(id(held))
+        direct = False
+        for key, value in entries.items():
+            found = tensor(value)
+            if found is not None:
+                tensors.setdefault(f"{place}{key}", found)
+                direct = True
+            else:
+                collect(value, f"{place}{key}.")
+        if place and direct and not isinstance(held, Thing):
+            groups.append(place.removesuffix("."))
+
+    collect(content, "")
     return tensors, tuple(groups)
-
-
-def _collect(
-    content: object, place: str, tensors: dict[str, Tensor], groups: list[str], seen: set[int]
-) -> None:
-    if not isinstance(content, Mapping) or id(content) in seen:
-        return
-    seen.add(id(content))
-    for key, value in content.items():
-        if isinstance(value, Tensor):
-            tensors.setdefault(f"{place}{key}", value)
-        else:
-            _collect(value, f"{place}{key}.", tensors, groups, seen)
-    if place and any(isinstance(value, Tensor) for value in content.values()):
-        groups.append(place.removesuffix("."))
 
 
 def _refuse_bombs(path: Path) -> None:
@@ -71,7 +108,11 @@ def _refuse_bombs(path: Path) -> None:
     if zipped:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
-        if any(one.compress_type for one in records) or sum(r.file_size for r in records) > size:
+        packed = [one for one in records if one.compress_type]
+        # TorchScript packs the text of its code, which is never read here
+        if not all("/code/" in one.filename for one in packed) or (
+            sum(one.compress_size for one in records) > size
+        ):
             raise InputError(
                 f"{path}: its records are compressed or overlap, as PyTorch writes none; fetch a "
                 "sound file, or convert it to safetensors."

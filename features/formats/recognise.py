@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 from features.cards.card import FORMATS
 from features.errors import InputError
 from features.formats.blobs import Blobs
+from features.formats.others import other_kind
+from features.formats.shards import files_of
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEAD = 4096
@@ -19,15 +22,24 @@ _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 def recognise(path: Path) -> str:
     """One of `features.cards.card.FORMATS`, or `archive` for a `.tar.gz` or `.zip` of files.
 
+    Of a folder or an index it is the format of the first of its files.
+
     Raises:
         InputError: The file is none of these; the message says what it seems to be.
     """
+    several = files_of(path)
+    if several is not None:
+        return recognise(several[0])
     with path.open("rb") as file:
         head = file.read(_HEAD)
         size = os.fstat(file.fileno()).st_size
     start = head.lstrip()[:64].lower()
     if not head:
         raise InputError(f"{path}: the file is empty; fetch it again.")
+    found = _format(path, head, size)
+    other = other_kind(path, head) if found in (None, "caffe") else None
+    if other is not None:
+        raise InputError(f"{path}: {other}")
     if start.startswith(_PAGES):
         raise InputError(
             f"{path}: a web page, not weights; the download went wrong, fetch it again."
@@ -36,7 +48,6 @@ def recognise(path: Path) -> str:
         raise InputError(f"{path}: a git-lfs pointer, not weights; run git lfs pull, or fetch it.")
     if head.startswith(b"\x93NUMPY"):
         raise InputError(f"{path}: a single array, not named weights; save them with numpy.savez.")
-    found = _format(path, head, size)
     if found is None:
         raise InputError(
             f"{path}: not a file of weights in any format that is read ({', '.join(FORMATS)}); "
@@ -55,6 +66,9 @@ def read(path: Path, expected: str | None = None) -> Blobs:
     Raises:
         InputError: The file is damaged, of another format, an archive, or not weights at all.
     """
+    several = files_of(path)
+    if several is not None:
+        return _together(path, [read(part, expected) for part in several])
     found = recognise(path)
     if found == "archive":
         raise InputError(
@@ -68,6 +82,17 @@ def read(path: Path, expected: str | None = None) -> Blobs:
     reader = importlib.import_module(f"features.formats.{found}")
     blobs: Blobs = reader.read(path)
     return blobs
+
+
+def _together(path: Path, parts: list[Blobs]) -> Blobs:
+    """The tensors of several files as those of one."""
+    tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+    if len(tensors) < sum(len(part.tensors) for part in parts):
+        raise InputError(
+            f"{path}: two of its files hold a tensor of one name; give the files of one network."
+        )
+    groups = tuple(dict.fromkeys(group for part in parts for group in part.groups))
+    return replace(parts[0], tensors=tensors, groups=groups)
 
 
 def _format(path: Path, head: bytes, size: int) -> str | None:

@@ -76,7 +76,7 @@ def add(
     Raises:
         InputError: The file is damaged, fails its checksum, or belongs to another network.
     """
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: there is no such weights file; check the path.")
     listed = len(entries_of(target.card))
     if entry is not None and not 1 <= entry <= listed:

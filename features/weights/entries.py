@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,6 +12,7 @@ from urllib.parse import urlparse
 from features.cards.card import Card, WeightsEntry
 from features.cards.network import timm_weights, torchvision_weights
 from features.errors import InputError
+from features.formats.shards import files_of
 
 _BLOCK = 1 << 20
 
@@ -84,8 +85,16 @@ def entries_of(card: Card) -> tuple[WeightsEntry, ...]:
 
 
 def digests_of(path: Path) -> Digests:
-    """All the checksums of a file that a card can give."""
-    size = path.stat().st_size
+    """All the checksums of a file that a card can give; of several files, those of their checksums."""
+    several = files_of(path)
+    if several is not None and [path] != several:
+        listed = "".join(f"{sha256_of(part)}  {part.name}\n" for part in sorted(several)).encode()
+        return Digests(_hashed(len(listed), [listed]))
+    with path.open("rb") as file:
+        return Digests(_hashed(path.stat().st_size, iter(lambda: file.read(_BLOCK), b"")))
+
+
+def _hashed(size: int, blocks: Iterable[bytes]) -> dict[str, str]:
     git = hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
     kinds = {
         "sha256": hashlib.sha256(),
@@ -93,11 +102,10 @@ def digests_of(path: Path) -> Digests:
         "md5": hashlib.md5(usedforsecurity=False),
         "git_sha1": git,
     }
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            for running in kinds.values():
-                running.update(block)
-    return Digests({kind: running.hexdigest() for kind, running in kinds.items()})
+    for block in blocks:
+        for running in kinds.values():
+            running.update(block)
+    return {kind: running.hexdigest() for kind, running in kinds.items()}
 
 
 def sha256_of(path: Path) -> str:

@@ -36,7 +36,7 @@ def locate(
     card = target.card
     if given is not None:
         file, part = split(given)
-        if not file.is_file():
+        if not file.exists():
             raise InputError(
                 f"{given}: there is no such weights file; give a path, or --weights random."
             )
@@ -44,7 +44,7 @@ def locate(
     entries = entries_of(card)
     for entry in entries:
         path = path_of(card, entry)
-        if path is not None and path.is_file():
+        if path is not None and path.exists():
             return _own(card, path, entry)
         found = kept_as(card, entry)
         if found is not None:
@@ -83,7 +83,7 @@ def here(card: Card) -> bool:
     """Whether weights of the card's own are on this machine."""
     entries = entries_of(card)
     paths = [path_of(card, entry) for entry in entries]
-    return any(path is not None and path.is_file() for path in paths) or any(
+    return any(path is not None and path.exists() for path in paths) or any(
         kept_as(card, entry) for entry in (*entries, WeightsEntry())
     )
 
@@ -146,7 +146,7 @@ def _given(card: Card, path: Path, part: str | None) -> WeightsFile:
         return _at(found, part)
     for entry in entries:
         own = path_of(card, entry)
-        same = own is not None and own.is_file() and own.samefile(path)
+        same = own is not None and own.exists() and own.samefile(path)
         if same and digests.meet(entry) is None:
             return _at(WeightsFile(path, digests.sha256, True, False, path.name, entry), part)
     kind = recognise(path)

@@ -628,7 +628,7 @@ def test_every_command_of_the_group_has_an_example_and_help() -> None:
     from cli.weights import app as group
 
     names = [str(command.name) for command in group.registered_commands]
-    assert names == ["add", "fetch", "list", "verify", "remove"]
+    assert names == ["add", "match", "fetch", "list", "verify", "remove"]
     for name in names:
         text = probe("weights", name, "--help").output
         assert f"Example: probe weights {name}" in text
