@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Floats, Ints
 from features.data.tasks import Task
 from features.images.views import VIEWS
 from probe.finetuning import history
-from probe.finetuning.fold_file import Fold
+from probe.finetuning.fold_file import FoldResult
 from probe.finetuning.job import FineTuneJob, FineTuneRun, identity, method_of
 from probe.results import rows as results
 from probe.results.ledger import open_ledger
@@ -17,8 +17,6 @@ from probe.results.predictions import Key, Prediction
 from probe.results.protocol import mark
 from probe.results.rows import Row
 
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 _PATIENCE = 600.0  # seconds: hours of training should not end because probes are being fitted
 
 
@@ -34,11 +32,11 @@ def results_of(run: FineTuneRun, job: FineTuneJob) -> dict[Key, str]:
     }
 
 
-def commit(run: FineTuneRun, job: FineTuneJob, found: list[Fold]) -> list[Row]:
+def commit(run: FineTuneRun, job: FineTuneJob, folds: list[FoldResult]) -> list[Row]:
     """Put a finished result into results.csv, predictions.h5 and training.csv."""
     name, _ = identity(run, job.variant)
     made = [
-        _scored(run, job, found, task, where, view)
+        _scored(run, job, folds, task, where, view)
         for task, where in zip(job.tasks, job.goal.parts(), strict=True)
         for view in run.views
     ]
@@ -53,7 +51,7 @@ def commit(run: FineTuneRun, job: FineTuneJob, found: list[Fold]) -> list[Row]:
                     name, job.variant.cut, method_of(run, job), task.name, f.fold, stage, rate, e
                 )
                 for task in job.tasks
-                for f in found
+                for f in folds
                 for stage, epochs in (
                     ("inner", f.inner),
                     ("whole", [(f.rate, e) for e in f.whole]),
@@ -65,28 +63,34 @@ def commit(run: FineTuneRun, job: FineTuneJob, found: list[Fold]) -> list[Row]:
 
 
 def _scored(
-    run: FineTuneRun, job: FineTuneJob, found: list[Fold], task: Task, where: slice, view: str
+    run: FineTuneRun, job: FineTuneJob, folds: list[FoldResult], task: Task, where: slice, view: str
 ) -> tuple[Prediction, list[Row]]:
     """The scores of all images under a view, and a row for every fold."""
     y = run.study.labels(task.name)
     scores = np.full((len(y), len(task.classes)), np.nan, dtype=np.float32)
     fold_of = np.full(len(y), -1)
     rows = []
-    for one in found:
-        tested = job.splits.held_out_rows(job.splits.tested(one.fold))
+    for fold in folds:
+        tested = job.splits.held_out_rows(job.splits.tested(fold.fold))
         own = y[tested] >= 0
-        scores[tested[own]] = one.scores[view][own, where]
-        fold_of[tested[own]] = one.fold
-        rows.append(_row(run, job, task, one, view, scores[tested[own]], y[tested[own]]))
+        scores[tested[own]] = fold.scores[view][own, where]
+        fold_of[tested[own]] = fold.fold
+        rows.append(_row(run, job, task, fold, view, scores[tested[own]], y[tested[own]]))
     return Prediction(scores, fold_of, job.protocols[task.name]), rows
 
 
 def _row(
-    run: FineTuneRun, job: FineTuneJob, task: Task, one: Fold, view: str, scores: Floats, y: Rows
+    run: FineTuneRun,
+    job: FineTuneJob,
+    task: Task,
+    fold: FoldResult,
+    view: str,
+    scores: Floats,
+    y: Ints,
 ) -> Row:
     name, domain = identity(run, job.variant)
     variant = job.variant
-    at_edge = run.recipe.patience > 0 and not one.stopped_early
+    at_edge = run.recipe.patience > 0 and not fold.stopped_early
     return Row(
         backbone=name,
         domain=domain,
@@ -95,15 +99,15 @@ def _row(
         depth=variant.layer.depth if variant.layer else None,
         method=method_of(run, job),
         task=task.name,
-        fold=one.fold,
+        fold=fold.fold,
         **measure(scores, y, task.ordered, kind_of(variant.method)),
         n_test=len(y),
-        n_train=one.n_train,
+        n_train=fold.n_train,
         solver=run.recipe.optimiser,
         at_edge=int(at_edge),
-        selection=one.selection,
-        epochs=one.epochs,
-        recipe=_recipe_in_words(run, job, one),
+        selection=fold.selection,
+        epochs=fold.epochs,
+        recipe=_recipe_in_words(run, job, fold),
         seed=run.options.seed,
         views=view,
         crops=VIEWS[view],
@@ -112,27 +116,27 @@ def _row(
     )
 
 
-def _recipe_in_words(run: FineTuneRun, job: FineTuneJob, one: Fold) -> str:
-    said = [run.recipe.name]
+def _recipe_in_words(run: FineTuneRun, job: FineTuneJob, fold: FoldResult) -> str:
+    words = [run.recipe.name]
     if job.variant.keep_above:
-        said.append("above the cut kept")
+        words.append("above the cut kept")
     if job.variant.method == "frozen":
-        said.append("prefix kept as features" if one.kept_prefix else "prefix recomputed")
+        words.append("prefix kept as features" if fold.kept_prefix else "prefix recomputed")
     if run.options.probe_first:
-        said.append("head from the probe")
+        words.append("head from the probe")
     if len(run.rates) > 1:
-        said.append(f"rate {one.rate:g} chosen")
+        words.append(f"rate {fold.rate:g} chosen")
     if len(job.tasks) > 1:
-        said.append("one network for " + "+".join(task.name for task in job.tasks))
-    return "; ".join(said)
+        words.append("one network for " + "+".join(task.name for task in job.tasks))
+    return "; ".join(words)
 
 
-def notes(run: FineTuneRun, job: FineTuneJob, found: list[Fold]) -> list[str]:
-    """What to say about a result."""
-    edge = sum(not one.stopped_early for one in found) if run.recipe.patience else 0
+def notes(run: FineTuneRun, job: FineTuneJob, folds: list[FoldResult]) -> list[str]:
+    """What a person should know about a result."""
+    edge = sum(not fold.stopped_early for fold in folds) if run.recipe.patience else 0
     if not edge:
         return []
     return [
         f"{'+'.join(t.name for t in job.tasks)}: {job.variant} was still getting better after "
-        f"{run.recipe.epochs} epochs in {edge} of {len(found)} folds; give it more --epochs"
+        f"{run.recipe.epochs} epochs in {edge} of {len(folds)} folds; give it more --epochs"
     ]

@@ -19,7 +19,7 @@ from features.machine.processes import together
 from probe.finetuning.fold import train_folds
 from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.plan import FineTunePlan, prepare
-from probe.finetuning.progress import Counter, images_of
+from probe.finetuning.progress import ImageCounter, images_of
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def train_share(plan: FineTunePlan, share: Share) -> None:
         for fold in job.splits.folds
     ]
     own = pairs[share.number :: share.of]
-    counter = Counter(plan.run, sum(images_of(plan.run, job, [fold]) for job, fold in own))
+    counter = ImageCounter(plan.run, sum(images_of(plan.run, job, [fold]) for job, fold in own))
     for job in plan.jobs:
         folds = [fold for owner, fold in own if owner is job]
         if folds:

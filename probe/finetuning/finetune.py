@@ -17,7 +17,7 @@ from probe.finetuning.fold import train_folds
 from probe.finetuning.job import FineTuneJob, is_saved
 from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.plan import FineTunePlan, prepare
-from probe.finetuning.progress import Counter, images_of
+from probe.finetuning.progress import ImageCounter, images_of
 from probe.results.ledger import Ledger
 from probe.results.rows import Row
 
@@ -129,7 +129,7 @@ def _jobs_to_train(plan: FineTunePlan, done: Finetuned) -> list[FineTuneJob]:
 def _train(plan: FineTunePlan, jobs: list[FineTuneJob], done: Finetuned) -> None:
     """Train what is not finished yet, one result after the other, and commit each."""
     run = plan.run
-    counter = Counter(run, sum(images_of(run, job) for job in jobs))
+    counter = ImageCounter(run, sum(images_of(run, job) for job in jobs))
     for job in jobs:
         folds = train_folds(run, job, counter)
         done.trained += len(folds)

@@ -1,4 +1,4 @@
-"""The folds of one fine-tune: epochs chosen on an inner part, training on all rows, one score."""
+"""The folds of one fine-tune: epochs chosen on an inner part, training on all rows, one test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from features.arrays import Floats, Ints
-from probe.finetuning.fold_file import Fold, read_fold, write_fold
+from probe.finetuning.fold_file import FoldResult, read_fold, write_fold
 from probe.finetuning.job import (
     FineTuneJob,
     FineTuneRun,
@@ -21,7 +21,7 @@ from probe.finetuning.job import (
     network_name,
     training_name,
 )
-from probe.finetuning.progress import Counter, chooses, images_of_fold, inner_rows
+from probe.finetuning.progress import ImageCounter, chooses, images_of_fold, inner_rows
 from probe.finetuning.saved_network import read as read_trained
 from probe.finetuning.saved_network import write as write_trained
 from probe.training.feed import ImageFeed, KeptFeed
@@ -29,66 +29,66 @@ from probe.training.head import Network
 from probe.training.kept_prefix import Suffix, kept_features, suffix_of
 from probe.training.probe_first import start_from_probe
 from probe.training.recipes import Recipe, epochs_of
-from probe.training.setup import Diverged, Epoch, Job, Trained
+from probe.training.setup import Diverged, Epoch, Trained, TrainingJob
 from probe.training.train import best_epoch, predict, standardise, train
 from probe.training.variants import head_times, start
 
-_SMALLEST = 1e-15
+_SMALLEST = 1e-15  # probability, so that its logarithm is finite
 
 
 def train_folds(
-    run: FineTuneRun, job: FineTuneJob, counter: Counter, folds: Sequence[int] | None = None
-) -> list[Fold]:
-    """Train and test every fold, or `folds`; those that a run before this one finished are read."""
+    run: FineTuneRun, job: FineTuneJob, counter: ImageCounter, folds: Sequence[int] | None = None
+) -> list[FoldResult]:
+    """Train and test every fold, or `folds`; folds that an earlier run finished are read from its files."""
     asked = job.splits.folds if folds is None else folds
-    found = {}
+    done = {}
     for fold in asked:
-        one = _finished(run, job, fold)
-        if one is not None:
-            found[fold] = one
+        result = _finished(run, job, fold)
+        if result is not None:
+            done[fold] = result
             counter.skip(images_of_fold(run, job, fold))
-    left = [fold for fold in asked if fold not in found]
+    left = [fold for fold in asked if fold not in done]
     if not left:
-        return list(found.values())
-    ready: _Ready | None = None
-    with ExitStack() as held:
+        return list(done.values())
+    ready: _ReadyNetwork | None = None
+    with ExitStack() as kept:
         for fold in left:
             if ready is None or run.options.base:  # every fold starts from a network of its own
-                held.close()
-                ready = _ready(run, job, fold, held)
+                kept.close()
+                ready = _ready(run, job, fold, kept)
             counter.now = f"{job.variant}, fold {fold + 1}/{len(job.splits.folds)}"
-            one = _one_fold(run, job, ready, fold, counter)
-            write_fold(job.folder / f"fold-{fold}.npz", one)
+            result = _train_fold(run, job, ready, fold, counter)
+            write_fold(job.folder / f"fold-{fold}.npz", result)
             for checkpoint in job.folder.glob(f"fold-{fold}-*.pt"):
                 checkpoint.unlink()
-            found[fold] = one
-    return [found[fold] for fold in asked]
+            done[fold] = result
+    return [done[fold] for fold in asked]
 
 
-def _finished(run: FineTuneRun, job: FineTuneJob, fold: int) -> Fold | None:
-    """What a run before this one left of a fold, if it holds all that is asked for now."""
+def _finished(run: FineTuneRun, job: FineTuneJob, fold: int) -> FoldResult | None:
+    """The result of a fold that an earlier run finished, if it has all that is asked for now."""
     file = job.folder / f"fold-{fold}.npz"
     if not file.is_file():
         return None
-    one = read_fold(file)
-    whole = one.scores.keys() >= set(run.views) and (
+    result = read_fold(file)
+    whole = result.scores.keys() >= set(run.views) and (
         not run.options.save or is_saved(run, job, fold)
     )
-    return one if whole else None
+    return result if whole else None
 
 
 @dataclass(frozen=True)
-class _Ready:
+class _ReadyNetwork:
     """A network about to be trained."""
 
-    job: Job
+    job: TrainingJob
     first: dict[str, torch.Tensor]
-    """Its state, to begin every stage with."""
+    """The state of `job`'s network, which every stage begins with."""
     full: Network
-    """The whole network; the job's own, unless features of its prefix are kept."""
+    """The whole network; it is `job`'s, unless features of the frozen prefix are kept."""
 
 
-def _ready(run: FineTuneRun, job: FineTuneJob, fold: int, held: ExitStack) -> _Ready:
+def _ready(run: FineTuneRun, job: FineTuneJob, fold: int, kept: ExitStack) -> _ReadyNetwork:
     """Build the network, and keep the features of its frozen prefix where that can be done."""
     trained = None
     if run.options.base:
@@ -106,14 +106,14 @@ def _ready(run: FineTuneRun, job: FineTuneJob, fold: int, held: ExitStack) -> _R
         for x in run.feed.views(used[:2], "center"):
             suffix = suffix_of(network, run.backbone.architecture, prefix, x)
         if suffix is not None:
-            kept = held.enter_context(
+            features = kept.enter_context(
                 kept_features(
                     network, run.backbone.architecture, prefix, run.feed, used, job.folder
                 )
             )
-            feed = run.feed if kept is None else KeptFeed(kept, run.feed.device)
-            suffix = None if kept is None else suffix
-    made = Job(
+            feed = run.feed if features is None else KeptFeed(features, run.feed.device)
+            suffix = None if features is None else suffix
+    training = TrainingJob(
         network=network if suffix is None else suffix,
         prefix=prefix,
         recipe=run.recipe,
@@ -125,22 +125,19 @@ def _ready(run: FineTuneRun, job: FineTuneJob, fold: int, held: ExitStack) -> _R
         accumulate=run.options.accumulate,
         precision=run.precision,
     )
-    first = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
-    return _Ready(made, first, network)
+    first = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
+    return _ReadyNetwork(training, first, network)
 
 
-def _one_fold(
-    run: FineTuneRun, job: FineTuneJob, ready: _Ready, fold: int, counter: Counter
-) -> Fold:
+def _train_fold(
+    run: FineTuneRun, job: FineTuneJob, ready: _ReadyNetwork, fold: int, counter: ImageCounter
+) -> FoldResult:
     rows = job.splits.training_rows(job.splits.tested(fold))
     tested = job.splits.held_out_rows(job.splits.tested(fold))
-    recipe, epochs, until, selection, stopped = (
-        run.recipe,
-        epochs_of(run.recipe, len(rows)),
-        None,
-        None,
-        False,
-    )
+    recipe, epochs = run.recipe, epochs_of(run.recipe, len(rows))
+    until: int | None = None
+    selection: float | None = None
+    stopped = False
     tried: list[tuple[float, Epoch]] = []
     inner = inner_rows(job.splits, fold)
     if chooses(run):
@@ -148,19 +145,21 @@ def _one_fold(
         length = epochs_of(recipe, len(inner[0]))
         best = np.inf
         for rate in run.rates:
-            made = _inner_stage(run, job, ready, fold, replace(recipe, rate=rate), length, counter)
-            tried += [(rate, epoch) for epoch in made.history]
-            loss = _inner_loss(made.history, run.recipe)
+            trained = _inner_stage(
+                run, job, ready, fold, replace(recipe, rate=rate), length, counter
+            )
+            tried += [(rate, epoch) for epoch in trained.history]
+            loss = _inner_loss(trained.history, run.recipe)
             if loss is not None and loss < best:
                 best, selection = loss, -loss
                 recipe = replace(run.recipe, rate=rate)
                 if recipe.patience:
-                    epochs, until, stopped = length, made.epochs, made.stopped_early
+                    epochs, until, stopped = length, trained.epochs, trained.stopped_early
     planned = replace(ready.job, recipe=recipe, epochs=epochs)
     checkpoint = job.folder / f"fold-{fold}-whole.pt"
     _begin(run, ready, planned, rows, inner, checkpoint)
     counter.stage = "training"
-    made = train(
+    trained = train(
         planned,
         rows,
         until=until,
@@ -168,41 +167,41 @@ def _one_fold(
         watch=counter.watch,
         note=lambda epoch: run.note(training_name(run, job, fold, "whole"), epoch),
     )
-    counter.skip((epochs - made.epochs) * len(rows))
+    counter.skip((epochs - trained.epochs) * len(rows))
     counter.stage = "testing"
     scores = _scores(run, planned, ready, tested)
     if run.options.save:
-        _save(run, job, ready.full, fold, rows, recipe, made.epochs)
-    return Fold(
-        fold,
-        made.epochs,
-        stopped,
-        selection,
-        len(rows),
-        ready.full is not ready.job.network,
-        recipe.rate,
-        scores,
-        tried,
-        made.history,
+        _save(run, job, ready.full, fold, rows, recipe, trained.epochs)
+    return FoldResult(
+        fold=fold,
+        epochs=trained.epochs,
+        stopped_early=stopped,
+        selection=selection,
+        n_train=len(rows),
+        kept_prefix=ready.full is not ready.job.network,
+        rate=recipe.rate,
+        scores=scores,
+        inner=tried,
+        whole=trained.history,
     )
 
 
 def _inner_stage(
     run: FineTuneRun,
     job: FineTuneJob,
-    ready: _Ready,
+    ready: _ReadyNetwork,
     fold: int,
     recipe: Recipe,
     epochs: int,
-    counter: Counter,
+    counter: ImageCounter,
 ) -> Trained:
-    """Train without an inner part and score it after every epoch."""
+    """Train without one inner part, which is scored after every epoch."""
     inner = inner_rows(job.splits, fold)
     planned = replace(ready.job, recipe=recipe, epochs=epochs)
     checkpoint = job.folder / f"fold-{fold}-inner-{recipe.rate:g}.pt"
     _begin(run, ready, planned, inner[0], inner, checkpoint)
     try:
-        made = train(
+        trained = train(
             planned,
             inner[0],
             inner=inner[1],
@@ -215,13 +214,13 @@ def _inner_stage(
     except Diverged:
         if len(run.rates) == 1:
             raise
-        made = Trained(0)  # a rate that is too high loses the search
-    counter.skip((epochs - len(made.history)) * len(inner[0]))
-    return made
+        trained = Trained(0)  # a rate that is too high is not chosen
+    counter.skip((epochs - len(trained.history)) * len(inner[0]))
+    return trained
 
 
 def _inner_loss(history: Sequence[Epoch], recipe: Recipe) -> float | None:
-    """What a rate is chosen by: the loss after the epochs that it would train for."""
+    """The loss that a rate is chosen by: after as many epochs as it would train for."""
     if not history:
         return None
     return history[(best_epoch(history) if recipe.patience else len(history)) - 1].inner_loss
@@ -229,20 +228,20 @@ def _inner_loss(history: Sequence[Epoch], recipe: Recipe) -> float | None:
 
 def _begin(
     run: FineTuneRun,
-    ready: _Ready,
-    job: Job,
+    ready: _ReadyNetwork,
+    job: TrainingJob,
     rows: Ints,
     inner: tuple[Ints, Ints],
     checkpoint: Path,
 ) -> None:
-    """Bring the network back to its start; what a checkpoint holds need not be made again."""
+    """Bring the network back to its start, unless a checkpoint is about to be loaded over it."""
     job.network.load_state_dict(ready.first)
     if checkpoint.is_file():
         return
     if run.options.probe_first:
         start_from_probe(job, rows, inner)
     elif job.recipe.standardise and not ready.full.new_below_head:
-        # The SDs of random layers tell nothing, and dropout would blow up what is divided by them.
+        # The SDs of random layers mean nothing, and dropout would blow up what is divided by them.
         standardise(job, rows)
 
 
@@ -271,14 +270,16 @@ def _save(
     write_trained(run.study.folder, name, network, run.backbone, seen=rows, about=about)
 
 
-def _scores(run: FineTuneRun, trained: Job, ready: _Ready, tested: Ints) -> dict[str, Floats]:
+def _scores(
+    run: FineTuneRun, training: TrainingJob, ready: _ReadyNetwork, tested: Ints
+) -> dict[str, Floats]:
     """Log probabilities of the test rows under every view."""
-    found = {}
-    whole = trained
-    if ready.full is not trained.network:  # which has learnt above the cut; the whole sees crops
-        ready.full.load_state_dict(trained.network.state_dict(), strict=False)
-        whole = replace(trained, network=ready.full, feed=run.feed)
+    scores = {}
+    whole = training
+    if ready.full is not training.network:  # crops need the whole network, below the cut too
+        ready.full.load_state_dict(training.network.state_dict(), strict=False)
+        whole = replace(training, network=ready.full, feed=run.feed)
     for view in run.views:
-        p = predict(trained if view == "center" else whole, tested, view)
-        found[view] = np.log(np.maximum(p, _SMALLEST)).astype(np.float32)
-    return found
+        p = predict(training if view == "center" else whole, tested, view)
+        scores[view] = np.log(np.maximum(p, _SMALLEST)).astype(np.float32)
+    return scores

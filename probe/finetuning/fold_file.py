@@ -1,4 +1,4 @@
-"""What one fold of a fine-tune came to, and the file that keeps it until all folds are there."""
+"""The result of one fold of a fine-tune, and the file that keeps it until all folds are finished."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Floats
 from features.errors import InputError
 from features.machine.files import replacing
 from probe.training.setup import Epoch
 
-Floats = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True)
-class Fold:
-    """What one fold came to."""
+class FoldResult:
+    """A fold that is trained and tested."""
 
     fold: int
     epochs: int
@@ -28,24 +26,25 @@ class Fold:
     kept_prefix: bool
     rate: float
     scores: dict[str, Floats]
-    """By view, `(rows of the fold, classes of all tasks)`: log probabilities."""
+    """Log probabilities by view, `(rows of the fold, classes of all tasks)`."""
     inner: list[tuple[float, Epoch]]
-    """With the rate that was tried."""
+    """The epochs that chose epochs and rate, each with the rate that was tried."""
     whole: list[Epoch]
+    """The epochs on all training rows."""
 
 
-def write_fold(file: Path, one: Fold) -> None:
-    """Write it in one step."""
-    about = asdict(replace(one, scores={}))
+def write_fold(file: Path, result: FoldResult) -> None:
+    """Write a fold's result in one step."""
+    about = asdict(replace(result, scores={}))
     with replacing(file) as written:
-        np.savez(written, about=np.array(json.dumps(about)), **one.scores)  # type: ignore[arg-type]
+        np.savez(written, about=np.array(json.dumps(about)), **result.scores)  # type: ignore[arg-type]
 
 
-def read_fold(file: Path) -> Fold:
-    """Read it again.
+def read_fold(file: Path) -> FoldResult:
+    """The result that `write_fold` wrote.
 
     Raises:
-        InputError: It is damaged.
+        InputError: The file is damaged.
     """
     try:
         with np.load(file, allow_pickle=False) as opened:
@@ -56,6 +55,6 @@ def read_fold(file: Path) -> Fold:
             "inner": [(rate, Epoch(**epoch)) for rate, epoch in about["inner"]],
             "whole": [Epoch(**epoch) for epoch in about["whole"]],
         }
-        return Fold(**about)
-    except Exception as error:  # a damaged archive raises what it likes
+        return FoldResult(**about)
+    except Exception as error:  # a damaged archive can raise anything
         raise InputError(f"{file}: damaged; delete it to train this fold again.") from error

@@ -192,14 +192,14 @@ def readable_rows(study: Study, feed: ImageFeed, asked: Bools) -> Bools:
     Raises:
         InputError: None does.
     """
-    if feed.pictures.kept is None:
+    if feed.images.kept is None:
         for name in study.backbones():
             with study.features(name) as file:
                 status = file.status
             if (status[asked] != PENDING).all():
                 return np.asarray((status == DONE) & asked)
     readable = np.zeros(len(study), dtype=np.bool_)
-    readable[asked] = feed.pictures.readable(np.flatnonzero(asked))
+    readable[asked] = feed.images.readable(np.flatnonzero(asked))
     if not readable.any():
         raise InputError(
             f"{study.source}: none of its {asked.sum()} images can be read; check the paths."

@@ -1,4 +1,4 @@
-"""How many images a fine-tune will train on, and how many it has."""
+"""The images that a fine-tune trains on: how many there will be, how many are done."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from features.arrays import Ints
 from probe.finetuning.job import FineTuneJob, FineTuneRun
 from probe.folds import Splits
 from probe.training.recipes import epochs_of
-from probe.training.setup import Now
+from probe.training.setup import TrainingProgress
 
 
 def chooses(run: FineTuneRun) -> bool:
@@ -19,20 +19,20 @@ def chooses(run: FineTuneRun) -> bool:
 
 
 def inner_rows(splits: Splits, fold: int) -> tuple[Ints, Ints]:
-    """The rows that train and those that choose the epochs of a fold: one of its inner parts."""
+    """The rows of a fold that train and those that choose the epochs, which are one of its inner parts."""
     choices = list(splits.inner(fold))
     part, left_out = choices[fold % len(choices)]
     return splits.training_rows(left_out), np.flatnonzero(splits.part == part)
 
 
 def images_of(run: FineTuneRun, job: FineTuneJob, folds: Sequence[int] | None = None) -> int:
-    """How many images training sees at most, every epoch counted; of all folds, or of `folds`."""
+    """The most images that are trained on, every epoch counted, over all folds or over `folds`."""
     asked = job.splits.folds if folds is None else folds
     return sum(images_of_fold(run, job, fold) for fold in asked)
 
 
 def images_of_fold(run: FineTuneRun, job: FineTuneJob, fold: int) -> int:
-    """How many images training a fold sees at most."""
+    """The most images that are trained on in a fold, every epoch counted."""
     rows = len(job.splits.training_rows(job.splits.tested(fold)))
     if not chooses(run):
         return epochs_of(run.recipe, rows) * rows
@@ -41,16 +41,16 @@ def images_of_fold(run: FineTuneRun, job: FineTuneJob, fold: int) -> int:
     return len(run.rates) * epochs_of(run.recipe, inner) * inner + length * rows
 
 
-class Counter:
-    """Counts images over the whole run, for whoever watches."""
+class ImageCounter:
+    """Counts images over the whole run and reports them."""
 
     def __init__(self, run: FineTuneRun, total: int) -> None:
-        """`total` images are to be trained on."""
+        """`total` is the number of images to train on."""
         self.run, self.total, self.done = run, total, 0
         self.now = self.stage = ""
 
-    def watch(self, now: Now) -> None:
-        """Say where training is."""
+    def watch(self, now: TrainingProgress) -> None:
+        """Report how far training has come."""
         self.done += now.images
         self.run.options.progress(
             self.done,
@@ -60,9 +60,9 @@ class Counter:
         )
 
     def skip(self, images: int) -> None:
-        """So many images need not be trained on."""
+        """Take `images` that need not be trained on from the total."""
         self.total -= images
 
     def end(self) -> None:
-        """Say that all is done."""
+        """Report that all is done."""
         self.run.options.progress(self.done, self.done, "")

@@ -1,7 +1,7 @@
 """A trained network as a backbone of its own: safetensors with a card beside it, one per fold.
 
 `STUDY/networks/BACKBONE@TASK-METHOD-foldN.{safetensors,toml}`. The layers keep their names, so that
-its features stand beside those of the network it came from. Every fold's network has seen the other
+its features stand beside those of the network it came from. Every fold's network was trained on the other
 folds' images: the metadata names its fold and the hash of the rows it was trained on.
 """
 
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from features.arrays import Ints
 from features.backbone import Backbone
 from features.cards.card import Card, Input
 from features.errors import InputError
@@ -27,11 +27,9 @@ from features.machine.files import file_name, replacing, write_text
 from features.weights import sha256_of
 from probe.training.head import Network
 
-Rows = npt.NDArray[np.int64]
-
 
 def name_of(backbone: str, tasks: tuple[str, ...], method: str, cut: str, fold: int) -> str:
-    """What a trained network is called."""
+    """The name of a trained network."""
     return f"{backbone}@{'+'.join(tasks)}-{method}{f'-{cut}' if cut else ''}-fold{fold}"
 
 
@@ -43,7 +41,7 @@ def origin_of(name: str) -> str | None:
 
 
 def path_of(study: Path, name: str) -> Path:
-    """Where its weights lie; the card is beside them, as `.toml`."""
+    """The file of a trained network's weights; the card is beside it, as `.toml`."""
     return study / "networks" / f"{file_name(name)}.safetensors"
 
 
@@ -53,74 +51,74 @@ def write(
     network: Network,
     backbone: Backbone,
     *,
-    seen: Rows,
+    seen: Ints,
     about: dict[str, Any],
 ) -> Path:
     """Write weights and card; returns the card's path.
 
     Args:
         study: The study's folder.
-        name: Of the new backbone.
-        network: As trained.
-        backbone: Where it came from.
+        name: The name of the new backbone.
+        network: The trained network.
+        backbone: The backbone it came from.
         seen: The rows it was trained on.
-        about: What else its metadata tells.
+        about: What else the metadata holds.
     """
     file = path_of(study, name)
     file.parent.mkdir(parents=True, exist_ok=True)
     tensors, options = _tensors(network, backbone)
-    told = {**about, "rows": rows_hash(seen)}
+    metadata = {**about, "rows": rows_hash(seen)}
     with replacing(file) as written:
-        save_file(tensors, written, {"made": json.dumps(told)})
+        save_file(tensors, written, {"made": json.dumps(metadata)})
     card = _card(name, file, options, backbone, about)
     write_text(file.with_suffix(".toml"), card)
     return file.with_suffix(".toml")
 
 
-def read(study: Path, name: str, seen: Rows) -> dict[str, Tensor]:
+def read(study: Path, name: str, seen: Ints) -> dict[str, Tensor]:
     """The tensors of a network trained here on the rows `seen`, by the names of its backbone.
 
     Raises:
-        InputError: There is none, or it was trained on other rows.
+        InputError: There is no such network, or it was trained on other rows.
     """
-    file = _found(study, name)
+    file = _existing(study, name)
     try:
         with safe_open(file, "pt") as opened:
-            told = json.loads(opened.metadata()["made"])
+            metadata = json.loads(opened.metadata()["made"])
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file}: damaged; train it again with --save --redo.") from error
-    if told.get("rows") != rows_hash(seen):
+    if metadata.get("rows") != rows_hash(seen):
         raise InputError(
-            f"{file}: was trained on other rows than this fold's training rows, so it may have seen "
-            "the test images; train it again with --save, on the same folds."
+            f"{file}: was trained on other rows than this fold's training rows, so the test images may "
+            "be among them; train it again with --save, on the same folds."
         )
     return tensors
 
 
 def made_under(study: Path, name: str) -> dict[str, str] | None:
-    """The protocol's hash by task that a network kept here was trained under; None if none is whole."""
+    """The hash by task of the protocol that a kept network was trained under; None without a whole one."""
     file = path_of(study, name)
     if not file.with_suffix(".toml").is_file():
         return None
     try:
         with safe_open(file, "pt") as opened:
-            found = json.loads(opened.metadata()["made"]).get("protocol")
+            protocol = json.loads(opened.metadata()["made"]).get("protocol")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
-    return dict(found) if found else None
+    return dict(protocol) if protocol else None
 
 
 def digest(study: Path, name: str) -> str:
     """SHA-256 of the file of a network trained here.
 
     Raises:
-        InputError: There is none.
+        InputError: There is no such network.
     """
-    return sha256_of(_found(study, name))
+    return sha256_of(_existing(study, name))
 
 
-def _found(study: Path, name: str) -> Path:
+def _existing(study: Path, name: str) -> Path:
     file = path_of(study, name)
     if not file.is_file():
         raise InputError(
@@ -129,7 +127,7 @@ def _found(study: Path, name: str) -> Path:
     return file
 
 
-def rows_hash(rows: Rows) -> str:
+def rows_hash(rows: Ints) -> str:
     """SHA-256 of a set of rows."""
     return hashlib.sha256(np.sort(rows).astype(np.int64).tobytes()).hexdigest()
 
@@ -142,21 +140,21 @@ def _tensors(network: Network, backbone: Backbone) -> tuple[dict[str, Tensor], d
     if network.place is not None:
         state = {n: t for n, t in state.items() if not n.startswith(f"{network.place}.")}
         own = backbone.model.get_submodule(network.place)
-        mine = {f"{network.place}.{n}": t for n, t in own.state_dict().items()}
-        if _takes_the_place(own):
+        ours = {f"{network.place}.{n}": t for n, t in own.state_dict().items()}
+        if _is_linear(own):
             shape = (len(weight), *own.weight.shape[1:])  # type: ignore[index]
-            mine = {f"{network.place}.weight": weight.reshape(shape)}
+            ours = {f"{network.place}.weight": weight.reshape(shape)}
             if own.bias is not None:
-                mine[f"{network.place}.bias"] = bias
+                ours[f"{network.place}.bias"] = bias
             options["num_classes"] = len(weight)
-        state |= mine
-    # Also under names of their own, for a network whose head stood on its output.
+        state |= ours
+    # Also under names of their own, for a network whose head stands on its output.
     state |= {"head.weight": weight, "head.bias": bias}
     return {n: t.detach().cpu().contiguous().clone() for n, t in state.items()}, options
 
 
-def _takes_the_place(own: nn.Module) -> bool:
-    """Whether the head's weights fit the network's own classifier."""
+def _is_linear(own: nn.Module) -> bool:
+    """Whether a network's own classifier is linear, so that the head's weights fit it."""
     one_by_one = isinstance(own, nn.Conv2d) and set(own.kernel_size) == {1}
     return isinstance(own, nn.Linear) or one_by_one
 
@@ -184,10 +182,10 @@ def _card(
         "",
         "[input]",
     ]
-    for one in fields(Input):
-        value = getattr(architecture.input, one.name)
+    for field in fields(Input):
+        value = getattr(architecture.input, field.name)
         if value is not None:
-            lines.append(f"{one.name} = {_toml(value)}")
+            lines.append(f"{field.name} = {_toml(value)}")
     lines += ["", "[layers]"]
     lines += [f"{_toml(x.name)} = {_toml(x.module)}" for x in architecture.layers]
     lines += ["", "[[weights]]", f"path = {_toml(file.name)}", 'format = "safetensors"']
@@ -196,7 +194,7 @@ def _card(
 
 
 def _from_anywhere(card: Card) -> Card:
-    """The same card, its network found from another folder too."""
+    """The same card, its network named so that it is found from any folder."""
     kind, _, rest = card.network.partition(":")
     home = (card.file.parent if card.file else Path()).absolute()
     if kind == "caffe":

@@ -110,7 +110,7 @@ def log_loss(scores: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> float
 
 
 def log_losses(
-    scores: npt.NDArray[np.float32], y: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.floating], y: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
     """-log softmax(scores)[y] of every row in nats; a class never seen counts as 1e-15."""
     s = scores.astype(np.float64)

@@ -1,4 +1,4 @@
-"""Random views of an image in training: crop, mirror, colour. Those at test: features/images/views.py."""
+"""Random views of an image in training: crop, mirror, colour; those at test: features/images/views.py."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ def augment(
     pixels: Tensor,
     wanted: Input,
     recipe: Recipe,
-    chance: np.random.Generator,
+    rng: np.random.Generator,
     device: torch.device,
 ) -> Tensor:
     """Random views of canvases, `(n, 3, H, W)` uint8 to `(n, 3, h, w)` float32 on `device`.
 
-    Without `crop` in the recipe it is the centre that is seen.
+    Without `crop` in the recipe every view is the centre.
     """
     n, (height, width) = len(pixels), wanted.size
     canvas = (pixels.shape[2], pixels.shape[3])
     room = np.array([canvas[0] - height, canvas[1] - width])
     places: Places = np.tile(np.array(centre(canvas, wanted), dtype=np.int64), (n, 1))
     if recipe.crop:
-        places = chance.integers(0, room + 1, (n, 2))
-    mirrored = torch.from_numpy(chance.random(n) < 0.5) if recipe.mirror else None
-    factors = chance.uniform(1 - recipe.colour, 1 + recipe.colour, (3, n)).astype(np.float32)
+        places = rng.integers(0, room + 1, (n, 2))
+    mirrored = torch.from_numpy(rng.random(n) < 0.5) if recipe.mirror else None
+    factors = rng.uniform(1 - recipe.colour, 1 + recipe.colour, (3, n)).astype(np.float32)
     cut = [
         image[:, top : top + height, left : left + width]
         for image, (top, left) in zip(pixels, places.tolist(), strict=True)

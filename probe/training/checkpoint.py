@@ -1,7 +1,7 @@
 """The checkpoint of a training: all that it needs to go on, written after every epoch.
 
-A frozen prefix, which nothing changes, need not be in it: features are kept in its place where the disk
-has room, and that may be otherwise when training goes on.
+A frozen prefix, which nothing changes, may be missing from it: where the disk has room its features are
+kept instead, and there may be more or less room when training goes on.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor
 
 from features.errors import InputError
 from features.machine.files import replacing
-from probe.training.setup import Epoch, Job
+from probe.training.setup import Epoch, TrainingJob
 
 
 def write(
     checkpoint: Path,
-    job: Job,
+    job: TrainingJob,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     history: Sequence[Epoch],
@@ -38,9 +38,12 @@ def write(
 
 
 def resume(
-    checkpoint: Path, job: Job, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    checkpoint: Path,
+    job: TrainingJob,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
 ) -> list[Epoch]:
-    """Bring everything to the state of the checkpoint; returns the epochs that led there.
+    """Bring everything to the state of the checkpoint; returns the epochs before it.
 
     Raises:
         InputError: It is damaged, or of another training.
@@ -51,14 +54,14 @@ def resume(
         optimiser.load_state_dict(state["optimiser"])
         scaler.load_state_dict(state["scaler"])
         return [Epoch(**epoch) for epoch in state["history"]]
-    except Exception as error:  # a damaged pickle raises what it likes
+    except Exception as error:  # a damaged pickle can raise anything
         raise InputError(
             f"{checkpoint}: not a checkpoint of this training; delete it to begin again."
         ) from error
 
 
-def _load(job: Job, tensors: dict[str, Tensor]) -> None:
-    """Give the network what the checkpoint holds; only of the frozen prefix either may have more."""
+def _load(job: TrainingJob, tensors: dict[str, Tensor]) -> None:
+    """Load a checkpoint's tensors; only tensors of the frozen prefix may be missing on either side."""
     body = {name for name in {*tensors, *job.network.state_dict()} if name.startswith("body.")}
     frozen = {name for name in body if job.prefix.holds(name.removeprefix("body."))}
     missing, unexpected = job.network.load_state_dict(tensors, strict=False)

@@ -1,4 +1,4 @@
-"""The cut: what a layer's output depends on, frozen or copied; what lies above, drawn anew."""
+"""The cut: the part of a network below a layer, frozen or copied, and the part above, drawn anew."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Prefix:
     layer: Layer | None
     """None: the empty prefix."""
     parameters: frozenset[str]
-    """Those that the layer's output depends on."""
+    """The parameters that the layer's output depends on."""
     modules: frozenset[str]
-    """Those that have run when the layer has: norms keep their statistics, dropout does nothing."""
+    """The modules that run no later than the layer: norms keep their statistics, dropout does nothing."""
     closed: bool
-    """Nothing above reads anything but the layer's output, so this can be kept in its place."""
+    """Whether what lies above reads the layer's output alone, so that kept features can replace it all."""
 
     def holds(self, name: str) -> bool:
         """Whether the parameter or buffer `name` belongs to the prefix."""
@@ -40,18 +40,18 @@ EMPTY = Prefix(None, frozenset(), frozenset(), closed=False)
 def prefix_of(architecture: Architecture, layer: Layer) -> Prefix:
     """The prefix of a backbone that ends in `layer`.
 
-    What the layer depends on is asked of the gradient, so that the branches of a residual network
-    fall on their right sides.
+    The gradient tells which parameters the layer depends on, so that parallel branches of a residual
+    network are told apart.
     """
     traced, card = architecture.traced, architecture.card
     read = traced.at(layer.module)
     try:
         model = build(card, device="meta")
-        found = _depends(model, read, architecture.input.size, "meta")
+        depends = _depends(model, read, architecture.input.size, "meta")
     except Exception:  # some networks compute with their weights: give them real ones
         model = build(card)
-        found = _depends(model, read, architecture.input.size, "cpu")
-    parameters, closed = found
+        depends = _depends(model, read, architecture.input.size, "cpu")
+    parameters, closed = depends
     own = {name.rpartition(".")[0] for name in dict(model.named_parameters())} - {
         name.rpartition(".")[0] for name in parameters
     }
@@ -100,7 +100,7 @@ def train_mode(body: nn.Module, prefix: Prefix) -> None:
 def _depends(
     model: nn.Module, read: Fired, size: tuple[int, int], device: str
 ) -> tuple[frozenset[str], bool]:
-    """The parameters that the layer depends on, and whether the output depends on them only so."""
+    """The parameters that the layer depends on; whether the output depends on them through it alone."""
     seen: list[Tensor] = []
     left = [read.calls]
 
@@ -146,7 +146,7 @@ def _with(output: Any, part: Part, tensor: Tensor) -> Any:
 
 
 def into(body: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Give a backbone's network the trained tensors; a classifier of another size is left as it is."""
+    """Load trained tensors into a backbone's network, but no classifier of another size."""
     state = body.state_dict()
     fitting = {n: t for n, t in tensors.items() if n in state and state[n].shape == t.shape}
     with torch.no_grad():

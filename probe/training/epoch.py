@@ -1,6 +1,6 @@
 """One epoch of training: batches, prepared ahead where that pays, and steps.
 
-Everything random in it comes of the seed, the epoch and the batch.
+The seed, the epoch and the batch decide everything random in it.
 """
 
 from __future__ import annotations
@@ -13,27 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from features.arrays import Ints
 from probe.training.cut import train_mode
 from probe.training.recipes import Recipe, rate_factor
-from probe.training.setup import Diverged, Epoch, Job, Now
+from probe.training.setup import Diverged, Epoch, TrainingJob, TrainingProgress
 
-Rows = npt.NDArray[np.int64]
-Watch = Callable[[Now], None]
+Watch = Callable[[TrainingProgress], None]
 
-_ASK = 20
-_AHEAD = 2
+_ASK = 20  # batches between two looks at a GPU's loss
+_AHEAD = 2  # batches prepared in advance
 
 
 def one_epoch(
-    job: Job,
+    job: TrainingJob,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    rows: Rows,
+    rows: Ints,
     weights: list[Tensor],
     epoch: int,
     checkpoint: Path | None,
@@ -43,13 +42,13 @@ def one_epoch(
 
     Args:
         job: The network and how it is trained.
-        optimiser: Its groups have `times`, which the rate of the moment is multiplied with.
-        scaler: Of the gradients in half precision; does nothing else.
+        optimiser: Its groups have `times`, the factor on the current learning rate.
+        scaler: Scales the loss where gradients are of half precision, and does nothing otherwise.
         rows: Rows of images.csv.
-        weights: Of the classes, task by task.
+        weights: The weight of every class, task by task.
         epoch: Its number, from 0.
-        checkpoint: Where the last epoch was kept, for the words of an error.
-        watch: Is called after every batch; on a GPU now and then.
+        checkpoint: Where the last epoch was kept; named if the loss diverges.
+        watch: Called after every batch, on a GPU after every 20.
 
     Raises:
         Diverged: The loss became NaN or infinite.
@@ -73,23 +72,25 @@ def one_epoch(
         right += hits
         labelled += int((labels >= 0).sum())
         trained, unseen = trained + len(batch), unseen + len(batch)
-        # A GPU is asked now and then: every question waits for it.
+        # Reading the loss waits for the GPU, so it is read only now and then.
         if device.type == "cpu" or number % _ASK == _ASK - 1 or number == len(todo) - 1:
             mean = float(loss_sum) / trained
             if not np.isfinite(mean):
                 _diverged(job, epoch, number, checkpoint)
-            watch(Now(unseen, epoch, job.epochs, mean, float(right) / max(labelled, 1)))
+            watch(
+                TrainingProgress(unseen, epoch, job.epochs, mean, float(right) / max(labelled, 1))
+            )
             unseen = 0
     return Epoch(epoch, float(loss_sum) / len(rows), float(right) / max(labelled, 1))
 
 
-def _parts(batch: Rows, job: Job) -> list[Rows]:
-    """The places in a batch of every part that it is computed in."""
+def _parts(batch: Ints, job: TrainingJob) -> list[Ints]:
+    """The positions in a batch that make up each of the parts it is computed in."""
     cuts = np.array_split(np.arange(len(batch)), min(job.accumulate, len(batch)))
     return [cut for cut in cuts if len(cut)]
 
 
-def _inputs(job: Job, todo: Sequence[Rows], epoch: int) -> Iterator[Tensor]:
+def _inputs(job: TrainingJob, todo: Sequence[Ints], epoch: int) -> Iterator[Tensor]:
     """The inputs of every part of every batch, prepared a little ahead where that pays."""
     parts = [
         (batch[part], (job.seed, epoch, number, turn))
@@ -97,7 +98,7 @@ def _inputs(job: Job, todo: Sequence[Rows], epoch: int) -> Iterator[Tensor]:
         for turn, part in enumerate(_parts(batch, job))
     ]
 
-    def make(rows: Rows, seed: tuple[int, ...]) -> Tensor:
+    def make(rows: Ints, seed: tuple[int, ...]) -> Tensor:
         return job.feed.training(rows, np.random.default_rng(seed))
 
     if not job.feed.ahead:
@@ -118,7 +119,7 @@ def _inputs(job: Job, todo: Sequence[Rows], epoch: int) -> Iterator[Tensor]:
 
 
 def _one_batch(
-    job: Job,
+    job: TrainingJob,
     scaler: torch.amp.GradScaler,
     labels: Tensor,
     weights: list[Tensor],
@@ -139,10 +140,10 @@ def _one_batch(
         x = next(inputs)
         with _dropout(job, *number, turn), precision_of(job):
             scores = job.network(x).float()
-        found = torch.zeros((), device=device)
+        part_loss = torch.zeros((), device=device)
         for column, where in enumerate(job.goal.parts()):
             y = labels[part, column].to(device)
-            one = functional.cross_entropy(
+            task_loss = functional.cross_entropy(
                 scores[:, where],
                 y,
                 weight=moved[column],
@@ -150,14 +151,14 @@ def _one_batch(
                 reduction="sum",
                 label_smoothing=job.recipe.smoothing,
             )
-            found = found + one / denominators[column]
+            part_loss = part_loss + task_loss / denominators[column]
             right += (scores[:, where].detach().argmax(1) == y).sum()
-        scaler.scale(found).backward()  # type: ignore[no-untyped-call]
-        loss += found.detach()
+        scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
+        loss += part_loss.detach()
     return loss, right
 
 
-def _diverged(job: Job, epoch: int, batch: int, checkpoint: Path | None) -> None:
+def _diverged(job: TrainingJob, epoch: int, batch: int, checkpoint: Path | None) -> None:
     kept = (
         f"the checkpoint after epoch {epoch} is kept in {checkpoint}"
         if checkpoint is not None and checkpoint.is_file()
@@ -169,24 +170,25 @@ def _diverged(job: Job, epoch: int, batch: int, checkpoint: Path | None) -> None
     )
 
 
-def batches(rows: Rows, recipe: Recipe, seed: int, epoch: int) -> list[Rows]:
+def batches(rows: Ints, recipe: Recipe, seed: int, epoch: int) -> list[Ints]:
     """The batches of one epoch: all rows in a random order; a single row left over joins the last."""
     order = np.random.default_rng([seed, epoch]).permutation(rows)
-    found = [order[i : i + recipe.batch_size] for i in range(0, len(order), recipe.batch_size)]
-    if len(found) > 1 and len(found[-1]) == 1:
-        found[-2:] = [np.concatenate(found[-2:])]
-    return found
+    size = recipe.batch_size
+    cut = [order[i : i + size] for i in range(0, len(order), size)]
+    if len(cut) > 1 and len(cut[-1]) == 1:
+        cut[-2:] = [np.concatenate(cut[-2:])]
+    return cut
 
 
-def _set_rates(optimiser: torch.optim.Optimizer, job: Job, epoch: float) -> None:
+def _set_rates(optimiser: torch.optim.Optimizer, job: TrainingJob, epoch: float) -> None:
     factor = rate_factor(job.recipe, epoch, job.epochs)
     for group in optimiser.param_groups:
         group["lr"] = job.recipe.rate * group["times"] * factor
 
 
 @contextmanager
-def _dropout(job: Job, *number: int) -> Iterator[None]:
-    """Draw dropout from the seed, epoch and batch; the random state outside stays as it was."""
+def _dropout(job: TrainingJob, *number: int) -> Iterator[None]:
+    """Let the seed, epoch and batch decide dropout; the random state outside stays as it was."""
     device = job.feed.device
     seed = int(np.random.SeedSequence([job.seed, *number, 1]).generate_state(1)[0])
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -194,7 +196,7 @@ def _dropout(job: Job, *number: int) -> Iterator[None]:
         yield
 
 
-def precision_of(job: Job) -> Any:
+def precision_of(job: TrainingJob) -> Any:
     """The context in which the network computes."""
     if job.precision != "amp":
         return nullcontext()
@@ -202,6 +204,6 @@ def precision_of(job: Job) -> Any:
     return torch.autocast(job.feed.device.type, dtype=kind)
 
 
-def halves(job: Job) -> bool:
-    """Whether gradients are of half precision, and so are scaled."""
+def halves(job: TrainingJob) -> bool:
+    """Whether gradients are of half precision, so that the loss has to be scaled."""
     return job.precision == "amp" and not torch.cuda.is_bf16_supported()

@@ -1,22 +1,20 @@
-"""What a network is fed in training and at test: images under their views, or kept features."""
+"""The inputs of a network in training and at test: images under their views, or kept features."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from features.arrays import Floats, Ints
 from features.cards.card import Input
 from features.images.views import canvas_of, inputs
 from features.study.study import Study
 from probe.training.augment import augment
-from probe.training.image_cache import Pictures
+from probe.training.image_cache import ImageCache
 from probe.training.recipes import Recipe
-
-Rows = npt.NDArray[np.int64]
 
 
 class ImageFeed:
@@ -32,25 +30,27 @@ class ImageFeed:
     ) -> None:
         """Nothing is decoded yet.
 
-        Where training crops, the centre is the middle of the same canvas; else it is the card's own.
+        Where training crops, the centre view is the middle of the same canvas, else the card's own.
         """
         self.wanted, self.recipe, self.device = wanted, recipe, device
         canvas = canvas_of(wanted)
-        self.pictures = Pictures(study, canvas if recipe.crop else wanted, workers)
-        self.canvas = self.pictures if recipe.crop else Pictures(study, canvas, workers, keep=False)
+        self.images = ImageCache(study, canvas if recipe.crop else wanted, workers)
+        self.canvases = (
+            self.images if recipe.crop else ImageCache(study, canvas, workers, keep=False)
+        )
 
     @property
     def ahead(self) -> bool:
         """Whether it pays to prepare the next batch while this one is computed."""
-        return self.device.type == "cuda" or self.pictures.kept is None
+        return self.device.type == "cuda" or self.images.kept is None
 
-    def training(self, rows: Rows, chance: np.random.Generator) -> Tensor:
+    def training(self, rows: Ints, rng: np.random.Generator) -> Tensor:
         """Inputs of `rows` as the recipe changes them, `(len(rows), 3, h, w)` on the device."""
-        return augment(self.pictures[rows], self.wanted, self.recipe, chance, self.device)
+        return augment(self.images[rows], self.wanted, self.recipe, rng, self.device)
 
-    def views(self, rows: Rows, view: str) -> Iterator[Tensor]:
+    def views(self, rows: Ints, view: str) -> Iterator[Tensor]:
         """The inputs of `rows` under every crop of `view`, one after the other."""
-        pixels = (self.canvas if view == "10crop" else self.pictures)[rows]
+        pixels = (self.canvases if view == "10crop" else self.images)[rows]
         yield from inputs(pixels.to(self.device), view, self.wanted)
 
 
@@ -59,15 +59,15 @@ class KeptFeed:
 
     ahead = False
 
-    def __init__(self, features: npt.NDArray[np.float32], device: torch.device) -> None:
+    def __init__(self, features: Floats, device: torch.device) -> None:
         """`features` are `(n, ...)`, rows as images.csv."""
         self.features, self.device = features, device
 
-    def training(self, rows: Rows, chance: np.random.Generator) -> Tensor:
+    def training(self, rows: Ints, rng: np.random.Generator) -> Tensor:
         """The features of `rows`; nothing about them is random."""
         return torch.from_numpy(self.features[rows]).to(self.device)
 
-    def views(self, rows: Rows, view: str) -> Iterator[Tensor]:
+    def views(self, rows: Ints, view: str) -> Iterator[Tensor]:
         """The features of `rows`, which are those of the centre."""
         assert view == "center"
         yield torch.from_numpy(self.features[rows]).to(self.device)

@@ -1,4 +1,4 @@
-"""The head: a linear classifier that takes the place of a network's own, or stands on its output."""
+"""The head: a linear classifier that replaces a network's own, or stands on its output."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from features.cards.network import build
 from features.cards.trace import Trace, first_tensor
 from features.errors import InputError
 
-_SPREAD = 0.01  # of a new head's weights, as in Caffe's prototxts
+_SPREAD = 0.01  # SD of a new head's weights, as in Caffe's prototxts
 
 
 class Head(nn.Module):
-    """Linear scores of features minus `mean` times `scale`; a map is averaged first."""
+    """Linear class scores of (features - `mean`) * `scale`; a map is averaged first."""
 
     mean: Tensor
     scale: Tensor
@@ -29,8 +29,8 @@ class Head(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("scale", torch.ones(dim))
         self.linear = nn.Linear(dim, classes)
-        chance = torch.Generator().manual_seed(seed)
-        nn.init.normal_(self.linear.weight, std=_SPREAD, generator=chance)
+        generator = torch.Generator().manual_seed(seed)
+        nn.init.normal_(self.linear.weight, std=_SPREAD, generator=generator)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,19 +39,19 @@ class Head(nn.Module):
         return scores
 
     def folded(self) -> tuple[Tensor, Tensor]:
-        """Weights `(classes, dim)` and biases of the same scores from features as they are."""
+        """Weights `(classes, dim)` and biases that give the same scores from features as they are."""
         weight = self.linear.weight.detach() * self.scale
         return weight, self.linear.bias.detach() - weight @ self.mean
 
     @contextmanager
     def listening(self) -> Iterator[list[Tensor]]:
-        """What the head reads, batch by batch, while the block is open."""
-        heard: list[Tensor] = []
+        """The head's inputs, `(n, dim)` a batch, collected while the block is open."""
+        inputs: list[Tensor] = []
         handle = self.register_forward_pre_hook(
-            lambda _module, given: heard.append(pooled(given[0]).detach().cpu())
+            lambda _module, given: inputs.append(pooled(given[0]).detach().cpu())
         )
         try:
-            yield heard
+            yield inputs
         finally:
             handle.remove()
 
@@ -78,12 +78,12 @@ class Network(nn.Module):
     @property
     def head(self) -> Head:
         """The head, wherever it stands."""
-        found = self.top if self.place is None else self.body.get_submodule(self.place)
-        assert isinstance(found, Head)
-        return found
+        head = self.top if self.place is None else self.body.get_submodule(self.place)
+        assert isinstance(head, Head)
+        return head
 
     def below_head(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Parameters of the backbone, by the names it has for them."""
+        """The backbone's own parameters, by their names there."""
         head = {id(parameter) for parameter in self.head.parameters()}
         yield from ((n, p) for n, p in self.body.named_parameters() if id(p) not in head)
 
@@ -107,7 +107,7 @@ def with_head(
     *,
     on_top: bool,
 ) -> Network:
-    """Give `body` a head of `classes` scores, in the place of its own classifier if it has one.
+    """`body` with a head of `classes` scores, in place of its own classifier if it has one.
 
     What runs after the classifier (SqueezeNet's last ReLU and pool) is left out then. `on_top` keeps
     the classifier and lets the head read the network's output for images of `size` (height, width).
@@ -129,10 +129,10 @@ def with_head(
 
 
 def classifier(card: Card, traced: Trace) -> str | None:
-    """The module that is a network's own classifier: the one that grows with `num_classes`.
+    """The name of a network's own classifier: the module that grows with `num_classes`.
 
-    None where the network has no such option: then its output is a description, not scores. In a
-    network from a Caffe prototxt the last weight layer is taken for it.
+    None where the network has no such option: then its output is an embedding, not scores. In a
+    network from a Caffe prototxt the last weight layer counts as the classifier.
     """
     weighted = [name for name, fired in traced.fired.items() if fired.weight_module == name]
     if card.network.startswith("caffe:"):

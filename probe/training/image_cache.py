@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from math import prod
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from features.arrays import Bools, Ints
 from features.cards.card import Input
 from features.errors import InputError
 from features.extraction.batches import first_of_path
@@ -20,32 +20,30 @@ from features.machine.device import cores
 from features.study.study import Study
 
 _MEMORY_SHARE = 0.4
-"""Of the memory that is free when they are made."""
-
-Rows = npt.NDArray[np.int64]
+"""The share of the free memory that decoded images may take."""
 
 
-class Pictures:
+class ImageCache:
     """Images resized and centre-cropped to `wanted.size`, by row of images.csv."""
 
     def __init__(
         self, study: Study, wanted: Input, workers: int | None = None, keep: bool = True
     ) -> None:
-        """Nothing is decoded yet; `keep` what is decoded, if all of it fits."""
+        """Nothing is decoded yet; with `keep`, decoded images stay in memory if all of them fit."""
         self.study, self.wanted = study, wanted
         self.workers = workers or cores()
         self.first = first_of_path(study)
         needed = len(np.unique(self.first)) * 3 * prod(wanted.size)
         self.kept: dict[int, Tensor] | None = {} if keep and needed <= free_memory() else None
 
-    def readable(self, rows: Rows) -> npt.NDArray[np.bool_]:
-        """Which of `rows` decode, `(len(rows),)`; what is decoded on the way is kept."""
+    def readable(self, rows: Ints) -> Bools:
+        """Which of `rows` decode, `(len(rows),)`; images decoded for this are kept."""
         images = np.unique(self.first[rows])
         with ThreadPoolExecutor(self.workers) as threads:
             fine = dict(zip(images.tolist(), threads.map(self._try, images.tolist()), strict=True))
         return np.array([fine[int(row)] for row in self.first[rows]], dtype=np.bool_)
 
-    def __getitem__(self, rows: Rows) -> Tensor:
+    def __getitem__(self, rows: Ints) -> Tensor:
         """`(len(rows), 3, h, w)` uint8, channels in RGB.
 
         Raises:
@@ -57,11 +55,11 @@ class Pictures:
             assert self.kept is not None
             return torch.stack([self.kept[i] for i in images])
         with ThreadPoolExecutor(self.workers) as threads:
-            found = dict(zip(missing, threads.map(self._wanted, missing), strict=True))
+            decoded = dict(zip(missing, threads.map(self._decoded, missing), strict=True))
         if self.kept is not None:
-            self.kept |= found
-            found = self.kept
-        return torch.stack([found[i] for i in images])
+            self.kept |= decoded
+            decoded = self.kept
+        return torch.stack([decoded[i] for i in images])
 
     def _try(self, image: int) -> bool:
         try:
@@ -72,13 +70,13 @@ class Pictures:
             self.kept[image] = decoded
         return True
 
-    def _wanted(self, image: int) -> Tensor:
+    def _decoded(self, image: int) -> Tensor:
         try:
             return self._decode(image)
         except Unreadable as error:
             raise InputError(
                 f"{self.study.root / self.study.paths[image]}: cannot be read any more, {error}; put "
-                "it back as it was and run this again, which goes on with the last epoch."
+                "it back as it was and run this again, which goes on after the last finished epoch."
             ) from error
 
     def _decode(self, image: int) -> Tensor:
@@ -88,5 +86,5 @@ class Pictures:
 
 
 def free_memory() -> float:
-    """The bytes that images may take."""
+    """The bytes that decoded images may take."""
     return _MEMORY_SHARE * os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -11,25 +11,22 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from features.arrays import Floats, Ints
 from features.backbone import Architecture
 from features.extraction.capture import capture
 from probe.training.cut import Prefix
 from probe.training.feed import ImageFeed
 from probe.training.head import Network, set_module
 
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
-
-_DISK_SHARE = 0.1
+_DISK_SHARE = 0.1  # of the free disk, which the features may take
 _BATCH = 64
 
 
-class Held(nn.Module):
-    """Stands where the prefix ended and returns what was kept, whatever it is given."""
+class KeptFeatures(nn.Module):
+    """A module in place of the prefix: it returns kept features, whatever its input is."""
 
     now: Tensor
 
@@ -39,29 +36,29 @@ class Held(nn.Module):
 
 
 class Suffix(Network):
-    """The part of a network above the cut; fed with features, `(n, ...)` to `(n, classes)`."""
+    """The part of a network above the cut: features `(n, ...)` to `(n, classes)`."""
 
     image: Tensor
 
-    def __init__(self, network: Network, held: Held, size: tuple[int, int]) -> None:
-        """`network` has `held` in the place of the cut."""
+    def __init__(self, network: Network, kept: KeptFeatures, size: tuple[int, int]) -> None:
+        """`network` has `kept` in place of the cut."""
         super().__init__(network.body, network.head, network.place)
-        self.held = held
+        self.kept = kept
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores."""
-        self.held.now = x
-        # What is left of the prefix hands an image on that nobody reads.
+        self.kept.now = x
+        # What is left of the prefix passes an image on that nothing reads.
         return super().forward(x.new_zeros(1).expand(len(x), 3, *self.size))
 
 
 def suffix_of(
     network: Network, architecture: Architecture, prefix: Prefix, sample: Tensor
 ) -> Suffix | None:
-    """A copy of `network` that starts at the cut, or None where it cannot be had.
+    """A copy of `network` that starts at the cut, or None where the network cannot be cut there.
 
-    It is tried on `sample`, prepared images on the network's device: its scores must be the network's.
+    It must give the scores of the whole network for `sample`, prepared images on its device.
     """
     if prefix.layer is None or not prefix.closed:
         return None
@@ -74,42 +71,42 @@ def suffix_of(
     ):
         features = run(sample)[prefix.layer.name].clone()
     for place in _places(architecture, prefix.layer.module):
-        made = _held_at(network, architecture, place).eval()
-        with suppress(Exception), torch.no_grad():  # one that does not come apart is run whole
+        made = _cut_at(network, architecture, place).eval()
+        with suppress(Exception), torch.no_grad():  # a network that cannot be cut is run whole
             if torch.allclose(made(features), network(sample), rtol=1e-4, atol=1e-5):
                 return made
     return None
 
 
 def _places(architecture: Architecture, cut: str) -> list[str]:
-    """The cut, and before it the modules around it that end with it, the outermost first.
+    """The modules around the cut that end with it, the outermost first, and the cut itself.
 
-    A residual block whose last ReLU is the cut is such a one: only as a whole can it be left out.
+    A residual block whose last ReLU is the cut can only be left out as a whole.
     """
     fired = architecture.traced.fired
-    found, parent = [cut], cut.rpartition(".")[0]
-    while parent in fired and fired[parent].order == fired[found[0]].order + 1:
-        found.insert(0, parent)
+    places, parent = [cut], cut.rpartition(".")[0]
+    while parent in fired and fired[parent].order == fired[places[0]].order + 1:
+        places.insert(0, parent)
         parent = parent.rpartition(".")[0]
-    return found
+    return places
 
 
-def _held_at(network: Network, architecture: Architecture, place: str) -> Suffix:
+def _cut_at(network: Network, architecture: Architecture, place: str) -> Suffix:
     """A copy of `network` with kept features at `place`, and nothing in front of it."""
     fired = architecture.traced.fired
     before = [
         name
-        for name, one in fired.items()
-        if one.order < fired[place].order
+        for name, module in fired.items()
+        if module.order < fired[place].order
         and not name.startswith(f"{place}.")
         and not place.startswith(f"{name}.")
     ]
-    held, other = Held(), copy.deepcopy(network)
+    kept, other = KeptFeatures(), copy.deepcopy(network)
     for name in before:
         if not any(name.startswith(f"{outer}.") for outer in before):
             set_module(other.body, name, nn.Identity())
-    set_module(other.body, place, held)
-    return Suffix(other, held, architecture.input.size)
+    set_module(other.body, place, kept)
+    return Suffix(other, kept, architecture.input.size)
 
 
 def _copied(_layer: str, output: Tensor) -> Tensor:
@@ -122,12 +119,12 @@ def kept_features(
     architecture: Architecture,
     prefix: Prefix,
     feed: ImageFeed,
-    rows: Rows,
+    rows: Ints,
     folder: Path,
 ) -> Iterator[Floats | None]:
-    """The features of `rows` at the cut, `(n, ...)` in a file that goes when the block ends.
+    """The features of `rows` at the cut, `(n, ...)` in a file that is gone when the block ends.
 
-    None where they would take more than a tenth of the free disk.
+    None where the file would take more than a tenth of the free disk.
     """
     assert prefix.layer is not None
     shape = architecture.traced.at(prefix.layer.module).shape

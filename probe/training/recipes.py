@@ -1,6 +1,6 @@
-"""Recipes of training: everything that a fine-tune does besides its network, by name.
+"""Recipes of training: everything about a fine-tune but its network and data, by name.
 
-What the source of a recipe does not tell, and so is this project's choice, stands in `ours`.
+A recipe's `ours` names the settings that its source does not tell, which are this project's choice.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from features.errors import InputError, nearest
 
 DEFAULT = "modern"
-"""The recipe that the rows of a fine-tune do not name."""
+"""The recipe that results do not name in their method."""
 
 
 @dataclass(frozen=True)
@@ -23,42 +23,42 @@ class Recipe:
     optimiser: str
     """`sgd`, with momentum, or `adamw`."""
     rate: float
-    """Of the copied layers; of all layers from scratch."""
+    """The learning rate of the copied layers; from scratch, of all layers."""
     head_times: float
-    """The head's rate is so many times the rate of the layers below, where these are copied."""
+    """The head's rate over that of the layers below, where these are copied."""
     scratch_head_times: float
-    """The same where all start from random weights."""
+    """The head's rate over that of the layers below, where all start from random weights."""
     bias_times: float
-    """Rate of biases over that of weights, as Caffe has it."""
+    """The rate of biases over that of weights, as in Caffe."""
     momentum: float
     decay: float
     """Weight decay; biases and the weights of norms have none."""
     schedule: str
-    """`cosine`, falling to zero, or `step`: `gamma` times after every `step` of the training."""
+    """`cosine`, falling to zero, or `step`: times `gamma` after every fraction `step` of the training."""
     warm_up: float
     """Epochs over which the rate rises from zero."""
     step: float
     gamma: float
     batch_size: int
     epochs: int
-    """At most, where training stops early."""
+    """The number of epochs; where training stops early, the largest."""
     iterations: int
-    """Where the source counts batches: they set the epochs, by the size of the training set; else 0."""
+    """The number of batches, where the source counts these: it sets the epochs; else 0."""
     patience: int
     """Epochs without a better inner log loss before training stops; 0: all epochs, no inner split."""
     smoothing: float
-    """Of labels."""
+    """Label smoothing, 0 to 1."""
     class_weights: bool
-    """Every class weighs the same, however many images it has."""
+    """Whether every class weighs the same, however many images it has."""
     crop: bool
     mirror: bool
     colour: float
-    """Brightness, contrast and saturation are changed by up to this fraction."""
+    """The largest change of brightness, contrast and saturation, as a fraction."""
     standardise: bool
-    """The head reads features minus their mean over their SD, both fixed by the training rows, where what
-    it reads is copied: of layers drawn anew they would tell nothing."""
+    """Whether the head's input is standardised by mean and SD over the training rows, where the layers
+    below are copied: those of random layers would mean nothing."""
     ours: tuple[str, ...]
-    """Fields that the source does not tell: this project's choice."""
+    """The fields that the source does not tell, which are this project's choice."""
 
 
 _CAFFE = Recipe(
@@ -137,18 +137,18 @@ def recipe(name: str, **changes: object) -> Recipe:
     if name not in RECIPES:
         raise InputError(f"--recipe {name}: not a recipe; {nearest(name, RECIPES)}")
     given = {key: value for key, value in changes.items() if value is not None}
-    made = replace(RECIPES[name], **given)  # type: ignore[arg-type]
+    changed = replace(RECIPES[name], **given)  # type: ignore[arg-type]
     if "epochs" in given:
-        made = replace(made, iterations=0)
-    if made.batch_size < 1:
-        raise InputError(f"--batch-size {made.batch_size}: a batch has at least one image.")
-    if made.epochs < 1 and not made.iterations:
-        raise InputError(f"--epochs {made.epochs}: training takes at least one epoch.")
-    if not made.rate > 0:
-        raise InputError(f"--rate {made.rate:g}: a learning rate is above zero.")
-    if made.patience < 0:
-        raise InputError(f"--patience {made.patience}: give a number of epochs, or 0 for none.")
-    return made
+        changed = replace(changed, iterations=0)
+    if changed.batch_size < 1:
+        raise InputError(f"--batch-size {changed.batch_size}: a batch has at least one image.")
+    if changed.epochs < 1 and not changed.iterations:
+        raise InputError(f"--epochs {changed.epochs}: training takes at least one epoch.")
+    if not changed.rate > 0:
+        raise InputError(f"--rate {changed.rate:g}: a learning rate is above zero.")
+    if changed.patience < 0:
+        raise InputError(f"--patience {changed.patience}: give a number of epochs, or 0 for none.")
+    return changed
 
 
 def epochs_of(recipe: Recipe, rows: int) -> int:
@@ -159,7 +159,7 @@ def epochs_of(recipe: Recipe, rows: int) -> int:
 
 
 def rate_factor(recipe: Recipe, epoch: float, epochs: int) -> float:
-    """What the rate is multiplied with after `epoch` epochs (a fraction counts) of `epochs`."""
+    """The factor on the rate after `epoch` (a fraction counts) of `epochs` epochs."""
     from math import cos, pi
 
     if epoch < recipe.warm_up:

@@ -1,4 +1,4 @@
-"""What is trained, on what and how; and what training comes to."""
+"""What a training is given and what comes of it: job, goal, inputs, epochs."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from features.arrays import Ints
 from features.errors import InputError, Stopped
 from probe.training.cut import Prefix
 from probe.training.head import Network
 from probe.training.recipes import Recipe
 
-Rows = npt.NDArray[np.int64]
 _NORMS = (nn.modules.batchnorm._BatchNorm,)
 
 
 class Feed(Protocol):
-    """Where inputs come from."""
+    """A source of inputs."""
 
     device: torch.device
 
@@ -29,47 +28,47 @@ class Feed(Protocol):
     def ahead(self) -> bool:
         """Whether it pays to prepare the next batch while this one is computed."""
 
-    def training(self, rows: Rows, chance: np.random.Generator) -> Tensor:
+    def training(self, rows: Ints, rng: np.random.Generator) -> Tensor:
         """Augmented inputs of `rows`, on the device."""
 
-    def views(self, rows: Rows, view: str) -> Iterator[Tensor]:
+    def views(self, rows: Ints, view: str) -> Iterator[Tensor]:
         """The inputs of `rows` under every crop of a view, on the device."""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is learnt: one task or several that share the network."""
+    """The labels to be learnt: of one task, or of several that share the network."""
 
-    labels: npt.NDArray[np.int64]
+    labels: Ints
     """`(n, tasks)`, rows as images.csv; -1 where there is no label."""
     sizes: tuple[int, ...]
-    """Classes of every task; the network's scores stand side by side in this order."""
+    """The number of classes of every task; the network's scores stand side by side in this order."""
 
     def parts(self) -> list[slice]:
-        """Where the scores of every task stand."""
+        """The columns of every task's scores."""
         ends = np.cumsum(self.sizes).tolist()
         return [slice(end - size, end) for end, size in zip(ends, self.sizes, strict=True)]
 
 
 @dataclass
 class Epoch:
-    """What one epoch came to."""
+    """The measures of one epoch."""
 
     epoch: int
     loss: float
     accuracy: float
     inner_loss: float | None = None
-    """Log loss of the inner validation rows in nats, summed over tasks."""
+    """The log loss of the inner validation rows in nats, summed over tasks."""
     inner_accuracy: float | None = None
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
-class Now:
-    """Where training is, for whoever watches."""
+class TrainingProgress:
+    """How far training has come."""
 
     images: int
-    """Trained on since the last call."""
+    """Images trained on since the last call."""
     epoch: int
     epochs: int
     loss: float
@@ -81,29 +80,29 @@ class Trained:
     """A network after training."""
 
     epochs: int
-    """How many it was trained for, or, with early stopping, which was best."""
+    """The number of epochs trained, or, with early stopping, the best number."""
     history: list[Epoch] = field(default_factory=list)
     stopped_early: bool = False
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """How one network is trained."""
 
     network: Network
     prefix: Prefix
-    """What is frozen; empty if nothing is."""
+    """The frozen part; empty if nothing is frozen."""
     recipe: Recipe
     head_times: float
     goal: Goal
     feed: Feed
     epochs: int
-    """Over which the schedule runs."""
+    """The epochs over which the schedule runs."""
     seed: int
     accumulate: int = 1
-    """Parts that a batch is computed in, their gradients added."""
+    """The parts that a batch is computed in; their gradients are added."""
     precision: str = "float32"
-    """`amp`: mixed precision, on a GPU only."""
+    """`float32`, or `amp`: mixed precision, on a GPU only."""
 
 
 class Diverged(Stopped):
@@ -111,17 +110,17 @@ class Diverged(Stopped):
 
 
 def check_norms(body: nn.Module, prefix: Prefix, recipe: Recipe, accumulate: int, n: int) -> None:
-    """See that no batch norm that is trained gets fewer than two images at a time.
+    """Refuse batches in which a batch norm that is trained gets fewer than two images at a time.
 
     Args:
         body: The network.
-        prefix: What is frozen.
-        recipe: Its batches.
-        accumulate: Parts that a batch is computed in.
-        n: Training images.
+        prefix: The frozen part.
+        recipe: Has the batch size.
+        accumulate: The parts that a batch is computed in.
+        n: The number of training images.
 
     Raises:
-        InputError: One does.
+        InputError: A batch norm gets one image.
     """
     trained = [
         name

@@ -1,7 +1,7 @@
 """One network on one training set: epochs, checkpoints, early stopping, scores.
 
-Everything random in an epoch comes of the seed, the epoch and the batch, and a checkpoint is written
-after every epoch, so that a run that was killed goes on to the same weights, on a processor to the
+The seed, the epoch and the batch decide everything random in an epoch, and a checkpoint is written after
+every epoch, so that a run that was killed comes to the same weights when it is run again; on a CPU to the
 bit.
 """
 
@@ -12,27 +12,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from features.arrays import Floats, Ints
 from features.images.views import VIEWS
 from probe.probes.scaling import statistics
 from probe.training import checkpoint as checkpoints
 from probe.training.epoch import Watch, halves, one_epoch, precision_of
 from probe.training.recipes import Recipe
-from probe.training.setup import Epoch, Goal, Job, Trained, check_norms
-
-Rows = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+from probe.training.setup import Epoch, Goal, Trained, TrainingJob, check_norms
 
 
 def train(
-    job: Job,
-    rows: Rows,
+    job: TrainingJob,
+    rows: Ints,
     *,
-    inner: Rows | None = None,
+    inner: Ints | None = None,
     until: int | None = None,
     checkpoint: Path | None = None,
     watch: Watch = lambda _now: None,
@@ -43,11 +40,11 @@ def train(
     Args:
         job: The network and how it is trained.
         rows: Rows of images.csv.
-        inner: Rows that are scored after every epoch; training stops `patience` epochs after the best.
-        until: Stop after so many of the schedule's epochs.
-        checkpoint: Where the state after every epoch is written, and found again.
-        watch: Is called after every batch.
-        note: Is called after every epoch.
+        inner: Rows scored after every epoch; training stops `patience` epochs after the best.
+        until: The epoch of the schedule to stop after.
+        checkpoint: The file that keeps the state after every epoch; training goes on from it.
+        watch: Called after every batch, on a GPU after every 20.
+        note: Called after every epoch.
 
     Raises:
         InputError: A batch norm would see one image at a time.
@@ -82,16 +79,16 @@ def train(
 
 
 def best_epoch(history: Sequence[Epoch]) -> int:
-    """The number of epochs after which the inner loss was smallest, the first of equals."""
+    """The number of epochs with the smallest inner loss, the first of equals."""
     losses = [np.inf if e.inner_loss is None else e.inner_loss for e in history]
     return int(np.argmin(losses)) + 1
 
 
 @torch.no_grad()
-def predict(job: Job, rows: Rows, view: str, batch_size: int = 64) -> Floats:
+def predict(job: TrainingJob, rows: Ints, view: str, batch_size: int = 64) -> Floats:
     """The mean over a view's crops of every task's softmax, `(len(rows), classes of all tasks)`."""
     job.network.eval()
-    found = []
+    batches = []
     for start in range(0, len(rows), batch_size):
         total: Tensor | None = None
         for x in job.feed.views(rows[start : start + batch_size], view):
@@ -101,14 +98,14 @@ def predict(job: Job, rows: Rows, view: str, batch_size: int = 64) -> Floats:
             here = torch.cat(parts, 1).double()
             total = here if total is None else total + here
         assert total is not None
-        found.append((total / VIEWS[view]).float().cpu().numpy())
-    return np.concatenate(found) if found else np.zeros((0, sum(job.goal.sizes)), np.float32)
+        batches.append((total / VIEWS[view]).float().cpu().numpy())
+    return np.concatenate(batches) if batches else np.zeros((0, sum(job.goal.sizes)), np.float32)
 
 
-def standardise(job: Job, rows: Rows, batch_size: int = 64) -> None:
-    """Let the head read features minus their mean over their SD on `rows`, as they are now.
+def standardise(job: TrainingJob, rows: Ints, batch_size: int = 64) -> None:
+    """Let the head standardise its input by mean and SD over `rows`, as the network is now.
 
-    A feature that never varies is left out; the SD has the floor that probes have.
+    A constant feature is left out; the SD has the floor that probes have.
     """
     mean, weight = statistics(head_features(job, rows, batch_size))
     job.network.head.mean.copy_(mean)
@@ -116,18 +113,18 @@ def standardise(job: Job, rows: Rows, batch_size: int = 64) -> None:
 
 
 @torch.no_grad()
-def head_features(job: Job, rows: Rows, batch_size: int = 64) -> Tensor:
-    """What the head reads of the centre of `rows`, `(len(rows), dim)` on the host."""
+def head_features(job: TrainingJob, rows: Ints, batch_size: int = 64) -> Tensor:
+    """The head's input for the centre view of `rows`, `(len(rows), dim)` on the host."""
     job.network.eval()
-    with job.network.head.listening() as heard:
+    with job.network.head.listening() as inputs:
         for start in range(0, len(rows), batch_size):
             for x in job.feed.views(rows[start : start + batch_size], "center"):
                 job.network(x)
-    return torch.cat(heard).float()
+    return torch.cat(inputs).float()
 
 
-def log_loss(probabilities: Floats, goal: Goal, rows: Rows) -> float:
-    """Mean of -log p of the true class in nats, summed over tasks; p is at least 1e-15."""
+def log_loss(probabilities: Floats, goal: Goal, rows: Ints) -> float:
+    """The mean of -log p of the true class in nats, summed over tasks; p is at least 1e-15."""
     total = 0.0
     for column, part in enumerate(goal.parts()):
         y = goal.labels[rows, column]
@@ -136,17 +133,17 @@ def log_loss(probabilities: Floats, goal: Goal, rows: Rows) -> float:
     return total
 
 
-def accuracy(scores: Floats, goal: Goal, rows: Rows) -> float:
+def accuracy(scores: Floats, goal: Goal, rows: Ints) -> float:
     """The fraction of right answers, averaged over tasks."""
-    found = []
+    each = []
     for column, part in enumerate(goal.parts()):
         y = goal.labels[rows, column]
         if (y >= 0).any():
-            found.append(float((scores[y >= 0, part].argmax(1) == y[y >= 0]).mean()))
-    return float(np.mean(found))
+            each.append(float((scores[y >= 0, part].argmax(1) == y[y >= 0]).mean()))
+    return float(np.mean(each))
 
 
-def _optimiser(job: Job) -> torch.optim.Optimizer:
+def _optimiser(job: TrainingJob) -> torch.optim.Optimizer:
     """Four groups: body and head, weights and biases, each with its own rate and decay."""
     recipe = job.recipe
     head = {id(p) for p in job.network.head.parameters()}
@@ -167,9 +164,9 @@ def _optimiser(job: Job) -> torch.optim.Optimizer:
     return torch.optim.AdamW(settings, recipe.rate)
 
 
-def _class_weights(job: Job, rows: Rows) -> list[Tensor]:
+def _class_weights(job: TrainingJob, rows: Ints) -> list[Tensor]:
     """The weight of every class, task by task; their mean over the labelled rows is 1."""
-    found = []
+    weights = []
     for column, size in enumerate(job.goal.sizes):
         y = job.goal.labels[rows, column]
         counts = np.bincount(y[y >= 0], minlength=size)
@@ -178,11 +175,11 @@ def _class_weights(job: Job, rows: Rows) -> list[Tensor]:
             weight = np.where(
                 counts > 0, counts.sum() / np.maximum(counts, 1) / (counts > 0).sum(), 0
             )
-        found.append(torch.from_numpy(weight.astype(np.float32)))
-    return found
+        weights.append(torch.from_numpy(weight.astype(np.float32)))
+    return weights
 
 
-def _is_over(history: Sequence[Epoch], recipe: Recipe, inner: Rows | None) -> bool:
+def _is_over(history: Sequence[Epoch], recipe: Recipe, inner: Ints | None) -> bool:
     if inner is None or not recipe.patience or not history:
         return False
     return len(history) - best_epoch(history) >= recipe.patience

@@ -34,7 +34,7 @@ class Variant:
         return self.layer.name if self.layer else ""
 
     def __str__(self) -> str:
-        """As a person calls it: `frozen through conv3`."""
+        """The variant in words: `frozen through conv3`."""
         return f"{self.method} through {self.cut}" if self.cut else self.method
 
 
@@ -65,9 +65,9 @@ def start(
     seed: int,
     trained: dict[str, Tensor] | None = None,
 ) -> tuple[Network, Prefix]:
-    """The network before training, and what of it is frozen.
+    """The network before training, and its frozen part.
 
-    `trained` are tensors to begin with in the place of the backbone's own.
+    `trained` are tensors to begin with in place of the backbone's own.
     """
     architecture = backbone.architecture
     card = architecture.card
@@ -94,5 +94,5 @@ def start(
 
 
 def head_times(recipe: Recipe, variant: Variant) -> float:
-    """How many times faster the head learns than what lies below it."""
+    """The head's learning rate over that of the layers below it."""
     return recipe.scratch_head_times if variant.method == "scratch" else recipe.head_times

@@ -33,7 +33,7 @@ from features.machine.device import cores, resolve
 from features.study.study import draft
 from probe.training.feed import ImageFeed
 from probe.training.recipes import recipe
-from probe.training.setup import Goal, Job
+from probe.training.setup import Goal, TrainingJob
 from probe.training.train import train
 from probe.training.variants import Variant, start
 
@@ -88,8 +88,8 @@ def one(name: str, images: int, rounds: int, device: torch.device) -> None:
         study = draft(Path(folder), read_data("sample"))
         rows = np.arange(images)
         feed = ImageFeed(study, wanted, chosen, device)
-        feed.pictures.readable(rows)
-        pixels = feed.pictures[rows]
+        feed.images.readable(rows)
+        pixels = feed.images[rows]
         assert canvas_of(wanted).size == tuple(pixels.shape[2:])
     labels = rows % 2
 
@@ -100,7 +100,7 @@ def one(name: str, images: int, rounds: int, device: torch.device) -> None:
     network, prefix = start(backbone, Variant("finetune"), 2, 0)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     goal = Goal(labels[:, None], (2,))
-    job = Job(network, prefix, chosen, 10.0, goal, feed, rounds + 1, 0)
+    job = TrainingJob(network, prefix, chosen, 10.0, goal, feed, rounds + 1, 0)
     plain = fresh().train()
     optimiser = torch.optim.AdamW(plain.parameters(), chosen.rate, weight_decay=chosen.decay)
     loader = DataLoader(Plain(pixels, labels, wanted), chosen.batch_size, shuffle=True)

@@ -244,7 +244,7 @@ def test_kept_features_and_recomputed_ones_train_the_same_network(
 def test_ten_crops_equal_the_mean_by_hand(tmp_path: Path, card: str, data: str) -> None:
     """All frozen and no epoch's worth of learning: the network is known, so the mean can be made."""
     from probe.training.feed import ImageFeed
-    from probe.training.setup import Goal, Job
+    from probe.training.setup import Goal, TrainingJob
     from probe.training.train import predict
     from probe.training.variants import Variant, start
 
@@ -254,7 +254,9 @@ def test_ten_crops_equal_the_mean_by_hand(tmp_path: Path, card: str, data: str) 
     study = open_study(tmp_path / "s")
     wanted = tiny.architecture.input
     feed = ImageFeed(study, wanted, PLAIN, torch.device("cpu"))
-    job = Job(network, prefix, PLAIN, 1.0, Goal(study.labels("side")[:, None], (2,)), feed, 1, 0)
+    job = TrainingJob(
+        network, prefix, PLAIN, 1.0, Goal(study.labels("side")[:, None], (2,)), feed, 1, 0
+    )
     rows = np.array([5, 0, 7])
     found = predict(job, rows, "10crop")
     network.eval()

@@ -16,7 +16,7 @@ from probe.training.epoch import batches
 from probe.training.feed import KeptFeed
 from probe.training.head import Head, Network
 from probe.training.recipes import RECIPES, Recipe, epochs_of, rate_factor, recipe
-from probe.training.setup import Diverged, Goal, Job, Now
+from probe.training.setup import Diverged, Goal, TrainingJob, TrainingProgress
 from probe.training.train import log_loss, predict, standardise, train
 from probe.training.variants import Variant, start
 
@@ -38,8 +38,8 @@ class Images:
         self.x[range(n), self.labels] += 1.5
         self.noise = noise
 
-    def training(self, rows: np.ndarray, chance: np.random.Generator) -> Tensor:
-        noise = chance.standard_normal(self.x[rows].shape, dtype=np.float32)
+    def training(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+        noise = rng.standard_normal(self.x[rows].shape, dtype=np.float32)
         return self.x[rows] + self.noise * torch.from_numpy(noise)
 
     def views(self, rows: np.ndarray, view: str) -> Iterator[Tensor]:
@@ -61,17 +61,17 @@ class Small(nn.Module):
         return self.drop(functional.relu(self.norm(self.conv(x))))  # type: ignore[no-any-return]
 
 
-def job(recipe: Recipe = PLAIN, norm: bool = True, **changes: object) -> Job:
+def job(recipe: Recipe = PLAIN, norm: bool = True, **changes: object) -> TrainingJob:
     torch.manual_seed(0)
     feed = Images()
     network = Network(Small(norm), Head(6, 3, seed=0), None)
-    made = Job(
+    made = TrainingJob(
         network, EMPTY, recipe, 1.0, Goal(feed.labels[:, None], (3,)), feed, recipe.epochs, 0
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def weights(job: Job) -> dict[str, Tensor]:
+def weights(job: TrainingJob) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in job.network.state_dict().items()}
 
 
@@ -135,7 +135,7 @@ def test_killed_at_twenty_moments_ends_in_the_same_weights(tmp_path: Path) -> No
     for number, moment in enumerate(np.random.default_rng(3).integers(0, steps, 20).tolist()):
         seen = [0]
 
-        def watch(_now: Now, seen: list[int] = seen, moment: int = moment) -> None:
+        def watch(_now: TrainingProgress, seen: list[int] = seen, moment: int = moment) -> None:
             if seen[0] == moment:
                 raise Killed
             seen[0] += 1
@@ -208,7 +208,7 @@ def test_class_weights_weigh_classes_the_same() -> None:
         fit = replace(PLAIN, class_weights=weighted, epochs=60, rate=0.05, smoothing=0.0, decay=0.0)
         network = Network(nn.Identity(), Head(1, 2, seed=0), None)
         feed = KeptFeed(np.ones((40, 1), np.float32), CPU)
-        made = Job(network, EMPTY, fit, 1.0, Goal(labels[:, None], (2,)), feed, 60, 0)
+        made = TrainingJob(network, EMPTY, fit, 1.0, Goal(labels[:, None], (2,)), feed, 60, 0)
         train(made, ROWS)
         found.append(predict(made, np.arange(1), "center")[0, 0])
     assert found == pytest.approx([0.75, 0.5], abs=0.03)
@@ -220,7 +220,7 @@ def test_two_tasks_and_missing_labels() -> None:
     labels = np.stack([feed.labels, np.where(np.arange(60) < 30, feed.labels, -1)], 1)
     network = Network(Small(), Head(6, 6, seed=0), None)
     fit = replace(PLAIN, epochs=15, rate=2e-2)
-    made = Job(network, EMPTY, fit, 1.0, Goal(labels, (3, 3)), feed, 15, 0)
+    made = TrainingJob(network, EMPTY, fit, 1.0, Goal(labels, (3, 3)), feed, 15, 0)
     train(made, ROWS)
     p = predict(made, np.arange(40, 60), "center")
     np.testing.assert_allclose(p[:, :3].sum(1), 1, rtol=1e-5)
@@ -257,7 +257,7 @@ def test_the_frozen_prefix_does_not_change_by_a_bit() -> None:
     (cut,) = faces.layers(("conv3",))
     network, prefix = start(faces, Variant("frozen", cut), 3, 0)
     feed = Images(size=96)
-    made = Job(
+    made = TrainingJob(
         network,
         prefix,
         replace(PLAIN, epochs=1),
@@ -294,8 +294,8 @@ def test_a_loss_that_is_no_number_is_said_and_the_checkpoint_kept(tmp_path: Path
     good = checkpoint.read_bytes()
 
     class Bad(Images):
-        def training(self, rows: np.ndarray, chance: np.random.Generator) -> Tensor:
-            return super().training(rows, chance) * float("inf")
+        def training(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+            return super().training(rows, rng) * float("inf")
 
     with pytest.raises(
         Diverged, match=r"in epoch 2, batch 1, .* after epoch 1 is kept in .*fold-0\.pt"
