@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_finetuning import QUICK, card, data, rows_of  # noqa: F401
+from brighthalves import QUICK, rows_of
 
 from features.errors import InputError, Stopped
 from features.machine.processes import together
@@ -34,14 +34,14 @@ def contents(study: Path) -> dict[str, bytes]:
 
 def test_folds_on_two_devices_come_to_what_one_comes_to(
     tmp_path: Path,
-    card: str,  # noqa: F811
-    data: str,  # noqa: F811
+    card: str,
+    data: str,
     two_processors: None,
 ) -> None:
-    told: dict[str, list[str]] = {"one": [], "two": []}
+    told: dict[str, list[str]] = {"single": [], "two": []}
     asked = {"tasks": ["side"], "recipe": QUICK, "save": True}
     cuts = {"freeze_through": ["conv"], "views": ["center"]}
-    for name, device in (("one", "cpu"), ("two", "cpu,cpu")):
+    for name, device in (("single", "cpu"), ("two", "cpu,cpu")):
         for more in ({}, cuts):
             finetune(
                 tmp_path / name,
@@ -51,19 +51,19 @@ def test_folds_on_two_devices_come_to_what_one_comes_to(
                 progress=lambda _done, _all, now, name=name: told[name].append(now),
                 **(asked | more),  # type: ignore[arg-type]
             )
-    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    assert contents(tmp_path / "single") == contents(tmp_path / "two")
     assert len(rows_of(tmp_path / "two")) == 9
     assert any(told["two"])
     assert all(now.startswith("cpu: ") for now in told["two"] if now)
-    assert not any(now.startswith("cpu: ") for now in told["one"])
+    assert not any(now.startswith("cpu: ") for now in told["single"])
     again = finetune(tmp_path / "two", card, device="cpu,cpu", **asked)  # type: ignore[arg-type]
     assert (again.trained, again.kept) == (0, 1)
 
 
 def test_a_loss_that_diverges_in_one_of_them_ends_all(
     tmp_path: Path,
-    card: str,  # noqa: F811
-    data: str,  # noqa: F811
+    card: str,
+    data: str,
     two_processors: None,
 ) -> None:
     wild = recipe("modern", epochs=2, patience=0, batch_size=8, rate=1e30)

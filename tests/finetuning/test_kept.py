@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_finetuning import PLAIN, card, data, rows_of  # noqa: F401
+from brighthalves import PLAIN, rows_of
 
 from features.errors import InputError, Stopped
 from features.extraction.extract import extract
 from features.machine.files import locked
 from probe.analysis.compare import compare
-from probe.finetuning import fold as onefold
+from probe.finetuning import fold as fold_module
 from probe.finetuning.finetune import Finetuned, finetune
 from probe.training import checkpoint
 from probe.training.recipes import recipe
@@ -31,7 +31,7 @@ class Killed(Exception):
 @contextmanager
 def killed_after(folds: int) -> Iterator[None]:
     """The run inside ends when so many folds are finished."""
-    written = onefold.write_fold
+    written = fold_module.write_fold
     left = [folds]
 
     def write(*given: Any) -> None:
@@ -41,13 +41,13 @@ def killed_after(folds: int) -> Iterator[None]:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch, suppress(Killed):
-        patch.setattr(onefold, "write_fold", write)
+        patch.setattr(fold_module, "write_fold", write)
         yield
     assert not left[0]
 
 
 @pytest.fixture
-def train(tmp_path: Path, card: str, data: str) -> Callable[..., Finetuned]:  # noqa: F811
+def train(tmp_path: Path, card: str, data: str) -> Callable[..., Finetuned]:
     """Fine-tunes the study, quickly, on the centre."""
 
     def call(backbone: str = card, **more: Any) -> Finetuned:
@@ -79,7 +79,7 @@ def test_another_weights_file_of_the_same_name_is_trained_anew(
 
 def test_a_card_that_feeds_its_network_otherwise_is_trained_anew(
     tmp_path: Path,
-    card: str,  # noqa: F811
+    card: str,
     train: Callable[..., Finetuned],
 ) -> None:
     train()
@@ -99,9 +99,9 @@ def test_from_scratch_the_weights_do_not_matter(
 ) -> None:
     assert train(from_scratch=True).trained == 3
     assert train(from_scratch=True, freeze_through=["conv"]).kept == 1
-    found = losses(tmp_path / "s", method="scratch")
+    before = losses(tmp_path / "s", method="scratch")
     assert train(from_scratch=True, redo=True).trained == 3
-    assert losses(tmp_path / "s", method="scratch") == found
+    assert losses(tmp_path / "s", method="scratch") == before
 
 
 def test_another_base_network_is_begun_with_in_every_fold(
@@ -113,19 +113,19 @@ def test_another_base_network_is_begun_with_in_every_fold(
         train(**cut)
     train(save=True, recipe=OTHER)
     assert train(**cut).trained == 3
-    found = losses(study, method="frozen")
+    before = losses(study, method="frozen")
     assert train(**cut).kept == 1
     train(**cut, redo=True)
-    assert losses(study, method="frozen") == found
+    assert losses(study, method="frozen") == before
     train(save=True)
     assert train(**cut).trained == 3
-    assert losses(study, method="frozen") != found
+    assert losses(study, method="frozen") != before
 
 
 def test_unlike_networks_are_still_compared(
     tmp_path: Path,
     train: Callable[..., Finetuned],
-    card: str,  # noqa: F811
+    card: str,
 ) -> None:
     train()
     text = Path(card).read_text()
@@ -134,8 +134,8 @@ def test_unlike_networks_are_still_compared(
         text.replace('"tiny"', '"other"', 1).replace("[64.0, 64.0, 64.0]", "[9.0, 9.0, 9.0]")
     )
     train(str(other))
-    (one,) = compare(tmp_path / "s", "tiny/-/finetune", "other/-/finetune")
-    assert one.images == 48
+    (comparison,) = compare(tmp_path / "s", "tiny/-/finetune", "other/-/finetune")
+    assert comparison.images == 48
 
 
 def test_a_fold_that_lacks_a_view_is_trained_again(
@@ -153,10 +153,10 @@ def test_a_result_without_its_networks_is_trained_again_to_save_them(
 ) -> None:
     networks = tmp_path / "s" / "networks"
     train()
-    found = losses(tmp_path / "s")
+    before = losses(tmp_path / "s")
     assert train(save=True).trained == 3
     assert len(list(networks.glob("*.toml"))) == 3
-    assert losses(tmp_path / "s") == found
+    assert losses(tmp_path / "s") == before
     assert train(save=True).kept == 1
     (networks / "tiny@side-finetune-fold1.safetensors").write_bytes(b"damaged")
     assert train(save=True).trained == 3
@@ -174,8 +174,8 @@ def test_a_finished_fold_without_its_network_is_trained_again_to_save_it(
     with killed_after(1):
         train()
     train(save=True)
-    found = sorted(file.stem for file in (tmp_path / "s" / "networks").glob("*.toml"))
-    assert found == [f"tiny@side-finetune-fold{fold}" for fold in range(3)]
+    networks = sorted(file.stem for file in (tmp_path / "s" / "networks").glob("*.toml"))
+    assert networks == [f"tiny@side-finetune-fold{fold}" for fold in range(3)]
     assert train(base="finetune", freeze_through=["conv"]).trained == 3
 
 
@@ -226,16 +226,16 @@ def test_a_training_goes_on_when_the_disk_has_less_room_or_more(
     monkeypatch.setattr("probe.training.kept_prefix._DISK_SHARE", shares[1])
     assert train(**cut).trained == 3
     assert epochs == [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4]
-    found = losses(tmp_path / "s")
+    before = losses(tmp_path / "s")
     train(**cut, redo=True)
-    assert losses(tmp_path / "s") == pytest.approx(found, rel=1e-4)
+    assert losses(tmp_path / "s") == pytest.approx(before, rel=1e-4)
 
 
 def test_an_image_that_is_damaged_since_it_was_extracted_is_said(
     tmp_path: Path,
     train: Callable[..., Finetuned],
-    card: str,  # noqa: F811
-    data: str,  # noqa: F811
+    card: str,
+    data: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Where memory is short, each image is decoded when its turn comes."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import toys
-from test_finetuning import PLAIN, card  # noqa: F401
+from brighthalves import PLAIN
 
 from features.backbone import load
 from features.errors import InputError
@@ -37,7 +37,7 @@ def write_people(folder: Path, *, copied: bool = False, folds: bool = False) -> 
 @pytest.mark.parametrize("copied", [False, True])
 def test_tasks_whose_folds_part_a_subject_are_not_trained_together(
     tmp_path: Path,
-    card: str,  # noqa: F811
+    card: str,
     copied: bool,
 ) -> None:
     asked = {"tasks": ["age", "gender"], "recipe": PLAIN, "views": ["center"], "device": "cpu"}
@@ -53,7 +53,7 @@ def test_tasks_whose_folds_part_a_subject_are_not_trained_together(
     assert done.trained == 3
 
 
-def test_from_scratch_beside_a_cut_is_from_scratch(tmp_path: Path, card: str) -> None:  # noqa: F811
+def test_from_scratch_beside_a_cut_is_from_scratch(tmp_path: Path, card: str) -> None:
     """The weights that are loaded for the cut are none of its business."""
     starts = [
         start(load(card, weights, 7), Variant("scratch"), 2, 7)[0].state_dict()
