@@ -129,61 +129,86 @@ def _ready(run: FineTuneRun, job: FineTuneJob, fold: int, kept: ExitStack) -> _R
     return _ReadyNetwork(training, first, network)
 
 
+@dataclass(frozen=True)
+class _Choice:
+    """What the inner part chose for a fold, or the recipe's own values where it chooses nothing."""
+
+    recipe: Recipe
+    """With the rate that was chosen."""
+    epochs: int
+    """The length of the schedule."""
+    until: int | None = None
+    """The epoch to stop after; None: at the schedule's end."""
+    loss: float | None = None
+    """The inner loss of the choice."""
+    stopped_early: bool = False
+    tried: tuple[tuple[float, Epoch], ...] = ()
+    """Every epoch trained without the inner part, with its rate."""
+
+
 def _train_fold(
     run: FineTuneRun, job: FineTuneJob, ready: _ReadyNetwork, fold: int, counter: ImageCounter
 ) -> FoldResult:
+    """Choose epochs and rate on the inner part, train on all training rows, and test."""
     rows = job.splits.training_rows(job.splits.tested(fold))
-    tested = job.splits.held_out_rows(job.splits.tested(fold))
-    recipe, epochs = run.recipe, epochs_of(run.recipe, len(rows))
-    until: int | None = None
-    selection: float | None = None
-    stopped = False
-    tried: list[tuple[float, Epoch]] = []
-    inner = inner_rows(job.splits, fold)
-    if chooses(run):
-        counter.stage = "choosing"
-        length = epochs_of(recipe, len(inner[0]))
-        best = np.inf
-        for rate in run.rates:
-            trained = _inner_stage(
-                run, job, ready, fold, replace(recipe, rate=rate), length, counter
-            )
-            tried += [(rate, epoch) for epoch in trained.history]
-            loss = _inner_loss(trained.history, run.recipe)
-            if loss is not None and loss < best:
-                best, selection = loss, -loss
-                recipe = replace(run.recipe, rate=rate)
-                if recipe.patience:
-                    epochs, until, stopped = length, trained.epochs, trained.stopped_early
-    planned = replace(ready.job, recipe=recipe, epochs=epochs)
+    choice = _choose(run, job, ready, fold, counter)
+    planned = replace(ready.job, recipe=choice.recipe, epochs=choice.epochs)
     checkpoint = job.folder / f"fold-{fold}-whole.pt"
-    _begin(run, ready, planned, rows, inner, checkpoint)
+    _begin(run, ready, planned, rows, inner_rows(job.splits, fold), checkpoint)
     counter.stage = "training"
     trained = train(
         planned,
         rows,
-        until=until,
+        until=choice.until,
         checkpoint=checkpoint,
         watch=counter.watch,
         note=lambda epoch: run.note(training_name(run, job, fold, "whole"), epoch),
     )
-    counter.skip((epochs - trained.epochs) * len(rows))
+    counter.skip((choice.epochs - trained.epochs) * len(rows))
     counter.stage = "testing"
-    scores = _scores(run, planned, ready, tested)
+    scores = _scores(run, planned, ready, job.splits.held_out_rows(job.splits.tested(fold)))
     if run.options.save:
-        _save(run, job, ready.full, fold, rows, recipe, trained.epochs)
+        _save(run, job, ready.full, fold, rows, choice.recipe, trained.epochs)
     return FoldResult(
         fold=fold,
         epochs=trained.epochs,
-        stopped_early=stopped,
-        selection=selection,
+        stopped_early=choice.stopped_early,
+        selection=None if choice.loss is None else -choice.loss,
         n_train=len(rows),
         kept_prefix=ready.full is not ready.job.network,
-        rate=recipe.rate,
+        rate=choice.recipe.rate,
         scores=scores,
-        inner=tried,
+        inner=list(choice.tried),
         whole=trained.history,
     )
+
+
+def _choose(
+    run: FineTuneRun, job: FineTuneJob, ready: _ReadyNetwork, fold: int, counter: ImageCounter
+) -> _Choice:
+    """Train without an inner part at every rate; the smallest inner loss chooses rate and epochs."""
+    n_train = len(job.splits.training_rows(job.splits.tested(fold)))
+    choice = _Choice(run.recipe, epochs_of(run.recipe, n_train))
+    if not chooses(run):
+        return choice
+    counter.stage = "choosing"
+    length = epochs_of(run.recipe, len(inner_rows(job.splits, fold)[0]))
+    tried: list[tuple[float, Epoch]] = []
+    for rate in run.rates:
+        recipe = replace(choice.recipe, rate=rate)
+        trained = _inner_stage(run, job, ready, fold, recipe, length, counter)
+        tried += [(rate, epoch) for epoch in trained.history]
+        loss = _inner_loss(trained.history, run.recipe)
+        if loss is not None and loss < (np.inf if choice.loss is None else choice.loss):
+            choice = replace(choice, recipe=recipe, loss=loss)
+            if recipe.patience:
+                choice = replace(
+                    choice,
+                    epochs=length,
+                    until=trained.epochs,
+                    stopped_early=trained.stopped_early,
+                )
+    return replace(choice, tried=tuple(tried))
 
 
 def _inner_stage(
