@@ -145,6 +145,7 @@ def finetune(
     Example: probe finetune --backbone sample-faces --task age --freeze-through conv3 --epochs 3
     """
     from probe.finetuning.finetune import finetune as run
+    from probe.finetuning.options import FineTuneOptions
     from probe.training.recipes import recipe as recipe_of
 
     plain = {"crop": False, "mirror": False, "colour": 0.0}
@@ -169,7 +170,7 @@ def finetune(
             copy_through=copy_through or (),
             keep_above=keep_above,
             recipe=chosen,
-            views=view or ("center", "10crop"),
+            views=view or FineTuneOptions.views,
             folds=folds,
             seed=seed,
             device=device,

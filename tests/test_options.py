@@ -63,7 +63,7 @@ def test_help_tells_the_signature_and_the_meanings() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["finetune"])
+@pytest.mark.parametrize("name", ["finetune", "fit"])
 def test_every_keyword_of_an_action_is_explained(name: str) -> None:
     action = getattr(probe, name)
     for keyword in inspect.signature(action).parameters:
