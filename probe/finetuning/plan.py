@@ -171,7 +171,10 @@ def _unreadable(study: Study, readable: Bools) -> list[str]:
     bad = np.flatnonzero(~readable)
     if not len(bad):
         return []
-    return [f"{len(bad)} images cannot be read (first: {study.paths[int(bad[0])]}); left out"]
+    first = study.paths[int(bad[0])]
+    if len(bad) == 1:
+        return [f"1 image cannot be read ({first}); left out"]
+    return [f"{len(bad)} images cannot be read (first: {first}); left out"]
 
 
 def extracted_rows(study: Study) -> Bools:

@@ -248,7 +248,7 @@ def test_every_task_by_itself_if_none_is_named(tmp_path: Path, card: str, data: 
 def test_an_unreadable_image_is_left_out(tmp_path: Path, card: str, data: str) -> None:
     (tmp_path / "data" / "3.png").write_text("no image")
     done = finetune(tmp_path / "s", card, data=data, tasks=["side"], recipe=QUICK, device="cpu")
-    assert done.notes == ["1 images cannot be read (first: 3.png); left out"]
+    assert done.notes == ["1 image cannot be read (3.png); left out"]
     (row, *_) = rows_of(tmp_path / "s")
     assert predictions.read(tmp_path / "s" / "predictions.h5", row.stored).fold[3] == -1
 
