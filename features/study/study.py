@@ -18,6 +18,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -66,7 +67,7 @@ class Study:
         """Which rows take part, `(n,)`; the column `use` is 0 for those that do not."""
         return np.array([use != "0" for use in self.columns.get("use", ["1"] * len(self))])
 
-    @property
+    @cached_property
     def named_subjects(self) -> npt.NDArray[np.int64]:
         """The subject of every row as a number, `(n,)`; a row without one is its own subject."""
         names = self.columns.get("subject", [""] * len(self))
@@ -74,7 +75,7 @@ class Study:
         number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
         return np.array([number[key] for key in keys], dtype=np.int64)
 
-    @property
+    @cached_property
     def subjects(self) -> npt.NDArray[np.int64]:
         """As `named_subjects`, with those made one that share a picture among the rows in use."""
         named = self.named_subjects

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pictures
 import pytest
+import studies
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter
@@ -211,3 +213,12 @@ def test_planted_copies_are_found_and_people_are_not_taken_for_copies(tmp_path: 
         assert len(originals) <= 2
     several = [rows for rows in result.groups if sum(r < len(study) for r in rows) == 2]
     assert len(several) == 9
+
+
+def test_subjects_are_made_once_for_a_study_and_anew_for_its_copies(tmp_path: Path) -> None:
+    study = studies.begin(tmp_path / "study", {"label": [0, 1, 0, 1]}, subject=["a", "a", "b", ""])
+    assert study.subjects.tolist() == [0, 0, 1, 2]
+    assert study.subjects is study.subjects
+    known = replace(study, copies=Copies(exact=((1, 2),)))
+    assert known.subjects.tolist() == [0, 0, 0, 2]
+    assert study.subjects.tolist() == [0, 0, 1, 2]
