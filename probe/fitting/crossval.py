@@ -21,8 +21,9 @@ from probe.fitting.scorers import (
 )
 from probe.folds import Splits
 from probe.probes.layer import Source
-from probe.probes.linear import ALPHAS_AT_ONCE, Scored, log_losses
+from probe.probes.linear import ALPHAS_AT_ONCE, Scored
 from probe.probes.scaling import AUTO
+from probe.results.metrics import NEVER_SEEN, log_losses, probabilities
 
 _STAGE = 3
 """Points of the grid that are tried together once the path goes on beyond its middle."""
@@ -204,5 +205,5 @@ def _worth(
 ) -> npt.NDArray[np.float64]:
     """Of every row: minus its log loss for logistic, else whether it is right."""
     if settings.method == "logistic":
-        return -log_losses(scores, truth)
+        return -log_losses(probabilities(scores, "logits"), truth, NEVER_SEEN)
     return np.asarray(scores.argmax(1) == truth, dtype=np.float64)

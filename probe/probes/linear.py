@@ -26,7 +26,7 @@ from probe.probes.layer import Prepared, prepare
 from probe.probes.matrix import Held, Rows
 from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
 
-__all__ = ["SOLVERS", "TOL", "Scored", "fit_linear", "log_loss", "prepare", "sklearn_model"]
+__all__ = ["SOLVERS", "TOL", "Scored", "fit_linear", "prepare", "sklearn_model"]
 
 SOLVERS = ("grid", "sklearn")
 TOL = 1e-4
@@ -102,21 +102,6 @@ def fit_linear(
         value = 1 / c if method == "ridge" else c
         found.append(replace(one, scores=scores, value=value))
     return found
-
-
-def log_loss(scores: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> float:
-    """The mean of `log_losses`."""
-    return float(log_losses(scores, y).mean())
-
-
-def log_losses(
-    scores: npt.NDArray[np.floating], y: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    """-log softmax(scores)[y] of every row in nats; a class never seen counts as 1e-15."""
-    s = scores.astype(np.float64)
-    s = s - s.max(1, keepdims=True)
-    p = np.exp(s[np.arange(len(y)), y]) / np.exp(s).sum(1)
-    return np.asarray(-np.log(np.maximum(p, 1e-15)))
 
 
 def _with_grid(

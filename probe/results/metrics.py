@@ -6,15 +6,17 @@ from typing import Literal, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
+
+from features.arrays import Doubles, Ints
 
 Kind = Literal["logits", "shares", "margins"]
 """What scores mean: softmax makes probabilities of logits, shares are some, margins are none."""
 
 _BINS = 15
 _SMALLEST = float(np.finfo(np.float32).eps)
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+NEVER_SEEN = 1e-15
+"""The least probability where a loss chooses: a class that training lacks must cost more than any other."""
 
 
 class Measured(TypedDict):
@@ -83,21 +85,25 @@ def confusion(scores: npt.NDArray[np.floating], y: Ints) -> Ints:
     )
 
 
-def probabilities(scores: npt.NDArray[np.floating], kind: Kind) -> Floats:
+def probabilities(scores: npt.NDArray[np.floating], kind: Kind) -> Doubles:
     """Class probabilities `(n, K)` in float64: the softmax of logits, or shares as they are."""
     s = np.asarray(scores, dtype=np.float64)
     if kind == "shares":
         return s
-    p = np.exp(s - s.max(1, keepdims=True))
-    return np.asarray(p / p.sum(1, keepdims=True))
+    return np.asarray(softmax(s, axis=1))
 
 
-def log_loss(p: Floats, y: Ints) -> float:
-    """Mean of -log p[y] in nats, p no smaller than float32's epsilon, as scikit-learn has it."""
-    return float(-np.log(np.clip(p[np.arange(len(y)), y], _SMALLEST, 1)).mean())
+def log_loss(p: Doubles, y: Ints, smallest: float = _SMALLEST) -> float:
+    """The mean of `log_losses`, by default with the smallest probability that scikit-learn has."""
+    return float(log_losses(p, y, smallest).mean())
 
 
-def calibration_error(p: Floats, y: Ints) -> float:
+def log_losses(p: Doubles, y: Ints, smallest: float) -> Doubles:
+    """-log p[y] of every row in nats, `(n,)`; a probability counts as `smallest` at least."""
+    return np.asarray(-np.log(np.clip(p[np.arange(len(y)), y], smallest, 1)))
+
+
+def calibration_error(p: Doubles, y: Ints) -> float:
     """Mean distance between confidence and accuracy over fifteen bins of confidence of equal width.
 
     The expected calibration error of Guo et al. 2017, arXiv 1706.04599: each bin weighs as many

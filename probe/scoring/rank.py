@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
 
 from features.arrays import Bools, Doubles, Floats, Ints
 from features.data.tasks import choose
 from features.errors import InputError, nearest
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study, open_study
+from probe.results.metrics import probabilities
 from probe.scoring import score_files
 from probe.scoring import transfer_scores as scores
 from probe.scoring.cka import linear_gram, u_centred
@@ -168,7 +168,7 @@ def _is_head(file: FeatureFile, about: dict[str, object]) -> bool:
 
 
 def _leep(logits: Floats, y: Ints) -> float:
-    return scores.leep(softmax(logits.astype(np.float64), axis=1), y)
+    return scores.leep(probabilities(logits, "logits"), y)
 
 
 def _gram(x: Floats, shared: Bools) -> Floats:

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from features.arrays import Doubles, Ints
-from probe.probes.linear import GRID, log_losses, sklearn_model
+from probe.probes.linear import GRID, sklearn_model
+from probe.results.metrics import NEVER_SEEN, log_losses, probabilities
 from probe.training.setup import TrainingJob
 from probe.training.train import head_features, standardise
 
@@ -43,7 +44,8 @@ def start_from_probe(job: TrainingJob, rows: Ints, inner: tuple[Ints, Ints]) -> 
         losses = []
         for point in GRID[::2]:
             w, b = _logistic(scaled(fit), y[fit], size, point)
-            losses.append(log_losses(scaled(choose) @ w.T + b, y[choose]).sum())
+            p = probabilities(scaled(choose) @ w.T + b, "logits")
+            losses.append(log_losses(p, y[choose], NEVER_SEEN).sum())
         w, b = _logistic(scaled(own), y[own], size, GRID[::2][int(np.argmin(losses))])
         with torch.no_grad():
             head.linear.weight[part] = torch.from_numpy(w).to(head.linear.weight)

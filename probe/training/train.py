@@ -19,6 +19,7 @@ from torch.nn import functional
 from features.arrays import Floats, Ints
 from features.images.views import VIEWS
 from probe.probes.scaling import statistics
+from probe.results import metrics
 from probe.training import checkpoint as checkpoints
 from probe.training.epoch import Watch, halves, one_epoch, precision_of
 from probe.training.recipes import Recipe
@@ -64,7 +65,7 @@ def train(
         epoch = one_epoch(job, optimiser, scaler, rows, weights, number, checkpoint, watch)
         if inner is not None:
             scores = predict(job, inner, "center")
-            epoch.inner_loss = log_loss(scores, job.goal, inner)
+            epoch.inner_loss = inner_loss(scores, job.goal, inner)
             epoch.inner_accuracy = accuracy(scores, job.goal, inner)
         epoch.seconds = time.perf_counter() - started
         done.history.append(epoch)
@@ -123,13 +124,14 @@ def head_features(job: TrainingJob, rows: Ints, batch_size: int = 64) -> Tensor:
     return torch.cat(inputs).float()
 
 
-def log_loss(probabilities: Floats, goal: Goal, rows: Ints) -> float:
-    """The mean of -log p of the true class in nats, summed over tasks; p is at least 1e-15."""
+def inner_loss(probabilities: Floats, goal: Goal, rows: Ints) -> float:
+    """The log loss in nats, summed over tasks."""
     total = 0.0
     for column, part in enumerate(goal.parts()):
         y = goal.labels[rows, column]
-        p = probabilities[y >= 0, part].astype(np.float64)[np.arange((y >= 0).sum()), y[y >= 0]]
-        total -= float(np.log(np.maximum(p, 1e-15)).mean()) if len(p) else 0.0
+        if (y >= 0).any():
+            p = probabilities[y >= 0, part].astype(np.float64)
+            total += metrics.log_loss(p, y[y >= 0], metrics.NEVER_SEEN)
     return total
 
 

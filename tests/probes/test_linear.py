@@ -5,11 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
-from sklearn.metrics import log_loss as sklearn_log_loss
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 
-from probe.probes.linear import Scored, fit_linear, log_loss, prepare
+from probe.probes.linear import Scored, fit_linear, prepare
 from probe.probes.scaling import SCALES, scaled
 
 Floats = NDArray[np.float32]
@@ -234,18 +233,3 @@ def test_scaling_is_scikit_learns(n: int, dim: int, seed: int) -> None:
     np.testing.assert_allclose(z, Normalizer().transform(other), atol=1e-6)
     for same, given_ in zip(scaled(a, b, "none"), (a, b), strict=True):
         assert torch.equal(same, given_)
-
-
-def test_log_loss_is_scikit_learns_and_clips_a_class_never_seen() -> None:
-    drawn = np.random.default_rng(0)
-    scores = drawn.normal(0, 3, (50, 4)).astype(np.float32)
-    y = np.arange(50) % 4
-    p = np.exp(scores.astype(np.float64))
-    p /= p.sum(1, keepdims=True)
-    assert log_loss(scores, y) == pytest.approx(sklearn_log_loss(y, p), rel=1e-9)
-    assert log_loss(scores + 500, y) == pytest.approx(log_loss(scores, y), rel=1e-3)
-    scores[:, 2] = -np.inf
-    assert log_loss(scores[:3], np.array([2, 2, 2])) == pytest.approx(-np.log(1e-15))
-    assert log_loss(np.zeros((2, 5), dtype=np.float32), np.array([0, 3])) == pytest.approx(
-        np.log(5)
-    )

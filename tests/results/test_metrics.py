@@ -12,6 +12,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from probe.results import metrics
 from probe.results.metrics import calibration_error, confusion, measure, probabilities
 
 
@@ -116,3 +117,18 @@ def test_confusion_has_the_truth_in_rows() -> None:
 def test_a_class_that_training_lacked_is_never_said() -> None:
     scores = np.array([[-1.0, -np.inf, -2.0], [-3.0, -np.inf, -2.0]], dtype=np.float32)
     assert measure(scores, np.array([1, 2]), False)["accuracy"] == 0.5
+
+
+def test_a_class_never_seen_costs_more_than_any_other() -> None:
+    """Its scores are -inf; a loss that chooses counts it as 1e-15, as scikit-learn did."""
+    drawn = np.random.default_rng(0)
+    scores = drawn.normal(0, 3, (50, 4)).astype(np.float32)
+    y = np.arange(50) % 4
+    p = probabilities(scores, "logits")
+    assert metrics.log_loss(p, y, metrics.NEVER_SEEN) == pytest.approx(log_loss(y, p), rel=1e-9)
+    scores[:, 2] = -np.inf
+    p = probabilities(scores, "logits")
+    unseen = metrics.log_losses(p[:3], np.array([2, 2, 2]), metrics.NEVER_SEEN)
+    assert unseen == pytest.approx(-np.log(1e-15))
+    even = probabilities(np.zeros((2, 5), dtype=np.float32), "logits")
+    assert metrics.log_loss(even, np.array([0, 3])) == pytest.approx(np.log(5))

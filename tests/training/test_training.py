@@ -17,7 +17,7 @@ from probe.training.feed import KeptFeed
 from probe.training.head import Head, Network
 from probe.training.recipes import RECIPES, Recipe, epochs_of, rate_factor, recipe
 from probe.training.setup import Diverged, Goal, TrainingJob, TrainingProgress
-from probe.training.train import log_loss, predict, standardise, train
+from probe.training.train import inner_loss, predict, standardise, train
 from probe.training.variants import Variant, start
 
 PLAIN = recipe("modern", crop=False, mirror=False, colour=0.0, batch_size=8, epochs=4, patience=0)
@@ -175,7 +175,7 @@ def test_early_stopping_takes_the_best_epoch() -> None:
     assert done.epochs == int(np.argmin(losses)) + 1  # type: ignore[arg-type]
     assert len(losses) == min(12, done.epochs + 2)
     p = predict(made, np.arange(40, 60), "center")
-    assert log_loss(p, made.goal, np.arange(40, 60)) == pytest.approx(losses[-1])
+    assert inner_loss(p, made.goal, np.arange(40, 60)) == pytest.approx(losses[-1])
 
 
 def test_the_refit_runs_the_schedule_that_was_measured() -> None:
