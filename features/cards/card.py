@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from features.errors import InputError, nearest
+from features.machine.regular import read_regular
 
+MOST_PIXELS = 8192
+"""A side of what a network is fed; a batch of larger images would not fit into any memory."""
 CARDS = Path(__file__).parent
 FORMATS = ("caffe", "matconvnet", "torch7", "keras", "pytorch", "safetensors", "npz")
 
@@ -129,7 +132,7 @@ def read_file(path: Path) -> Card:
         InputError: The file is not TOML, or a key is missing, unknown or of the wrong kind.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8")
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: not a text file; give a card, a TOML file.") from error
     try:
@@ -178,6 +181,9 @@ def _check_values(card: Card, source: _Source) -> None:
         if card.input.scale <= 0:
             source.refuse("scale", "scale is a number above 0: what a pixel of 255 becomes.")
         size, resize = card.input.size, card.input.resize
+        for key, sides in (("size", size), ("resize", resize)):
+            if sides is not None and not _are_sides(sides):
+                source.refuse(key, f"{key} is 1 to {MOST_PIXELS} pixels a side.")
         if isinstance(resize, int):
             resize = (
                 size if resize >= min(size) else (0, 0)
@@ -194,6 +200,11 @@ def _check_values(card: Card, source: _Source) -> None:
             if entry.path is None and (entry.checksums or entry.format):
                 continue  # a file the user brings, known by its checksum or else by its format
             source.refuse("weights", "[[weights]] needs a path, a url or a checksum.")
+
+
+def _are_sides(sides: tuple[int, int] | int) -> bool:
+    pair = (sides,) if isinstance(sides, int) else sides
+    return all(1 <= side <= MOST_PIXELS for side in pair)
 
 
 def _check_conventions(card: Card, entry: WeightsEntry, source: _Source) -> None:

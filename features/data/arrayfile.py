@@ -1,8 +1,9 @@
-"""Files of arrays, `.npz` and `.h5`: every array by its name."""
+"""Files of arrays, `.npz` and `.h5`: every array by its name, as far as it lies in the file itself."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +13,98 @@ import numpy.typing as npt
 from rich.filesize import decimal
 
 from features.errors import InputError
+from features.store.npy import array_of
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 _MOST_BYTES = 64 << 30
+_SMALL_BYTES = 1 << 26
+_INFLATION = 100  # what compression makes of numbers and texts, and more
+_ROWS = 64  # of texts, read at once
+
+Arrays = dict[str, npt.NDArray[Any]]
 
 
-def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
-    """All arrays of a file; nothing in it is unpickled.
+def read_arrays(file: Path) -> Arrays:
+    """All arrays of a file; nothing in it is unpickled, no other file is read.
 
     Raises:
-        InputError: It is missing, damaged, too large or of another kind.
+        InputError: It is missing, damaged, of another kind, refers to another file, or declares more than
+            a file of its size can hold.
     """
     if not file.is_file():
         raise InputError(f"{file}: there is no such file; check the path.")
+    if file.suffix not in SUFFIXES:
+        raise InputError(f"{file}: arrays come as .npz or .h5; save them so.")
+    most = min(_MOST_BYTES, max(_SMALL_BYTES, _INFLATION * file.stat().st_size))
     try:
-        if file.suffix == ".npz":
-            with np.load(file, allow_pickle=False) as opened:
-                return {key: opened[key] for key in opened.files}
-        if file.suffix in SUFFIXES:
-            with h5py.File(file, "r") as opened:
-                found = {k: v for k, v in opened.items() if isinstance(v, h5py.Dataset)}
-                size = sum(v.size * v.dtype.itemsize for v in found.values())
-                if size > _MOST_BYTES:
-                    raise InputError(f"{file}: {decimal(size)} of arrays are too many to read.")
-                return {k: _text(v[()]) for k, v in found.items()}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{file}: cannot be read ({error}); write it again.") from error
-    raise InputError(f"{file}: arrays come as .npz or .h5; save them so.")
+        return dict(_of_npz(file, most) if file.suffix == ".npz" else _of_hdf5(file, most))
+    except InputError:
+        raise
+    except Exception as error:  # zipfile, zlib, NumPy and HDF5 raise many kinds
+        why = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise InputError(f"{file}: cannot be read ({why}); write it again.") from error
 
 
 def strings(array: npt.NDArray[Any]) -> list[str]:
     """The elements of an array `(n,)` as text."""
-    return [v.decode() if isinstance(v, bytes) else str(v) for v in array.tolist()]
+    return [_text(value) for value in array.tolist()]
 
 
-def _text(array: Any) -> npt.NDArray[Any]:
-    if getattr(getattr(array, "dtype", None), "kind", "") == "O":
-        return np.array([x.decode() if isinstance(x, bytes) else str(x) for x in array])
-    return np.asarray(array)
+def _of_npz(file: Path, most: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    with zipfile.ZipFile(file) as archive:
+        _check_size(file, sum(member.file_size for member in archive.infolist()), most)
+        for member in archive.infolist():
+            with archive.open(member) as opened:
+                yield member.filename.removesuffix(".npy"), array_of(opened, member.file_size)
+
+
+def _of_hdf5(file: Path, most: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    with h5py.File(file, "r") as opened:
+        arrays = {}
+        for name in opened:
+            # A link is not followed, not even to see what it leads to: that would open another file.
+            if not isinstance(opened.get(name, getlink=True), h5py.HardLink):
+                raise InputError(
+                    f"{file}: {name} is a link, maybe to another file; save the array itself."
+                )
+            data = opened[name]
+            if isinstance(data, h5py.Dataset):
+                if data.is_virtual or data.external:
+                    raise InputError(
+                        f"{file}: the numbers of {name} lie in another file; save them in this one."
+                    )
+                arrays[name] = data
+        _check_size(file, sum(_bytes(data) for data in arrays.values()), most)
+        for name, data in arrays.items():
+            texts = data.dtype.kind == "O"
+            yield name, _texts(file, data, most) if texts else np.asarray(data[()])
+
+
+def _texts(file: Path, data: h5py.Dataset, most: int) -> npt.NDArray[Any]:
+    """The texts of a data set, whose lengths only reading them tells."""
+    texts: list[str] = []
+    longest = 0
+    for start in range(0, len(data) if data.ndim else 0, _ROWS):
+        part = [_text(value) for value in np.ravel(data[start : start + _ROWS])]
+        longest = max(longest, *map(len, part)) if part else longest
+        _check_size(file, 4 * longest * data.size, most)  # as NumPy lays them out
+        texts += part
+    return np.array(texts).reshape(data.shape if data.ndim else 0)
+
+
+def _bytes(data: h5py.Dataset) -> int:
+    size = int(data.dtype.itemsize)
+    for side in data.shape or (0,):
+        size *= int(side)
+    return size
+
+
+def _check_size(file: Path, size: int, most: int) -> None:
+    if size > most:
+        raise InputError(
+            f"{file}: declares {decimal(size)} of arrays, more than it can hold; save it anew."
+        )
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

@@ -10,6 +10,7 @@ from typing import Any
 from features.data.manifest import Manifest
 from features.data.written import digest_of_all, written_out
 from features.errors import InputError
+from features.machine.regular import check_regular, read_regular
 
 
 def read_huggingface(folder: Path) -> Manifest:
@@ -81,6 +82,7 @@ def _rows(file: Path, wanted: list[str]) -> Iterator[dict[str, Any]]:
     except ImportError as error:
         raise InputError(f"{file}: reading Arrow needs pyarrow; `pip install pyarrow`.") from error
     try:
+        check_regular(file)
         with arrow.memory_map(str(file)) as mapped, arrow.ipc.open_stream(mapped) as batches:
             for batch in batches:
                 yield from batch.select(wanted).to_pylist()
@@ -91,7 +93,7 @@ def _rows(file: Path, wanted: list[str]) -> Iterator[dict[str, Any]]:
 
 def _json(file: Path, needed: str) -> dict[str, Any]:
     try:
-        found = dict(json.loads(file.read_bytes()))
+        found = dict(json.loads(read_regular(file)))
         found[needed]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(

@@ -8,6 +8,8 @@ from typing import Any
 from features.data.manifest import Manifest
 from features.errors import InputError, nearest
 
+_FEW = 1 << 20
+
 
 def read_parquet(file: Path) -> Manifest:
     """One row per line; paths are relative to the manifest's folder, or absolute.
@@ -24,7 +26,12 @@ def read_parquet(file: Path) -> Manifest:
             f"{file}: reading Parquet needs pyarrow; `pip install pyarrow`, or save it as CSV."
         ) from error
     try:
+        rows, size = parquet.read_metadata(file).num_rows, file.stat().st_size
+        if rows > max(_FEW, size):  # each has a path of its own, which takes a byte or more
+            raise InputError(f"{file}: declares {rows:,} rows in {size:,} bytes; write it again.")
         table = parquet.read_table(file)
+    except InputError:
+        raise
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
         raise InputError(
             f"{file}: not a Parquet file ({_first(error)}); write it again."

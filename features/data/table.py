@@ -8,6 +8,7 @@ from pathlib import Path
 
 from features.data.manifest import Manifest
 from features.errors import InputError, nearest
+from features.machine.regular import read_regular
 
 
 def read_table(file: Path) -> Manifest:
@@ -30,7 +31,7 @@ def read_rows(file: Path, filled: str | None = None) -> tuple[list[str], list[li
         InputError: The file is no such table, or the column `filled` is missing or has empty cells.
     """
     try:
-        text = file.read_bytes().decode("utf-8-sig", errors="surrogateescape")
+        text = read_regular(file).decode("utf-8-sig", errors="surrogateescape")
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); check it.") from error
     first = text.partition("\n")[0]

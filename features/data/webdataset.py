@@ -10,8 +10,12 @@ from pathlib import Path, PurePosixPath
 from features.data.manifest import Manifest
 from features.data.written import digest_of_all, written_out
 from features.errors import InputError
+from features.machine.regular import check_regular
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "gif")
+
+_SMALL_BYTES = 1 << 26
+_INFLATION = 20  # images hardly shrink in a .tar.gz
 
 Columns = dict[str, str]
 
@@ -85,8 +89,16 @@ def _images(archive: Path) -> Iterator[tuple[str, bytes]]:
 def _members(archive: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile.TarFile]]:
     """Of every file: what its image's members share, what stands after the first dot, and itself."""
     try:
+        check_regular(archive)
         with tarfile.open(archive) as opened:
+            left = max(_SMALL_BYTES, _INFLATION * archive.stat().st_size)
             for member in opened:
+                left -= member.size
+                if left < 0 or member.issparse():
+                    raise InputError(
+                        f"{archive}: its member {member.name[:80]!r} would unpack to far more than "
+                        "images of its size could; write the archive anew."
+                    )
                 place = PurePosixPath(member.name)
                 if member.isfile() and not place.is_absolute() and ".." not in place.parts:
                     stem, _, kind = place.name.partition(".")
@@ -96,7 +108,7 @@ def _members(archive: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile
             if len(opened.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
                 raise tarfile.ReadError("it ends early")
     except (tarfile.TarError, OSError, EOFError) as error:
-        why = (str(error).splitlines() or ["damaged"])[0]
+        why = (str(getattr(error, "strerror", None) or error).splitlines() or ["damaged"])[0]
         raise InputError(
             f"{archive}: not a whole tar file ({why[:100]}); write or fetch it again."
         ) from error

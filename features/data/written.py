@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from features.machine.home import home
+from features.machine.regular import open_regular
 
 
 def written_out(digest: str, images: Iterable[tuple[str, bytes]]) -> Path:
@@ -41,7 +42,7 @@ def written_out(digest: str, images: Iterable[tuple[str, bytes]]) -> Path:
 
 def digest_of(file: Path) -> str:
     """A short digest of the bytes of a file."""
-    with file.open("rb") as opened:
+    with open_regular(file) as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()[:16]
 
 

@@ -74,7 +74,7 @@ def _arrays(value: Any) -> list[npt.NDArray[Any]]:
 
 
 def _npy(path: Path) -> npt.NDArray[Any]:
-    from features.formats.npz import array_of
+    from features.store.npy import array_of
 
     try:
         with path.open("rb") as file:

@@ -20,6 +20,7 @@ from features.errors import InputError
 from features.formats import keras
 from features.formats.blobs import MOST, Blobs, because, of
 from features.formats.sandbox import Part
+from features.store.npy import array_of
 
 _INFLATION = 100
 
@@ -63,28 +64,6 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
             if array.dtype.kind in "fiu":
                 arrays[member.filename.removesuffix(".npy")] = array
     return arrays
-
-
-def array_of(file: Any, size: int) -> npt.NDArray[Any]:
-    """A `.npy` file of `size` bytes, its header held against them before any memory is taken.
-
-    Raises:
-        ValueError: It is damaged, or holds Python objects.
-    """
-    version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0}
-    read_header = readers.get(version, np.lib.format.read_array_header_2_0)
-    shape, fortran, dtype = read_header(file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects")
-    count = 1
-    for side in shape:
-        count *= int(side)
-    if count < 0 or count * dtype.itemsize > size or len(shape) > 32:
-        raise ValueError(f"an array of shape {shape} is declared in {size} bytes")
-    data = file.read(count * dtype.itemsize)
-    array = np.frombuffer(bytearray(data), dtype=dtype, count=count)
-    return array.reshape(shape, order="F" if fortran else "C")
 
 
 def _tensor(array: npt.NDArray[Any]) -> Tensor:

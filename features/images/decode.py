@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import stat
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.filesize import decimal
 
 from features.images.jpeg import decode_jpeg
+from features.machine.regular import open_regular
 
 _MOST_BYTES = 1 << 30
 
@@ -37,13 +37,9 @@ def read_bytes(path: Path) -> bytes:
         Unreadable: There is no such file, or it is not one that can be read to its end.
     """
     try:
-        # A pipe or a terminal would be waited for, for ever: O_NONBLOCK opens it without waiting.
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise Unreadable("a device or a pipe, not a file")
-            if found.st_size > _MOST_BYTES:
-                raise Unreadable(f"{decimal(found.st_size)} are too many for a photo")
+        with open_regular(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > _MOST_BYTES:
+                raise Unreadable(f"{decimal(size)} are too many for a photo")
             return file.read()
     except FileNotFoundError as error:
         raise Unreadable("no such file") from error

@@ -14,6 +14,7 @@ from torch import Tensor
 from features.cards.card import Input
 from features.errors import InputError
 from features.formats import meanimage
+from features.machine.regular import read_regular
 
 Geometry = tuple[tuple[int, int], int | tuple[int, int], str, bool]
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -98,7 +99,7 @@ def describe(wanted: Input) -> str:
 def _mean_in_words(wanted: Input) -> str:
     if not isinstance(wanted.mean, str):
         return str(list(wanted.mean))
-    digest = hashlib.sha256(Path(wanted.mean).read_bytes()).hexdigest()
+    digest = hashlib.sha256(read_regular(Path(wanted.mean))).hexdigest()
     return f"the mean image {Path(wanted.mean).name} (sha256 {digest[:12]}) at the crop's place"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from features.images.decode import Unreadable, read_rgb
+from features.images.decode import Unreadable, decode, read_bytes
 from features.machine.device import cores
 
 SIDE = 64
@@ -53,12 +53,11 @@ def thumbnails(
 
 
 def _read(file: Path) -> tuple[bytes, npt.NDArray[np.uint8] | None, str]:
+    digest = b""
     try:
-        digest = hashlib.blake2b(file.read_bytes(), digest_size=16).digest()
-    except OSError:
-        digest = b""
-    try:
-        image = read_rgb(file).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
+        data = read_bytes(file)
+        digest = hashlib.blake2b(data, digest_size=16).digest()
+        image = decode(data).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     except Unreadable as error:
         return digest, None, str(error)
     return digest, np.asarray(image), ""

@@ -43,6 +43,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import InputError, nearest
+from features.machine.regular import check_regular
 
 FORMAT = "probe-features"
 VERSION = 1
@@ -284,6 +285,7 @@ def open_file(path: Path, *, locking: bool = True) -> h5py.File:
         InputError: It is not one, or another process is writing it.
     """
     try:
+        check_regular(path)
         file = h5py.File(path, "r", locking=None if locking else False)
     except BlockingIOError as error:
         raise InputError(

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from features.machine.regular import read_regular
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -41,12 +43,12 @@ def seconds_path(file: Path) -> Path:
 def read_seconds(file: Path) -> dict[str, Measured]:
     """What was measured, by data set of the feature file `file`; nothing where nothing is known."""
     try:
-        found = json.loads(seconds_path(file).read_text(encoding="utf-8"))
+        found = json.loads(read_regular(seconds_path(file)))
         return {
             key: Measured(**{**one, "together": tuple(one["together"])})
             for key, one in found.items()
         }
-    except (FileNotFoundError, ValueError):  # never measured, or killed while writing it
+    except (OSError, ValueError):  # never measured, or killed while writing it
         return {}
 
 

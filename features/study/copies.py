@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.machine.files import write_text
+from features.machine.regular import read_regular
 
 Group = tuple[int, ...]
 _VERSION = 1
@@ -99,7 +100,7 @@ def save(file: Path, copies: Copies, images: str) -> None:
 def load(file: Path, images: str) -> Copies | None:
     """What was found, or None if nobody has looked since images.csv was as it is."""
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(read_regular(file))
         if found["version"] != _VERSION or found["images"] != images:
             return None
         return Copies(

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlparse
-from urllib.request import Request, urlopen
+from urllib.request import Request, url2pathname, urlopen
 
 from features.errors import InputError
 from features.formats.blobs import MOST
 from features.machine.files import is_full
+from features.machine.regular import check_regular
 
 _BLOCK = 1 << 20
 _SECONDS = 30
@@ -63,6 +64,8 @@ def drop(partial: Path) -> None:
 
 
 def _go_on(url: str, partial: Path, progress: Progress) -> None:
+    if url.startswith("file:"):
+        check_regular(Path(url2pathname(urlparse(url).path)))
     have = partial.stat().st_size if partial.is_file() else 0
     version = _version(partial)
     headers = {"User-Agent": "transfer-probe", "Accept-Encoding": "identity"}
