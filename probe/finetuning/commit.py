@@ -47,16 +47,23 @@ def commit(run: FineTuneRun, job: FineTuneJob, folds: list[FoldResult]) -> list[
         history.add(
             run.study.folder / "training.csv",
             [
-                history.Line(
-                    name, job.variant.cut, method_of(run, job), task.name, f.fold, stage, rate, e
+                history.TrainingEpoch(
+                    backbone=name,
+                    layer=job.variant.cut,
+                    method=method_of(run, job),
+                    task=task.name,
+                    fold=fold.fold,
+                    stage=stage,
+                    rate=rate,
+                    epoch=epoch,
                 )
                 for task in job.tasks
-                for f in folds
+                for fold in folds
                 for stage, epochs in (
-                    ("inner", f.inner),
-                    ("whole", [(f.rate, e) for e in f.whole]),
+                    ("inner", fold.inner),
+                    ("whole", [(fold.rate, epoch) for epoch in fold.whole]),
                 )
-                for rate, e in epochs
+                for rate, epoch in epochs
             ],
         )
     return [row for _, rows in made for row in rows]

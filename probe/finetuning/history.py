@@ -1,4 +1,4 @@
-"""training.csv: how the training of every fine-tune went, one row per fold, stage and epoch."""
+"""training.csv: the training of every fine-tune, one row per fold, stage and epoch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from probe.training.setup import Epoch
 
 
 @dataclass(frozen=True)
-class Line:
-    """One epoch of one training."""
+class TrainingEpoch:
+    """One epoch of the training of a fold."""
 
     backbone: str
     layer: str
@@ -23,7 +23,7 @@ class Line:
     stage: str
     """`inner`, which chooses the epochs and has an inner loss, or `whole`, on all training rows."""
     rate: float
-    """The learning rate at its highest."""
+    """The highest learning rate of the schedule."""
     epoch: Epoch
     """Its losses are means in nats; its accuracies fractions."""
 
@@ -56,14 +56,14 @@ class _Record:
 _REMEDY = "restore the file, or delete it: only the curves of training are lost."
 
 
-def read(file: Path) -> list[Line]:
-    """All epochs; none where nothing was trained.
+def read(file: Path) -> list[TrainingEpoch]:
+    """All epochs in the file; none where nothing was trained.
 
     Raises:
         InputError: A cell does not read.
     """
     return [
-        Line(
+        TrainingEpoch(
             r.backbone,
             r.layer,
             r.method,
@@ -77,28 +77,28 @@ def read(file: Path) -> list[Line]:
     ]
 
 
-def add(file: Path, lines: Sequence[Line]) -> None:
+def add(file: Path, epochs: Sequence[TrainingEpoch]) -> None:
     """Put the epochs of whole results into the file, in the place of older ones.
 
     Raises:
         InputError: A cell of the file does not read.
     """
-    new = [_record(line) for line in lines]
-    made = {record.result for record in new}
-    kept = [r for r in csv_records.read(file, _Record, _REMEDY) if r.result not in made]
+    new = [_record(trained) for trained in epochs]
+    replaced = {record.result for record in new}
+    kept = [r for r in csv_records.read(file, _Record, _REMEDY) if r.result not in replaced]
     csv_records.write(file, _Record, [*kept, *new], digits=6)
 
 
-def _record(line: Line) -> _Record:
-    epoch = line.epoch
+def _record(trained: TrainingEpoch) -> _Record:
+    epoch = trained.epoch
     return _Record(
-        backbone=line.backbone,
-        layer=line.layer,
-        method=line.method,
-        task=line.task,
-        fold=line.fold,
-        stage=line.stage,
-        rate=line.rate,
+        backbone=trained.backbone,
+        layer=trained.layer,
+        method=trained.method,
+        task=trained.task,
+        fold=trained.fold,
+        stage=trained.stage,
+        rate=trained.rate,
         epoch=epoch.epoch + 1,
         loss=epoch.loss,
         accuracy=epoch.accuracy,

@@ -10,7 +10,7 @@ import numpy as np
 from features.store.featurefile import DONE
 from features.study.study import Study
 from probe.finetuning import history
-from probe.finetuning.history import Line as Trained
+from probe.finetuning.history import TrainingEpoch
 from probe.finetuning.saved_network import origin_of
 from probe.reporting.charts.chart import Chart, ChartLine, line_chart
 from probe.reporting.charts.looks import LIGHT, SHAPES
@@ -75,19 +75,19 @@ def training_section(study: Study) -> Section | None:
     return Section("Fine-tuning", words, charts, tables)
 
 
-def _chosen(lines: list[Trained]) -> list[Trained]:
+def _chosen(lines: list[TrainingEpoch]) -> list[TrainingEpoch]:
     """The lines without those of learning rates that a search tried and did not choose."""
     chosen = {(_fine_tune(x), x.fold): x.rate for x in lines if x.stage == "whole"}
     return [x for x in lines if x.rate == chosen.get((_fine_tune(x), x.fold), x.rate)]
 
 
-def _fine_tune(line: Trained) -> FineTune:
+def _fine_tune(line: TrainingEpoch) -> FineTune:
     return (line.task, line.method, line.backbone, line.layer)
 
 
-def _rows(lines: Sequence[Trained]) -> tuple[tuple[Cell, ...], ...]:
+def _rows(lines: Sequence[TrainingEpoch]) -> tuple[tuple[Cell, ...], ...]:
     """A row for every fine-tune, stage and epoch, the mean over folds."""
-    groups: dict[tuple[FineTune, str, int], list[Trained]] = {}
+    groups: dict[tuple[FineTune, str, int], list[TrainingEpoch]] = {}
     for line in lines:
         groups.setdefault((_fine_tune(line), line.stage, line.epoch.epoch), []).append(line)
     return tuple(
@@ -105,7 +105,7 @@ def _mean(values: list[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _chart(task: str, lines: Sequence[Trained], what: str) -> Chart:
+def _chart(task: str, lines: Sequence[TrainingEpoch], what: str) -> Chart:
     """Loss or accuracy over epochs: for each fine-tune the training images, and dashed the inner part."""
     drawn = []
     last = max(x.epoch.epoch for x in lines) + 1
