@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Bools, Ints
 from features.data.tasks import Task
 from features.errors import InputError
 from features.study.study import Study
 
-Ints = npt.NDArray[np.int64]
 _INNER_PARTS = 3  # of the training rows, where only one other fold is left
 _SPLITS = {
     "train": "train", "training": "train",
@@ -70,9 +69,7 @@ class Splits:
         return np.flatnonzero(np.isin(self.part, sorted(left_out)))
 
 
-def make_splits(
-    study: Study, task: Task, readable: npt.NDArray[np.bool_], folds: int | None, seed: int
-) -> Splits:
+def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, seed: int) -> Splits:
     """The data set's own folds or split where it has them, else stratified folds grouped by subject.
 
     Of a split (train, val and test) the test images are the only fold; val chooses, and the refit is on
@@ -142,9 +139,7 @@ def has_split(study: Study) -> bool:
     return len({_SPLITS.get(name.casefold(), name) for name in used - {""}}) > 1
 
 
-def training_of(
-    study: Study, task: str, fold: Ints, number: int, held: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
+def training_of(study: Study, task: str, fold: Ints, number: int, held: Bools) -> Bools:
     """The rows that the tests of fold `number` were trained for, `(n,)`, given the fold of every row.
 
     Of a split they are all with a label and features (`held`, `(n,)`) outside it, for nobody tests
@@ -260,9 +255,7 @@ def unlike(places: Ints, fold: Ints) -> tuple[int, int]:
     return int(places[0]), int(other)
 
 
-def _shared_folds(
-    study: Study, rows: Ints, readable: npt.NDArray[np.bool_], folds: int, seed: int
-) -> Ints | None:
+def _shared_folds(study: Study, rows: Ints, readable: Bools, folds: int, seed: int) -> Ints | None:
     """Folds of `rows` that are the same for every task, or None where that would unbalance one.
 
     They are stratified by the combination of all labels, so each task's classes are spread evenly

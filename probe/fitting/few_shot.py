@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Ints
 from probe.fitting.crossval import Outcome, cross_validate
 from probe.fitting.scorers import Settings, Shared
 from probe.folds import Splits
 from probe.probes.layer import Source
 
-Ints = npt.NDArray[np.int64]
 _INNER_PARTS = 3  # of a draw, or as many as there are images of a class
 _STAYS = -1
 
 
-def drawn(
-    splits: Splits, y: Ints, subjects: Ints, fold: int, shots: int, draw: int, seed: int
-) -> Splits:
-    """The splits of one fold with `shots` images of every class to train on, or all that it has.
+@dataclass(frozen=True)
+class Draw:
+    """Which training images are drawn in every fold."""
+
+    shots: int
+    """Images per class."""
+    number: int
+    """Which of several draws it is."""
+    seed: int
+
+
+def drawn(splits: Splits, y: Ints, subjects: Ints, fold: int, draw: Draw) -> Splits:
+    """The splits of one fold with so many images of every class to train on, or all that it has.
 
     Images are drawn from the training rows of the fold alone, and the first of a draw are those of the
     same draw with fewer shots. C is chosen between as many parts of them as a class has images, three
     at most, and a subject is in one part. What alone shows a class, one image or all images of one
     subject, always trains; where that leaves less than two classes nothing validates.
     """
-    random = np.random.default_rng([seed, draw, fold])
+    random = np.random.default_rng([draw.seed, draw.number, fold])
     order = random.permutation(splits.training_rows(splits.tested(fold)))
-    rows = np.concatenate([order[y[order] == one][:shots] for one in np.unique(y[order])])
-    dealt = _dealt(y[rows], subjects[rows], min(_INNER_PARTS, shots))
+    rows = np.concatenate([order[y[order] == label][: draw.shots] for label in np.unique(y[order])])
+    dealt = _dealt(y[rows], subjects[rows], min(_INNER_PARTS, draw.shots))
     parts = int(dealt.max()) + 1
     part = np.full(len(y), -1, dtype=np.int64)
     part[rows] = np.where(dealt == _STAYS, parts, dealt)
@@ -42,7 +50,7 @@ def drawn(
 def _dealt(y: Ints, subjects: Ints, parts: int) -> Ints:
     """The inner part of every image, `(n,)`: whole subjects, each class as evenly as they allow.
 
-    -1 for images that always train: of subjects that alone show a class.
+    -1 for images that always train: those of a subject that alone shows a class.
     """
     _, first, group = np.unique(subjects, return_index=True, return_inverse=True)
     counts = np.zeros((len(first), int(y.max()) + 1))
@@ -53,10 +61,10 @@ def _dealt(y: Ints, subjects: Ints, parts: int) -> Ints:
         return part_of[group]
     share = counts / np.maximum(counts.sum(0), 1)  # so that a rare class counts as much
     held = np.zeros((parts, counts.shape[1]))
-    for one in np.lexsort((first, -counts.sum(1))):  # large subjects first, else as drawn
-        if not stays[one]:
-            part_of[one] = np.argmin(held @ share[one])
-            held[part_of[one]] += share[one]
+    for subject in np.lexsort((first, -counts.sum(1))):  # large ones first, else as drawn
+        if not stays[subject]:
+            part_of[subject] = np.argmin(held @ share[subject])
+            held[part_of[subject]] += share[subject]
     return part_of[group]
 
 
@@ -67,17 +75,15 @@ def few_shot(
     classes: int,
     splits: Splits,
     settings: Settings,
-    shots: int,
-    draw: int,
-    seed: int,
+    draw: Draw,
 ) -> Outcome:
     """Choose C, train and test with one draw in every fold; as `cross_validate`."""
     scores = np.full((len(y), classes), np.nan, dtype=np.float32)
     folds = []
     for fold in splits.folds:
-        own = drawn(splits, y, subjects, fold, shots, draw, seed)
-        found = cross_validate(x, y, classes, own, settings, Shared(0))
+        own = drawn(splits, y, subjects, fold, draw)
+        outcome = cross_validate(x, y, classes, own, settings, Shared(0))
         tested = own.fold == 0
-        scores[tested] = found.scores[tested]
-        folds.append(replace(found.folds[0], fold=fold))
+        scores[tested] = outcome.scores[tested]
+        folds.append(replace(outcome.folds[0], fold=fold))
     return Outcome(scores, tuple(folds))

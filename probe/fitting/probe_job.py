@@ -6,10 +6,10 @@ import os
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from rich.filesize import decimal
 
+from features.arrays import Ints
 from features.data.tasks import Task
 from features.errors import InputError
 from features.images.views import VIEWS
@@ -17,7 +17,7 @@ from features.machine.device import cores
 from features.store.featurefile import DONE, FeatureFile, at_view
 from features.study.study import Study
 from probe.fitting.crossval import Outcome, cross_validate
-from probe.fitting.few_shot import few_shot
+from probe.fitting.few_shot import Draw, few_shot
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.scorers import Settings, Shared
@@ -29,8 +29,6 @@ from probe.results.metrics import kind_of, measure
 from probe.results.rows import Row
 
 _SHARED_BYTES = 2 << 30
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -148,17 +146,8 @@ def fit_one(
         outcome = cross_validate(layer.source, y, classes, splits, settings, layer.shared, other)
     else:
         subjects = run.study.subjects
-        outcome = few_shot(
-            layer.source,
-            y,
-            subjects,
-            classes,
-            splits,
-            settings,
-            job.shots,
-            job.draw,
-            run.options.seed,
-        )
+        draw = Draw(job.shots, job.draw, run.options.seed)
+        outcome = few_shot(layer.source, y, subjects, classes, splits, settings, draw)
     about = file.about(job.key)
     rows = []
     for fold in outcome.folds:

@@ -71,7 +71,7 @@ class Ledger:
         if key not in self._protocols or not {row.fold for row in rows}.issuperset(folds):
             return False
         marks = {row.protocol for row in rows}
-        if self._protocols[key]:  # another one, where a run was killed between the two files
+        if self._protocols[key]:  # not the rows' where a run was killed between the two files
             marks.add(mark(self._protocols[key]))
         return marks == {mark(protocol)} and self._features[key] == features
 
@@ -87,7 +87,7 @@ class Ledger:
         self._claimed[series_of(key)] = protocol
 
     def put(self, key: Key, prediction: Prediction, rows: Sequence[Row]) -> None:
-        """Keep a result for the next commit, in the place of the one that is there."""
+        """Keep a result for the next commit, which replaces what is there of it."""
         self.claim(key, prediction.protocol)
         if self._features.get(key, "") not in ("", prediction.features):
             task, backbone, _, method = key

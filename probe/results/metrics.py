@@ -1,4 +1,4 @@
-"""What a set of predictions is worth: accuracies, log loss, calibration, AUC, errors in classes."""
+"""The metrics of a set of scores: accuracies, log loss, calibration, AUC, errors in classes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Measured(TypedDict):
     log_loss: float | None
     """In nats, of probabilities."""
     calibration_error: float | None
-    """Of probabilities."""
+    """The expected calibration error of probabilities."""
     auc: float | None
-    """Of two classes that both occur."""
+    """The area under the ROC curve, for two classes that both occur."""
     one_off: float | None
-    """Of ordered classes, the share at most one class off."""
+    """The share of images at most one class off, for ordered classes."""
     mae: float | None
-    """Of ordered classes, the mean distance in classes."""
+    """The mean distance in classes, for ordered classes."""
 
 
 NAMES = tuple(Measured.__annotations__)

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import Doubles, Floats, Ints
 from features.errors import InputError
 from features.machine.files import replacing
 
@@ -30,17 +31,17 @@ Key = tuple[str, str, str, str]
 class Prediction:
     """Scores of every image, and the fold it was tested in."""
 
-    scores: npt.NDArray[np.float32]
+    scores: Floats
     fold: npt.NDArray[np.integer]
     protocol: str = ""
     """As JSON."""
     features: str = ""
-    """Digest of the features that they were made of; empty where they are of no features file."""
+    """The digest of the features that they were made of; empty for a fine-tune."""
 
-    def correct(self, y: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def correct(self, y: Ints) -> Doubles:
         """1 where the largest score is that of class `y`, 0 elsewhere, NaN where not tested, `(n,)`."""
-        said = np.nan_to_num(self.scores, nan=-np.inf).argmax(1)
-        return np.where(self.fold >= 0, said == y, np.nan)
+        predicted = np.nan_to_num(self.scores, nan=-np.inf).argmax(1)
+        return np.where(self.fold >= 0, predicted == y, np.nan)
 
 
 def read(file: Path, key: Key) -> Prediction:
@@ -63,8 +64,8 @@ def read_all(file: Path, keys: list[Key]) -> dict[Key, Prediction]:
             return {key: _read(opened[_path(key)]) for key in keys}
     except (OSError, KeyError) as error:
         raise InputError(
-            f"{file}: missing or damaged, so results.csv cannot be told apart into images; "
-            "`probe fit --redo` makes both again."
+            f"{file}: missing or damaged, so the scores behind results.csv are lost; `probe fit --redo` "
+            "makes both again."
         ) from error
 
 

@@ -35,17 +35,17 @@ _WORDS = {
 def protocol(
     study: Study, task: Task, splits: Splits, settings: DataclassInstance, seed: int
 ) -> str:
-    """The protocol as JSON, over the data, folds, scaler, grid, rule of selection and metrics.
+    """The protocol as JSON: the data, folds, scaler, grid, rule of selection and metrics.
 
     Args:
         study: The study.
         task: The task.
-        splits: Who is tested where, and who validates.
-        settings: A dataclass of what else decides the numbers of a method: of a probe or a fine-tune.
-        seed: Of whatever is drawn.
+        splits: Which images are tested in which fold, and which validate.
+        settings: A dataclass of what else decides the numbers of a probe or a fine-tune.
+        seed: The seed of everything that is drawn by chance.
     """
     tested = splits.part >= 0
-    said = {
+    defining = {
         "version": _VERSION,
         "metrics": metrics.NAMES,
         "images": study.images_hash,
@@ -59,19 +59,19 @@ def protocol(
         "settings": asdict(settings),
         "seed": seed,
     }
-    return json.dumps(said, sort_keys=True)
+    return json.dumps(defining, sort_keys=True)
 
 
-def outdated(study: Study, task: str, said: str, fold: npt.NDArray[np.integer]) -> str | None:
+def outdated(study: Study, task: str, under: str, fold: npt.NDArray[np.integer]) -> str | None:
     """What of the study has changed since scores were made of it; None if nothing has.
 
     Args:
         study: The study as it is now.
         task: The task's name.
-        said: The protocol that the scores were made under.
+        under: The protocol that the scores were made under; may be empty where it is unknown.
         fold: The fold in which every image was tested, `(n,)`; -1 where not.
     """
-    then = json.loads(said) if said else {}
+    then = json.loads(under) if under else {}
     if len(fold) != len(study) or then.get("images", study.images_hash) != study.images_hash:
         return "its images"
     if tuple(then.get("classes", study.tasks[task].classes)) != study.tasks[task].classes:
@@ -83,38 +83,38 @@ def outdated(study: Study, task: str, said: str, fold: npt.NDArray[np.integer]) 
 
 
 def _truth(study: Study, task: str, fold: npt.NDArray[np.integer]) -> str:
-    """What the scores of the tested images are held against."""
+    """The hash of the labels and subjects of the tested images."""
     tested = fold >= 0
     return _hash(study.labels(task)[tested].tobytes() + study.subjects[tested].tobytes())
 
 
-def mark(said: str) -> str:
-    """A protocol's hash, twelve hexadecimal digits: what stands in every row."""
-    return _hash(said.encode())[:12]
+def mark(under: str) -> str:
+    """The hash of a protocol, twelve hexadecimal digits: what stands in every row."""
+    return _hash(under.encode())[:12]
 
 
-def without_folds(said: str) -> str:
-    """A protocol less which images are in which fold: what the repeats of a cross-validation share."""
-    known = json.loads(said)
-    known.pop("parts", None)
-    return json.dumps(known, sort_keys=True)
+def without_folds(under: str) -> str:
+    """The protocol without which images are in which fold: what repeats of a cross-validation share."""
+    defining = json.loads(under)
+    defining.pop("parts", None)
+    return json.dumps(defining, sort_keys=True)
 
 
 def differences(a: str, b: str) -> list[str]:
-    """What tells two protocols apart, each in a few words; `method` stands for another method.
+    """What differs between two protocols, each in a few words; `method` stands for another method.
 
-    Rows of unlike methods can be compared if nothing else differs: their scaling and grids are
-    their own, and so is all that a fine-tune is trained by.
+    Rows of different methods can be compared if nothing else differs: each method has its own scaling
+    and grid, and each fine-tune its own recipe.
     """
-    one, other = json.loads(a), json.loads(b)
-    said = [words for name, words in _WORDS.items() if one.get(name) != other.get(name)]
-    mine, theirs = one.get("settings", {}), other.get("settings", {})
+    first, second = json.loads(a), json.loads(b)
+    different = [words for name, words in _WORDS.items() if first.get(name) != second.get(name)]
+    mine, theirs = first.get("settings", {}), second.get("settings", {})
     tuned = "recipe" in mine and "recipe" in theirs
     if mine.get("method") != theirs.get("method") or (tuned and mine != theirs):
-        return [*said, "method"]
+        return [*different, "method"]
     unlike = sorted(k for k in {*mine, *theirs} if mine.get(k) != theirs.get(k))
     return [
-        *said,
+        *different,
         *(
             name
             if isinstance(mine.get(name), list | dict)

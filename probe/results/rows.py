@@ -21,7 +21,7 @@ class Row:
     layer: str
     """A layer's name, or `best`: the layer and pooling chosen inside the training folds.
 
-    Of a fine-tune the cut, the layer through which it freezes or copies; empty for none.
+    For a fine-tune it is the cut, the layer through which it freezes or copies; empty for none.
     """
     pool: str = ""
     depth: float | None = None
@@ -57,12 +57,12 @@ class Row:
     chosen: str = ""
     """For `best` rows, the layer (and pooling) that was chosen."""
     epochs: int | None = None
-    """Of a fine-tune, for how many it trained."""
+    """How many epochs a fine-tune trained."""
     recipe: str = ""
-    """Of a fine-tune, what else tells how it was trained."""
+    """How else a fine-tune was trained, in words."""
     seed: int = 0
     views: str = "center"
-    """What of each test image is scored: `center`, `flip` or `10crop`."""
+    """The view of each test image that is scored: `center`, `flip` or `10crop`."""
     crops: int = 1
     """How many views are averaged."""
     repeat: int = 0
@@ -70,27 +70,27 @@ class Row:
     shots: int | None = None
     """Training images per class; empty: all."""
     draw: int | None = None
-    """Which draw of so many."""
+    """Which draw of so many training images."""
     converged: int = 1
     error: float | None = None
-    """Of the refit's objective, relative, as the solver `grid` estimates it; what `--tol` bounds."""
+    """The relative error of the refit's objective, as the solver `grid` estimates it; `--tol` bounds it."""
     protocol: str
 
     @property
     def result(self) -> tuple[str, ...]:
-        """What tells one result from another; its rows are the folds."""
+        """The values that tell results apart; the rows of a result are its folds."""
         return (self.task, self.backbone, self.layer, self.pool, self.method, self.variant)
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What makes two rows the same fold of the same result, made twice."""
+        """The result and the fold: two rows that share it are the same, made twice."""
         return (*self.result, str(self.fold))
 
     @property
     def made_alike(self) -> tuple[str, ...]:
-        """What rows under one protocol share: those of a result, of its views and of its draws.
+        """The values that rows made under one protocol share: a result, its views and its draws.
 
-        A repeat is on folds of its own, and so has a protocol of its own.
+        A repeat has folds, and so a protocol, of its own.
         """
         layer = (self.task, self.backbone, self.layer, self.pool)
         return (*layer, self.method, str(self.repeat))
@@ -123,14 +123,14 @@ def variant(
     draw: int | None = None,
 ) -> str:
     """What a method's name is followed by in predictions.h5, such as `,shots=5,draw=0`."""
-    said = [
+    parts = [
         ("views", views, views != "center"),
         ("crops", crops, crops != 1),
         ("repeat", repeat, repeat != 0),
         ("shots", shots, shots is not None),
         ("draw", draw, draw is not None),
     ]
-    return "".join(f",{name}={value}" for name, value, there in said if there)
+    return "".join(f",{name}={value}" for name, value, departs in parts if departs)
 
 
 def read(file: Path) -> list[Row]:
@@ -150,10 +150,10 @@ def write(file: Path, rows: Iterable[Row]) -> None:
 
 
 def replace(rows: Iterable[Row], new: Sequence[Row]) -> list[Row]:
-    """`rows` with every one that `new` makes again replaced, the rest in their order.
+    """`rows` with those replaced that are made again in `new`, the rest in their order.
 
     Rows of a result under another protocol go with the first fold that is made again, and so do its
-    views and its draws of few images, which would else be averaged or compared with what is new.
+    views and its draws of few images, which would otherwise be averaged or compared with the new rows.
     """
     protocols = {row.made_alike: row.protocol for row in new}
     kept = {

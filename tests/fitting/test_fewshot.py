@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.study.study import Study
-from probe.fitting.few_shot import drawn
+from probe.fitting.few_shot import Draw, drawn
 from probe.fitting.fit import fit
 from probe.folds import make_splits
 from probe.reporting.report import report
@@ -32,7 +32,7 @@ def test_draws_are_nested_and_never_tested(study: Study) -> None:
         test = splits.held_out_rows(splits.tested(fold))
         seen = []
         for shots in (1, 2, 5, 1000):
-            made = drawn(splits, y, study.subjects, fold, shots, 0, 7)
+            made = drawn(splits, y, study.subjects, fold, Draw(shots, 0, 7))
             train = made.training_rows(made.tested(0))
             assert not set(train) & set(test)
             assert np.flatnonzero(made.fold == 0).tolist() == test.tolist()
@@ -47,7 +47,7 @@ def test_draws_are_nested_and_never_tested(study: Study) -> None:
                 away = set(np.flatnonzero(made.part == part).tolist())
                 assert set(made.training_rows(left_out).tolist()) == seen[-1] - away
         assert seen[0] < seen[1] < seen[2] < seen[3]
-        other = drawn(splits, y, study.subjects, fold, 5, 1, 7)
+        other = drawn(splits, y, study.subjects, fold, Draw(5, 1, 7))
         assert seen[2] != set(other.training_rows(other.tested(0)).tolist())
 
 
@@ -61,7 +61,7 @@ def test_no_subject_both_trains_and_validates(tmp_path: Path, shots: int, mixed:
     splits = make_splits(study, study.tasks["label"], np.ones(360, dtype=bool), None, 0)
     for fold in splits.folds:
         for draw in range(5):
-            made = drawn(splits, y, study.subjects, fold, shots, draw, 0)
+            made = drawn(splits, y, study.subjects, fold, Draw(shots, draw, 0))
             train = made.training_rows(made.tested(0))
             inner = list(made.inner(0))
             sizes = np.zeros((len(inner), 3), dtype=int)
@@ -89,7 +89,7 @@ def test_a_subject_that_alone_shows_a_class_always_trains(tmp_path: Path) -> Non
     x = studies.signal(y, 5, 0.5)
     studies.add(study, "net", {"fc": x, "gc": x[:, :2]})
     splits = make_splits(study, study.tasks["label"], np.ones(120, dtype=bool), None, 0)
-    made = drawn(splits, y, study.subjects, 0, 20, 0, 0)
+    made = drawn(splits, y, study.subjects, 0, Draw(20, 0, 0))
     parts = made.part[60:].reshape(6, 10)
     assert (parts == parts[:, :1]).all()
     assert sorted(parts[:4, 0]) == [0, 0, 1, 1]
@@ -97,7 +97,7 @@ def test_a_subject_that_alone_shows_a_class_always_trains(tmp_path: Path) -> Non
     assert (parts[4:] == 2).all()
     assert [part for part, _ in made.inner(0)] == [0, 1]
     one_each = person // 2  # and nobody else of any class
-    assert not list(drawn(splits, y, one_each, 0, 20, 0, 0).inner(0))
+    assert not list(drawn(splits, y, one_each, 0, Draw(20, 0, 0)).inner(0))
     done = fit(study.folder, probes=("logistic", "ridge", "knn"), shots=(20,), draws=2)
     few = [row for row in done.rows if row.shots == 20]
     assert {row.selection is None for row in few} == {False}
