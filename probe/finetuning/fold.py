@@ -130,7 +130,7 @@ def _ready(run: FineTuneRun, job: FineTuneJob, fold: int, kept: ExitStack) -> _R
 
 
 @dataclass(frozen=True)
-class _Choice:
+class _InnerChoice:
     """What the inner part chose for a fold, or the recipe's own values where it chooses nothing."""
 
     recipe: Recipe
@@ -185,10 +185,10 @@ def _train_fold(
 
 def _choose(
     run: FineTuneRun, job: FineTuneJob, ready: _ReadyNetwork, fold: int, counter: ImageCounter
-) -> _Choice:
+) -> _InnerChoice:
     """Train without an inner part at every rate; the smallest inner loss chooses rate and epochs."""
     n_train = len(job.splits.training_rows(job.splits.tested(fold)))
-    choice = _Choice(run.recipe, epochs_of(run.recipe, n_train))
+    choice = _InnerChoice(run.recipe, epochs_of(run.recipe, n_train))
     if not chooses(run):
         return choice
     counter.stage = "choosing"
