@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rich.filesize import decimal
 
 from features.errors import InputError
+from features.store.hdf5 import open_hdf5
 from features.store.npy import array_of
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
@@ -59,7 +60,7 @@ def _of_npz(file: Path, most: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
 
 
 def _of_hdf5(file: Path, most: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    with h5py.File(file, "r") as opened:
+    with open_hdf5(file) as opened:
         arrays = {}
         for name in opened:
             # A link is not followed, not even to see what it leads to: that would open another file.

@@ -1,24 +1,19 @@
-"""Files that are either whole or not there, and a lock that says who else is at work."""
+"""Files that are either whole or not there, and names that every file system takes."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from features.errors import InputError
-
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _LONGEST_NAME = 120
-_POLL = 0.2  # seconds between two looks at a lock
 
 
 @contextmanager
@@ -63,36 +58,9 @@ def _beside(path: Path) -> Iterator[Path]:
 
 def _complete(written: Path) -> None:
     """Have the disk hold what was written, with the permissions that a new file gets."""
-    with written.open("rb") as file:
+    with written.open("r+b") as file:  # Windows syncs only what is open for writing
         os.fsync(file.fileno())
     written.chmod(0o666 & ~_umask())
-
-
-def lock_of(path: Path) -> Path:
-    """The lock file of whoever writes `path`."""
-    return path.with_name(f".{path.name}.lock")
-
-
-@contextmanager
-def locked(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock file `path` for the block; it goes free by itself when the process dies.
-
-    Raises:
-        InputError: Another process holds it, and has not let go after `wait` seconds.
-    """
-    until = time.monotonic() + wait
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() >= until:
-                    raise InputError(
-                        f"{what}: another process is writing it; wait until it has finished."
-                    ) from error
-                time.sleep(_POLL)
-        yield
 
 
 def is_full(error: BaseException) -> bool:

@@ -8,10 +8,10 @@ and loses at most the batches under way, and several processes may write rows of
 
 from __future__ import annotations
 
-import fcntl
 import os
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,10 +21,20 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import Ints
 from features.errors import InputError
-from features.store.featurefile import DONE, REASON_BYTES, UNREADABLE, open_file, runs
+from features.machine.locks import locked_open
+from features.store.featurefile import (
+    DONE,
+    REASON_BYTES,
+    UNREADABLE,
+    open_file,
+    pooling_of,
+    runs,
+)
 
 _DIRTY_BYTES = 1 << 28
+_sync = getattr(os, "fdatasync", os.fsync)  # Linux alone can leave the times aside
 
 
 @dataclass(frozen=True)
@@ -35,11 +45,11 @@ class _Place:
     width: int
     """Bytes of a row."""
     per_chunk: int
-    offsets: npt.NDArray[np.int64]
-    """Of every chunk in the file."""
+    offsets: Ints
+    """Where every chunk begins in the file, in bytes."""
 
-    def spans(self, rows: npt.NDArray[np.int64]) -> Iterator[tuple[slice, int]]:
-        """Runs of ascending rows that lie side by side: slices into `rows`, and where they begin."""
+    def spans(self, rows: Ints) -> Iterator[tuple[slice, int]]:
+        """Runs of ascending rows that lie side by side: slices into `rows`, and where in the file."""
         for here, there in runs(rows):
             start, row = here.start, there.start
             while start < here.stop:
@@ -51,7 +61,7 @@ class _Place:
 
 
 class Writer:
-    """A feature file in the making; the only one that may write it, but for its own workers."""
+    """A feature file in the making, which no other process may write but this run's own workers."""
 
     def __init__(self, path: Path, *, alone: bool = True) -> None:
         """Open the partial file `path`, made by `create`, for writing.
@@ -67,25 +77,17 @@ class Writer:
             names += [f"{g}/{key}" for g in ("layers", "checksums") for key in file[g]]
             self._places = {name: _place(file[name]) for name in names}
             self._n = int(file["status"].shape[0])
-            self._about = {
-                key: (
-                    str(data.attrs["layer"]),
-                    str(data.attrs["pool"]),
-                    str(data.attrs.get("view", "center")),
-                )
-                for key, data in file["layers"].items()
-            }
+            self._about = {key: pooling_of(data) for key, data in file["layers"].items()}
         self._file = path.open("r+b", buffering=0)
         self._fd = self._file.fileno()
         self._dirty = 0
+        self._lock = ExitStack()
         if alone:
             try:
-                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
+                self._lock.enter_context(locked_open(self._fd, path))
+            except BaseException:
                 self._file.close()
-                raise InputError(
-                    f"{path}: another process is using it; wait until it has ended."
-                ) from error
+                raise
 
     def __enter__(self) -> Self:
         """Return the writer itself."""
@@ -99,6 +101,7 @@ class Writer:
     ) -> None:
         """Close the file; what was written stays."""
         self._file.close()
+        self._lock.close()
 
     @property
     def keys(self) -> list[str]:
@@ -110,11 +113,11 @@ class Writer:
         return self._about[key]
 
     @property
-    def aimed(self) -> npt.NDArray[np.int64]:
+    def aimed(self) -> Ints:
         """The rows that this file's run sets out to compute."""
         return np.flatnonzero(self._read("aim", np.arange(self._n)))
 
-    def aim(self, rows: npt.NDArray[np.int64]) -> None:
+    def aim(self, rows: Ints) -> None:
         """Set out to compute `rows`."""
         self._write("aim", np.arange(self._n), np.isin(np.arange(self._n), rows).astype(np.uint8))
 
@@ -123,7 +126,7 @@ class Writer:
         """As in FeatureFile."""
         return self._read("status", np.arange(self._n))
 
-    def write(self, rows: npt.NDArray[np.int64], features: Mapping[str, npt.NDArray[Any]]) -> None:
+    def write(self, rows: Ints, features: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write features of `rows` (ascending) for every layer, then mark the rows done.
 
         Raises:
@@ -140,10 +143,10 @@ class Writer:
         self._mark(rows, DONE)
         if self._dirty > _DIRTY_BYTES:
             # So that memory never fills with pages to be written, and a power cut loses little.
-            os.fdatasync(self._fd)
+            _sync(self._fd)
             self._dirty = 0
 
-    def _check(self, rows: npt.NDArray[np.int64], features: Mapping[str, npt.NDArray[Any]]) -> None:
+    def _check(self, rows: Ints, features: Mapping[str, npt.NDArray[Any]]) -> None:
         if len(rows) and set(features) != set(self._about):
             odd = ", ".join(sorted(set(features) ^ set(self._about)))
             raise InputError(f"{self.path}: holds other layers than were computed ({odd}).")
@@ -163,36 +166,36 @@ class Writer:
         self._write("reasons", rows, np.array(texts, dtype=f"S{REASON_BYTES}"))
         self._mark(rows, UNREADABLE)
 
-    def repeat(self, rows: npt.NDArray[np.int64], sources: npt.NDArray[np.int64]) -> None:
-        """Give `rows` what `sources` hold, features or refusal: the same image listed twice."""
+    def repeat(self, rows: Ints, first_rows: Ints) -> None:
+        """Give `rows` what `first_rows` hold, features or refusal: the same image listed twice."""
         status = self.status
-        for row, source in zip(rows.tolist(), sources.tolist(), strict=True):
-            there = np.array([source])
-            if status[source] == DONE:
-                held = {key: self._read(f"layers/{key}", there) for key in self.keys}
-                self.write(np.array([row]), held)
-            elif status[source] == UNREADABLE:
+        for row, first in zip(rows.tolist(), first_rows.tolist(), strict=True):
+            there = np.array([first])
+            if status[first] == DONE:
+                features = {key: self._read(f"layers/{key}", there) for key in self.keys}
+                self.write(np.array([row]), features)
+            elif status[first] == UNREADABLE:
                 self.refuse({row: self._read("reasons", there)[0].decode("utf-8", "replace")})
 
-    def _mark(self, rows: npt.NDArray[np.int64], status: int) -> None:
+    def _mark(self, rows: Ints, status: int) -> None:
         self._write("status", rows, np.full(len(rows), status, dtype=np.uint8))
 
-    def _write(self, name: str, rows: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> None:
+    def _write(self, name: str, rows: Ints, values: npt.NDArray[Any]) -> None:
         for here, start in self._places[name].spans(rows):
             left = np.ascontiguousarray(values[here]).data.cast("B")
             while left:
                 written = os.pwrite(self._fd, left, start)
                 left, start = left[written:], start + written
 
-    def _read(self, name: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    def _read(self, name: str, rows: Ints) -> npt.NDArray[Any]:
         place = self._places[name]
         parts = []
         for here, start in place.spans(rows):
             size = (here.stop - here.start) * place.width
             parts.append(os.pread(self._fd, size, start))
         many = place.width // place.dtype.itemsize
-        found = np.frombuffer(bytearray().join(parts), dtype=place.dtype)
-        return found.reshape(len(rows), many) if name.startswith("layers/") else found
+        values = np.frombuffer(bytearray().join(parts), dtype=place.dtype)
+        return values.reshape(len(rows), many) if name.startswith("layers/") else values
 
 
 def _place(data: h5py.Dataset) -> _Place:

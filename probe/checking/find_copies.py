@@ -13,7 +13,7 @@ import numpy.typing as npt
 from features.arrays import Ints
 from features.errors import InputError
 from features.images.thumbnails import SIDE, thumbnails
-from features.machine.files import locked
+from features.machine.locks import locked
 from features.study import copies
 from features.study.copies import Copies
 from features.study.study import Study, open_or_draft, save, save_images

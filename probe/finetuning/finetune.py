@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from features.machine.files import locked
+from features.machine.locks import locked
 from features.options import taken_from
 from features.study import study as studies
 from features.study.study import Study

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from features.errors import InputError, Stopped
-from features.machine.files import locked
+from features.machine.locks import locked
 from features.store.featurefile import partial_of
 from features.study.status import remove_features
 from features.study.study import open_study

@@ -12,7 +12,7 @@ from brighthalves import PLAIN, rows_of
 
 from features.errors import InputError, Stopped
 from features.extraction.extract import extract
-from features.machine.files import locked
+from features.machine.locks import locked
 from probe.analysis.compare import compare
 from probe.finetuning import fold as fold_module
 from probe.finetuning.finetune import Finetuned, finetune

@@ -15,7 +15,7 @@ import probe.probes.layer
 import probe.probes.linear
 from features.errors import InputError
 from features.extraction.imported import import_features
-from features.machine.files import locked
+from features.machine.locks import locked
 from features.study.study import Study, open_study
 from probe.analysis.compare import compare
 from probe.analysis.curves import curves

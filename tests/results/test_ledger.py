@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from features.errors import InputError, Stopped
-from features.machine.files import locked
+from features.machine.locks import locked
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.ledger import Ledger, open_ledger

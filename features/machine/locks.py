@@ -1,0 +1,102 @@
+"""Locks: one process at a time writes a file.
+
+The lock is the operating system's own, which frees it when its process ends, however it ends. Some file
+systems have none (Lustre mounted without `-o flock`, some NFS): there `flock` fails, and a marker beside
+the lock file, `NAME.owner`, names the process that holds it. A marker whose process ran on this host and
+has died is taken over. Whether a process of another host still runs cannot be seen from here, so a message
+names its marker for a person to judge.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, MarkerSoftFileLock, Timeout, lock_descriptor
+
+from features.errors import InputError
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""How a file system that has no locks answers the wish for one."""
+
+_POLL = 0.2  # seconds between two looks at a lock
+_SETTLE = 3.0  # seconds; a marker that its writer did not finish is taken over after two
+
+
+def lock_of(path: Path) -> Path:
+    """The lock file of whoever writes `path`."""
+    return path.with_name(f".{path.name}.lock")
+
+
+@contextmanager
+def locked(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
+    """Hold the lock file `path` for the block; it goes free by itself when the process dies.
+
+    Args:
+        path: The lock file, made where it is not there; a symbolic link is never followed.
+        what: What the lock stands for, as a message names it.
+        wait: Seconds to wait for another process to let go.
+
+    Raises:
+        InputError: Another process holds it, or it is a symbolic link.
+    """
+    refusal = f"{what}: another process is writing it; wait until it has finished."
+    lock = FileLock(path, timeout=wait, poll_interval=_POLL, fallback_to_soft=False)
+    try:
+        held = lock.acquire()
+    except Timeout as error:
+        raise InputError(refusal) from error
+    except OSError as error:
+        if path.is_symlink():
+            raise InputError(f"{path}: a symbolic link, not a lock file; delete it.") from error
+        if error.errno not in NO_LOCKS:
+            raise
+        with _marked(path, what, refusal, wait):
+            yield
+        return
+    with held:
+        yield
+
+
+@contextmanager
+def locked_open(handle: int, path: Path) -> Iterator[None]:
+    """Hold the lock of the file `path`, which is open as `handle`, against others and HDF5's readers.
+
+    Raises:
+        InputError: Another process is using the file.
+    """
+    refusal = f"{path}: another process is using it; wait until it has ended."
+    try:
+        free = lock_descriptor(handle, blocking=False)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        with _marked(lock_of(path), str(path), refusal, 0):
+            yield
+        return
+    if not free:
+        raise InputError(refusal)
+    yield
+
+
+@contextmanager
+def _marked(path: Path, what: str, refusal: str, wait: float) -> Iterator[None]:
+    """Hold a marker beside the lock file `path`, where the file system has no locks."""
+    marker = path.with_name(f"{path.name}.owner")
+    lock = MarkerSoftFileLock(marker, timeout=max(wait, _SETTLE), poll_interval=_POLL)
+    try:
+        held = lock.acquire()
+    except Timeout as error:
+        owner = lock.owner
+        if owner is not None and owner.hostname == socket.gethostname():
+            raise InputError(refusal) from error
+        who = f"process {owner.pid} of the host {owner.hostname}" if owner else "another process"
+        raise InputError(
+            f"{what}: {who} is writing it; wait until it has finished, or delete {marker} if that "
+            "process is no more."
+        ) from error
+    with held:
+        yield

@@ -1,0 +1,28 @@
+"""Opening HDF5 files, also on a file system without locks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import h5py
+
+from features.machine.locks import NO_LOCKS
+
+
+def open_hdf5(
+    path: Path, mode: Literal["r", "r+", "w"] = "r", *, locking: bool = True
+) -> h5py.File:
+    """Open an HDF5 file, locked as HDF5 locks it where the file system can.
+
+    HDF5 itself goes without only where `flock` is not implemented, not where it finds no lock service.
+
+    Raises:
+        OSError: As h5py.
+    """
+    try:
+        return h5py.File(path, mode, locking=None if locking else False)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return h5py.File(path, mode, locking=False)
