@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Ints
 from features.errors import InputError, nearest
 
 RESERVED = ("path", "subject", "fold", "split", "use")
@@ -23,14 +23,14 @@ class Task:
     classes: tuple[str, ...]
     ordered: bool = False
 
-    def codes(self, labels: Sequence[str]) -> npt.NDArray[np.int64]:
+    def codes(self, labels: Sequence[str]) -> Ints:
         """The class number of every row, `(n,)`; -1 where the label is empty or not a class."""
         number = {name: i for i, name in enumerate(self.classes)}
         return np.array([number.get(label, -1) for label in labels], dtype=np.int64)
 
 
 def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> dict[str, Task]:
-    """The tasks of a manifest: `known` ones, and every other column with 2 to 100 values.
+    """The tasks of a manifest: `known` ones, and every other named column with 2 to 100 values.
 
     Raises:
         InputError: No column is a task.
@@ -42,6 +42,8 @@ def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> di
             continue
         if name in known:
             tasks[name] = known[name]
+            continue
+        if not name.strip():  # such as the index that spreadsheets and pandas write
             continue
         reason = _unfit(name, labels)
         if reason is None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Bools
+from features.store.contents import FileContents, contents_of
 from features.store.featurefile import DONE
 from features.study.study import Study
 
@@ -16,12 +18,37 @@ def unlike_rows(study: Study, backbones: Sequence[str]) -> str | None:
 
     Only rows that are in use and have a label count.
     """
+    return _unlike(study, ((name, _done(study, name)) for name in backbones))
+
+
+def unlike_files(study: Study, known: Mapping[Path, FileContents]) -> str | None:
+    """As `unlike_rows`, for every finished feature file of the study, each opened once.
+
+    Args:
+        study: The study.
+        known: What files hold that have been read already.
+
+    Raises:
+        InputError: A file is damaged, or its rows are not those of the study.
+    """
+
+    def each() -> Iterator[tuple[str, Bools]]:
+        for path in study.finished_files():
+            held = known[path] if path in known else contents_of(path)
+            if held is not None:
+                study.check_rows(path, held.attributes, held.n)
+                yield str(held.attributes["backbone"]), held.status == DONE
+
+    return _unlike(study, each())
+
+
+def _unlike(study: Study, each: Iterable[tuple[str, Bools]]) -> str | None:
+    """As `unlike_rows`, of backbones with the rows that have features, `(n,)`."""
     labelled = np.any([study.labels(task) >= 0 for task in study.tasks], axis=0)
     takes_part = study.used & labelled
     first: tuple[str, bytes, int] | None = None
-    for name in backbones:
-        with study.features(name) as file:
-            done = (file.status == DONE) & takes_part
+    for name, with_features in each:
+        done = with_features & takes_part
         here = (name, done.tobytes(), int(done.sum()))
         if first is None or first[1] == here[1]:
             first = first or here
@@ -35,7 +62,7 @@ def unlike_rows(study: Study, backbones: Sequence[str]) -> str | None:
     return None
 
 
-def held_rows(study: Study, backbone: str) -> npt.NDArray[np.bool_]:
+def held_rows(study: Study, backbone: str) -> Bools:
     """The rows with features in the file of `backbone`, `(n,)`.
 
     A fine-tune has no file; it reads the images that are extracted, so any other file says it. All
@@ -43,6 +70,10 @@ def held_rows(study: Study, backbone: str) -> npt.NDArray[np.bool_]:
     """
     for name in (backbone, *study.backbones()):
         if study.feature_path(name).is_file():
-            with study.features(name) as file:
-                return np.asarray(file.status == DONE)
+            return _done(study, name)
     return np.ones(len(study), dtype=np.bool_)
+
+
+def _done(study: Study, backbone: str) -> Bools:
+    with study.features(backbone) as file:
+        return np.asarray(file.status == DONE)

@@ -1,4 +1,4 @@
-"""Which rows of a study show the same image: what `probe data check` found, kept in copies.json."""
+"""Which rows of a study show the same image, as `probe data check` tells it: kept in copies.json."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Ints
 from features.machine.files import write_text
 from features.machine.regular import read_regular
 
@@ -32,11 +32,11 @@ class Copies:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        """Rows that belong together by either, each group ascending."""
+        """Rows that are exact or near copies of each other, each group ascending."""
         return joined([*self.exact, *((a, b) for a, b, _ in self.near)])
 
     def acted_on(self, rows: int) -> tuple[Group, ...]:
-        """The groups of at most one per cent of the `rows`, or of ten.
+        """The groups of at most one per cent of the `rows`, or of ten rows.
 
         A larger one is a picture that says nothing, such as a grey card: to keep all that share it
         together would tie up subjects who have nothing to do with each other.
@@ -44,10 +44,10 @@ class Copies:
         return tuple(g for g in self.groups if len(g) <= largest(rows))
 
     def plausible(self, rows: int) -> Copies:
-        """The same without its near copies, where these take in over a tenth of the `rows` and four.
+        """These copies, without the near ones where those are over a tenth of the `rows` and over four.
 
-        Then the pictures resemble each other by their kind, as drawings, scans and plots do, and
-        likeness is no sign of a copy.
+        Then the pictures are alike by their kind, as drawings, scans and plots are, and likeness is no
+        sign of a copy.
         """
         alike = {row for a, b, _ in self.near for row in (a, b)}
         few = len(alike) <= max(4, _MOST_ALIKE * rows)
@@ -77,7 +77,7 @@ def joined(groups: Iterable[Sequence[int]]) -> tuple[Group, ...]:
     return tuple(tuple(group) for group in together.values() if len(group) > 1)
 
 
-def merged(subjects: npt.NDArray[np.int64], groups: Iterable[Group]) -> npt.NDArray[np.int64]:
+def merged(subjects: Ints, groups: Iterable[Group]) -> Ints:
     """Subject numbers `(n,)` with those that share a group of copies made one."""
     number = np.arange(subjects.max(initial=-1) + 1)
     for together in joined([subjects[list(group)].tolist() for group in groups]):
@@ -86,27 +86,27 @@ def merged(subjects: npt.NDArray[np.int64], groups: Iterable[Group]) -> npt.NDAr
 
 
 def save(file: Path, copies: Copies, images: str) -> None:
-    """Write what was found about the rows whose paths hash to `images`."""
-    found = {
+    """Write `copies`, which are among the rows whose paths hash to `images`."""
+    values = {
         "version": _VERSION,
         "images": images,
         "exact": copies.exact,
         "near": copies.near,
         "unreadable": {str(row): why for row, why in copies.unreadable.items()},
     }
-    write_text(file, json.dumps(found))
+    write_text(file, json.dumps(values))
 
 
 def load(file: Path, images: str) -> Copies | None:
-    """What was found, or None if nobody has looked since images.csv was as it is."""
+    """The copies among these rows; None if no `probe data check` has looked at these rows."""
     try:
-        found = json.loads(read_regular(file))
-        if found["version"] != _VERSION or found["images"] != images:
+        values = json.loads(read_regular(file))
+        if values["version"] != _VERSION or values["images"] != images:
             return None
         return Copies(
-            tuple(map(tuple, found["exact"])),
-            tuple((int(a), int(b), float(alike)) for a, b, alike in found["near"]),
-            {int(row): why for row, why in found["unreadable"].items()},
+            tuple(map(tuple, values["exact"])),
+            tuple((int(a), int(b), float(alike)) for a, b, alike in values["near"]),
+            {int(row): why for row, why in values["unreadable"].items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import InputError, nearest
-from features.machine.files import lock_of, locked
+from features.machine.locks import lock_of, locked
 from features.store.featurefile import (
     DONE,
     PENDING,
@@ -21,8 +21,8 @@ from features.study.study import Study
 
 
 @dataclass(frozen=True)
-class Held:
-    """One backbone's features."""
+class StoredBackbone:
+    """What a study holds of one backbone."""
 
     backbone: str
     domain: str
@@ -35,20 +35,21 @@ class Held:
     """False: an interrupted run; `probe extract` goes on with it."""
 
 
-def held(study: Study) -> list[Held]:
+def held(study: Study) -> list[StoredBackbone]:
     """Every backbone of the study, finished or not."""
-    found = []
+    backbones = []
     for path in every_file(study.folder):
         try:
             opened = FeatureFile(path)
         except InputError:  # another process is writing it
             name = path.name.removesuffix(".partial").removesuffix(".h5")
-            found.append(Held(name, "", (), 0, 0, 0, path.stat().st_size, finished=False))
+            size = path.stat().st_size
+            backbones.append(StoredBackbone(name, "", (), 0, 0, 0, size, finished=False))
             continue
         with opened as file:
             status = file.status
-            found.append(
-                Held(
+            backbones.append(
+                StoredBackbone(
                     file.backbone,
                     file.domain,
                     tuple(file.keys),
@@ -59,20 +60,20 @@ def held(study: Study) -> list[Held]:
                     path.suffix == ".h5",
                 )
             )
-    return found
+    return backbones
 
 
 def verify(study: Study) -> dict[str, list[Damage]]:
     """What has changed on disk since it was written, by backbone, of every finished feature file."""
-    found: dict[str, list[Damage]] = {}
-    for path in sorted((study.folder / "features").glob("*.h5")):
+    damages: dict[str, list[Damage]] = {}
+    for path in study.finished_files():
         with FeatureFile(path) as file:
-            found[file.backbone] = file.verify()
-    return found
+            damages[file.backbone] = file.verify()
+    return damages
 
 
 def remove_features(study: Study, backbone: str) -> list[Path]:
-    """Delete the feature files of one backbone, finished or not; returns what was deleted.
+    """Delete the feature files of one backbone, finished or not, and return their paths.
 
     Raises:
         InputError: There are none, or another process is writing them.
@@ -85,17 +86,17 @@ def remove_features(study: Study, backbone: str) -> list[Path]:
         )
     lock = lock_of(path)
     with locked(lock, str(path)):
-        for one in there:
-            one.unlink()
+        for file in there:
+            file.unlink()
         seconds_path(path).unlink(missing_ok=True)
-        lock.unlink()
+        lock.unlink(missing_ok=True)
     return there
 
 
 def unreadable(study: Study) -> dict[str, str]:
     """The reason by path of every row that some finished feature file could not read."""
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     for name in study.backbones():
         with study.features(name) as file:
-            found |= {study.paths[row]: reason for row, reason in file.reasons().items()}
-    return found
+            reasons |= {study.paths[row]: reason for row, reason in file.reasons().items()}
+    return reasons

@@ -13,7 +13,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,11 +20,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Bools, Ints
 from features.data import is_kept, read_data
 from features.data.manifest import Manifest
 from features.data.table import read_rows
@@ -35,13 +34,14 @@ from features.machine.files import file_name, write_text, write_texts
 from features.store.featurefile import FeatureFile
 from features.study import copies
 from features.study.copies import Copies, merged
+from features.study.settings import updated
 
 __all__ = ["Study", "draft", "open_study", "save"]
 
 
 @dataclass(frozen=True)
 class Study:
-    """One data set and everything made of it; rows are those of images.csv throughout."""
+    """One data set and everything made of it; a row is a row of images.csv throughout."""
 
     folder: Path
     source: str
@@ -51,7 +51,7 @@ class Study:
     closest: str | None = None
     synthetic: bool = False
     copies: Copies | None = None
-    """Which rows show one image; None if nobody has looked."""
+    """Which rows show one image; None if no `probe data check` has looked."""
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -62,13 +62,13 @@ class Study:
         """Image paths from `root`, one per row."""
         return self.columns["path"]
 
-    @property
-    def used(self) -> npt.NDArray[np.bool_]:
+    @cached_property
+    def used(self) -> Bools:
         """Which rows take part, `(n,)`; the column `use` is 0 for those that do not."""
         return np.array([use != "0" for use in self.columns.get("use", ["1"] * len(self))])
 
     @cached_property
-    def named_subjects(self) -> npt.NDArray[np.int64]:
+    def named_subjects(self) -> Ints:
         """The subject of every row as a number, `(n,)`; a row without one is its own subject."""
         names = self.columns.get("subject", [""] * len(self))
         keys = [("subject", name) if name else ("row", str(i)) for i, name in enumerate(names)]
@@ -76,8 +76,8 @@ class Study:
         return np.array([number[key] for key in keys], dtype=np.int64)
 
     @cached_property
-    def subjects(self) -> npt.NDArray[np.int64]:
-        """As `named_subjects`, with those made one that share a picture among the rows in use."""
+    def subjects(self) -> Ints:
+        """As `named_subjects`, with subjects that share a picture, in rows in use, made one."""
         named = self.named_subjects
         if self.copies is None:
             return named
@@ -85,25 +85,29 @@ class Study:
         groups = [[r for r in group if used[r]] for group in self.copies.acted_on(len(self))]
         return merged(named, [tuple(group) for group in groups if len(group) > 1])
 
-    @property
+    @cached_property
     def images_hash(self) -> str:
         """SHA-256 of the paths in order: what a feature file's rows are aligned with."""
         return hash_of(self.paths)
 
-    def labels(self, task: str) -> npt.NDArray[np.int64]:
+    def labels(self, task: str) -> Ints:
         """The class number of every row in `task`, `(n,)`; -1 where there is no label."""
         if task not in self.tasks:
             raise InputError(f"{self.folder}: no task {task}; {nearest(task, self.tasks)}")
         return self.tasks[task].codes(self.columns[task])
 
     def feature_path(self, backbone: str) -> Path:
-        """Where the features of `backbone` lie or would lie."""
+        """The finished feature file of `backbone`, there or not."""
         return self.folder / "features" / f"{file_name(backbone)}.h5"
+
+    def finished_files(self) -> list[Path]:
+        """The finished feature files, by name."""
+        return sorted((self.folder / "features").glob("*.h5"))
 
     def backbones(self) -> list[str]:
         """The backbones with a finished feature file, by name."""
         names = []
-        for path in sorted((self.folder / "features").glob("*.h5")):
+        for path in self.finished_files():
             with FeatureFile(path) as file:
                 names.append(file.backbone)
         return names
@@ -121,20 +125,35 @@ class Study:
                 f"`probe extract --backbone {backbone}` makes them."
             )
         file = FeatureFile(path)
-        images = file.attributes.get("images")
-        if images != self.images_hash:
-            fewer = images == hash_of(self.paths[: len(file)])
+        try:
+            self.check_rows(path, file.attributes, len(file))
+        except InputError:
             file.close()
-            if fewer:
-                raise InputError(
-                    f"{path}: lacks the rows that its study gained; `probe extract --backbone "
-                    f"{backbone} --update` adds them."
-                )
-            raise InputError(
-                f"{path}: its rows belong to another images.csv; `probe remove {backbone}` and "
-                "extract it again."
-            )
+            raise
         return file
+
+    def check_rows(self, path: Path, attributes: Mapping[str, Any], n: int) -> None:
+        """Make sure that the rows of a feature file are those of this study.
+
+        Args:
+            path: The feature file.
+            attributes: Its root attributes.
+            n: How many rows it has.
+
+        Raises:
+            InputError: They are not.
+        """
+        images, name = attributes.get("images"), attributes["backbone"]
+        if images == self.images_hash:
+            return
+        if images == hash_of(self.paths[:n]):
+            raise InputError(
+                f"{path}: lacks the rows that its study gained; `probe extract --backbone {name} "
+                "--update` adds them."
+            )
+        raise InputError(
+            f"{path}: its rows belong to another images.csv; `probe remove {name}` and extract it again."
+        )
 
 
 def hash_of(paths: Sequence[str]) -> str:
@@ -215,7 +234,7 @@ def save(study: Study) -> None:
 
 
 def save_images(study: Study) -> None:
-    """Write images.csv, and copies.json if somebody has looked for copies."""
+    """Write images.csv, and copies.json if copies have been looked for."""
     write_text(study.folder / "images.csv", _csv(study))
     if study.copies is not None:
         copies.save(study.folder / "copies.json", study.copies, study.images_hash)
@@ -223,7 +242,7 @@ def save_images(study: Study) -> None:
 
 def _csv(study: Study) -> str:
     text = io.StringIO()
-    returns = any("\r" in cell for values in study.columns.values() for cell in values)
+    returns = any("\r" in cell for name in study.columns for cell in (name, *study.columns[name]))
     # Python's writer leaves a bare carriage return unquoted, and its reader ends the line there.
     quoting: Literal[0, 1] = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
     writer = csv.writer(text, lineterminator="\n", quoting=quoting)
@@ -277,8 +296,8 @@ def appended(study: Study, data: str | None = None) -> Study:
     blank = {"use": "1"}
     columns = {}
     for name, values in study.columns.items():
-        found = manifest.columns.get(name, [blank.get(name, "")] * len(manifest))
-        columns[name] = [*values, *(found[row] for row in new)]
+        added = manifest.columns.get(name, [blank.get(name, "")] * len(manifest))
+        columns[name] = [*values, *(added[row] for row in new)]
     known = {
         name: grown(task, set(columns[name]) - set(study.columns[name]))
         for name, task in study.tasks.items()
@@ -288,26 +307,19 @@ def appended(study: Study, data: str | None = None) -> Study:
 
 
 def _toml(study: Study) -> str:
-    lines = [f"toolkit = {_quoted(version('transfer-probe'))}"]
-    if study.closest is not None:
-        lines.append(f"closest = {_quoted(study.closest)}  # the domain nearest to these images")
-    lines += [
-        "",
-        "[data]",
-        f"source = {_quoted(study.source)}",
-        f"root = {_quoted(str(study.root))}",
-        f"synthetic = {json.dumps(study.synthetic)}",
-    ]
-    for task in study.tasks.values():
-        lines += [
-            "",
-            f"[tasks.{_quoted(task.name)}]",
-            f"classes = [{', '.join(map(_quoted, task.classes))}]",
-            f"ordered = {json.dumps(task.ordered)}",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def _quoted(text: str) -> str:
-    """A TOML string: JSON's, but for the one control character that JSON leaves as it is."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    file = study.folder / "study.toml"
+    if file.is_file():
+        text = file.read_bytes().decode("utf-8", errors="surrogateescape")
+    elif study.closest is None:
+        text = ""
+    else:
+        text = 'toolkit = ""\nclosest = ""  # the domain nearest to these images\n'
+    closest = {} if study.closest is None else {"closest": study.closest}
+    data = {"source": study.source, "root": str(study.root), "synthetic": study.synthetic}
+    tasks = {
+        task.name: {"classes": list(task.classes), "ordered": task.ordered}
+        for task in study.tasks.values()
+    }
+    return updated(
+        text, {"toolkit": version("transfer-probe"), **closest, "data": data, "tasks": tasks}
+    )

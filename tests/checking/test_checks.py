@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -190,12 +191,12 @@ def test_one_nearest_neighbour_remembers_nothing_with_leaks_planted(
     study = memorising(tmp_path / "made", given=False)
     leaked = [r for r in fit(study.folder, probes=("knn",)).rows if r.layer == "fc"]
     assert np.mean([row.accuracy for row in leaked]) > 0.8
-    save(Study(**{**vars(study), "copies": pairs}))
+    save(replace(study, copies=pairs))
     grouped = [r for r in fit(study.folder, probes=("knn",)).rows if r.layer == "fc"]
     right = sum(row.accuracy * row.n_test for row in grouped)
     assert abs(right - 200) < 3.5 * np.sqrt(400 / 4 * 2)  # two images of a pair fall together
     own = memorising(tmp_path / "given", given=True)
-    save(Study(**{**vars(own), "copies": pairs}))
+    save(replace(own, copies=pairs))
     with pytest.raises(InputError, match=r"copies in another fold .*--drop-duplicates"):
         fit(own.folder, probes=("knn",))
 

@@ -1,11 +1,12 @@
 import csv
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from features.data import read_data
@@ -13,6 +14,7 @@ from features.data.manifest import Manifest
 from features.data.tasks import Task, choose, infer, order
 from features.data.utkface import AGES
 from features.errors import InputError
+from features.study.settings import updated
 from features.study.study import Study, appended, draft, open_or_draft, open_study, save
 
 
@@ -345,6 +347,7 @@ LABELS = st.text(
 
 
 @settings(max_examples=40, deadline=None)
+@example(labels=["0", "1"], task="0\r0", source="")
 @given(
     labels=st.lists(LABELS, min_size=2, max_size=6).filter(lambda ls: len(set(ls) - {""}) > 1),
     task=LABELS.filter(
@@ -491,6 +494,43 @@ def edited(tmp_path: Path, ordered: bool) -> tuple[Study, Path]:
     said = toml.read_text().replace('["old", "unknown", "young"]', '["young", "old"]')
     toml.write_text(said.replace("ordered = false", f"ordered = {str(ordered).lower()}"))
     return open_study(study.folder), data
+
+
+def test_a_column_without_a_name_is_no_task(tmp_path: Path) -> None:
+    """As pandas writes its index."""
+    file = table(tmp_path, ",path,label, \n0,a.jpg,x,1\n1,b.jpg,y,2\n")
+    study = kept(draft(tmp_path / "study", read_data(str(file))), tmp_path / "study")
+    assert list(study.tasks) == ["label"]
+    bare = table(tmp_path, ",path\n0,a.jpg\n1,b.jpg\n", "bare.csv")
+    with pytest.raises(InputError, match=r"no label column \(its columns: path, "):
+        draft(tmp_path / "bare", read_data(str(bare)))
+
+
+def test_what_a_person_wrote_in_study_toml_stays(tmp_path: Path) -> None:
+    study, data = edited(tmp_path, ordered=False)
+    toml = study.folder / "study.toml"
+    written = (
+        "# Our lab's faces.\n"
+        + toml.read_text()
+        .replace('["young", "old"]', '[\n  "young",  # below 30\n  "old",\n]')
+        .replace("[tasks.age]", "[tasks.age]\n# the youngest first\nnote = 'from the form'")
+        + "\n[ours]\nroom = 12  # second floor\n"
+    )
+    toml.write_text(written)
+    study = open_study(study.folder)
+    save(study)
+    assert toml.read_text() == written
+    data.write_text(data.read_text() + "3.png,child\n")
+    save(appended(study))
+    assert toml.read_text() == written.replace('  "old",\n', '  "old",\n  "child",\n')
+    assert open_study(study.folder).tasks["age"].classes == ("young", "old", "child")
+
+
+@given(text=st.text(st.characters(codec=None), min_size=1), root=st.text(st.characters(codec=None)))
+def test_any_text_survives_in_study_toml(text: str, root: str) -> None:
+    """Also the surrogates that stand for bytes of odd file names."""
+    values = {"data": {"root": root}, "tasks": {text: {"classes": [text, root]}}}
+    assert tomllib.loads(updated(updated("", values), values)) == values
 
 
 @pytest.mark.parametrize("ordered", [False, True])
