@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -107,81 +109,59 @@ def extract(
 
     Example: probe extract --backbone vggface --layer fc6 --weights random
     """
-    from features.errors import InputError
-    from features.extraction.extract import extract_together
-    from features.extraction.sources import check_source, extract_source
+    from features.extraction.domain_samples import check_sample, extract_sample
+    from features.extraction.extract import extract_with
+    from features.extraction.options import ExtractOptions
 
     data = options.data_with(data, faces, labels)
     if not (study / "study.toml").is_file() and data is None:
         show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
-    given = _weights_of(backbone, weights or [])
-    known = {name.partition("=")[0] for name in weights or [] if "=" in name}
-    if len(backbone) > 1 and known - set(backbone):
-        raise InputError(
-            f"--weights {min(known - set(backbone))}=...: not one of the backbones given."
-        )
-    samples = dict(value.partition("=")[::2] for value in source or [])
-    if not all(samples.values()):
-        raise InputError(
-            f"--source {next(iter(samples))}: write it as NAME=DIR, such as faces=lfw."
-        )
+    chosen = _weights_of(backbone, weights or [])
+    samples = _samples_of(source or [])
     for sample, folder in samples.items():
-        check_source(sample, Path(folder))
+        check_sample(sample, folder)
     names = [
         f"{Path(name).stem if name.endswith('.toml') else name}"
-        f"{'@random' if given.get(name) == 'random' else ''}"
+        f"{'@random' if chosen[name] == 'random' else ''}"
         for name in backbone
     ]
-    with show.Progress(f"extracting {', '.join(names)}", "images") as shown:
 
-        def progress(done: int, total: int, busiest: str) -> None:
-            shown(done, total, f"({busiest} is busiest)" if busiest else "")
-
-        results = extract_together(
-            study,
-            {name: given.get(name) for name in backbone},
-            data=data,
-            layers=layer or (),
-            pool=pool or (),
-            views=view or (),
-            dtype=dtype,
-            precision=precision,
-            batch_size=batch_size,
-            workers=workers,
-            limit=limit,
-            strict=strict,
-            compress=compress,
-            update=update,
-            device=device,
-            seed=seed,
-            announce=show.say,
-            said=_plan,
-            progress=progress,
+    def progress_on(shown: show.Progress) -> Callable[[int, int, str], None]:
+        return lambda done, total, busiest: shown(
+            done, total, f"({busiest} is busiest)" if busiest else ""
         )
-    for result in list(results):
+
+    asked = ExtractOptions(
+        data=data,
+        layers=layer or (),
+        pool=pool or (),
+        views=view or (),
+        dtype=dtype,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        limit=limit,
+        strict=strict,
+        compress=compress,
+        update=update,
+        device=device,
+        seed=seed,
+        announce=show.say,
+        said=_plan,
+    )
+    with show.Progress(f"extracting {', '.join(names)}", "images") as shown:
+        results = extract_with(study, chosen, replace(asked, progress=progress_on(shown)))
+    for result in results:
         _summary(result)
-    for (name, result), (sample, folder) in product(
-        list(zip(backbone, results, strict=True)), samples.items()
+    extracted = [result.backbone for result in results]
+    for (name, its_name), (sample, folder) in product(
+        zip(backbone, extracted, strict=True), samples.items()
     ):
         with show.Progress(f"extracting {name} of {sample}", "images") as shown:
-            made = extract_source(
-                study,
-                sample,
-                Path(folder),
-                name,
-                result,
-                weights=given.get(name),
-                dtype=dtype,
-                precision=precision,
-                batch_size=batch_size,
-                workers=workers,
-                device=device,
-                seed=seed,
-                announce=show.say,
-                progress=progress,
-            )
-        _summary(made)
-        results.append(made)
+            how = replace(asked, progress=progress_on(shown))
+            result = extract_sample(study, sample, folder, (name, chosen[name]), its_name, how)
+        _summary(result)
+        results.append(result)
     if json:
         show.put_json(results)
 
@@ -212,26 +192,42 @@ def import_(
     """
     from features.extraction.imported import import_features
 
-    found = import_features(study, file, name=name, layer=layer, domain=domain, depth=depth)
-    show.say(f"{name}/{layer}: {len(found)} rows imported into {study}")
-    with found.features(name) as opened:
-        if opened.domain == "unknown":
+    opened = import_features(study, file, name=name, layer=layer, domain=domain, depth=depth)
+    show.say(f"{name}/{layer}: {len(opened)} rows imported into {study}")
+    with opened.features(name) as made:
+        if made.domain == "unknown":
             show.say(
                 f"what {name} was pretrained on is unknown, so it is no domain's in the report; "
                 "--domain tells it"
             )
 
 
-def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str]:
-    """Which backbone gets which weights; a value without NAME= goes to all."""
-    found: dict[str, str] = {}
+def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str | None]:
+    """Each backbone with its weights; a value without NAME= goes to all."""
+    from features.errors import InputError
+
+    others = {name.partition("=")[0] for name in weights if "=" in name} - set(backbones)
+    if len(backbones) > 1 and others:
+        raise InputError(f"--weights {min(others)}=...: not one of the backbones given.")
+    chosen: dict[str, str | None] = dict.fromkeys(backbones)
     for value in weights:
         name, equals, file = value.partition("=")
         if equals and name in backbones:
-            found[name] = file
+            chosen[name] = file
         else:
-            found.update(dict.fromkeys(backbones, value))
-    return found
+            chosen.update(dict.fromkeys(backbones, value))
+    return chosen
+
+
+def _samples_of(values: list[str]) -> dict[str, Path]:
+    """The folder of each sample of a domain, by its name."""
+    from features.errors import InputError
+
+    samples = dict(value.partition("=")[::2] for value in values)
+    for name, folder in samples.items():
+        if not folder:
+            raise InputError(f"--source {name}: write it as NAME=DIR, such as faces=lfw.")
+    return {name: Path(folder) for name, folder in samples.items()}
 
 
 def _plan(plan: Plan) -> None:

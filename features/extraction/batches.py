@@ -5,45 +5,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Ints
 from features.study.study import Study
 
-Rows = npt.NDArray[np.int64]
-
-
-Window = list[tuple[int, Rows]]
+Window = list[tuple[int, Ints]]
 """Batches whose images lie close together: which pass, and its rows."""
 
 
-def blocks(study: Study, rows: Rows, batch_size: int) -> list[Rows]:
+def blocks(study: Study, rows: Ints, batch_size: int) -> list[Ints]:
     """The batches of a run over `rows`; an image that stands in several rows is in one of them."""
     rows = np.unique(first_of_path(study)[rows])
     return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
 
 
-def first_of_path(study: Study) -> Rows:
+def first_of_path(study: Study) -> Ints:
     """For every row the first row with the same path, `(n,)`."""
     first: dict[str, int] = {}
     return np.array([first.setdefault(p, i) for i, p in enumerate(study.paths)], dtype=np.int64)
 
 
-def windows(todos: Sequence[Sequence[Rows]]) -> list[Window]:
+def windows(todos: Sequence[Sequence[Ints]]) -> list[Window]:
     """Batches of several passes put together so that an image is decoded once for all of them."""
     every = [block for todo in todos for block in todo]
     if not every:
         return []
     rows, width = np.unique(np.concatenate(every)), max(map(len, every))
-    found: dict[int, Window] = {}
+    by_place: dict[int, Window] = {}
     for number, todo in enumerate(todos):
         for block in todo:
-            found.setdefault(int(np.searchsorted(rows, block[0])) // width, []).append(
-                (number, block)
-            )
-    return [found[place] for place in sorted(found)]
+            place = int(np.searchsorted(rows, block[0])) // width
+            by_place.setdefault(place, []).append((number, block))
+    return [by_place[place] for place in sorted(by_place)]
 
 
-def rows_within(study: Study, limit: int | None, seed: int) -> Rows:
+def rows_within(study: Study, limit: int | None, seed: int) -> Ints:
     """All rows, or `limit` of them drawn by `seed`: the same share of every fold and class."""
     n = len(study)
     if limit is None or limit >= n:

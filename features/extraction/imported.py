@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import Floats
 from features.data.arrayfile import read_arrays, strings
 from features.data.manifest import Manifest
 from features.errors import InputError, nearest
-from features.machine.files import lock_of, locked
+from features.machine.locks import lock_of, locked
 from features.store.featurefile import UNKNOWN, FeatureFile, partial_of
 from features.store.making import create, finish
 from features.store.writer import Writer
@@ -52,7 +53,7 @@ def import_features(
     """
     folder = Path(study)
     if "/" in layer or ":" in layer or not layer or not name:
-        raise InputError(f"--layer {layer}: a layer's name has no / and no colon.")
+        raise InputError(f"--layer {layer}: a layer's name has no / and no colon; choose another.")
     if not 0 <= depth <= 1:
         raise InputError(f"--depth {depth}: depth runs from 0, the input, to 1, the network's end.")
     arrays = read_arrays(file)
@@ -103,13 +104,11 @@ def import_features(
         )
         with Writer(partial) as writer:
             writer.write(rows, {layer: features})
-        finish(partial, path)
+        finish(partial, path, "none")
     return opened
 
 
-def _features(
-    file: Path, arrays: Mapping[str, npt.NDArray[Any]], layer: str
-) -> npt.NDArray[np.float32]:
+def _features(file: Path, arrays: Mapping[str, npt.NDArray[Any]], layer: str) -> Floats:
     wide = [key for key, array in arrays.items() if array.ndim >= 2]
     chosen = layer if layer in wide else "features" if "features" in wide else None
     if chosen is None:
@@ -124,14 +123,14 @@ def _features(
         raise InputError(
             f"{file}: the array {chosen} does not hold numbers; save features as floats."
         )
-    found = np.ascontiguousarray(features, dtype=np.float32)
-    bad = ~np.isfinite(found).all(1)
+    features = np.ascontiguousarray(features, dtype=np.float32)
+    bad = ~np.isfinite(features).all(1)
     if bad.any():
         raise InputError(
             f"{file}: layer {layer} has NaN or infinite features in {int(bad.sum())} rows (first: row "
             f"{int(np.flatnonzero(bad)[0])}); mend them."
         )
-    return found
+    return features
 
 
 def _manifest(file: Path, arrays: Mapping[str, npt.NDArray[Any]], n: int) -> Manifest:

@@ -21,11 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from features.arrays import Ints
 from features.backbone import Backbone
 from features.cards.card import Input
 from features.errors import InputError
 from features.extraction import pool as pooling
-from features.extraction.batches import Rows, Window
+from features.extraction.batches import Window
 from features.extraction.capture import capture
 from features.images import preprocess
 from features.images.decode import Unreadable, decode, read_bytes
@@ -37,7 +38,7 @@ STAGES = ("reading", "decoding", "computing", "writing")
 
 
 @dataclass(frozen=True)
-class Job:
+class ExtractJob:
     """What computes the features of one backbone."""
 
     study: Study
@@ -49,14 +50,14 @@ class Job:
     strict: bool
     precision: str = "float32"
     threads: int = 1
-    """That one operation of the network uses on a processor."""
+    """The threads of one operation of the network on a processor."""
 
 
 @dataclass(frozen=True)
 class Pass:
     """One backbone's network read at the layers of `wanted`, each under its pooling."""
 
-    job: Job
+    job: ExtractJob
     wanted: Sequence[pooling.Pooled]
 
     @property
@@ -71,13 +72,13 @@ class Batch:
     """What came out of one batch of one pass."""
 
     number: int
-    """Of the pass."""
-    rows: Rows
-    """Rows that decoded, ascending."""
+    """Which pass it belongs to."""
+    rows: Ints
+    """Ints that decoded, ascending."""
     features: Mapping[str, npt.NDArray[Any]]
     """By data set, `(len(rows), dim)`."""
     refused: dict[int, str]
-    """Rows that did not decode, and why."""
+    """Ints that did not decode, and why."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def default_batch_size(backbone: Backbone, device: torch.device) -> int:
 def largest_map(backbone: Backbone) -> int:
     """Bytes of the largest output that one image gives, as float32."""
     fired = backbone.architecture.traced.fired.values()
-    return 4 * max((int(np.prod(one.shape)) for one in fired), default=0)
+    return 4 * max((int(np.prod(output.shape)) for output in fired), default=0)
 
 
 def compute(
@@ -123,11 +124,11 @@ def compute(
     over = threading.Event()
     with ExitStack() as held:
         held.enter_context(precise(job.device, job.precision))
-        largest = max(largest_map(one.job.backbone) * one.job.batch_size for one in passes)
+        largest = max(largest_map(p.job.backbone) * p.job.batch_size for p in passes)
         if job.device.type == "cpu":
             held.enter_context(reusing_memory(largest))
         held.enter_context(_threads(job))
-        networks = [held.enter_context(_network(one, over)) for one in passes]
+        networks = [held.enter_context(_network(pass_, over)) for pass_ in passes]
         with ThreadPoolExecutor(job.lanes) as lanes:
             waiting: deque[Future[Computed]] = deque()
             try:
@@ -147,16 +148,16 @@ Network = Callable[[Mapping[str, npt.NDArray[np.uint8]]], dict[str, torch.Tensor
 
 
 @contextmanager
-def _network(one: Pass, over: threading.Event) -> Iterator[Network]:
+def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
     """Yield what turns pixels by view, `(n, h, w, 3)`, into features by data set, on the host."""
-    job = one.job
+    job = pass_.job
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision, torch.float32)
     # Channels last is the faster layout for convolutions, on a processor (1.3 to 2.7 times, measured
     # on four networks) as on a GPU's matrix units; the numbers are the same but for rounding.
     # Fusing what follows a convolution into it (TorchScript's freezing) gained nothing on VGG-16.
     model = job.backbone.model.to(job.device, kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
     by_layer: dict[str, list[pooling.Pooled]] = {}
-    for pooled in one.wanted:
+    for pooled in pass_.wanted:
         by_layer.setdefault(pooled.layer.name, []).append(pooled)
     layers = [group[0].layer for group in by_layer.values()]
     stored = torch.float16 if job.dtype == "float16" else torch.float32
@@ -182,7 +183,7 @@ def _network(one: Pass, over: threading.Event) -> Iterator[Network]:
     with capture(model, layers, job.backbone.architecture.traced, reduce) as run:
 
         def network(pixels: Mapping[str, npt.NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
-            found: dict[str, torch.Tensor] = {}
+            features: dict[str, torch.Tensor] = {}
             with torch.inference_mode(), stream():
                 for mine.view, images in pixels.items():
                     x = torch.from_numpy(images)
@@ -192,22 +193,22 @@ def _network(one: Pass, over: threading.Event) -> Iterator[Network]:
                     seen = [run(crop.to(kind)) for crop in inputs(x, mine.view, wanted)]
                     for layer, keys in seen[0].items():
                         for key in keys:
-                            found[key] = _mean([made[layer][key] for made in seen]).to(stored)
-                found = {k: v.to("cpu", non_blocking=cuda) for k, v in found.items()}
+                            features[key] = _mean([made[layer][key] for made in seen]).to(stored)
+                features = {k: v.to("cpu", non_blocking=cuda) for k, v in features.items()}
                 if cuda:
                     torch.cuda.current_stream().synchronize()
-            return found
+            return features
 
         yield network
 
 
 def _mean(crops: list[torch.Tensor]) -> torch.Tensor:
-    """The mean of what the crops of a view gave; of one, itself."""
+    """The mean of what the crops of a view gave; a single crop's as it is."""
     return crops[0] if len(crops) == 1 else torch.stack(crops).mean(0)
 
 
 @contextmanager
-def _threads(job: Job) -> Iterator[None]:
+def _threads(job: ExtractJob) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(job.threads)
     try:
@@ -230,10 +231,9 @@ def _window(
         rows = np.array([row for row in block.tolist() if row not in refused], dtype=np.int64)
         features: dict[str, npt.NDArray[Any]] = {}
         if len(rows):
-            found = networks[number](
-                {v: np.stack([pixels[r, kind] for r in rows.tolist()]) for v, kind in kinds.items()}
-            )
-            features = {key: _finite(job, rows, key, x) for key, x in found.items()}
+            stacked = {v: np.stack([pixels[r, k] for r in rows.tolist()]) for v, k in kinds.items()}
+            outputs = networks[number](stacked)
+            features = {key: _finite(job, rows, key, x) for key, x in outputs.items()}
         why = {row: refused[row] for row in block.tolist() if row in refused}
         done.batches.append(Batch(number, rows, features, why))
     done.seconds["computing"] += time.perf_counter() - started
@@ -243,7 +243,7 @@ def _window(
 def _decoded(
     passes: Sequence[Pass], window: Window, over: threading.Event, seconds: dict[str, float]
 ) -> tuple[dict[tuple[int, preprocess.Geometry], npt.NDArray[np.uint8]], dict[int, str]]:
-    """The pixels `(h, w, 3)` of every row for every size it is wanted in; why others have none."""
+    """The pixels `(h, w, 3)` by row and geometry, and why the rows without pixels have none."""
     job = passes[0].job
     wanted: dict[int, dict[preprocess.Geometry, Input]] = {}
     for number, block in window:
@@ -274,7 +274,7 @@ def _decoded(
     return pixels, refused
 
 
-def _finite(job: Job, rows: Rows, key: str, stored: torch.Tensor) -> npt.NDArray[Any]:
+def _finite(job: ExtractJob, rows: Ints, key: str, stored: torch.Tensor) -> npt.NDArray[Any]:
     """The features as they are stored; refused if they are not a row for each image, or not finite."""
     if len(stored) != len(rows):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Where numbers come from: what decides them, and everything a feature file says of itself."""
+"""Where numbers come from: the settings that decide them, and everything a feature file tells of itself."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import torch
 from features.backbone import Backbone
 from features.errors import InputError
 from features.extraction import pool as pooling
-from features.extraction.pipeline import Job
+from features.extraction.pipeline import ExtractJob
 from features.images import jpeg, preprocess
-from features.store.featurefile import FeatureFile
+from features.store.contents import FileContents
 
 
 def seen_in_training(backbone: Backbone, source: str) -> list[str]:
-    """What the weights were trained on and a study's `source` seems to be of, by its kind or path.
+    """The data sets that the weights were trained on and that the study seems to be of.
 
     `adience` is met by `adience:faces`, by `faces/Adience/x.csv` and by `adience_aligned.csv`.
     """
@@ -38,7 +38,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def layer_attributes(pooled: pooling.Pooled, job: Job) -> dict[str, Any]:
+def layer_attributes(pooled: pooling.Pooled, job: ExtractJob) -> dict[str, Any]:
     """The attributes of one data set, as features/store/featurefile.py specifies them."""
     traced = job.backbone.architecture.traced
     return {
@@ -55,7 +55,7 @@ def layer_attributes(pooled: pooling.Pooled, job: Job) -> dict[str, Any]:
 
 
 def network_of(backbone: Backbone) -> dict[str, Any]:
-    """What decides what a backbone makes of an image, whatever it is called."""
+    """The settings that decide a backbone's features, but for its name."""
     card, file = backbone.architecture.card, backbone.weights
     return {
         "network": card.network,
@@ -65,8 +65,8 @@ def network_of(backbone: Backbone) -> dict[str, Any]:
     }
 
 
-def decisive(job: Job) -> dict[str, Any]:
-    """What decides the numbers in a file, whoever computes them."""
+def decisive(job: ExtractJob) -> dict[str, Any]:
+    """The settings that decide the numbers in a file."""
     return {
         "backbone": job.backbone.name,
         **network_of(job.backbone),
@@ -77,19 +77,22 @@ def decisive(job: Job) -> dict[str, Any]:
     }
 
 
-def contract(job: Job) -> str:
-    """SHA-256 of what decides the numbers."""
+def contract(job: ExtractJob) -> str:
+    """SHA-256 of the settings that decide the numbers."""
     return hashlib.sha256(json.dumps(decisive(job), sort_keys=True).encode()).hexdigest()
 
 
-def check_contract(job: Job, path: Path) -> None:
-    """Refuse to mix numbers.
+def check_contract(job: ExtractJob, path: Path, attributes: Mapping[str, Any]) -> None:
+    """Refuse to mix numbers that were made with different settings.
+
+    Args:
+        job: What this run computes.
+        path: The feature file that it would write to.
+        attributes: The root attributes of that file.
 
     Raises:
-        InputError: The file at `path` was made with something else.
+        InputError: The file was made with something else.
     """
-    with FeatureFile(path) as file:
-        attributes = file.attributes
     if attributes["contract"] == contract(job):
         return
     before, now = json.loads(attributes["decisive"]), decisive(job)
@@ -110,13 +113,13 @@ def grown(attributes: Mapping[str, Any], images: str) -> dict[str, Any]:
     return {"images": images, "decisive": json.dumps(decided), "contract": digest}
 
 
-def made_with(path: Path) -> dict[str, Any]:
-    """Device, precision, threads, batch size and versions that a feature file was made with."""
-    with FeatureFile(path) as file:
-        return dict(json.loads(file.attributes["made_with"]))
+def batch_size_of(held: FileContents | None) -> int | None:
+    """Images per forward pass that a feature file was made with; None where nothing says it."""
+    made_with = json.loads(held.attributes["made_with"]) if held else {}
+    return int(made_with["batch_size"]) if "batch_size" in made_with else None
 
 
-def file_attributes(job: Job) -> dict[str, Any]:
+def file_attributes(job: ExtractJob) -> dict[str, Any]:
     """The root attributes of a feature file."""
     backbone = job.backbone
     card = asdict(backbone.architecture.card)

@@ -1,39 +1,34 @@
-"""What the feature file of a backbone still lacks, as passes over the images; beginning and ending them."""
+"""What the feature file of a backbone still lacks, as one pass over the images after the other.
+
+Nothing here touches a file: `next_round` decides from what the files hold.
+"""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from rich.filesize import decimal
 
+from features.arrays import Ints
 from features.errors import InputError
 from features.extraction import pool as pooling
-from features.extraction.batches import Rows, blocks, first_of_path
-from features.extraction.pipeline import Computed, Job, Pass
-from features.extraction.provenance import (
-    check_contract,
-    file_attributes,
-    layer_attributes,
-    made_with,
-)
-from features.extraction.update import grow
-from features.store.featurefile import PENDING, FeatureFile, partial_of
-from features.store.making import compression, copy, create, finish
-from features.store.writer import Writer
-from features.study.study import Study
+from features.extraction.batches import blocks
+from features.extraction.pipeline import ExtractJob, Pass
+from features.extraction.provenance import check_contract
+from features.store.contents import FileContents
+from features.store.featurefile import PENDING, partial_of
 
 
 @dataclass(frozen=True)
-class Target:
+class FeatureTarget:
     """What one backbone's file shall hold."""
 
-    job: Job
+    job: ExtractJob
     wanted: list[pooling.Pooled]
-    rows: Rows
+    rows: Ints
     compress: str | None
     """`none`, `gzip`, `lzf`; None: as the file is."""
     given: tuple[str, str | None, int]
@@ -54,13 +49,23 @@ class Target:
 class Round:
     """One pass over images that brings a target's file further."""
 
-    target: Target
+    target: FeatureTarget
     wanted: list[pooling.Pooled]
-    todo: list[Rows]
-    aim: Rows
+    todo: list[Ints]
+    """The batches that are left, each ascending rows."""
+    aim: Ints
     """Every row that the pass is for, those done already too."""
-    new: bool
-    """The partial file is still to be made."""
+    begins: Literal["new", "reopened", "resumed"]
+    """The partial file is still to be made, or is the finished one taken up again, or is there."""
+    compress: str
+    """How the features are compressed when they are finished: `none`, `gzip` or `lzf`."""
+    packed: str = "none"
+    """How they are compressed in a finished file that is taken up again."""
+
+    @property
+    def new(self) -> bool:
+        """Whether the partial file is still to be made."""
+        return self.begins == "new"
 
     @property
     def reader(self) -> Pass:
@@ -69,164 +74,88 @@ class Round:
 
     @property
     def bytes(self) -> int:
-        """Of the features in a new partial file."""
+        """The bytes of the features in a new partial file."""
         n, width = len(self.target.job.study), np.dtype(self.target.job.dtype).itemsize
         return n * sum(p.dim for p in self.wanted) * width if self.new else 0
 
 
-def batch_size_of(study: Study, name: str, default: int) -> int:
-    """Images per forward pass in the file that is there, begun or finished; else the default."""
-    path = study.feature_path(name)
-    for there in (partial_of(path), path):
-        if there.is_file():
-            return int(made_with(there).get("batch_size", default))
-    return default
+def next_round(
+    target: FeatureTarget, finished: FileContents | None, partial: FileContents | None
+) -> Round | None:
+    """The next pass that a target's file needs; None if it is complete.
 
+    A file in the making is completed first, with its own layers and rows, whatever this run was asked
+    for. Then follow the layers that the finished file lacks, and then the rows.
 
-def next_round(target: Target) -> Round | None:
-    """The pass that the file as it is needs next, or None if it is as it shall be.
+    Args:
+        target: What the file shall hold.
+        finished: What the finished file holds; None where there is none.
+        partial: The same of the file in the making.
 
     Raises:
-        InputError: The file was made with something else than this run would make it with.
-    """
-    path, partial, job = target.path, target.partial, target.job
-    while True:
-        if partial.is_file():
-            if path.is_file() and _is_merged(partial, path):
-                partial.unlink()  # killed between the two steps of a merge
-                continue
-            grow(job.study, partial)
-            grow(job.study, path)
-            check_contract(job, partial)
-            return _resumed(target)
-        if not path.is_file():
-            todo = blocks(job.study, target.rows, job.batch_size)
-            return Round(target, _of_one_view(target.wanted), todo, target.rows, new=True)
-        grow(job.study, path)
-        check_contract(job, path)
-        with FeatureFile(path) as file:
-            missing = {p.key for p in target.wanted} - set(file.stored)
-            _check_pools(target, file)
-            status = file.status
-        pending = target.rows[status[target.rows] == PENDING]
-        if missing:
-            more = _of_one_view([p for p in target.wanted if p.key in missing])
-            rows = np.flatnonzero(status != PENDING)
-            return Round(target, more, blocks(job.study, rows, job.batch_size), rows, new=True)
-        if not len(pending):
-            return None
-        packed = compression(path)
-        if packed != "none":
-            copy(path, partial, compress="none", attributes={"compress": packed})
-            path.unlink()
-        else:
-            path.rename(partial)
-        with Writer(partial) as writer:
-            writer.aim(pending)
-
-
-def _resumed(target: Target) -> Round:
-    """Go on with a partial file: its own layers and rows, whatever this run was asked for.
-
-    A batch that is not wholly done is computed again as a whole, so that every number comes out of
-    the same batch as in an uninterrupted run.
+        InputError: A file was made with other settings than this run's.
     """
     job = target.job
-    with Writer(target.partial) as writer:
-        aim, status = writer.aimed, writer.status
-        pools = [writer.about(key) for key in writer.keys]
-    wanted = [pooling.pooled(job.backbone.layers((layer,))[0], *how) for layer, *how in pools]
-    left = [
-        block
-        for block in blocks(job.study, aim, job.batch_size)
-        if (status[block] == PENDING).any()
+    if partial is not None:
+        check_contract(job, target.partial, partial.attributes)
+        left = _left(job, partial, partial.aim)
+        compress = target.compress or str(partial.attributes.get("compress", "none"))
+        return Round(target, _read_again(job, partial), left, partial.aim, "resumed", compress)
+    compress = target.compress or "none"
+    if finished is None:
+        todo = blocks(job.study, target.rows, job.batch_size)
+        return Round(target, _of_one_view(target.wanted), todo, target.rows, "new", compress)
+    check_contract(job, target.path, finished.attributes)
+    _check_pools(target, finished)
+    missing = [p for p in target.wanted if p.key not in finished.poolings]
+    if missing:
+        rows = np.flatnonzero(finished.status != PENDING)
+        todo = blocks(job.study, rows, job.batch_size)
+        return Round(target, _of_one_view(missing), todo, rows, "new", compress)
+    pending = target.rows[finished.status[target.rows] == PENDING]
+    if not len(pending):
+        return None
+    packed = finished.compression
+    as_it_was = packed if packed != "none" else str(finished.attributes.get("compress", "none"))
+    return Round(
+        target,
+        _read_again(job, finished),
+        _left(job, finished, pending),
+        pending,
+        "reopened",
+        target.compress or as_it_was,
+        packed,
+    )
+
+
+def _read_again(job: ExtractJob, held: FileContents) -> list[pooling.Pooled]:
+    """The data sets of a file, as the network is read for them."""
+    return [
+        pooling.pooled(job.backbone.layers((layer,))[0], pool, view)
+        for layer, pool, view in held.poolings.values()
     ]
-    return Round(target, wanted, left, aim, new=False)
 
 
-def _of_one_view(wanted: list[pooling.Pooled]) -> list[pooling.Pooled]:
+def _left(job: ExtractJob, held: FileContents, rows: Ints) -> list[Ints]:
+    """The batches of `rows` that are not wholly done, which are computed again as a whole.
+
+    So every number comes out of the same batch as in an uninterrupted run.
+    """
+    every = blocks(job.study, rows, job.batch_size)
+    return [block for block in every if (held.status[block] == PENDING).any()]
+
+
+def _of_one_view(wanted: Sequence[pooling.Pooled]) -> list[pooling.Pooled]:
     """Those of the first view: new views are made one after another, rows that came later under all."""
     return [p for p in wanted if p.view == wanted[0].view]
 
 
-def make_files(rounds: Sequence[Round]) -> None:
-    """Make the partial files of those rounds that have none."""
-    for one in rounds:
-        if one.new:
-            job = one.target.job
-            create(
-                one.target.partial,
-                len(job.study),
-                one.aim,
-                [layer_attributes(p, job) for p in one.wanted],
-                job.dtype,
-                {**file_attributes(job), "compress": one.target.compress or "none"},
-            )
-
-
-def check_room(rounds: Sequence[Round], folder: Path) -> None:
-    """Refuse what will not fit on the disk.
-
-    Raises:
-        InputError: With the bytes needed, the bytes there are, and the pooling that would fit.
-    """
-    needed = sum(one.bytes for one in rounds)
-    # A merge, and compressing, write the file a second time before the first goes away.
-    again = sum(_written_again(one) for one in rounds if one.new)
-    while not folder.exists():
-        folder = folder.absolute().parent
-    free = shutil.disk_usage(folder).free
-    if needed + again <= free:
-        return
-    pools = [(one, p) for one in rounds if one.new for p in one.wanted]
-    widest = max((p for _, p in pools), key=lambda p: p.dim)
-    room = widest.dim * 0.9 * free / (needed + again)
-    names = ", ".join(one.target.job.backbone.name for one in rounds)
-    more = f" and {decimal(again)} while its file is written anew" if again else ""
-    raise InputError(
-        f"{names}: its features need {decimal(needed)}{more}, and {folder} has {decimal(free)} "
-        f"free; --pool {pooling.fitting(widest.layer, room)} or fewer layers would fit."
-    )
-
-
-def write(writers: Sequence[Writer], computed: Computed) -> None:
-    """Write what came out of one window."""
-    for batch in computed.batches:
-        writers[batch.number].write(batch.rows, batch.features)
-        writers[batch.number].refuse(batch.refused)
-
-
-def end(one: Round, writer: Writer) -> None:
-    """Give rows that list an image again what its first row has."""
-    aim, status = writer.aimed, writer.status
-    rows = aim[status[aim] == PENDING]
-    writer.repeat(rows, first_of_path(one.target.job.study)[rows])
-
-
-def put_in_place(one: Round) -> None:
-    """Make the partial file the finished one."""
-    finish(one.target.partial, one.target.path, one.target.compress)
-
-
-def _written_again(one: Round) -> int:
-    path = one.target.path
-    if path.is_file():
-        return one.bytes + path.stat().st_size
-    return one.bytes if one.target.compress not in (None, "none") else 0
-
-
-def _is_merged(partial: Path, path: Path) -> bool:
-    with FeatureFile(path) as file, FeatureFile(partial) as part:
-        return set(part.stored) <= set(file.stored)
-
-
-def _check_pools(target: Target, file: FeatureFile) -> None:
+def _check_pools(target: FeatureTarget, finished: FileContents) -> None:
     """`auto` and `none` share a layer's name in the file: only one of them can be there."""
-    there = set(file.stored)
     for pooled in target.wanted:
-        if pooled.key in there and file.about(pooled.key)["pool"] != pooled.pool:
+        if pooled.key in finished.poolings and finished.poolings[pooled.key][1] != pooled.pool:
+            there = finished.poolings[pooled.key][1]
             raise InputError(
-                f"{file.path}: layer {pooled.key} is there with --pool "
-                f"{file.about(pooled.key)['pool']}; `probe remove {file.backbone}` first, or "
-                "ask for that pooling."
+                f"{target.path}: layer {pooled.key} is there with --pool {there}; `probe remove "
+                f"{target.job.backbone.name}` first, or ask for that pooling."
             )

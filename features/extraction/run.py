@@ -3,195 +3,220 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
 from features.errors import InputError
 from features.extraction.batches import Window, windows
-from features.extraction.pipeline import STAGES, Computed, compute
-from features.extraction.rounds import (
-    Round,
-    Target,
+from features.extraction.files import (
+    Files,
     check_room,
-    end,
+    fill_repeats,
+    lock_files,
     make_files,
-    next_round,
     put_in_place,
 )
+from features.extraction.options import ExtractOptions
+from features.extraction.pipeline import STAGES, Computed, compute
+from features.extraction.rounds import FeatureTarget, Round, next_round
 from features.extraction.summary import Extraction, Plan
-from features.extraction.workers import Report, work_together, written
+from features.extraction.workers import WrittenWindow, work_together, written
 from features.machine.device import name_of
-from features.machine.files import lock_of, locked
-from features.store.making import sweep
-from features.store.seconds import Measured, note_seconds
+from features.store.contents import FileContents, contents_of
+from features.store.seconds import Timing, note_seconds
 from features.store.writer import Writer
 from features.study.study import Study, save
 
 
 @dataclass
-class Run:
-    """What goes on for all backbones of a run together."""
+class ExtractRun:
+    """What the backbones of a run share."""
 
     study: Study
     begun: bool
-    """The study stands already."""
-    targets: list[Target]
+    """The study stands already, and the files of the run are locked."""
+    targets: list[FeatureTarget]
     results: list[Extraction]
     devices: list[torch.device]
-    """One per worker."""
-    said: Callable[[Plan], None]
-    progress: Callable[[int, int, str], None]
-    locks: ExitStack = field(default_factory=ExitStack)
-    """Of the feature files."""
+    """The device of each worker."""
+    options: ExtractOptions
+    locks: ExitStack
+    """The locks of the feature files, as far as they are held."""
 
 
-def carry_out(run: Run) -> None:
-    """Bring every file to what was asked, in as many passes as their present state needs.
+def carry_out(run: ExtractRun, files: Sequence[Files]) -> list[FileContents]:
+    """Bring every file to what was asked, in as many passes as its state needs.
+
+    Args:
+        run: The run.
+        files: What each target's files hold.
+
+    Returns:
+        What each target's finished file holds in the end.
 
     Raises:
         InputError: An image, a feature or a file that is there cannot be used.
         Stopped: A worker was killed.
         OSError: A file could not be written.
     """
-    with run.locks:
-        if run.begun:
-            _lock(run)
-        else:
-            _check_not_begun(run.study)
-        for target in run.targets:
-            sweep(target.path)
-        while True:
-            found = [next_round(target) for target in run.targets]
-            rounds = [one for one in found if one is not None]
-            if not rounds:
-                return
-            results = [r for r, one in zip(run.results, found, strict=True) if one is not None]
-            _pass_over(run, rounds, results)
+    held = list(files)
+    while True:
+        following = [next_round(t, *h) for t, h in zip(run.targets, held, strict=True)]
+        rounds = [round_ for round_ in following if round_ is not None]
+        if not rounds:
+            return [finished for finished, _ in held if finished is not None]
+        results = [r for r, round_ in zip(run.results, following, strict=True) if round_]
+        _pass_over(run, rounds, results)
+        for number, round_ in enumerate(following):
+            if round_ is not None:
+                held[number] = contents_of(round_.target.path), None
 
 
-def _lock(run: Run) -> None:
-    """Keep others from the feature files until the run ends."""
-    for path in sorted(target.path for target in run.targets):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        run.locks.enter_context(locked(lock_of(path), str(path)))
+def check_not_begun(study: Study) -> None:
+    """Make sure that no other process has begun the study meanwhile.
 
-
-def _check_not_begun(study: Study) -> None:
+    Raises:
+        InputError: One has.
+    """
     if (study.folder / "study.toml").is_file():
         raise InputError(
             f"{study.folder}: another process has just begun a study here; run the command again."
         )
 
 
-def _pass_over(run: Run, rounds: list[Round], results: list[Extraction]) -> None:
-    """Compute the first windows, say what will be written, make the files, and fill them."""
+def _pass_over(run: ExtractRun, rounds: list[Round], results: list[Extraction]) -> None:
+    """Compute the first windows, announce what will be written, make the files, and fill them."""
     started, before = time.perf_counter(), [result.computed for result in results]
-    todo = windows([one.todo for one in rounds])
-    passes = [one.reader for one in rounds]
+    todo = windows([round_.todo for round_ in rounds])
+    passes = [round_.reader for round_ in rounds]
     many = len(run.devices) > 1
-    new = {i for i, one in enumerate(rounds) if one.new}
+    unread = {number for number, round_ in enumerate(rounds) if round_.new}
     head: list[Computed] = []
     with ExitStack() as held:
         computed: Iterator[Computed] = iter(())
         if not many:
             computed = held.enter_context(closing(compute(passes, todo)))
-        while new and todo[len(head) :]:
+        while unread and todo[len(head) :]:
             head.append(next(compute(passes, [todo[len(head)]]) if many else computed))
-            new -= {batch.number for batch in head[-1].batches if batch.rows.size}
-        _begin(run, rounds, new, head, len(todo))
-        writers = [held.enter_context(Writer(one.target.partial)) for one in rounds]
-        total = sum(len(one.aim) for one in rounds)
-        done = sum(len(one.aim) - sum(map(len, one.todo)) for one in rounds if not one.new)
-        run.progress(done, total, "")
-        reports = _reports(run, rounds, writers, head, computed, todo[len(head) :] if many else [])
-        for report in reports:
-            for number, (well, badly) in report.rows.items():
-                results[number].computed += well
-                done += well + badly
-            for result in results:
-                for stage, seconds in report.seconds.items():
-                    result.stages[stage] = result.stages.get(stage, 0.0) + seconds
-                result.bottleneck = _busiest(result, run.devices[0])
-            run.progress(done, total, results[0].bottleneck)
-        for one, writer in zip(rounds, writers, strict=True):
-            end(one, writer)
-    for one in rounds:
-        put_in_place(one)
+            unread -= {batch.number for batch in head[-1].batches if batch.rows.size}
+        _begin(run, rounds, unread, head, len(todo))
+        writers = [held.enter_context(Writer(round_.target.partial)) for round_ in rounds]
+        rest = todo[len(head) :] if many else []
+        _fill(run, rounds, results, _windows_written(run, rounds, writers, head, computed, rest))
+        for round_, writer in zip(rounds, writers, strict=True):
+            fill_repeats(round_, writer)
+    for round_ in rounds:
+        put_in_place(round_)
     seconds = time.perf_counter() - started
-    for one, result, then in zip(rounds, results, before, strict=True):
-        measured = _measured(run, rounds, seconds, result.computed - then)
-        note_seconds(one.target.path, [p.key for p in one.wanted], measured)
-    run.progress(total, total, results[0].bottleneck)
+    for round_, result, computed_before in zip(rounds, results, before, strict=True):
+        measured = _measured(run, rounds, seconds, result.computed - computed_before)
+        note_seconds(round_.target.path, [p.key for p in round_.wanted], measured)
+    total = sum(len(round_.aim) for round_ in rounds)
+    run.options.progress(total, total, results[0].bottleneck)
 
 
 def _begin(
-    run: Run, rounds: list[Round], unread: set[int], head: list[Computed], count: int
+    run: ExtractRun, rounds: list[Round], unread: set[int], head: list[Computed], count: int
 ) -> None:
-    """Say what will be written where nothing is yet, and make the files."""
-    first = [one for one in rounds if one.new]
-    if not first:
-        return
+    """Announce what will be written where nothing is yet, and make the files.
+
+    Args:
+        run: The run.
+        rounds: Its rounds.
+        unread: Which of them begin a file and have had no image that could be read.
+        head: The windows computed so far.
+        count: How many windows there are.
+    """
+    new = [round_ for round_ in rounds if round_.new]
     if unread:
-        why = (r for c in head for batch in c.batches for r in batch.refused.values())
+        reasons = (why for c in head for batch in c.batches for why in batch.refused.values())
         raise InputError(
-            f"{run.study.source}: none of its {len(first[0].aim)} images can be read (the first: "
-            f"{next(why, 'there are no rows')}); check the paths."
+            f"{run.study.source}: none of its {len(new[0].aim)} images can be read (the first: "
+            f"{next(reasons, 'there are no rows')}); check the paths."
         )
-    lanes = rounds[0].target.job.lanes * len(run.devices)
-    seconds = sum(head[-1].seconds.values()) / lanes * count
-    for one in first:
-        backbone = one.target.job.backbone
-        run.said(
-            Plan(
-                backbone.name,
-                one.target.path,
-                len(one.aim),
-                tuple(p.key for p in one.wanted),
-                one.bytes,
-                seconds,
-                backbone.architecture.card.licence if backbone.weights else None,
-            )
-        )
-    check_room(rounds, run.study.folder)
+    if new:
+        lanes = rounds[0].target.job.lanes * len(run.devices)
+        seconds = sum(head[-1].seconds.values()) / lanes * count
+        for round_ in new:
+            run.options.said(_plan(round_, seconds))
+        check_room(rounds, run.study.folder)
     if not run.begun:
-        _lock(run)
-        _check_not_begun(run.study)
+        lock_files(run.locks, [target.path for target in run.targets])
+        check_not_begun(run.study)
         save(run.study)
         run.begun = True
     make_files(rounds)
 
 
-def _reports(
-    run: Run,
+def _plan(round_: Round, seconds: float) -> Plan:
+    backbone = round_.target.job.backbone
+    return Plan(
+        backbone=backbone.name,
+        file=round_.target.path,
+        rows=len(round_.aim),
+        layers=tuple(p.key for p in round_.wanted),
+        bytes=round_.bytes,
+        seconds=seconds,
+        licence=backbone.architecture.card.licence if backbone.weights else None,
+    )
+
+
+def _fill(
+    run: ExtractRun,
+    rounds: list[Round],
+    results: list[Extraction],
+    written_windows: Iterator[WrittenWindow],
+) -> None:
+    """Add up what has been written, and pass on how far the run is."""
+    total = sum(len(round_.aim) for round_ in rounds)
+    done = sum(len(r.aim) - sum(map(len, r.todo)) for r in rounds if not r.new)
+    run.options.progress(done, total, "")
+    for window in written_windows:
+        for number, (well, badly) in window.rows.items():
+            results[number].computed += well
+            done += well + badly
+        for result in results:
+            for stage, seconds in window.seconds.items():
+                result.stages[stage] = result.stages.get(stage, 0.0) + seconds
+            result.bottleneck = _busiest(result, run.devices[0])
+        run.options.progress(done, total, results[0].bottleneck)
+
+
+def _windows_written(
+    run: ExtractRun,
     rounds: list[Round],
     writers: list[Writer],
     head: list[Computed],
     computed: Iterator[Computed],
     rest: list[Window],
-) -> Iterator[Report]:
-    for one in head:
-        yield written(writers, one)
-    for one in computed:
-        yield written(writers, one)
+) -> Iterator[WrittenWindow]:
+    for window in head:
+        yield written(writers, window)
+    for window in computed:
+        yield written(writers, window)
     if rest:
-        with closing(work_together(rounds, rest, run.devices)) as reports:
-            yield from reports
+        with closing(work_together(rounds, rest, run.devices)) as others:
+            yield from others
 
 
-def _measured(run: Run, rounds: list[Round], seconds: float, images: int) -> Measured:
+def _measured(run: ExtractRun, rounds: list[Round], seconds: float, images: int) -> Timing:
     job, workers = rounds[0].target.job, len(run.devices)
-    backbones = tuple(one.target.job.backbone.name for one in rounds)
-    threads = job.threads * job.lanes * workers
-    return Measured(
-        seconds, images, name_of(job.device), job.precision, workers, threads, backbones
+    return Timing(
+        seconds=seconds,
+        images=images,
+        device=name_of(job.device),
+        precision=job.precision,
+        workers=workers,
+        threads=job.threads * job.lanes * workers,
+        together=tuple(round_.target.job.backbone.name for round_ in rounds),
     )
 
 
 def _busiest(result: Extraction, device: torch.device) -> str:
-    """The stage that its threads were longest at, each for as many as can be at it at once."""
+    """The stage that took longest, with its seconds shared by the threads that can be at it at once."""
     most = dict.fromkeys(STAGES, result.lanes * result.workers)
     most["writing"] = result.workers
     if device.type != "cpu":

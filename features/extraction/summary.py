@@ -1,4 +1,4 @@
-"""What a run of `extract` is about to write, and what it has done."""
+"""What a run of `extract` is about to write, and what it has written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is about to write, said before it writes it."""
+    """What a run is about to write of one backbone."""
 
     backbone: str
     file: Path
@@ -16,13 +16,13 @@ class Plan:
     layers: tuple[str, ...]
     bytes: int
     seconds: float
-    """As the first batch predicts it."""
+    """The time that the run will take, by its first batch."""
     licence: str | None
 
 
 @dataclass
 class Extraction:
-    """What a run has done."""
+    """What a run has written of one backbone."""
 
     backbone: str
     file: Path
@@ -32,9 +32,9 @@ class Extraction:
     """Rows computed in this run; the others were there already."""
     seconds: float = 0.0
     unreadable: dict[str, str] = field(default_factory=dict)
-    """Reason by path, of every row of the file that is unreadable."""
+    """Why a row of the file is unreadable, by path."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Reason by file, of what the data reader did not take as a row."""
+    """Why the data reader took a file for no row, by file."""
     pending: int = 0
     stages: dict[str, float] = field(default_factory=dict)
     """Seconds that reading, decoding, computing (summed over the lanes) and writing took, for all the

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from features.extraction.provenance import grown
-from features.machine.files import lock_of, locked
-from features.store.featurefile import FeatureFile, every_file
+from features.machine.locks import lock_of, locked
+from features.store.contents import FileContents, contents_of
+from features.store.featurefile import every_file
 from features.store.making import GROWN, copy, sweep
 from features.study.study import Study, appended, hash_of, save
 
@@ -37,7 +36,7 @@ def updated(study: Study, data: str | None) -> Study:
         new = {path: path.with_name(path.name + GROWN) for path in files}
         for path, beside in new.items():
             stack.callback(beside.unlink, missing_ok=True)
-            _grow(more, path, beside)
+            _grow(more, path, beside, contents_of(path))
         if more is not study:
             save(more)
         for path, beside in new.items():
@@ -46,16 +45,25 @@ def updated(study: Study, data: str | None) -> Study:
     return more
 
 
-def grow(study: Study, path: Path) -> None:
-    """Give a file the rows that its study gained since, pending; any other file is left alone."""
-    if path.is_file():
-        _grow(study, path, path)
+def grow(study: Study, path: Path, held: FileContents | None) -> FileContents | None:
+    """Give a file the rows that its study gained since, pending; any other file is left alone.
+
+    Args:
+        study: The study.
+        path: The feature file.
+        held: What it holds; None where there is none.
+
+    Returns:
+        What it holds now.
+    """
+    return contents_of(path) if _grow(study, path, path, held) else held
 
 
-def _grow(study: Study, path: Path, target: Path) -> None:
-    """Write the file at `path` with the rows that it lacks as `target`, if it lacks any."""
-    with FeatureFile(path) as file:
-        attributes: Mapping[str, Any] = file.attributes
-        n = len(file)
-    if n < len(study) and attributes["images"] == hash_of(study.paths[:n]):
-        copy(path, target, n=len(study), attributes=grown(attributes, study.images_hash))
+def _grow(study: Study, path: Path, new_path: Path, held: FileContents | None) -> bool:
+    """Write a file with the rows that it lacks as `new_path`; whether it lacked any."""
+    if held is None or held.n >= len(study):
+        return False
+    if held.attributes["images"] != hash_of(study.paths[: held.n]):
+        return False
+    copy(path, new_path, n=len(study), attributes=grown(held.attributes, study.images_hash))
+    return True

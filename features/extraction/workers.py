@@ -17,16 +17,17 @@ import torch
 
 from features.backbone import choose, load
 from features.extraction.batches import Window
-from features.extraction.pipeline import Job, Pass, compute
+from features.extraction.files import write
+from features.extraction.pipeline import Computed, ExtractJob, Pass, compute
 from features.extraction.pool import pooled
-from features.extraction.rounds import Round, write
+from features.extraction.rounds import Round
 from features.machine.processes import together
 from features.store.writer import Writer
 from features.study.study import Study
 
 
 @dataclass(frozen=True)
-class Report:
+class WrittenWindow:
     """A window that is on disk: rows done and refused by pass, and seconds by stage."""
 
     rows: dict[int, tuple[int, int]]
@@ -46,8 +47,8 @@ class _Order:
 
 def work_together(
     rounds: Sequence[Round], todo: list[Window], devices: Sequence[torch.device]
-) -> Generator[Report, None, None]:
-    """Compute and write `todo` with one process per entry of `devices`; reports as they come.
+) -> Generator[WrittenWindow, None, None]:
+    """Compute and write `todo` with one process per entry of `devices`; yields what is on disk.
 
     Raises:
         InputError: As `pipeline.compute`.
@@ -55,12 +56,12 @@ def work_together(
         OSError: A worker could not write.
     """
     turn = multiprocessing.get_context("spawn").Value("q", 0)
-    orders = [_order(one) for one in rounds]
+    orders = [_order(round_) for round_ in rounds]
     return together(_work, [(orders, todo, device, turn) for device in devices])
 
 
-def written(writers: Sequence[Writer], computed: Any) -> Report:
-    """Write one window, and say what it was."""
+def written(writers: Sequence[Writer], computed: Computed) -> WrittenWindow:
+    """Write one window, and return what is on disk now."""
     started = time.perf_counter()
     write(writers, computed)
     computed.seconds["writing"] += time.perf_counter() - started
@@ -68,15 +69,15 @@ def written(writers: Sequence[Writer], computed: Any) -> Report:
     for batch in computed.batches:
         done, refused = rows.get(batch.number, (0, 0))
         rows[batch.number] = done + len(batch.rows), refused + len(batch.refused)
-    return Report(rows, computed.seconds)
+    return WrittenWindow(rows, computed.seconds)
 
 
-def _order(one: Round) -> _Order:
-    job = one.target.job
+def _order(round_: Round) -> _Order:
+    job = round_.target.job
     names = ("dtype", "batch_size", "lanes", "strict", "precision", "threads")
     options = {name: getattr(job, name) for name in names}
-    keys = [(p.layer.name, p.pool, p.view) for p in one.wanted]
-    return _Order(job.study, one.target.given, options, keys, one.target.partial)
+    keys = [(p.layer.name, p.pool, p.view) for p in round_.wanted]
+    return _Order(job.study, round_.target.given, options, keys, round_.target.partial)
 
 
 def _work(
@@ -84,20 +85,20 @@ def _work(
     todo: list[Window],
     device: torch.device,
     turn: Any,
-    send: Callable[[Report], None],
+    send: Callable[[WrittenWindow], None],
 ) -> None:
     passes = [_pass(order, device) for order in orders]
     with ExitStack() as held:
         writers = [held.enter_context(Writer(o.partial, alone=False)) for o in orders]
         computed = held.enter_context(closing(compute(passes, _turns(todo, turn))))
-        for one in computed:
-            send(written(writers, one))
+        for window in computed:
+            send(written(writers, window))
 
 
 def _pass(order: _Order, device: torch.device) -> Pass:
     names = tuple(name for name, *_ in order.keys)
     backbone = load(*order.given, layers=lambda _name, architecture: choose(architecture, names))
-    job = Job(order.study, backbone, device=device, **order.options)
+    job = ExtractJob(order.study, backbone, device=device, **order.options)
     return Pass(job, [pooled(backbone.layers((name,))[0], *how) for name, *how in order.keys])
 
 

@@ -42,8 +42,10 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import Floats, Ints
 from features.errors import InputError, nearest
 from features.machine.regular import check_regular
+from features.store.hdf5 import open_hdf5
 
 FORMAT = "probe-features"
 VERSION = 1
@@ -67,7 +69,7 @@ class FeatureFile:
     """A feature file open for reading; use it in a `with` block or close it."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path`.
+        """Open the finished or partial file `path`.
 
         Raises:
             InputError: It is not a feature file, or another process is writing it.
@@ -131,7 +133,7 @@ class FeatureFile:
 
     @property
     def keys(self) -> list[str]:
-        """Layers, and `LAYER:POOL` for further poolings, in depth order; of the centre crop."""
+        """Layers, and `LAYER:POOL` for further poolings, in depth order; the centre crop's only."""
         layers = self._file["layers"]
         return [key for key in self.stored if "view" not in layers[key].attrs]
 
@@ -150,8 +152,19 @@ class FeatureFile:
         """0 pending, 1 done, 2 unreadable; `(n,)`."""
         return np.asarray(self._file["status"][:], dtype=np.uint8)
 
+    @property
+    def aim(self) -> Ints:
+        """The rows that the last run set out to compute; all where the file does not say."""
+        rows = np.arange(len(self))
+        return np.flatnonzero(self._file["aim"][:]) if "aim" in self._file else rows
+
+    @property
+    def compression(self) -> str:
+        """How the features are compressed: `none`, `gzip` or `lzf`."""
+        return compression_of(self._file)
+
     def reasons(self) -> dict[int, str]:
-        """Why each unreadable row is so, by row."""
+        """Why each unreadable row is unreadable, by row."""
         rows = np.flatnonzero(self.status == UNREADABLE)
         if "reasons" not in self._file:
             return {int(row): "" for row in rows}
@@ -160,17 +173,19 @@ class FeatureFile:
     def about(self, key: str) -> dict[str, Any]:
         """Layer, module, pool, shape, depth and dim of one data set."""
         data = self._dataset(key)
-        found = {name: data.attrs[name] for name in ("layer", "module", "pool")}
+        texts = {name: data.attrs[name] for name in ("layer", "module", "pool")}
         shape = tuple(int(side) for side in data.attrs["shape"])
-        return {**found, "shape": shape, "depth": float(data.attrs["depth"]), "dim": data.shape[1]}
+        return {**texts, "shape": shape, "depth": float(data.attrs["depth"]), "dim": data.shape[1]}
+
+    def pooling(self, key: str) -> tuple[str, str, str]:
+        """The layer, the pooling and the view of one data set."""
+        return pooling_of(self._file["layers"][key])
 
     def bytes(self, key: str) -> int:
-        """What one data set takes on disk."""
+        """The bytes that one data set takes on disk."""
         return int(self._dataset(key).id.get_storage_size())
 
-    def read(
-        self, key: str, rows: npt.NDArray[np.integer[Any]] | None = None
-    ) -> npt.NDArray[np.float32]:
+    def read(self, key: str, rows: npt.NDArray[np.integer[Any]] | None = None) -> Floats:
         """The features of one layer, `(len(rows), dim)` float32; all rows by default.
 
         Rows that are not done come as NaN. Every row that is done is checked.
@@ -191,38 +206,38 @@ class FeatureFile:
                 f"{self.path}: layer {key} has changed on disk in {len(bad)} rows (first: "
                 f"{bad[:5]}); `probe remove {self.backbone}` and extract it again."
             )
-        found = out.astype(np.float32, copy=False)
-        found[~done] = np.nan
-        return found
+        features = out.astype(np.float32, copy=False)
+        features[~done] = np.nan
+        return features
 
-    def digest(self, key: str, rows: npt.NDArray[np.int64]) -> str:
-        """SHA-256 of the checksums of `rows` of a layer: another one where a feature is another."""
+    def digest(self, key: str, rows: Ints) -> str:
+        """SHA-256 of the checksums of `rows` of a layer, which differs where a feature differs."""
         return hashlib.sha256(self._file["checksums"][key][:][rows].tobytes()).hexdigest()
 
     def verify(self) -> list[Damage]:
-        """Read every row of every layer; what has changed since it was written, nothing if all is well.
+        """What has changed since it was written, found by reading every row; empty if all is well.
 
         Files written before there was a seal are checked row by row only.
         """
-        found = []
+        damages = []
         try:
             status = self.status
             odd = np.flatnonzero(status > UNREADABLE)
             if len(odd):
-                found.append(Damage("status", tuple(odd.tolist())))
+                damages.append(Damage("status", tuple(odd.tolist())))
             for key in self.stored:
                 bad = self._changed(key, np.flatnonzero(status == DONE))
                 if bad:
-                    found.append(Damage(key, tuple(bad)))
-            if "seal" in self._file and not found:
+                    damages.append(Damage(key, tuple(bad)))
+            if "seal" in self._file and not damages:
                 sealed = bytes(self._file["seal"][:])
                 if any(sealed) and sealed != seal(self._file):
-                    found.append(Damage("status, reasons, checksums or attributes"))
+                    damages.append(Damage("status, reasons, checksums or attributes"))
         except (OSError, KeyError, RuntimeError, ValueError) as error:
-            found.append(Damage(f"structure ({str(error).splitlines()[0][:80]})"))
-        return found
+            damages.append(Damage(f"structure ({str(error).splitlines()[0][:80]})"))
+        return damages
 
-    def _changed(self, key: str, rows: npt.NDArray[np.int64]) -> list[int]:
+    def _changed(self, key: str, rows: Ints) -> list[int]:
         data, sums = self._file["layers"][key], self._file["checksums"][key][:]
         at_once = max(1, _PART_BYTES // max(1, data.shape[1] * data.dtype.itemsize))
         bad = []
@@ -232,8 +247,8 @@ class FeatureFile:
             bad += [int(row) for row in mine if zlib.crc32(part[row - start].data) != sums[row]]
         return bad
 
-    def columns(self, key: str, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Some columns of all rows, `(n, stop - start)` float32; rows are not checked here."""
+    def columns(self, key: str, start: int, stop: int) -> Floats:
+        """Some columns of all rows, `(n, stop - start)` float32; checksums are not compared."""
         return np.asarray(self._dataset(key)[:, start:stop], dtype=np.float32)
 
     def _dataset(self, key: str) -> Any:
@@ -242,20 +257,32 @@ class FeatureFile:
         return self._file["layers"][key]
 
 
+def pooling_of(data: h5py.Dataset) -> tuple[str, str, str]:
+    """The layer, the pooling and the view of a data set of `/layers`."""
+    attributes = data.attrs
+    view = attributes.get("view", "center")
+    return str(attributes["layer"]), str(attributes["pool"]), str(view)
+
+
+def compression_of(file: h5py.File) -> str:
+    """How the features in an open file are compressed: `none`, `gzip` or `lzf`."""
+    return next((str(data.compression or "none") for data in file["layers"].values()), "none")
+
+
 def at_view(key: str, view: str) -> str:
-    """The name that a data set `key` of a feature file has under a view."""
+    """The key of a data set under a view."""
     return key if view == "center" else f"{key}@{view}"
 
 
 def partial_of(path: Path) -> Path:
-    """The file in the making of the finished one at `path`."""
+    """Where the finished file `path` lies while it is in the making."""
     return path.with_name(path.name + ".partial")
 
 
 def every_file(study: Path) -> list[Path]:
     """The feature files in a study's folder, finished ones and those in the making."""
-    found = sorted((study / "features").glob("*.h5*"))
-    return [path for path in found if path.suffix in (".h5", ".partial")]
+    paths = sorted((study / "features").glob("*.h5*"))
+    return [path for path in paths if path.suffix in (".h5", ".partial")]
 
 
 def seal(file: h5py.File) -> bytes:
@@ -286,7 +313,7 @@ def open_file(path: Path, *, locking: bool = True) -> h5py.File:
     """
     try:
         check_regular(path)
-        file = h5py.File(path, "r", locking=None if locking else False)
+        file = open_hdf5(path, locking=locking)
     except BlockingIOError as error:
         raise InputError(
             f"{path}: another process is writing it; wait until it has ended."
@@ -303,9 +330,9 @@ def open_file(path: Path, *, locking: bool = True) -> h5py.File:
         file.close()
         raise InputError(f"{path}: not a feature file; `probe extract` makes one.")
     if int(file.attrs["version"]) > VERSION:
-        found = file.attrs["version"]
+        version = file.attrs["version"]
         file.close()
-        raise InputError(f"{path}: format version {found} is newer than this program; update it.")
+        raise InputError(f"{path}: format version {version} is newer than this program; update it.")
     return file
 
 

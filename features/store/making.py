@@ -15,17 +15,19 @@ from typing import Any
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 
+from features.arrays import Ints
 from features.store.featurefile import (
     FORMAT,
     PENDING,
     REASON_BYTES,
     UNREADABLE,
     VERSION,
+    compression_of,
     open_file,
     seal,
 )
+from features.store.hdf5 import open_hdf5
 
 FILTERS = {"none": {}, "lzf": {"shuffle": True, "compression": "lzf"}} | {
     "gzip": {"shuffle": True, "compression": "gzip", "compression_opts": 1}
@@ -39,7 +41,7 @@ _SLACK_BYTES = 1 << 16
 def create(
     path: Path,
     n: int,
-    aim: npt.NDArray[np.int64],
+    aim: Ints,
     layers: Sequence[Mapping[str, Any]],
     dtype: str,
     attributes: Mapping[str, Any],
@@ -63,26 +65,22 @@ def create(
         for order, layer in enumerate(layers):
             _allot(file, "layers/" + layer["key"], (n, layer["dim"]), np.dtype(dtype), "none")
             _allot(file, "checksums/" + layer["key"], (n,), np.dtype(np.uint32), "none")
-            found = file["layers/" + layer["key"]].attrs
+            attributes_of_layer = file["layers/" + layer["key"]].attrs
             for name in ("layer", "module", "pool", "shape", "depth"):
-                found[name] = layer[name]
-            found["order"] = layer.get("order", order)
+                attributes_of_layer[name] = layer[name]
+            attributes_of_layer["order"] = layer.get("order", order)
             if "view" in layer:
-                found["view"] = layer["view"]
+                attributes_of_layer["view"] = layer["view"]
 
 
-def finish(partial: Path, finished: Path, compress: str | None = None) -> None:
+def finish(partial: Path, finished: Path, compress: str) -> None:
     """Seal `partial` and make it `finished`, or put its layers beside those there, in one step.
 
     Args:
         partial: A file with every row of its aim done or unreadable.
-        finished: The file that stands under its own name, whether it is there or not.
-        compress: `gzip`, `lzf` or `none`; None: as the file says it shall be. Layers that join others
-            are compressed as those are.
+        finished: Where the finished file lies or will lie.
+        compress: `gzip`, `lzf` or `none`; layers that join others are compressed as those are.
     """
-    if compress is None:
-        with open_file(partial) as file:
-            compress = str(file.attrs.get("compress", "none"))
     if finished.is_file():
         merge(partial, finished)
     elif compress != "none":
@@ -107,7 +105,7 @@ def merge(partial: Path, finished: Path) -> None:
         # Unreadable in either is unreadable, and a row is done only where both are.
         refused = (first == UNREADABLE) | (second == UNREADABLE)
         n = len(first)
-        compress = _compression(old)
+        compress = compression_of(old)
         _rows(to, n, np.flatnonzero(old["aim"][:]) if "aim" in old else np.arange(n))
         to["status"][:] = np.where(refused, UNREADABLE, np.minimum(first, second))
         to["reasons"][:] = np.where(first == UNREADABLE, old["reasons"][:], new["reasons"][:])
@@ -118,27 +116,27 @@ def merge(partial: Path, finished: Path) -> None:
 
 
 def copy(
-    source: Path,
-    target: Path,
+    old_path: Path,
+    new_path: Path,
     *,
     n: int | None = None,
     compress: str | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `source` anew as `target`, in one step for a reader; new rows at its end are pending.
+    """Write a feature file anew, in one step for a reader; new rows at its end are pending.
 
     Args:
-        source: A feature file.
-        target: What to write; `source` itself may be replaced.
+        old_path: The file as it is.
+        new_path: What to write; the old file itself may be replaced.
         n: Rows, at least as many as there are; None: as many.
         compress: `gzip`, `lzf` or `none`; None leaves that as it is.
         attributes: Root attributes to change.
     """
-    with open_file(source) as old:
+    with open_file(old_path) as old:
         rows = int(old["status"].shape[0])
         n = rows if n is None else n
-        size = source.stat().st_size * n // max(rows, 1) + _SLACK_BYTES
-        with _making(target, size, ".merging") as to:
+        size = old_path.stat().st_size * n // max(rows, 1) + _SLACK_BYTES
+        with _making(new_path, size, ".merging") as to:
             to.attrs.update(old.attrs)
             to.attrs.update(attributes or {})
             _rows(to, n, np.flatnonzero(old["aim"][:]) if "aim" in old else np.arange(rows))
@@ -147,12 +145,6 @@ def copy(
                 to["reasons"][:rows] = old["reasons"][:]
             _layers(old, to, n, compress)
             _seal(to)
-
-
-def compression(path: Path) -> str:
-    """How the features in a file are compressed: `none`, `gzip` or `lzf`."""
-    with open_file(path) as file:
-        return _compression(file)
 
 
 def reserve(path: Path, size: int) -> None:
@@ -185,7 +177,7 @@ def _making(path: Path, size: int, suffix: str = ".new") -> Iterator[h5py.File]:
     making = path.with_name(path.name + suffix)
     try:
         reserve(making, size)
-        with h5py.File(making, "w") as file:
+        with open_hdf5(making, "w") as file:
             yield file
         reserve(making, making.stat().st_size)
         _sync(making)
@@ -195,7 +187,7 @@ def _making(path: Path, size: int, suffix: str = ".new") -> Iterator[h5py.File]:
         raise
 
 
-def _rows(file: h5py.File, n: int, aim: npt.NDArray[np.int64]) -> None:
+def _rows(file: h5py.File, n: int, aim: Ints) -> None:
     """The data sets that are not features, with every row pending."""
     file["status"] = np.full(n, PENDING, dtype=np.uint8)
     file["aim"] = np.isin(np.arange(n), aim).astype(np.uint8)
@@ -226,18 +218,14 @@ def _seal(file: h5py.File) -> None:
 
 
 def _seal_in_place(path: Path) -> None:
-    """Seal a file whose rows were written past HDF5, past HDF5 too."""
+    """Write the seal of a file as its rows were written, without HDF5."""
     with open_file(path) as file:
         if "seal" not in file:
             return
-        found, place = seal(file), file["seal"].id.get_offset()
+        digest, place = seal(file), file["seal"].id.get_offset()
     with path.open("r+b") as raw:
-        os.pwrite(raw.fileno(), found, place)
+        os.pwrite(raw.fileno(), digest, place)
     _sync(path)
-
-
-def _compression(file: h5py.File) -> str:
-    return next((str(data.compression or "none") for data in file["layers"].values()), "none")
 
 
 def _sync(path: Path) -> None:

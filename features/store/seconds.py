@@ -15,17 +15,17 @@ from features.machine.regular import read_regular
 
 
 @dataclass(frozen=True)
-class Measured:
+class Timing:
     """What passes over images took, from the first image read to the features on disk."""
 
     seconds: float
     images: int
-    """Computed in these seconds."""
+    """How many were computed in these seconds."""
     device: str
     precision: str
     workers: int
     threads: int
-    """Of all workers together, on a processor."""
+    """The threads that computed, in all workers together, on a processor."""
     together: tuple[str, ...]
     """The backbones that shared the passes, and so the seconds."""
 
@@ -40,33 +40,33 @@ def seconds_path(file: Path) -> Path:
     return file.with_suffix(".seconds.json")
 
 
-def read_seconds(file: Path) -> dict[str, Measured]:
+def read_seconds(file: Path) -> dict[str, Timing]:
     """What was measured, by data set of the feature file `file`; nothing where nothing is known."""
     try:
-        found = json.loads(read_regular(seconds_path(file)))
+        by_key = json.loads(read_regular(seconds_path(file)))
         return {
-            key: Measured(**{**one, "together": tuple(one["together"])})
-            for key, one in found.items()
+            key: Timing(**{**values, "together": tuple(values["together"])})
+            for key, values in by_key.items()
         }
     except (OSError, ValueError):  # never measured, or killed while writing it
         return {}
 
 
-def note_seconds(file: Path, keys: Iterable[str], measured: Measured) -> None:
+def note_seconds(file: Path, keys: Iterable[str], measured: Timing) -> None:
     """Add a pass that computed the data sets `keys` to what earlier ones of the same kind took.
 
     A pass on another device, in another precision or with others replaces them.
     """
     if not measured.images:
         return
-    found = read_seconds(file)
+    by_key = read_seconds(file)
     for key in keys:
-        found[key] = measured if key not in found else _together(found[key], measured)
-    text = json.dumps({key: asdict(one) for key, one in found.items()}, indent=1)
+        by_key[key] = _sum(by_key[key], measured) if key in by_key else measured
+    text = json.dumps({key: asdict(values) for key, values in by_key.items()}, indent=1)
     seconds_path(file).write_text(text + "\n", encoding="utf-8")
 
 
-def _together(before: Measured, now: Measured) -> Measured:
+def _sum(before: Timing, now: Timing) -> Timing:
     if before != replace(now, seconds=before.seconds, images=before.images):
         return now
     return replace(now, seconds=before.seconds + now.seconds, images=before.images + now.images)

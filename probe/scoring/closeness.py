@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from features.arrays import Doubles, Ints
-from features.extraction.sources import sources
+from features.extraction.domain_samples import domain_samples
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study
 from probe.analysis.curves import TaskCurves
@@ -76,7 +76,7 @@ def closeness(
         study: The study.
         progress: Is called with layers done, layers in all, and the layer being measured.
     """
-    samples = sources(study)
+    samples = domain_samples(study)
     if not samples:
         return []
     old = _read(study)

@@ -9,13 +9,13 @@ from toys import write_images
 
 from features.extraction.extract import extract, extract_together
 from features.machine.device import cores
-from features.store.seconds import Measured, note_seconds, read_seconds, seconds_path
+from features.store.seconds import Timing, note_seconds, read_seconds, seconds_path
 from features.study.status import remove_features
 from features.study.study import open_study
 from probe.reporting.tables.cost import backbone_tables
 
 TinyCard = Callable[..., Path]
-ONE = Measured(3.0, 6, "cpu", "float32", 1, 2, ("tiny",))
+ONE = Timing(3.0, 6, "cpu", "float32", 1, 2, ("tiny",))
 
 
 def test_passes_of_one_kind_are_summed_and_another_kind_replaces_them(tmp_path: Path) -> None:
@@ -49,9 +49,7 @@ def test_a_pass_is_measured_from_its_images_to_its_file(
     assert set(early) == {"conv", "conv:avg"}
     one = early["conv"]
     threads = max(1, cores() // workers) * workers
-    assert one == Measured(
-        one.seconds, first.computed, "cpu", "float32", workers, threads, ("tiny",)
-    )
+    assert one == Timing(one.seconds, first.computed, "cpu", "float32", workers, threads, ("tiny",))
     assert 0 < one.seconds <= first.seconds
     second = extract(study, str(card), batch_size=2, **options)
     late = read_seconds(second.file)

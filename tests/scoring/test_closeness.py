@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.arrays import Doubles
-from features.extraction.sources import source_folder, sources
+from features.extraction.domain_samples import domain_samples, sample_folder
 from features.study.study import Study, open_study
 from probe.analysis.curves import curves
 from probe.fitting.fit import fit
@@ -86,7 +86,7 @@ def with_sources(folder: Path) -> Study:
     study = studies.begin(folder, {"label": y}, closest="faces")
     names = [f"l{i}" for i in range(6)]
     for sample, shift in (("faces", 0.0), ("objects", 1.0)):
-        here = source_folder(folder, sample)
+        here = sample_folder(folder, sample)
         studies.begin(here, {"half": np.arange(80) % 2})
         for seed, name in enumerate(("near", "far")):
             layers = {
@@ -120,7 +120,7 @@ def test_distances_of_a_study_again(tmp_path: Path) -> None:
         target = file.read("l5")
     there = []
     for name in ("faces", "objects"):
-        with sources(study)[name].features("near") as file:
+        with domain_samples(study)[name].features("near") as file:
             there.append(file.read("l5"))
     order = np.random.default_rng(0).permutation(120)
     space = common_space(target[np.sort(order)], *there)
@@ -249,7 +249,7 @@ def test_source_samples_come_through_the_studys_own_backbone(
     words = ["extract", "--backbone", "control:pixels", "--data", "own", "--source", "things=other"]
     assert CliRunner().invoke(app, words).exit_code == 0
     study = open_study(images / "study")
-    sample = sources(study)["things"]
+    sample = domain_samples(study)["things"]
     with study.features("control:pixels") as ours, sample.features("control:pixels") as theirs:
         assert ours.keys == theirs.keys
         assert theirs.read(theirs.keys[0]).shape[0] == 24

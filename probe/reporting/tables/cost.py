@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from features.store.featurefile import DONE
-from features.store.seconds import Measured, read_seconds
+from features.store.seconds import Timing, read_seconds
 from features.study.study import Study
 from probe.reporting.tables.table import Cell, Column, Table
 
@@ -58,7 +58,7 @@ def backbone_tables(study: Study) -> tuple[Table, Table]:
     )
 
 
-def _on(measured: Measured | None) -> str:
+def _on(measured: Timing | None) -> str:
     """What the seconds were measured on: the device, and how it was used."""
     if measured is None:
         return ""

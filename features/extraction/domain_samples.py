@@ -1,33 +1,34 @@
-"""Samples of source domains: images of other data sets, through the study's own backbones.
+"""Samples of domains: images of other data sets, through the study's own backbones.
 
 Each lies in the study as `sources/NAME`, a small study of its own: study.toml, images.csv, features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from features.data.unlabelled import read_unlabelled
 from features.errors import InputError
-from features.extraction.extract import extract
+from features.extraction.extract import extract_with
+from features.extraction.options import ExtractOptions
 from features.extraction.summary import Extraction
 from features.machine.files import file_name
 from features.study.study import Study, open_study
 
 
-def source_folder(study: Path, name: str) -> Path:
+def sample_folder(study: Path, name: str) -> Path:
     """Where the sample called `name` lies."""
     return study / "sources" / file_name(name)
 
 
-def sources(study: Study) -> dict[str, Study]:
+def domain_samples(study: Study) -> dict[str, Study]:
     """The samples of a study, by name."""
     folders = sorted((study.folder / "sources").glob("*/study.toml"))
     return {file.parent.name: open_study(file.parent) for file in folders}
 
 
-def check_source(name: str, folder: Path) -> None:
+def check_sample(name: str, folder: Path) -> None:
     """Make sure that a sample can be taken, before anything is written.
 
     Raises:
@@ -41,65 +42,49 @@ def check_source(name: str, folder: Path) -> None:
     read_unlabelled(folder)
 
 
-def extract_source(
+def extract_sample(
     study: Path,
     name: str,
     folder: Path,
-    backbone: str,
-    extracted: Extraction,
-    *,
-    weights: str | None = None,
-    dtype: str = "float32",
-    precision: str = "float32",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    device: str = "auto",
-    seed: int = 0,
-    announce: Callable[[str], None] = lambda _: None,
-    progress: Callable[[int, int, str], None] = lambda _done, _all, _busiest: None,
+    backbone: tuple[str, str | None],
+    extracted: str,
+    options: ExtractOptions,
 ) -> Extraction:
     """Features of the images in `folder`, at the layers and poolings that the study has of a backbone.
 
     Args:
         study: The study's folder.
         name: What to call the sample, such as the domain it stands for.
-        folder: Of images; labels are not looked at.
-        backbone: As it was given for the study's own images.
-        extracted: What came of those.
-        weights: As for the study's own images, and so for the rest.
-        dtype: As there.
-        precision: As there.
-        batch_size: As there.
-        workers: As there.
-        device: As there.
-        seed: As there.
-        announce: Is told of downloads and the like.
-        progress: Is called with rows done, rows in all, and the busiest stage.
+        folder: A folder of images; labels are not looked at.
+        backbone: The backbone and its weights, as they were given for the study's own images.
+        extracted: What the study calls this backbone.
+        options: As for the study's own images, of which the sample takes how and where to compute.
 
     Raises:
         InputError: The name or the folder cannot be used.
     """
-    check_source(name, folder)
-    layers, pools = _as_in(open_study(study), extracted.backbone)
-    return extract(
-        source_folder(study, name),
-        backbone,
+    check_sample(name, folder)
+    layers, pools = _as_in(open_study(study), extracted)
+    own = ExtractOptions(
         data=f"unlabelled:{folder}",
         layers=layers,
-        weights=weights,
         pool=pools,
-        dtype=dtype,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        seed=seed,
-        announce=announce,
-        progress=progress,
+        dtype=options.dtype,
+        precision=options.precision,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        lanes=options.lanes,
+        device=options.device,
+        seed=options.seed,
+        announce=options.announce,
+        progress=options.progress,
     )
+    [extraction] = extract_with(sample_folder(study, name), dict([backbone]), own)
+    return extraction
 
 
 def _as_in(study: Study, backbone: str) -> tuple[Sequence[str], Sequence[str]]:
+    """The layers and the poolings of maps that the study has of a backbone."""
     with study.features(backbone) as file:
         abouts = [file.about(key) for key in file.keys]
     pools = dict.fromkeys(about["pool"] for about in abouts if len(about["shape"]) == 3)

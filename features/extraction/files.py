@@ -1,0 +1,136 @@
+"""The feature files of a run, on disk: as an ended run left them, then made, filled and finished."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.filesize import decimal
+
+from features.errors import InputError
+from features.extraction import pool as pooling
+from features.extraction.batches import first_of_path
+from features.extraction.pipeline import Computed
+from features.extraction.provenance import file_attributes, layer_attributes
+from features.extraction.rounds import Round
+from features.extraction.update import grow
+from features.machine.locks import lock_of, locked
+from features.store.contents import FileContents, contents_of
+from features.store.featurefile import PENDING, partial_of
+from features.store.making import copy, create, finish, sweep
+from features.store.writer import Writer
+from features.study.study import Study
+
+Files = tuple[FileContents | None, FileContents | None]
+"""What the finished file and the one in the making hold, where they are there."""
+
+
+def lock_files(locks: ExitStack, paths: Sequence[Path]) -> None:
+    """Keep others from the feature files at `paths` until `locks` is closed.
+
+    Raises:
+        InputError: Another process holds one of them.
+    """
+    for path in sorted(paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        locks.enter_context(locked(lock_of(path), str(path)))
+
+
+def found_files(study: Study, path: Path) -> Files:
+    """What a backbone's files hold, after what a killed run left half done is put right.
+
+    Args:
+        study: The study, whose new rows a file gains.
+        path: The finished file, which this process has locked.
+
+    Raises:
+        InputError: One of them is not a whole feature file.
+    """
+    sweep(path)
+    finished, partial = contents_of(path), contents_of(partial_of(path))
+    if finished and partial and set(partial.poolings) <= set(finished.poolings):
+        partial_of(path).unlink()  # killed between the two steps of a merge
+        partial = None
+    return grow(study, path, finished), grow(study, partial_of(path), partial)
+
+
+def make_files(rounds: Sequence[Round]) -> None:
+    """Make the partial files of those rounds that have none."""
+    for round_ in rounds:
+        target = round_.target
+        if round_.begins == "new":
+            create(
+                target.partial,
+                len(target.job.study),
+                round_.aim,
+                [layer_attributes(p, target.job) for p in round_.wanted],
+                target.job.dtype,
+                {**file_attributes(target.job), "compress": target.compress or "none"},
+            )
+        elif round_.begins == "reopened":
+            _reopen(round_)
+
+
+def _reopen(round_: Round) -> None:
+    """Take a finished file up again, for rows that it was not asked for before."""
+    target = round_.target
+    if round_.packed != "none":
+        changed = {"compress": round_.packed}  # should this run end before it is packed again
+        copy(target.path, target.partial, compress="none", attributes=changed)
+        target.path.unlink()
+    else:
+        target.path.rename(target.partial)
+    with Writer(target.partial) as writer:
+        writer.aim(round_.aim)
+
+
+def check_room(rounds: Sequence[Round], folder: Path) -> None:
+    """Refuse what will not fit on the disk.
+
+    Raises:
+        InputError: With the bytes needed, the bytes there are, and the pooling that would fit.
+    """
+    needed = sum(round_.bytes for round_ in rounds)
+    # A merge, and compressing, write the file a second time before the first goes away.
+    again = sum(_written_again(round_) for round_ in rounds if round_.new)
+    while not folder.exists():
+        folder = folder.absolute().parent
+    free = shutil.disk_usage(folder).free
+    if needed + again <= free:
+        return
+    widest = max((p for r in rounds if r.new for p in r.wanted), key=lambda p: p.dim)
+    room = widest.dim * 0.9 * free / (needed + again)
+    names = ", ".join(round_.target.job.backbone.name for round_ in rounds)
+    more = f" and {decimal(again)} while its file is written anew" if again else ""
+    raise InputError(
+        f"{names}: its features need {decimal(needed)}{more}, and {folder} has {decimal(free)} "
+        f"free; --pool {pooling.fitting(widest.layer, room)} or fewer layers would fit."
+    )
+
+
+def write(writers: Sequence[Writer], computed: Computed) -> None:
+    """Write what came out of one window."""
+    for batch in computed.batches:
+        writers[batch.number].write(batch.rows, batch.features)
+        writers[batch.number].refuse(batch.refused)
+
+
+def fill_repeats(round_: Round, writer: Writer) -> None:
+    """Give rows that list an image again what its first row has."""
+    aim, status = writer.aimed, writer.status
+    rows = aim[status[aim] == PENDING]
+    writer.repeat(rows, first_of_path(round_.target.job.study)[rows])
+
+
+def put_in_place(round_: Round) -> None:
+    """Make the partial file the finished one."""
+    finish(round_.target.partial, round_.target.path, round_.compress)
+
+
+def _written_again(round_: Round) -> int:
+    path = round_.target.path
+    if path.is_file():
+        return round_.bytes + path.stat().st_size
+    return round_.bytes if round_.target.compress not in (None, "none") else 0

@@ -1,0 +1,102 @@
+"""The options of an extraction, each once with its meaning: `extract` takes them as keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from features.errors import InputError
+from features.extraction.summary import Plan
+from features.images.views import check_views
+from features.store.making import FILTERS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractOptions:
+    """What to write, how to compute it and where."""
+
+    data: str | None = None
+    """What `--data` takes; needed once, None afterwards."""
+    layers: Sequence[str] = ()
+    """Names of layers; all by default."""
+    pool: Sequence[str] = ()
+    """Poolings of convolutional maps: `auto`, `none`, `avg`, `max`, `grid:K`; by default both `auto` and
+    `avg`."""
+    views: Sequence[str] = ()
+    """Besides the centre crop: `flip`, `10crop`; the mean over a view's crops is kept. Without `layers`
+    and `pool` they are of what the file holds already."""
+    dtype: str = "float32"
+    """The type of the stored numbers, `float32` or `float16`."""
+    precision: str = "float32"
+    """What the network computes in: `float32`, `bf16`, and on a GPU `tf32` and `fp16`."""
+    batch_size: int | None = None
+    """Images per forward pass; batches start at multiples of it. None: as the file that is there was made,
+    or else what the network computes fastest with."""
+    workers: int | None = None
+    """Processes that share the work; by default one per device named, else one."""
+    lanes: int | None = None
+    """Batches computed side by side in a worker; by default its share of the cores."""
+    limit: int | None = None
+    """Only this many rows, spread over folds and classes by `seed`."""
+    strict: bool = False
+    """Stop at the first unreadable image."""
+    compress: str | None = None
+    """`gzip`, `lzf` or `none`, done when a file is finished; None leaves it as it is."""
+    update: bool = False
+    """Append rows that the data gained since the study was made."""
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:I,J`."""
+    seed: int = 0
+    """The seed of random weights and of `limit`."""
+    announce: Callable[[str], None] = lambda _: None
+    """Called with a sentence on downloads and the like."""
+    said: Callable[[Plan], None] = lambda _: None
+    """Called with what will be written, before it is."""
+    progress: Callable[[int, int, str], None] = lambda _done, _all, _busiest: None
+    """Called with rows done, rows in all, and the busiest stage."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no extraction could be made with.
+
+        Raises:
+            InputError: A value is none that its option takes.
+        """
+        check_views(tuple(self.views))
+        if self.dtype not in ("float32", "float16"):
+            raise InputError(f"--dtype {self.dtype}: features are stored as float32 or float16.")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(
+                f"--batch-size {self.batch_size}: a batch has at least one image; give a number from 1."
+            )
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"--limit {self.limit}: give the number of rows, at least one.")
+        if self.workers is not None and self.workers < 1:
+            raise InputError(
+                f"--workers {self.workers}: at least one process has to do the work; give 1 or more."
+            )
+        if self.compress is not None and self.compress not in FILTERS:
+            raise InputError(f"--compress {self.compress}: not a filter; use none, lzf or gzip.")
+
+
+@dataclass(frozen=True)
+class ExtractOne(ExtractOptions):
+    """The options of `extract`."""
+
+    study: Path | str
+    """The study's folder; made if `data` (or the built-in sample) begins one."""
+    backbone: str
+    """A card's name, a card file, `torchvision:NAME` or `timm:NAME`."""
+    weights: str | None = field(default=None, kw_only=True)
+    """A file, `random`, or None for the card's own."""
+
+
+@dataclass(frozen=True)
+class ExtractSeveral(ExtractOptions):
+    """The options of `extract_together`."""
+
+    study: Path | str
+    """The study's folder; made if `data` (or the built-in sample) begins one."""
+    backbones: Mapping[str, str | None]
+    """Cards' names, card files, `torchvision:NAME` or `timm:NAME`, each with its weights: a file, `random`,
+    or None for the card's own."""

@@ -1,0 +1,56 @@
+"""What a feature file holds besides its features, read at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.arrays import Ints
+from features.store.featurefile import FeatureFile
+
+
+@dataclass(frozen=True)
+class FileContents:
+    """A feature file at one moment, finished or in the making."""
+
+    attributes: Mapping[str, Any]
+    """The root attributes."""
+    poolings: Mapping[str, tuple[str, str, str]]
+    """Layer, pooling and view of every data set by its key, in depth order."""
+    status: npt.NDArray[np.uint8]
+    """0 pending, 1 done, 2 unreadable; `(n,)`."""
+    aim: Ints
+    """The rows that its last run set out to compute."""
+    reasons: Mapping[int, str]
+    """Why each unreadable row is so, by row."""
+    compression: str
+    """How the features are compressed: `none`, `gzip` or `lzf`."""
+
+    @property
+    def n(self) -> int:
+        """The number of rows."""
+        return len(self.status)
+
+
+def contents_of(path: Path) -> FileContents | None:
+    """What the feature file at `path` holds; None where there is no file.
+
+    Raises:
+        InputError: It is not a feature file, or another process is writing it.
+    """
+    if not path.is_file():
+        return None
+    with FeatureFile(path) as file:
+        return FileContents(
+            attributes=file.attributes,
+            poolings={key: file.pooling(key) for key in file.stored},
+            status=file.status,
+            aim=file.aim,
+            reasons=file.reasons(),
+            compression=file.compression,
+        )
