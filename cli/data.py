@@ -66,91 +66,91 @@ def check(
     if not (study / "study.toml").is_file() and spec is None:
         show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
     with show.Progress("reading", "images") as progress:
-        found = examine(study, data=spec, drop=drop, group=group, progress=progress)
+        checked = examine(study, data=spec, drop=drop, group=group, progress=progress)
     if sheet is not None:
-        drawn = write_sheet(found, sheet)
+        drawn = write_sheet(checked, sheet)
         show.say(f"{drawn} pairs in {sheet}" if drawn else "no copies, so no picture sheet")
     if json:
-        show.put_json(_plain(found))
+        show.put_json(_plain(checked))
     else:
-        _tell(found)
-    for sentence in found.refused:
+        _tell(checked)
+    for sentence in checked.refused:
         show.say(f"error: {sentence}")
-    if found.refused:
+    if checked.refused:
         raise typer.Exit(3)
 
 
-def _plain(found: Check) -> dict[str, Any]:
-    paths = found.study.paths
+def _plain(checked: Check) -> dict[str, Any]:
+    paths = checked.study.paths
 
     def named(groups: tuple[tuple[int, ...], ...]) -> list[list[str]]:
         return [[paths[row] for row in group] for group in groups]
 
     return {
-        "source": found.study.source,
-        "synthetic": found.study.synthetic,
-        "rows": len(found.study),
-        "used": int(found.study.used.sum()),
-        "subjects": {"n": found.subjects, "across_folds": found.subjects_across},
-        "tasks": found.tasks,
+        "source": checked.study.source,
+        "synthetic": checked.study.synthetic,
+        "rows": len(checked.study),
+        "used": int(checked.study.used.sum()),
+        "subjects": {"n": checked.subjects, "across_folds": checked.subjects_across},
+        "tasks": checked.tasks,
         "duplicates": {
-            "exact": named(found.copies.exact),
-            "near": [[paths[a], paths[b], alike] for a, b, alike in found.copies.near],
-            "across_folds": named(found.copies_across),
-            "too_large": named(found.too_large),
+            "exact": named(checked.copies.exact),
+            "near": [[paths[a], paths[b], alike] for a, b, alike in checked.copies.near],
+            "across_folds": named(checked.copies_across),
+            "too_large": named(checked.too_large),
             "conflicts": [
                 {"task": c.task, "paths": [paths[row] for row in c.rows], "labels": c.labels}
-                for c in found.conflicts
+                for c in checked.conflicts
             ],
         },
-        "left_out": dict(found.left_out),
-        "unreadable": {paths[row]: why for row, why in found.copies.unreadable.items()},
-        "refused": found.refused,
+        "left_out": dict(checked.left_out),
+        "unreadable": {paths[row]: why for row, why in checked.copies.unreadable.items()},
+        "refused": checked.refused,
     }
 
 
-def _tell(found: Check) -> None:
-    paths = found.study.paths
-    used = int(found.study.used.sum())
+def _tell(checked: Check) -> None:
+    paths = checked.study.paths
+    used = int(checked.study.used.sum())
     show.say(
-        f"{found.study.source}: {len(paths)} rows, {used} in use, {found.subjects} subjects"
-        + (", SYNTHETIC" if found.study.synthetic else "")
+        f"{checked.study.source}: {len(paths)} rows, {used} in use, {checked.subjects} subjects"
+        + (", SYNTHETIC" if checked.study.synthetic else "")
     )
     header = ["task", "class", "images"]
-    most = max((len(task.folds) for task in found.tasks.values()), default=0)
+    most = max((len(task.folds) for task in checked.tasks.values()), default=0)
     rows = []
-    for name, task in found.tasks.items():
+    for name, task in checked.tasks.items():
         counts = [
-            (one, task.classes[one], [f.classes[one] for f in task.folds]) for one in task.classes
+            (cls, task.classes[cls], [f.classes[cls] for f in task.folds]) for cls in task.classes
         ]
-        for one, n, folds in [*counts, ("all", task.n, [f.n for f in task.folds])]:
-            rows.append([name, one, str(n), *map(str, folds), *[""] * (most - len(folds))])
+        for cls, n, folds in [*counts, ("all", task.n, [f.n for f in task.folds])]:
+            rows.append([name, cls, str(n), *map(str, folds), *[""] * (most - len(folds))])
     show.put_table([*header, *(f"fold {i}" for i in range(most))], rows)
     groups = [
-        ("the same bytes or path", found.copies.exact),
-        ("the same picture", tuple((a, b) for a, b, _ in found.copies.near)),
-        ("copies in several folds", found.copies_across),
-        ("copies above 1 % of the rows, shown only", found.too_large),
+        ("the same bytes or path", checked.copies.exact),
+        ("the same picture", tuple((a, b) for a, b, _ in checked.copies.near)),
+        ("copies in several folds", checked.copies_across),
+        ("copies above 1 % of the rows, shown only", checked.too_large),
     ]
     for what, several in groups:
-        _list(what, [" = ".join(dict.fromkeys(paths[row] for row in one)) for one in several])
+        _list(what, [" = ".join(dict.fromkeys(paths[row] for row in group)) for group in several])
     _list(
         "one image, several labels",
         [
             f"{c.task}: "
             + ", ".join(f"{paths[r]} {label!r}" for r, label in zip(c.rows, c.labels, strict=True))
-            for c in found.conflicts
+            for c in checked.conflicts
         ],
     )
-    _list("subjects in several folds", list(found.subjects_across))
+    _list("subjects in several folds", list(checked.subjects_across))
     absent = [
         f"{name}: {cls} is in fold {fold} only"
-        for name, task in found.tasks.items()
+        for name, task in checked.tasks.items()
         for fold, cls in task.absent
     ]
     _list("classes that training would lack", absent)
-    _list("left out", [f"{path}: {why}" for path, why in found.left_out])
-    _list("unreadable", [f"{paths[r]}: {why}" for r, why in found.copies.unreadable.items()])
+    _list("left out", [f"{path}: {why}" for path, why in checked.left_out])
+    _list("unreadable", [f"{paths[r]}: {why}" for r, why in checked.copies.unreadable.items()])
 
 
 def _list(what: str, lines: list[str]) -> None:

@@ -16,10 +16,10 @@ def doctor(json: options.Json = False) -> None:
     """
     from features.doctor import examine
 
-    found = examine()
+    findings = examine()
     if json:
-        show.put_json(found)
+        show.put_json(findings)
     else:
-        show.put_table(["what", "found", ""], [[f.what, f.found, f.advice] for f in found])
-    if any(f.wrong for f in found):
+        show.put_table(["what", "found", ""], [[f.what, f.found, f.advice] for f in findings])
+    if any(f.wrong for f in findings):
         raise typer.Exit(3)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 def status(
     study: options.Study = options.STUDY,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read all features: has a byte changed on disk?")
+        bool,
+        typer.Option(
+            "--verify", help="Read all features, and name those that have changed on disk."
+        ),
     ] = False,
     json: options.Json = False,
 ) -> None:
@@ -33,10 +36,10 @@ def status(
     features = held(opened)
     rows = [row for row in read(opened.folder / "results.csv") if row.layer != BEST]
     fitted = {
-        name.backbone: len(
-            {(r.task, r.features_key, r.method) for r in rows if r.backbone == name.backbone}
+        h.backbone: len(
+            {(r.task, r.features_key, r.method) for r in rows if r.backbone == h.backbone}
         )
-        for name in features
+        for h in features
     }
     bad = unreadable(opened)
     if json:
@@ -94,15 +97,16 @@ def _verify(opened: Study) -> None:
     from features.errors import InputError
     from features.study.status import verify
 
-    found = verify(opened)
-    for backbone, damages in found.items():
-        for one in damages:
-            rows = ", ".join(map(str, one.rows[:10])) + (", ..." if len(one.rows) > 10 else "")
-            where = f" in {len(one.rows)} rows: {rows}" if one.rows else ""
-            show.say(f"{backbone}: {one.what} has changed on disk{where}")
+    by_backbone = verify(opened)
+    for backbone, damages in by_backbone.items():
+        for damage in damages:
+            many = len(damage.rows)
+            rows = ", ".join(map(str, damage.rows[:10])) + (", ..." if many > 10 else "")
+            where = f" in {many} rows: {rows}" if many else ""
+            show.say(f"{backbone}: {damage.what} has changed on disk{where}")
         if not damages:
             show.say(f"{backbone}: every row is as it was written")
-    bad = [backbone for backbone, damages in found.items() if damages]
+    bad = [backbone for backbone, damages in by_backbone.items() if damages]
     if bad:
         raise InputError(
             f"{', '.join(bad)}: changed on disk; `probe remove {bad[0]}` and extract it again."

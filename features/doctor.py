@@ -19,37 +19,43 @@ _DECODE = "for JPEGs in half the time: pip install 'transfer-probe[decode]'"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """What was found of one part of the machine or the install."""
 
     what: str
     found: str
     advice: str = ""
     wrong: bool = False
+    """Whether the toolkit cannot work properly so."""
 
 
 def examine() -> list[Finding]:
-    """Look at the machine, the libraries and the names that could clash."""
+    """What this machine has, which libraries are installed, and which names clash."""
     import torch
 
-    found = [
+    findings = [
         Finding("python", platform.python_version()),
         Finding("cores", str(cores())),
-        Finding("memory", decimal(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))),
+        Finding("memory", _memory()),
         Finding("disk here", f"{decimal(shutil.disk_usage('.').free)} free"),
         Finding("cache", str(home()), "PROBE_OFFLINE is set" if offline() else ""),
     ]
     for name in ("torch", "torchvision", "h5py", "scikit-learn", "numpy", "pillow", "typer"):
-        found.append(_installed(name))
+        findings.append(_installed(name))
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        found.append(Finding("gpu", ", ".join(names)))
+        findings.append(Finding("gpu", ", ".join(names)))
     else:
-        found.append(Finding("gpu", "none", "extraction runs on the processor"))
-    found.append(_faiss())
-    found.append(_optional("timm", "for timm:NAME: pip install 'transfer-probe[timm]'"))
-    found.append(Finding("decoder", jpeg.name(), "" if "torchcodec" in jpeg.name() else _DECODE))
-    found += _clashes()
-    return found
+        findings.append(Finding("gpu", "none", "extraction runs on the processor"))
+    findings.append(_faiss())
+    findings.append(_optional("timm", "for timm:NAME: pip install 'transfer-probe[timm]'"))
+    findings.append(Finding("decoder", jpeg.name(), "" if "torchcodec" in jpeg.name() else _DECODE))
+    return findings + _clashes()
+
+
+def _memory() -> str:
+    if not hasattr(os, "sysconf"):  # Windows
+        return "unknown"
+    return decimal(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
 
 
 def _installed(name: str) -> Finding:
@@ -86,14 +92,14 @@ def _faiss() -> Finding:
 
 
 def _clashes() -> list[Finding]:
-    """Our top-level names are common words: say whose they are if not ours alone."""
+    """Other packages that have one of our top-level names, which are common words."""
     owners = packages_distributions()
-    found = []
+    clashes = []
     for name in ("probe", "features", "cli"):
         others = sorted(set(owners.get(name, [])) - {"transfer-probe"})
         if others:
             advice = "uninstall it, or keep transfer-probe in an environment of its own"
-            found.append(
+            clashes.append(
                 Finding(f"package {name}", f"also in {', '.join(others)}", advice, wrong=True)
             )
-    return found
+    return clashes

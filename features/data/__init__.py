@@ -62,8 +62,8 @@ def read_data(spec: str) -> Manifest:
                 raise InputError(f"--{name}: {kind} {takes}; leave it out.")
         manifest = read(Path(where), **options)
         usual = signature(read).parameters
-        said = {name: value for name, value in options.items() if value != usual[name].default}
-        return replace(manifest, source=with_options(manifest.source, said))
+        unusual = {name: value for name, value in options.items() if value != usual[name].default}
+        return replace(manifest, source=with_options(manifest.source, unusual))
     path = Path(spec)
     if path.is_dir():
         return read_folders(path)
@@ -80,20 +80,20 @@ def read_data(spec: str) -> Manifest:
 
 
 def is_kept(source: str) -> bool:
-    """Whether the images of a source lie in the toolkit's cache folder, where it wrote them."""
+    """Whether the images of the data `source` lie in the toolkit's cache folder, where it wrote them."""
     inside = source.startswith(("hf:", "webdataset:")) or Path(source).suffix in SUFFIXES
     return inside or source == "sample"
 
 
 def with_options(spec: str, options: Mapping[str, str | None]) -> str:
     """`spec` with the options that are not None put behind it, as `read_data` takes them."""
-    said = "&".join(f"{name}={value}" for name, value in options.items() if value is not None)
-    return f"{spec}?{said}" if said else spec
+    pairs = "&".join(f"{name}={value}" for name, value in options.items() if value is not None)
+    return f"{spec}?{pairs}" if pairs else spec
 
 
 def _options(rest: str) -> tuple[str, dict[str, str]]:
     """`DIR?faces=coarse&labels=ranges` taken apart; a folder may have a question mark in its name."""
-    where, mark, said = rest.rpartition("?")
-    if not mark or not re.fullmatch(r"\w+=[^&?]*(&\w+=[^&?]*)*", said):
+    where, mark, pairs = rest.rpartition("?")
+    if not mark or not re.fullmatch(r"\w+=[^&?]*(&\w+=[^&?]*)*", pairs):
         return rest, {}
-    return where, dict(pair.split("=", 1) for pair in said.split("&"))
+    return where, dict(pair.split("=", 1) for pair in pairs.split("&"))

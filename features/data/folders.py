@@ -39,10 +39,10 @@ def read_folders(folder: Path) -> Manifest:
 
 def image_files(folder: Path) -> list[str]:
     """Image files below `folder` by their extension, as sorted paths relative to it."""
-    found = []
+    paths = []
     for where, folders, names in os.walk(folder):  # follows no symbolic link, so ends always
         folders[:] = sorted(d for d in folders if not d.startswith("."))
         for name in names:
             if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                found.append(os.path.relpath(Path(where) / name, folder))
-    return sorted(found)
+                paths.append(os.path.relpath(Path(where) / name, folder))
+    return sorted(paths)

@@ -25,8 +25,8 @@ def read_huggingface(folder: Path) -> Manifest:
     """
     several = folder / "dataset_dict.json"
     parts = list(_json(several, "splits")["splits"]) if several.is_file() else [""]
-    found = _json(folder / parts[0] / "dataset_info.json", "features")["features"] or {}
-    kinds = {name: kind for name, kind in found.items() if isinstance(kind, dict)}
+    columns_of = _json(folder / parts[0] / "dataset_info.json", "features")["features"] or {}
+    kinds = {name: kind for name, kind in columns_of.items() if isinstance(kind, dict)}
     image = next((name for name, kind in kinds.items() if kind.get("_type") == "Image"), None)
     if image is None:
         raise InputError(
@@ -73,7 +73,7 @@ def _files(folder: Path) -> list[Path]:
         raise InputError(
             f"hf:{folder}: rows are chosen by an index; call flatten_indices() and save it again."
         )
-    return [folder / one["filename"] for one in state["_data_files"]]
+    return [folder / file["filename"] for file in state["_data_files"]]
 
 
 def _rows(file: Path, wanted: list[str]) -> Iterator[dict[str, Any]]:
@@ -93,13 +93,13 @@ def _rows(file: Path, wanted: list[str]) -> Iterator[dict[str, Any]]:
 
 def _json(file: Path, needed: str) -> dict[str, Any]:
     try:
-        found = dict(json.loads(read_regular(file)))
-        found[needed]
+        values = dict(json.loads(read_regular(file)))
+        values[needed]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"hf:{file.parent}: {file.name} is missing or damaged; give a folder that save_to_disk wrote."
         ) from error
-    return found
+    return values
 
 
 def _text(value: Any, names: list[str] | None) -> str:

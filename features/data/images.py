@@ -64,7 +64,7 @@ def _joined(arrays: Arrays) -> Arrays:
     if not parts or "images" in arrays:
         return arrays
     names = [name.removeprefix(f"{parts[0]}_") for name in arrays if name.startswith(parts[0])]
-    found = {
+    together = {
         ("label" if name == "labels" else name): np.concatenate(
             [arrays[f"{part}_{name}"] for part in parts]
         )
@@ -72,7 +72,7 @@ def _joined(arrays: Arrays) -> Arrays:
         if all(f"{part}_{name}" in arrays for part in parts)
     }
     sizes = [len(arrays[f"{part}_images"]) for part in parts]
-    return found | {"split": np.repeat(parts, sizes)}
+    return together | {"split": np.repeat(parts, sizes)}
 
 
 def _png(image: npt.NDArray[np.uint8]) -> bytes:

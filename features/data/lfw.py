@@ -19,7 +19,7 @@ def read_lfw(folder: Path, labels: str = "") -> Manifest:
     """Subjects are the folders; labels are joined by file name, or by person.
 
     Args:
-        folder: Of folders of images.
+        folder: A folder with a folder of images per person.
         labels: A CSV file with a column `path`, or else `subject`, `name` or `person`, and label
             columns; by default the CSV file called as the folder, in it or beside it.
 
@@ -44,14 +44,14 @@ def read_lfw(folder: Path, labels: str = "") -> Manifest:
     if key is None:
         raise InputError(f"{file}: has no column path, subject, name or person; add one of them.")
     place = header.index(key)
-    found = {Path(row[place]).name if by_image else row[place]: row for row in rows}
+    row_of = {Path(row[place]).name if by_image else row[place]: row for row in rows}
     names = [Path(path).name if by_image else path.split("/")[0] for path in paths]
     columns = {
-        name: [found[one][i] if one in found else "" for one in names]
+        name: [row_of[own][i] if own in row_of else "" for own in names]
         for i, name in enumerate(header)
         if name not in (key, "path", *_OF_A_PERSON)
     }
-    if not any(name in found for name in names):
+    if not any(name in row_of for name in names):
         raise InputError(
             f"{file}: its column {key} names none of the {len(paths)} images of {folder}; "
             "give the labels of these images."

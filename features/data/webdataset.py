@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from features.data.manifest import Manifest
@@ -50,7 +51,7 @@ def read_webdataset(pattern: Path) -> Manifest:
         )
     columns = {name: [row.get(name, "") for row in rows] for name in ("path", *labels)}
     digest = digest_of_all((archive.name, archive) for archive in archives)
-    folder = written_out(digest, (one for archive in archives for one in _images(archive)))
+    folder = written_out(digest, chain.from_iterable(map(_images, archives)))
     return Manifest(f"webdataset:{pattern}", folder, columns)
 
 
@@ -69,14 +70,14 @@ def _rows(archive: Path) -> list[Columns]:
 
 def _labels(archive: Path, member: tarfile.TarInfo, data: bytes) -> Columns:
     try:
-        found = json.loads(data)
+        values = json.loads(data)
     except ValueError as error:
         raise InputError(
             f"{archive}: {member.name} is not JSON ({error}); write the archive again."
         ) from error
-    if not isinstance(found, dict):
+    if not isinstance(values, dict):
         return {}
-    known = {k: v for k, v in found.items() if isinstance(v, str | int | float) and k != "path"}
+    known = {k: v for k, v in values.items() if isinstance(v, str | int | float) and k != "path"}
     return {str(name): str(value) for name, value in known.items()}
 
 
@@ -87,7 +88,7 @@ def _images(archive: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile.TarFile]]:
-    """Of every file: what its image's members share, what stands after the first dot, and itself."""
+    """Every file's stem, which the members of one image share, its kind after the first dot, and itself."""
     try:
         check_regular(archive)
         with tarfile.open(archive) as opened:

@@ -48,5 +48,5 @@ def digest_of(file: Path) -> str:
 
 def digest_of_all(files: Iterable[tuple[str, Path]]) -> str:
     """A short digest of the bytes of files, under the names that their images will have."""
-    said = "\n".join(f"{name}\n{digest_of(file)}" for name, file in files)
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    lines = "\n".join(f"{name}\n{digest_of(file)}" for name, file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]

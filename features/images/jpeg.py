@@ -19,14 +19,14 @@ _ORIENTATION = 0x0112
 @functools.cache
 def _decoder() -> Callable[[bytes], Tensor] | None:
     try:
-        found = importlib.import_module("torchcodec.decoders").decode_jpeg
+        decode = importlib.import_module("torchcodec.decoders").decode_jpeg
     except (ImportError, OSError, RuntimeError):  # built for another PyTorch, it fails as it loads
         return None
-    return cast("Callable[[bytes], Tensor]", found)
+    return cast("Callable[[bytes], Tensor]", decode)
 
 
 def name() -> str:
-    """What decodes JPEGs here, as a feature file says it."""
+    """The decoder of JPEGs here, as a feature file names it."""
     return "pillow" if _decoder() is None else f"pillow, jpeg by torchcodec {version('torchcodec')}"
 
 

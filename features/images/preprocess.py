@@ -21,7 +21,7 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 
 def geometry(wanted: Input) -> Geometry:
-    """What decides the pixels: inputs that agree in it share one decoded image."""
+    """The settings that decide the pixels: inputs that agree in them share one decoded image."""
     resize = wanted.resize if wanted.resize is not None else wanted.size
     return wanted.size, resize, wanted.interpolation, isinstance(wanted.mean, str)
 
@@ -62,7 +62,7 @@ def normalise(pixels: Tensor, wanted: Input) -> Tensor:
 
 
 def mean_of(wanted: Input) -> Tensor:
-    """What is subtracted: `(1, 3, 1, 1)`, or `(1, 3, h, w)`, a mean image where the crop lies.
+    """The mean to subtract: `(1, 3, 1, 1)`, or `(1, 3, h, w)`, a mean image at the crop's place.
 
     Raises:
         InputError: The mean image is missing, or has another size than the images have.
@@ -104,7 +104,7 @@ def _mean_in_words(wanted: Input) -> str:
 
 
 def offset(room: int, wanted: Input) -> int:
-    """Where the centre crop begins, `room` being what the image has more than the crop."""
+    """Where the centre crop begins in an image that is larger by `room` pixels."""
     return room // 2 if isinstance(wanted.mean, str) else round(room / 2.0)
 
 

@@ -1,4 +1,4 @@
-"""Every image file once, small and grey, with a digest of its bytes: what copies are told from."""
+"""Every image file, small and grey, with a digest of its bytes: copies are recognised by these."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Thumbnails:
     grey: npt.NDArray[np.uint8]
     """`(n, 64, 64)`, each image squashed to a square; 0 where it does not decode."""
     digest: tuple[bytes, ...]
-    """Of the bytes of the file; empty where it cannot be read."""
+    """The digest of each file's bytes; empty where it cannot be read."""
     unreadable: dict[int, str]
     """Why a file does not decode, by its place."""
 

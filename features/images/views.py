@@ -1,4 +1,4 @@
-"""Views of an image at test: its centre crop, with its mirror image, or ten crops.
+"""Views of a test image: its centre crop, that and its mirror image, or ten crops.
 
 Crops are cut from a canvas: the image as its card resizes it, or, where that leaves the crop no room,
 256 / 224 of the input, as Krizhevsky et al. 2012 and Caffe had it. A mean image is subtracted at the
@@ -12,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from features.arrays import Ints
 from features.cards.card import Input
 from features.errors import InputError, nearest
 from features.formats import meanimage
@@ -26,14 +26,12 @@ VIEWS = {"center": 1, "flip": 2, "10crop": 10}
 
 _ROOM = 256 / 224
 
-Places = npt.NDArray[np.int64]
-
 
 def check_views(views: tuple[str, ...]) -> tuple[str, ...]:
-    """`views` themselves.
+    """The `views`, all of them known.
 
     Raises:
-        InputError: One is none of `center`, `flip` and `10crop`.
+        InputError: A view is none of `center`, `flip` and `10crop`.
     """
     for view in views:
         if view not in VIEWS:
@@ -55,7 +53,7 @@ def canvas_of(wanted: Input) -> Input:
 
 
 def canvas(view: str, wanted: Input) -> Input:
-    """The input whose `size` the crops of a view are cut from."""
+    """The input whose `size` is the canvas of a view: the network's own, but for ten crops."""
     return canvas_of(wanted) if view == "10crop" else wanted
 
 
@@ -100,7 +98,7 @@ def cut_out(
     return x.flip(3) if mirrored else x
 
 
-def normalised(pixels: Tensor, places: Places, canvas: tuple[int, int], wanted: Input) -> Tensor:
+def normalised(pixels: Tensor, places: Ints, canvas: tuple[int, int], wanted: Input) -> Tensor:
     """Crops `(n, 3, h, w)` in RGB, cut at `places` (top, left), as the network is fed them."""
     if not isinstance(wanted.mean, str):
         return preprocess.normalise(pixels, wanted)

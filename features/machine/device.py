@@ -41,10 +41,10 @@ def several(device: str) -> list[torch.device]:
     """
     first, *others = device.split(",")
     kind = first.partition(":")[0]
-    found = [resolve(first), *(resolve(f"{kind}:{index}") for index in others)]
-    if len(set(found)) < len(found):
+    devices = [resolve(first), *(resolve(f"{kind}:{index}") for index in others)]
+    if len(set(devices)) < len(devices):
         raise InputError(f"--device {device}: names a device twice; name each once.")
-    return found
+    return devices
 
 
 def name_of(device: torch.device) -> str:

@@ -15,9 +15,9 @@ from features.errors import InputError, Stopped
 
 
 def together(work: Callable[..., None], each: Sequence[tuple[Any, ...]]) -> Generator[Any]:
-    """Run `work(*arguments, send)` in a process for every entry of `each`; what they send, as it comes.
+    """Run `work(*arguments, send)` in a process for every entry of `each`, and yield what they send.
 
-    When the generator is closed, or one of them fails, all are ended.
+    When the generator is closed, or a process fails, all are ended.
 
     Raises:
         InputError: As `work`.
@@ -46,12 +46,12 @@ def together(work: Callable[..., None], each: Sequence[tuple[Any, ...]]) -> Gene
 def _listen(processes: Sequence[Any], messages: list[Connection]) -> Iterator[Any]:
     waiting = list(messages)
     while waiting:
-        for one in wait(waiting):
-            assert isinstance(one, Connection)
+        for ready in wait(waiting):
+            assert isinstance(ready, Connection)
             try:
-                ended, message = one.recv()
+                ended, message = ready.recv()
             except EOFError:
-                process = processes[messages.index(one)]
+                process = processes[messages.index(ready)]
                 process.join()
                 raise Stopped(
                     f"a worker ended with exit code {process.exitcode}, perhaps for want of memory; "
@@ -60,7 +60,7 @@ def _listen(processes: Sequence[Any], messages: list[Connection]) -> Iterator[An
             if isinstance(message, Exception):
                 raise message
             if ended:
-                waiting.remove(one)
+                waiting.remove(ready)
             else:
                 yield message
 

@@ -40,14 +40,14 @@ STRAY = 0.7
 COINS = ("heads", "tails")
 IMAGES, SUBJECTS, FOLDS = 600, 120, 5
 BUSY, BUSY_IMAGES = 10, 17
-"""How many subjects hold many images, and how many each; they are the first ones."""
+"""How many subjects hold many images, and how many each; they are the first subjects."""
 
 QUALITY = 92
-"""Of the JPEG files."""
+"""The quality of the JPEG files."""
 
 
 @dataclass(frozen=True)
-class Task:
+class SampleTask:
     """A label column of the sample, and what is known about it."""
 
     classes: tuple[str, ...]
@@ -62,7 +62,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleRow:
     """A row of the manifest; its fields are the columns."""
 
     path: str
@@ -79,13 +79,13 @@ def _path(subject: int, image: int) -> str:
 
 
 TASKS = {
-    "age": Task(
+    "age": SampleTask(
         tuple(YEARS), ordered=True, planted="closeness of the pretraining domain should help"
     ),
-    "light": Task(
+    "light": SampleTask(
         tuple(LIGHTS), ordered=False, planted="low-level: early layers of any network should do"
     ),
-    "coin": Task(COINS, ordered=False, planted="a coin per subject: nobody can beat chance"),
+    "coin": SampleTask(COINS, ordered=False, planted="a coin per subject: nobody can beat chance"),
 }
 
 COPY = (_path(0, 0), _path(0, BUSY_IMAGES - 1))
@@ -127,10 +127,10 @@ def write_sample(folder: Path, seed: int = 0) -> None:
     unfinished.replace(folder / "sample.csv")
 
 
-def plan(seed: int = 0) -> list[Row]:
+def plan(seed: int = 0) -> list[SampleRow]:
     """The manifest of the sample: how many images each subject has, and their labels."""
     rng = np.random.default_rng([SAMPLE, seed, SUBJECTS, 0])
-    rows: list[Row] = []
+    rows: list[SampleRow] = []
     ages, counts = _age_groups(rng), _image_counts(rng)
     coins = _coins(counts, rng)
     for subject, (age, count, coin) in enumerate(zip(ages, counts, coins, strict=True)):
@@ -140,7 +140,7 @@ def plan(seed: int = 0) -> list[Row]:
         if _path(subject, count - 1) == CONFLICT[1]:
             lights[-1] = next(light for light in LIGHTS if light != lights[0])
         for image, light in enumerate(lights):
-            row = Row(
+            row = SampleRow(
                 path=_path(subject, image),
                 age=age,
                 light=light,
@@ -152,7 +152,7 @@ def plan(seed: int = 0) -> list[Row]:
     return rows
 
 
-def draw_image(row: Row, seed: int = 0) -> Image.Image:
+def draw_image(row: SampleRow, seed: int = 0) -> Image.Image:
     """The image of one row, RGB, whatever else has been drawn before."""
     subject, image = (int(part) for part in row.path.split(".")[1:3])
     person_rng = np.random.default_rng([SAMPLE, seed, subject, 0])

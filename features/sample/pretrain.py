@@ -36,7 +36,7 @@ SHIFT = 6
 """Images are moved by up to so many pixels, and mirrored, before each step."""
 
 MEAN, STD = 0.5, 0.25
-"""Of every channel after scaling to 0..1; the cards say the same."""
+"""The mean and SD of every channel after scaling to 0..1; the cards have the same."""
 
 
 def draw_example(domain: Domain, label: int, image: int, seed: int = SEED) -> Image.Image:
@@ -76,7 +76,7 @@ def train(
         labels: `(n,)`, counted from 0.
         steps: Each on `batch` images, under a rate that falls to zero as a half cosine.
         batch: Drawn anew for each step.
-        seed: Of the weights, the batches and the augmentation.
+        seed: The seed of the weights, the batches and the augmentation.
 
     Returns:
         The network, for evaluation.

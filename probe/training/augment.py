@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from features.arrays import Ints
 from features.cards.card import Input
-from features.images.views import Places, centre, normalised
+from features.images.views import centre, normalised
 from probe.training.recipes import Recipe
 
 _GREY = (0.299, 0.587, 0.114)
@@ -27,7 +28,7 @@ def augment(
     n, (height, width) = len(pixels), wanted.size
     canvas = (pixels.shape[2], pixels.shape[3])
     room = np.array([canvas[0] - height, canvas[1] - width])
-    places: Places = np.tile(np.array(centre(canvas, wanted), dtype=np.int64), (n, 1))
+    places: Ints = np.tile(np.array(centre(canvas, wanted), dtype=np.int64), (n, 1))
     if recipe.crop:
         places = rng.integers(0, room + 1, (n, 2))
     mirrored = torch.from_numpy(rng.random(n) < 0.5) if recipe.mirror else None

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from features.networks.small import small
 from features.sample import dataset, pretrain
-from features.sample.dataset import CONFLICT, COPY, PLANTED, TASKS, Row, plan
+from features.sample.dataset import CONFLICT, COPY, PLANTED, TASKS, SampleRow, plan
 from features.sample.faces import SIZE, Person, draw_face, draw_person
 from features.sample.objects import CLASSES, draw_object
 
@@ -178,7 +178,7 @@ def test_pretraining_never_draws_what_the_sample_draws(monkeypatch: pytest.Monke
         return seen
 
     def draw_sample() -> None:
-        one_of_each: dict[str, Row] = {row.subject: row for row in plan()}
+        one_of_each: dict[str, SampleRow] = {row.subject: row for row in plan()}
         for row in one_of_each.values():
             dataset.draw_image(row)
 
