@@ -498,7 +498,7 @@ def edited(tmp_path: Path, ordered: bool) -> tuple[Study, Path]:
 
 def test_a_column_without_a_name_is_no_task(tmp_path: Path) -> None:
     """As pandas writes its index."""
-    file = table(tmp_path, ",path,label, \n0,a.jpg,x,1\n1,b.jpg,y,2\n")
+    file = table(tmp_path, ",path,label\n0,a.jpg,x\n1,b.jpg,y\n")
     study = kept(draft(tmp_path / "study", read_data(str(file))), tmp_path / "study")
     assert list(study.tasks) == ["label"]
     bare = table(tmp_path, ",path\n0,a.jpg\n1,b.jpg\n", "bare.csv")
