@@ -68,11 +68,11 @@ class Plane:
 
     @property
     def y_ticks(self) -> list[tuple[float, str]]:
-        """About six round numbers along the y axis: where they stand, and their text."""
+        """Round numbers along the y axis, at most seven steps: where they stand, and their text."""
         from matplotlib.ticker import MaxNLocator  # slow to import
 
         low, high = self.factor * self.low, self.factor * self.high
-        ticks = MaxNLocator(nbins=6, steps=[1, 2, 5, 10]).tick_values(low, high)
+        ticks = MaxNLocator(nbins=7, steps=[1, 2, 5, 10]).tick_values(low, high)
         shown = (round(float(tick), 6) + 0.0 for tick in ticks if low <= tick <= high)  # no -0
         return [(self.y(tick / self.factor), f"{tick:g}") for tick in shown]
 
