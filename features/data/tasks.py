@@ -102,6 +102,8 @@ def order(values: set[str]) -> tuple[str, ...]:
 
 
 def _unfit(name: str, labels: Sequence[str]) -> str | None:
+    if not name:  # such as the row numbers that pandas writes
+        return "a column without a name is no task; give it one in the header if it holds labels."
     values = set(labels) - {""}
     if len(values) < 2:
         shown = f"only the class {next(iter(values))!r}" if values else "no label at all"

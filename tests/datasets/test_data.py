@@ -567,3 +567,15 @@ def test_a_person_puts_a_new_class_into_the_order(tmp_path: Path) -> None:
     found = appended(open_study(study.folder))
     assert found.tasks["age"] == Task("age", ("young", "middle", "old"), ordered=True)
     assert found.labels("age").tolist() == [2, 0, -1, 1]
+
+
+def test_row_numbers_without_a_name_are_no_task(tmp_path: Path) -> None:
+    """As pandas writes them: the first column of the header is empty."""
+    rows = [f"{i},{i}.png,{'ab'[i % 2]}" for i in range(10)]
+    (tmp_path / "data.csv").write_text("\n".join([",path,label", *rows]) + "\n")
+    manifest = read_data(str(tmp_path / "data.csv"))
+    assert set(infer(manifest.columns, {})) == {"label"}
+    with pytest.raises(InputError, match="a column without a name is no task; give it one"):
+        infer({"path": ["0.png", "1.png"], "": ["0", "1"]}, {})
+    known = {"": Task("", ("0", "1"))}  # of a study made before
+    assert infer({"path": ["0.png", "1.png"], "": ["0", "1"]}, known) == known
