@@ -157,14 +157,14 @@ def test_rows_without_label_or_features_take_no_part() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fold", "said"),
+    ("fold", "sentence"),
     [
         (["0", "1", ""] * 8, "some rows have a fold and some have none"),
         (["7"] * 24, "all rows are in fold 7"),
     ],
 )
-def test_given_folds_that_are_no_folds(fold: list[str], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_given_folds_that_are_no_folds(fold: list[str], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
         split(study_of(["a", "b"] * 12, folds=fold))
 
 
@@ -210,9 +210,9 @@ def test_folds_serve_all_tasks_alike_where_labels_allow() -> None:
     columns = {"path": [str(i) for i in range(len(labels))], "label": labels, "other": other}
     study = draft(Path("study"), Manifest("here", Path(), columns | {"subject": subjects}))
     readable = np.ones(len(study), dtype=bool)
-    one, two = (make_splits(study, task, readable, 5, 0) for task in study.tasks.values())
-    np.testing.assert_array_equal(one.part, two.part)
-    check(one, study.subjects)
+    first, second = (make_splits(study, task, readable, 5, 0) for task in study.tasks.values())
+    np.testing.assert_array_equal(first.part, second.part)
+    check(first, study.subjects)
     other[0] = other[-1] = ""  # too rare a combination to spread
     study = draft(Path("study"), Manifest("here", Path(), columns | {"subject": subjects}))
     for name, task in study.tasks.items():
@@ -306,7 +306,7 @@ def test_a_split_is_kept_to() -> None:
     labels, subjects = people(30)
     own = thirds(subjects, ("Train", "validation", "test", "train"))
     splits = split(study_of(labels, subjects, split=own))
-    rows = {name: [i for i, one in enumerate(own) if one == name] for name in set(own)}
+    rows = {name: [i for i, part in enumerate(own) if part == name] for name in set(own)}
     train = sorted(rows["Train"] + rows["train"])
     assert list(splits.folds) == [0]
     assert np.flatnonzero(splits.fold == 0).tolist() == rows["test"]
@@ -346,20 +346,20 @@ def test_folds_go_before_a_split() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         ({0: ""}, "some rows have a split and some have none"),
         ({0: "other"}, "'other' is none of train, val and test"),
         ({0: "test"}, r"subjects are in several splits \(first: p0\)"),
     ],
 )
-def test_a_split_that_is_none(change: dict[int, str], said: str) -> None:
+def test_a_split_that_is_none(change: dict[int, str], sentence: str) -> None:
     labels, subjects = people(30)
     own = thirds(subjects, ("train", "val", "test"))
     assert subjects[0] == subjects[1] == "p0"
     for row, name in change.items():
         own[row] = name
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=sentence):
         split(study_of(labels, subjects, split=own))
 
 

@@ -131,9 +131,9 @@ def test_few_shots_of_every_probe(study: Study) -> None:
     assert {(r.shots, r.n_train) for r in few} == {(1, 3), (20, 60)}
     assert {r.selection is None for r in few if r.shots == 1} == {True}
     for row in few:
-        found = predictions.read(study.folder / "predictions.h5", row.stored)
-        here = found.fold == row.fold
-        right = found.scores[here].argmax(1) == study.labels("label")[here]
+        prediction = predictions.read(study.folder / "predictions.h5", row.stored)
+        here = prediction.fold == row.fold
+        right = prediction.scores[here].argmax(1) == study.labels("label")[here]
         assert row.accuracy == pytest.approx(right.mean())
     table = few_shot_table(done.rows)
     assert table is not None
@@ -192,11 +192,11 @@ def test_the_layer_of_a_best_row_is_chosen_inside_the_draw(tmp_path: Path) -> No
         }
         wanted = max(by_layer.values(), key=lambda r: r.selection or 0.0)
         assert (row.chosen, row.accuracy) == (wanted.layer, wanted.accuracy)
-        found, its = (
+        prediction, its = (
             predictions.read(study.folder / "predictions.h5", r.stored) for r in (row, wanted)
         )
-        here = found.fold == row.fold
-        np.testing.assert_array_equal(found.scores[here], its.scores[here])
+        here = prediction.fold == row.fold
+        np.testing.assert_array_equal(prediction.scores[here], its.scores[here])
     chosen = {
         b: [r.chosen for r in best if r.backbone == b and r.fold == 4] for b in ("net", "other")
     }

@@ -4,45 +4,22 @@ from typing import Any
 import numpy as np
 import pytest
 import studies
+from scored import check, stored
 from sklearn.dummy import DummyClassifier
-from sklearn.linear_model import RidgeClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import probe.fitting.fit
 import probe.fitting.probe_job
 import probe.probes.layer
 import probe.probes.linear
 from features.errors import InputError
-from features.extraction.imported import import_features
-from features.machine.locks import locked
 from features.study.study import Study, open_study
 from probe.analysis.compare import compare
 from probe.analysis.curves import curves
-from probe.analysis.statistics import detectable, mean_interval
 from probe.fitting.fit import Fitted, fit
 from probe.fitting.job import ProbeJob
-from probe.reporting.report import report
-from probe.results import predictions
 from probe.results import rows as results
-from probe.results.metrics import kind_of, measure
 from probe.results.rows import BEST, Row
 from probe.scoring.agreement import measured
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Study:
-    """Two tasks, two imported layers of one backbone and one of another."""
-    y = np.arange(90) % 3
-    labels = {"label": y, "other": (y > 0).astype(int), "subject": np.arange(90) // 3 % 20}
-    for name, layer, apart in (("net", "low", 0.3), ("net", "high", 1.0), ("toy", "only", 0.5)):
-        file = tmp_path / f"{name}-{layer}.npz"
-        np.savez(file, features=studies.signal(y, 5, apart, len(layer)), **labels)
-        depth = 0.5 if layer == "low" else 1.0
-        import_features(
-            tmp_path / "study", file, name=name, layer=layer, domain="faces", depth=depth
-        )
-    return open_study(tmp_path / "study")
 
 
 def run(study: Study, **options: Any) -> Fitted:
@@ -50,28 +27,8 @@ def run(study: Study, **options: Any) -> Fitted:
     return fit(study.folder, **({"probes": ("ridge",)} | options))
 
 
-def stored(study: Study, row: Row) -> predictions.Prediction:
-    key = BEST if row.layer == BEST else row.features_key
-    return predictions.read(
-        study.folder / "predictions.h5", (row.task, row.backbone, key, row.method)
-    )
-
-
 def probed(rows: list[Row]) -> list[Row]:
     return [row for row in rows if row.backbone != "control:majority"]
-
-
-def check(study: Study, rows: list[Row]) -> None:
-    """Every row's metrics are those of its stored scores, and every image is tested once."""
-    for row in rows:
-        found, y = stored(study, row), study.labels(row.task)
-        here = found.fold == row.fold
-        assert row.n_test == here.sum()
-        assert np.isfinite(found.scores[found.fold >= 0]).any(1).all()
-        assert np.isnan(found.scores[found.fold < 0]).all()
-        metrics = measure(found.scores[here], y[here], row.one_off is not None, kind_of(row.method))
-        for name, value in metrics.items():
-            assert getattr(row, name) == pytest.approx(value, abs=1e-5)
 
 
 def test_every_layer_of_every_task_and_probe(study: Study) -> None:
@@ -198,12 +155,12 @@ def test_the_majority_class_has_rows_and_scores_of_its_own(tmp_path: Path) -> No
     ] * 6
     probe_rows = {(r.task, r.fold): r for r in probed(done.rows)}
     for row in mine:
-        labels, found = study.labels(row.task), stored(study, row)
+        labels, prediction = study.labels(row.task), stored(study, row)
         test = own == row.fold
-        assert (found.fold == own).all()
+        assert (prediction.fold == own).all()
         nothing = np.zeros((90, 1))
         dummy = DummyClassifier().fit(nothing[~test], labels[~test])
-        assert (found.scores[test].argmax(1) == dummy.predict(nothing[test])).all()
+        assert (prediction.scores[test].argmax(1) == dummy.predict(nothing[test])).all()
         assert row.accuracy == pytest.approx(dummy.score(nothing[test], labels[test]))
         beside = probe_rows[row.task, row.fold]
         assert (row.n_test, row.n_train) == (beside.n_test, beside.n_train)
@@ -270,8 +227,8 @@ def test_work_is_committed_on_the_way(study: Study, monkeypatch: pytest.MonkeyPa
         seen.append((done, total, job is None, len(results.read(study.folder / "results.csv"))))
 
     run(study, progress=look)
-    assert [one[:3] for one in seen] == [(i, 6, i == 6) for i in range(7)]
-    assert [one[3] for one in seen] == [5 * i for i in range(7)]
+    assert [call[:3] for call in seen] == [(i, 6, i == 6) for i in range(7)]
+    assert [call[3] for call in seen] == [5 * i for i in range(7)]
 
 
 def test_the_next_job_is_named_in_progress(study: Study) -> None:
@@ -282,14 +239,6 @@ def test_the_next_job_is_named_in_progress(study: Study) -> None:
         for backbone, key in (("net", "low"), ("net", "high"), ("toy", "only"))
         for task in ("label", "other")
     }
-
-
-def test_another_process_at_work_is_named(study: Study) -> None:
-    with (
-        locked(study.folder / ".results.lock", "test"),
-        pytest.raises(InputError, match="another process"),
-    ):
-        run(study)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -320,67 +269,9 @@ def test_features_of_a_row_that_takes_no_part_may_be_anything(tmp_path: Path) ->
     assert np.flatnonzero(stored(study, run(study).rows[0]).fold < 0).tolist() == [4, 17]
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"probes": ("rigde",)}, "--probe rigde: not a probe; did you mean ridge"),
-        ({"tasks": ("lable",)}, "--task lable: there is no such label column; did you mean label"),
-        ({"tasks": ("label:sorted",)}, "--task label:sorted: after the colon only `ordered`"),
-        ({"layers": ("hihg",)}, "--layer hihg: not extracted here; did you mean high"),
-        ({"backbones": ("nett",)}, "--backbone nett: not extracted here; did you mean net"),
-        ({"scale": "standart"}, "--scale standart: not a scaling; did you mean standard"),
-        ({"solver": "gird"}, "--solver gird: not a solver; did you mean grid"),
-        ({"c": []}, "--C: give positive numbers"),
-        ({"c": [1.0, 0.0]}, "--C: give positive numbers"),
-        ({"c": [1.0, float("nan")]}, "--C: give positive numbers"),
-        ({"folds": 1}, "--folds 1: a cross-validation needs two folds or more"),
-        ({"folds": 21}, "20 subjects are fewer than 21 folds"),
-    ],
-)
-def test_what_cannot_be_used_is_named_with_what_was_meant(
-    study: Study, options: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(InputError) as caught:
-        run(study, **options)
-    assert said in str(caught.value)
-    assert str(caught.value).rstrip("?").count("\n") == 0
-    assert not (study.folder / "results.csv").exists()
-    assert not (study.folder / "predictions.h5").exists()
-
-
 def test_a_layer_of_one_backbone_alone_may_be_asked_for(study: Study) -> None:
     rows = probed(run(study, layers=("only",)).rows)
     assert {row.backbone for row in rows} == {"toy"}
-
-
-def test_fit_before_extraction(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no study here"):
-        fit(tmp_path / "none")
-    study = studies.begin(tmp_path / "study", {"label": ["a", "b"] * 5})
-    with pytest.raises(
-        InputError, match=r"no features are extracted yet; run `probe extract` first"
-    ):
-        fit(study.folder)
-    (study.folder / "features" / "net.h5.partial").touch()
-    with pytest.raises(InputError, match=r"run `probe extract` again to finish it"):
-        fit(study.folder)
-
-
-def test_a_task_with_one_class(tmp_path: Path) -> None:
-    y = np.arange(40) % 2
-    study = studies.begin(tmp_path / "study", {"label": y, "same": ["x"] * 40})
-    studies.add(study, "net", {"fc": studies.signal(y, 3, 1.0)}, refused=np.flatnonzero(y).tolist())
-    with pytest.raises(InputError, match=r"task same: the data has only the class 'x'; .* two"):
-        run(study, tasks=("same",))
-    with pytest.raises(InputError, match="all images with features are of the class '0'"):
-        run(study, tasks=("label",))
-
-
-def test_features_of_another_table_are_refused(study: Study) -> None:
-    table = study.folder / "images.csv"
-    table.write_text(table.read_text().replace("row-000004", "row-4"))
-    with pytest.raises(InputError, match=r"its rows belong to another images\.csv"):
-        run(study)
 
 
 def test_probes_and_tasks_that_share_a_layer_get_what_they_get_alone(study: Study) -> None:
@@ -423,13 +314,13 @@ def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
     study = studies.begin(tmp_path / "study", {"label": y})
     studies.add(study, "net", {"fc": studies.signal(y, dim, 0.3)}, refused=[4])
     probes = ("ridge", "svm", "logistic", "knn")
-    said: list[str] = []
-    whole = run(study, probes=probes, scale=scale, announce=said.append).rows
-    assert not any("in blocks" in line for line in said)
+    told: list[str] = []
+    whole = run(study, probes=probes, scale=scale, announce=told.append).rows
+    assert not any("in blocks" in line for line in told)
     blocks = run(
-        study, probes=probes, scale=scale, memory=memory, redo=True, announce=said.append
+        study, probes=probes, scale=scale, memory=memory, redo=True, announce=told.append
     ).rows
-    (line,) = {line for line in said if "in blocks" in line}
+    (line,) = {line for line in told if "in blocks" in line}
     assert line.startswith("net/fc: ")
     assert line.endswith("MB even so")
     for a, b in zip(probed(whole), probed(blocks), strict=True):
@@ -451,90 +342,3 @@ def test_auto_takes_the_scaling_that_is_better_inside(study: Study) -> None:
             better.C,
         )
     assert {row.scale for row in both["auto"]} == {"standard", "l2"}
-
-
-def test_a_split_is_tested_once(tmp_path: Path) -> None:
-    """C is that which val likes best after training on train, and the refit is on both."""
-    y = np.arange(90) % 2
-    y[60:] = np.arange(30) % 3 // 2  # test has another majority than train and val
-    own = ["train"] * 40 + ["val"] * 20 + ["test"] * 30
-    study = studies.begin(tmp_path / "study", {"label": y.tolist()}, split=own)
-    x = studies.signal(y, 20, 0.4)
-    studies.add(study, "net", {"fc": x})
-    told: list[str] = []
-    rows = fit(study.folder, probes=("ridge",), c=[1e-6, 1e3], announce=told.append).rows
-    assert any("split is kept to" in line for line in told)
-    assert [(r.layer, r.fold, r.n_train, r.n_test) for r in rows] == [
-        ("fc", 0, 60, 30),
-        (BEST, 0, 60, 30),
-        ("majority", 0, 60, 30),
-    ]
-    check(study, rows)
-    assert np.flatnonzero(stored(study, rows[0]).fold == 0).tolist() == list(range(60, 90))
-    scores = {}
-    for alpha in (1e6, 1e-3):
-        model = make_pipeline(StandardScaler(), RidgeClassifier(alpha))
-        scores[alpha] = model.fit(x[:40], y[:40]).score(x[40:60], y[40:60])
-    assert rows[0].selection == pytest.approx(max(scores.values()))
-    assert scores[1e6] != scores[1e-3]
-    assert pytest.approx(max(scores, key=lambda alpha: scores[alpha])) == rows[0].C
-    made = report(study)
-    (found,) = made.tasks
-    said = np.bincount(y[:60]).argmax()
-    assert found.majority == pytest.approx((y[60:] == said).mean())
-    (line,) = [row for row in made.tables[0].rows if "control:majority" in row]
-    assert found.majority in line
-    assert found.floor is not None
-    assert [(r.n_train, r.n_test, r.balanced_accuracy) for r in found.floor.rows] == [(60, 30, 0.5)]
-    told.clear()
-    assert len(fit(study.folder, probes=("ridge",), folds=3, announce=told.append).rows) == 9
-    assert any("split is not used" in line for line in told)
-
-
-@pytest.mark.parametrize("shots", [(), (5,)])
-def test_only_rows_with_features_count_as_trained_on(
-    tmp_path: Path, shots: tuple[int, ...]
-) -> None:
-    """A hundred of a thousand training images have features, and another majority than the rest."""
-    y = (np.arange(1200) % 4 > 0).astype(int)
-    y[100:1000] = 0
-    own = ["train" if row < 1000 else "test" for row in range(1200)]
-    study = studies.begin(tmp_path / "study", {"label": y.tolist()}, split=own)
-    for name, seed in (("a", 1), ("b", 2)):
-        x = studies.signal(y, 4, 0.3, seed)
-        studies.add(study, name, {"fc": x}, refused=range(100, 1000))
-    told: list[str] = []
-    rows = fit(study.folder, probes=("ridge",), shots=shots, draws=1, announce=told.append).rows
-    assert {(r.n_train, r.n_test) for r in rows if r.shots is None} == {(100, 200)}
-    wider = 3**0.5
-    right = {}
-    for name in ("a", "b"):
-        key = ("label", name, "fc", "ridge" + ",shots=5,draw=0" * bool(shots))
-        right[name] = predictions.read(study.folder / "predictions.h5", key).correct(y)[1000:]
-    wanted = mean_interval(right["a"] - right["b"], np.arange(200), wider)
-    names = [f"{name}/fc/ridge" + ",shots=5,draw=0" * bool(shots) for name in ("a", "b")]
-    assert compare(study.folder, *names)[0].difference == wanted
-    assert f"about {100 * detectable(np.arange(200), wider):.1f} points" in "".join(told)
-    (found,) = curves(study)
-    assert found.outcomes.wider(("a", "fc", "ridge")) == pytest.approx(wider)
-    (majority,) = [r for r in rows if r.backbone == "control:majority"]
-    assert majority.accuracy == found.majority == 0.75
-    assert found.floor is not None
-    assert [(r.n_train, r.accuracy) for r in found.floor.rows] == [(100, 0.75)]
-
-
-def test_backbones_that_hold_other_rows_are_refused_before_anything_is_fitted(
-    tmp_path: Path,
-) -> None:
-    y = np.arange(60) % 2
-    study = studies.begin(tmp_path / "study", {"label": y})
-    studies.add(study, "all", {"fc": studies.signal(y, 3, 1.0)})
-    studies.add(study, "some", {"fc": studies.signal(y, 3, 1.0)}, refused=range(40, 60))
-    sentence = "all holds 60 of 60 images and some 40; only the same images can be compared"
-    with pytest.raises(InputError, match=sentence):
-        run(study)
-    assert not (study.folder / "results.csv").exists()
-    for name in ("all", "some"):
-        run(study, backbones=(name,))
-    with pytest.raises(InputError, match=sentence):
-        report(study.folder)

@@ -45,11 +45,11 @@ def test_every_repeat_has_the_folds_of_a_seed_of_its_own(study: Study) -> None:
             ("net", "a"), ("net", "b"), ("net", "best"), ("toy", "only"), ("toy", "best"),
         }  # fmt: skip
         for row in mine:
-            found = predictions.read(study.folder / "predictions.h5", row.stored)
-            np.testing.assert_array_equal(found.fold, wanted.fold)
-            assert np.isfinite(found.scores).all()
-            here = found.fold == row.fold
-            assert row.accuracy == pytest.approx(found.correct(y)[here].mean())
+            prediction = predictions.read(study.folder / "predictions.h5", row.stored)
+            np.testing.assert_array_equal(prediction.fold, wanted.fold)
+            assert np.isfinite(prediction.scores).all()
+            here = prediction.fold == row.fold
+            assert row.accuracy == pytest.approx(prediction.correct(y)[here].mean())
     again = fit(study.folder, probes=("ridge",), repeats=3, seed=4)
     assert (again.fitted, again.kept, again.rows) == (0, 9, done.rows)
 
@@ -79,17 +79,19 @@ def test_repeats_of_an_image_are_one_value(study: Study) -> None:
         assert line[7] == pytest.approx((wanted.low, wanted.high))
         assert line[8:] == pytest.approx((each.std(ddof=1), each.min(), each.max()))
         assert isinstance(line[7], tuple)
-        one = mean_interval(right[0].astype(float), study.subjects)
-        assert line[7][1] - line[7][0] > 0.7 * (one.high - one.low)  # four times the images: 0.5
+        alone = mean_interval(right[0].astype(float), study.subjects)
+        assert line[7][1] - line[7][0] > 0.7 * (
+            alone.high - alone.low
+        )  # four times the images: 0.5
     assert (report(study).folder / "repeats.csv").is_file()
 
 
 def test_the_answer_is_that_of_the_first(study: Study) -> None:
     fit(study.folder, probes=("ridge",))
     assert repeats_table(study, fit(study.folder, probes=("ridge",)).rows) is None
-    before = [answer(found, None) for found in curves(study)]
+    before = [answer(task, None) for task in curves(study)]
     fit(study.folder, probes=("ridge",), repeats=2)
-    assert [answer(found, None) for found in curves(study)] == before
+    assert [answer(task, None) for task in curves(study)] == before
 
 
 @pytest.mark.parametrize("before", [{"seed": 1}, {"c": [1e-9]}, {"scale": "none"}, {"folds": 3}])
@@ -97,9 +99,9 @@ def test_repeats_of_other_settings_go(study: Study, before: dict[str, Any]) -> N
     """A seed of one more has repeats on the same folds as this one's, which are no repeats of it."""
     fit(study.folder, probes=("ridge", "knn"), repeats=4, **before)
     rows = fit(study.folder, probes=("ridge",), repeats=2).rows
-    found = {(r.method, r.layer, r.repeat) for r in rows if r.backbone == "net"}
-    assert {repeat for method, _, repeat in found if method == "ridge"} == {0, 1}
-    assert {repeat for method, _, repeat in found if method == "knn"} == {0, 1, 2, 3}
+    repeats = {(r.method, r.layer, r.repeat) for r in rows if r.backbone == "net"}
+    assert {repeat for method, _, repeat in repeats if method == "ridge"} == {0, 1}
+    assert {repeat for method, _, repeat in repeats if method == "knn"} == {0, 1, 2, 3}
     table = repeats_table(study, [row for row in rows if row.method == "ridge"])
     for name in ("results.csv", "predictions.h5"):
         (study.folder / name).unlink()
@@ -115,7 +117,9 @@ def test_the_command(study: Study) -> None:
     words = ["fit", "--study", str(study.folder), "-p", "ridge", "--repeats"]
     done = CliRunner().invoke(app, [*words, "2"])
     assert done.exit_code == 0
-    (line,) = [one for one in done.stdout.splitlines() if one.startswith("label\tridge\tnet\ta\t")]
+    (line,) = [
+        text for text in done.stdout.splitlines() if text.startswith("label\tridge\tnet\ta\t")
+    ]
     assert line.split("\t")[5] == "2"
     assert CliRunner().invoke(app, [*words, "0"]).exit_code == 3
 

@@ -30,31 +30,31 @@ from probe.results.metrics import calibration_error, confusion, measure, probabi
 )
 def test_metrics_are_scikit_learns(drawn: tuple[int, list[tuple[int, int]]]) -> None:
     classes, pairs = drawn
-    y, said = np.array(pairs).T
-    found = measure(np.eye(classes)[said] - 0.5, y, True)
-    assert found["accuracy"] == pytest.approx(accuracy_score(y, said))
-    assert found["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, said))
-    assert found["macro_f1"] == pytest.approx(f1_score(y, said, average="macro"))
-    assert found["mae"] == pytest.approx(mean_absolute_error(y, said))
+    y, predicted = np.array(pairs).T
+    measured = measure(np.eye(classes)[predicted] - 0.5, y, True)
+    assert measured["accuracy"] == pytest.approx(accuracy_score(y, predicted))
+    assert measured["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(y, predicted))
+    assert measured["macro_f1"] == pytest.approx(f1_score(y, predicted, average="macro"))
+    assert measured["mae"] == pytest.approx(mean_absolute_error(y, predicted))
     near = [abs(a - b) <= 1 for a, b in pairs]
-    assert found["one_off"] == pytest.approx(sum(near) / len(near))
+    assert measured["one_off"] == pytest.approx(sum(near) / len(near))
 
 
 def test_by_hand() -> None:
-    """Truth 0 0 1 2 3, said 0 1 3 2 1: off by 0, 1, 2, 0 and 2."""
-    said = np.array([0, 1, 3, 2, 1])
-    found = measure(np.eye(4)[said], np.array([0, 0, 1, 2, 3]), True)
-    assert found["accuracy"] == pytest.approx(2 / 5)
-    assert found["balanced_accuracy"] == pytest.approx((1 / 2 + 0 + 1 + 0) / 4)
-    assert found["macro_f1"] == pytest.approx((2 / 3 + 0 + 1 + 0) / 4)
-    assert found["one_off"] == pytest.approx(3 / 5)
-    assert found["mae"] == pytest.approx(5 / 5)
+    """Truth 0 0 1 2 3, predicted 0 1 3 2 1: off by 0, 1, 2, 0 and 2."""
+    predicted = np.array([0, 1, 3, 2, 1])
+    measured = measure(np.eye(4)[predicted], np.array([0, 0, 1, 2, 3]), True)
+    assert measured["accuracy"] == pytest.approx(2 / 5)
+    assert measured["balanced_accuracy"] == pytest.approx((1 / 2 + 0 + 1 + 0) / 4)
+    assert measured["macro_f1"] == pytest.approx((2 / 3 + 0 + 1 + 0) / 4)
+    assert measured["one_off"] == pytest.approx(3 / 5)
+    assert measured["mae"] == pytest.approx(5 / 5)
 
 
 def test_classes_without_order_have_no_distance() -> None:
-    found = measure(np.eye(3), np.arange(3), False)
-    assert (found["one_off"], found["mae"]) == (None, None)
-    assert (found["accuracy"], found["balanced_accuracy"], found["macro_f1"]) == (1, 1, 1)
+    measured = measure(np.eye(3), np.arange(3), False)
+    assert (measured["one_off"], measured["mae"]) == (None, None)
+    assert (measured["accuracy"], measured["balanced_accuracy"], measured["macro_f1"]) == (1, 1, 1)
 
 
 @given(st.integers(2, 5), st.integers(1, 60), st.integers(0, 2**16))
@@ -69,8 +69,8 @@ def test_probabilities_and_their_log_loss_are_scikit_learns(k: int, n: int, seed
     assert measure(scores, y, False, "logits")["log_loss"] == pytest.approx(wanted)
     if k > 1:
         mild = (p.astype(np.float32) + 0.01) / (1 + 0.01 * k)
-        found = measure(mild, y, False, "shares")["log_loss"]
-        assert found == pytest.approx(log_loss(y, mild, labels=range(k)), rel=1e-5)
+        measured = measure(mild, y, False, "shares")["log_loss"]
+        assert measured == pytest.approx(log_loss(y, mild, labels=range(k)), rel=1e-5)
     assert measure(scores, y, False)["log_loss"] is None
 
 
@@ -98,11 +98,11 @@ def test_honest_probabilities_are_calibrated() -> None:
 def test_auc_is_scikit_learns(drawn: list[tuple[int, int]]) -> None:
     y, margin = np.array(drawn).T
     scores = np.stack([-margin / 2, margin / 2], axis=1)
-    found = measure(scores, y, False)["auc"]
+    measured = measure(scores, y, False)["auc"]
     if len(set(y)) < 2:
-        assert found is None
+        assert measured is None
     else:
-        assert found == pytest.approx(roc_auc_score(y, margin))
+        assert measured == pytest.approx(roc_auc_score(y, margin))
 
 
 def test_more_than_two_classes_have_no_auc() -> None:
