@@ -31,7 +31,7 @@ def fit(
         typer.Option(
             "--C",
             metavar="LIST",
-            help="Values of C, comma-separated, as scikit-learn means it.",
+            help="Values of C, comma-separated, as scikit-learn defines it.",
             show_default="13, fitted to the layer",
         ),
     ] = None,
@@ -39,21 +39,22 @@ def fit(
         str,
         typer.Option(
             metavar="SCALE",
-            help="standard, l2, none, or auto: the better of the first two, inside; knn: cosine, "
-            "or Euclidean with none.",
+            help="standard, l2, none, or auto: standard or l2, chosen inside the training folds. For knn: "
+            "cosine distances, or Euclidean ones with none.",
         ),
     ] = "standard",
     solver: Annotated[
-        str, typer.Option(metavar="SOLVER", help="grid, or sklearn to check it.")
+        str, typer.Option(metavar="SOLVER", help="grid, or sklearn to check it against.")
     ] = "grid",
     tol: Annotated[
-        float, typer.Option(metavar="E", help="Relative error of the objective to stop at.")
+        float,
+        typer.Option(metavar="E", help="Relative error of the objective at which grid stops."),
     ] = 1e-4,
     memory: Annotated[
         float | None,
         typer.Option(
             metavar="GB",
-            help="For features and work; larger layers are read in blocks.",
+            help="Memory for features and the work on them; a larger layer is read in blocks.",
             show_default="half of the machine's",
         ),
     ] = None,
@@ -61,23 +62,30 @@ def fit(
     seed: options.Seed = 0,
     view: Annotated[
         list[str] | None,
-        options.views("Score test images also under flip or 10crop, as extracted", False),
+        options.views("Also score test images under flip or 10crop, extracted before", False),
     ] = None,
     shots: Annotated[
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Also with so many training images per class, such as 1,5,10.",
+            help="Also fit on so few training images per class, such as 1,5,10.",
         ),
     ] = None,
-    draws: Annotated[int, typer.Option(metavar="N", help="Draws of --shots, nested.")] = 5,
+    draws: Annotated[
+        int, typer.Option(metavar="N", help="How many times the images of --shots are drawn.")
+    ] = 5,
     repeats: Annotated[
-        int, typer.Option(metavar="N", help="Cross-validate so often, on folds drawn anew.")
+        int,
+        typer.Option(
+            metavar="N", help="How many times to cross-validate, each on folds of its own."
+        ),
     ] = 1,
     redo: options.Redo = False,
     json: options.Json = False,
 ) -> None:
-    """Fit probes on every extracted layer, cross-validated by subject, C chosen inside.
+    """Fit probes on every extracted layer and test them by cross-validation.
+
+    No subject is in two folds, and C is chosen inside the training folds.
 
     Example: probe fit --probe logistic --probe knn
     """
@@ -102,7 +110,7 @@ def fit(
                 done, total, f"{job.task.name} {job.backbone}/{job.key} {job.method}" if job else ""
             )
 
-        done = run(
+        fitted = run(
             study,
             backbones=backbone or (),
             layers=layer or (),
@@ -124,24 +132,26 @@ def fit(
             announce=show.say,
             progress=step,
         )
-    for note in done.notes[:_NOTES]:
+    for note in fitted.notes[:_NOTES]:
         show.say(f"note: {note}")
-    if len(done.notes) > _NOTES:
-        show.say(f"note: {len(done.notes) - _NOTES} more like these")
-    for warning in contaminations(done.study):
+    if len(fitted.notes) > _NOTES:
+        show.say(f"note: {len(fitted.notes) - _NOTES} more like these")
+    for warning in contaminations(fitted.study):
         show.say(f"warning: {warning}")
-    kept = f", {done.kept} were there already" if done.kept else ""
-    show.say(f"{done.fitted} fitted in {show.clock(done.seconds)}{kept}: {study / 'results.csv'}")
+    kept = f", {fitted.kept} results were there already" if fitted.kept else ""
+    show.say(
+        f"{fitted.fitted} fitted in {show.clock(fitted.seconds)}{kept}: {study / 'results.csv'}"
+    )
     if json:
-        show.put_json({"fitted": done.fitted, "kept": done.kept, "rows": done.rows})
+        show.put_json({"fitted": fitted.fitted, "kept": fitted.kept, "rows": fitted.rows})
         return
-    if done.study.synthetic:
+    if fitted.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
-    show.put_bars(curves(done.study))
-    viewed = views_table(done.rows) if view else None
+    show.put_bars(curves(fitted.study))
+    viewed = views_table(fitted.rows) if view else None
     for table in (
-        few_shot_table(done.rows, only_best=True),
-        repeats_table(done.study, done.rows),
+        few_shot_table(fitted.rows, only_best=True),
+        repeats_table(fitted.study, fitted.rows),
         viewed,
     ):
         if table is not None:

@@ -16,8 +16,14 @@ def best_rows(
 ) -> tuple[predictions.Prediction, list[Row]] | None:
     """The `best` rows: in each fold the layer and pooling with the best inner score.
 
-    Of equals the shallowest, then the first by name, whatever the order in which they were fitted.
-    None where in a fold nothing validated, as with one image per class, so that nothing chooses.
+    Among equals it is the shallowest, then the first by name, whatever order they were fitted in. None
+    where nothing validated in some fold, as with one image per class, so that nothing can choose.
+
+    Args:
+        rows: Those of results.csv.
+        store: predictions.h5.
+        key: Any result of the same task, backbone and method.
+        under: The hash of the protocol that the layers compared were made under.
     """
     name, backbone, _, method = key
     mine = [

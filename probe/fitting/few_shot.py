@@ -1,4 +1,4 @@
-"""Few-shot probes: nested draws of so many training images per class, and their mean and spread."""
+"""Few-shot probes: nested draws of a few training images per class."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a study knows: rows of results.csv, their scores, their protocol, who writes them."""
+"""The results of a study: rows, the scores behind them, their protocol, the ledger that writes both."""
