@@ -62,13 +62,14 @@ def locked(path: Path, what: str, wait: float = 0.0) -> Iterator[None]:
 
 
 @contextmanager
-def locked_open(handle: int, path: Path) -> Iterator[None]:
-    """Hold the lock of the file `path`, which is open as `handle`, against others and HDF5's readers.
+def locked_open(handle: int, path: Path, refusal: str) -> Iterator[None]:
+    """Hold the lock of the file or folder `path`, which is open as `handle`.
+
+    HDF5 takes the same lock, so that its readers are kept out of a file too.
 
     Raises:
-        InputError: Another process is using the file.
+        InputError: Another process holds it: `refusal`.
     """
-    refusal = f"{path}: another process is using it; wait until it has ended."
     try:
         free = lock_descriptor(handle, blocking=False)
     except OSError as error:

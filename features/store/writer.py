@@ -84,7 +84,8 @@ class Writer:
         self._lock = ExitStack()
         if alone:
             try:
-                self._lock.enter_context(locked_open(self._fd, path))
+                refusal = f"{path}: another process is using it; wait until it has ended."
+                self._lock.enter_context(locked_open(self._fd, path, refusal))
             except BaseException:
                 self._file.close()
                 raise

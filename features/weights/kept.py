@@ -8,7 +8,6 @@ all: it is renamed when it is complete.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,7 @@ from features.cards.card import Card, WeightsEntry
 from features.errors import InputError
 from features.machine.files import file_name, is_full, replacing
 from features.machine.home import home
+from features.machine.locks import locked_open
 
 _VERSION = "1"
 _LATER = ("key", "rename")
@@ -168,20 +168,17 @@ def alone(name: str) -> Iterator[Path]:
     folder = folder_of(name)
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
+    refusal = (
+        f"{folder}: another process is changing the weights of {name}; wait until it has finished."
+    )
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{folder}: another process is changing the weights of {name}; wait until it has "
-                "finished."
-            ) from error
-        for left in folder.glob(".*"):
-            if left.is_dir():
-                shutil.rmtree(left)
-            elif left.suffix == ".safetensors":
-                left.unlink()
-        yield folder
+        with locked_open(handle, folder, refusal):
+            for left in folder.glob(".*"):
+                if left.is_dir():
+                    shutil.rmtree(left)
+                elif left.suffix == ".safetensors":
+                    left.unlink()
+            yield folder
     finally:
         os.close(handle)
 
