@@ -104,6 +104,7 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
     refused: dict[str, str] = {}
     if card.file is None or card.file.parent != CARDS:
         refused = foreign_rows(build(card) if made is None else made, wanted.size)
+    refused |= getattr(model, "left", {})  # a Caffe network's layers that cannot be built
     parameters = sum(p.numel() for p in model.parameters())
     modules = tuple(name for name, _ in model.named_modules() if name)
     layers = _layers(card, model, traced, refused)
@@ -113,9 +114,10 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
 def no_layers(architecture: Architecture) -> dict[str, list[str]]:
     """The innermost modules, or parts of what they return, that are no layers, by the reason."""
     reasons: dict[str, list[str]] = {}
-    for name, fired in architecture.traced.tensors.items():
-        if fired.leaf and name in architecture.refused:
-            reasons.setdefault(architecture.refused[name], []).append(name)
+    tensors = architecture.traced.tensors
+    for name, why in architecture.refused.items():
+        if name not in tensors or tensors[name].leaf:
+            reasons.setdefault(why, []).append(name)
     for name, kind in architecture.traced.wordless.items():
         reasons.setdefault(f"it returns {kind}, in which no tensor has a name", []).append(name)
     return reasons
@@ -270,6 +272,8 @@ def _check_layer(
 ) -> None:
     known = [name for name, _ in model.named_modules() if name]
     where = f"{card.line(layer)}: layer {layer} reads the module {module}, which"
+    if module in refused:
+        raise InputError(f"{where} is no layer, {refused[module]}; read another module.")
     if module not in known and module not in traced.parts:
         raise InputError(f"{where} {card.network} does not have; {nearest(module, known)}")
     if module in traced.wordless:
@@ -279,8 +283,6 @@ def _check_layer(
         )
     if module not in traced.fired and module not in traced.parts:
         raise InputError(f"{where} never runs; {nearest(module, traced.fired)}")
-    if module in refused:
-        raise InputError(f"{where} is no layer, {refused[module]}; read another module.")
 
 
 def _layer(name: str, module: str, traced: Trace) -> Layer:

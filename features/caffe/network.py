@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ def network_from_prototxt(path: Path, size: tuple[int, int] | None = None) -> Ca
     works in place on the output of another (ReLU, batch norm, dropout) is called by that one, so
     that what either returns is what Caffe leaves in the blob.
 
+    A layer of a type that is not known (a detector's `Normalize`, `PriorBox`, `DetectionOutput`) is left
+    out, and with it what reads it; `left` tells of them, and what lies below them runs.
+
     Args:
         path: The prototxt.
         size: Height and width of an image, where the prototxt does not say them.
@@ -42,7 +45,13 @@ def network_from_prototxt(path: Path, size: tuple[int, int] | None = None) -> Ca
     shapes: dict[str, Shape] = {image: shape}
     unread: dict[str, nn.Module] = {}  # by blob, the module that wrote it, while nothing reads it
     weights = 0
+    left_blobs: set[str] = set()
     for layer in text.layers:
+        why = _left_out(layer, left_blobs)
+        if why is not None:
+            network.left[module_name(layer.name)] = why
+            left_blobs.update(layer.tops)
+            continue
         try:
             module, outputs = _built(layer, _read(layer, shapes, text), MAX_WEIGHTS - weights)
             weights += sum(p.numel() for p in module.parameters())
@@ -53,11 +62,26 @@ def network_from_prototxt(path: Path, size: tuple[int, int] | None = None) -> Ca
                 f"{path}: layer {layer.name} ({layer.type}) cannot be built: {reason}"
             ) from reason
         shapes.update(zip(layer.tops, outputs, strict=True))
+        left_blobs.difference_update(layer.tops)
         for blob in layer.bottoms:
             unread.pop(blob, None)
         if len(layer.tops) == 1:
             unread[layer.tops[0]] = module
+    if not network.steps:
+        layer = text.layers[0]
+        raise InputError(
+            f"{path}: layer {layer.name} ({layer.type}) cannot be built: there is no such type here; "
+            f"{nearest(layer.type, MAKERS)}"
+        )
     return network
+
+
+def _left_out(layer: LayerText, left: Collection[str]) -> str | None:
+    """Why a layer cannot be part of the network, if its type or one that it reads is not known."""
+    if layer.type not in MAKERS:
+        return f"since its type {layer.type} is none that can be built"
+    lost = [blob for blob in layer.bottoms if blob in left]
+    return f"since it reads {lost[0]}, which is not built" if lost else None
 
 
 def _image(text: NetworkText, size: tuple[int, int] | None) -> tuple[str, Shape]:
@@ -82,8 +106,6 @@ def _image(text: NetworkText, size: tuple[int, int] | None) -> tuple[str, Shape]
 
 def _read(layer: LayerText, shapes: Mapping[str, Shape], text: NetworkText) -> list[Shape]:
     """The sides of what a layer reads."""
-    if layer.type not in MAKERS:
-        raise Unusable("there is no such type here", nearest(layer.type, MAKERS))
     for blob in layer.bottoms:
         if blob in text.inputs and blob not in shapes:
             raise Unusable(f"it reads {blob}, which is not the image")
@@ -132,6 +154,8 @@ class CaffeNetwork(nn.Module):
 
     default_layers: dict[str, str]
     """What the network's layers are called where a card names none, and their modules."""
+    left: dict[str, str]
+    """Layers of the prototxt that are not built, and why."""
 
     def __init__(self, image: str) -> None:
         """An empty network that puts what it is given into the blob `image`."""
@@ -139,6 +163,7 @@ class CaffeNetwork(nn.Module):
         self.image = image
         self.steps: list[Step] = []
         self.default_layers = {}
+        self.left = {}
 
     def add(self, layer: LayerText, module: nn.Module, onto: nn.Module | None) -> None:
         """Add the next layer; `onto` calls it at once, where it works in place on its output."""
@@ -153,8 +178,8 @@ class CaffeNetwork(nn.Module):
         if layer.type not in _NAMELESS:
             self.default_layers[name.replace("/", ".")] = name
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`(n, 3, h, w)` to what the last layer gives."""
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """`(n, 3, h, w)` to what the last layer gives; with layers left out, to all that none reads."""
         blobs = {self.image: x}
         last = {blob: i for i, step in enumerate(self.steps) for blob in step.bottoms}
         for i, step in enumerate(self.steps):
@@ -165,6 +190,9 @@ class CaffeNetwork(nn.Module):
                 if last[blob] == i:  # nothing reads it any more: its memory is free again
                     blobs.pop(blob, None)
             blobs.update(zip(step.tops, _several(given), strict=True))
+        if self.left:
+            tops = dict.fromkeys(top for step in self.steps for top in step.tops)
+            return tuple(blobs[top] for top in tops if top in blobs)
         return blobs[self.steps[-1].tops[0]]
 
 

@@ -11,7 +11,7 @@ import torch
 from caffefiles import write
 from torch import Tensor
 
-from features.backbone import describe, load
+from features.backbone import choose, describe, load
 from features.caffe import named_tensors, network_from_prototxt, read_caffemodel
 from features.caffe.network import CaffeNetwork
 from features.caffe.prototxt import read_prototxt
@@ -391,6 +391,76 @@ def test_a_card_loads_its_pair(tmp_path: Path) -> None:
     write(tmp_path / "net.caffemodel", blobs, types)
     with pytest.raises(InputError, match=r"2 of \d+ tensors are missing \(scale2.weight, scale2.b"):
         load(str(card))
+
+
+DETECTOR = (
+    image(1, 3, 20, 20)
+    + layer("Convolution", "convolution_param { num_output: 4 kernel_size: 3 }", top="conv1")
+    + layer("ReLU", bottoms=["conv1"], top="conv1").replace('name: "conv1"', 'name: "relu1"')
+    + layer("Convolution", "convolution_param { num_output: 6 kernel_size: 3 }", ["conv1"], "conv2")
+    + layer("Normalize", "norm_param { across_spatial: false }", ["conv1"], "conv1_norm")
+    + layer(
+        "Convolution", "convolution_param { num_output: 2 kernel_size: 1 }", ["conv1_norm"], "loc1"
+    )
+    + layer("Permute", "permute_param { order: 0 order: 2 }", ["loc1"], "loc1_perm")
+    + layer("Flatten", "flatten_param { axis: 1 }", ["loc1_perm"], "loc1_flat")
+    + layer("Convolution", "convolution_param { num_output: 2 kernel_size: 1 }", ["conv2"], "loc2")
+    + layer("Permute", "permute_param { order: 0 order: 2 }", ["loc2"], "loc2_perm")
+    + layer("PriorBox", "prior_box_param { min_size: 3 }", ["conv2", "data"], "prior")
+    + layer("Concat", "concat_param { axis: 1 }", ["loc1_flat", "loc2_perm"], "loc")
+    + layer("DetectionOutput", "", ["loc", "prior"], "detection")
+)
+
+
+def test_the_body_of_a_detector_is_built_up_to_what_is_not_known(tmp_path: Path) -> None:
+    net = network(tmp_path, DETECTOR)
+    assert [name for name, _ in net.named_children()] == ["conv1", "relu1", "conv2", "loc2"]
+    assert net.left == {
+        "conv1_norm": "since its type Normalize is none that can be built",
+        "loc1": "since it reads conv1_norm, which is not built",
+        "loc1_perm": "since its type Permute is none that can be built",
+        "loc1_flat": "since it reads loc1_perm, which is not built",
+        "loc2_perm": "since its type Permute is none that can be built",
+        "prior": "since its type PriorBox is none that can be built",
+        "loc": "since it reads loc1_flat, which is not built",
+        "detection": "since its type DetectionOutput is none that can be built",
+    }
+    blobs = {
+        "conv1": [torch.randn(4, 3, 3, 3), torch.randn(4)],
+        "conv2": [torch.randn(6, 4, 3, 3), torch.randn(6)],
+        "conv1_norm": [torch.randn(4)],
+        "loc1": [torch.randn(2, 4, 1, 1), torch.randn(2)],
+    }
+    types = {name: "Normalize" if "norm" in name else "Convolution" for name in blobs}
+    write(tmp_path / "net.caffemodel", blobs, types)
+    card = tmp_path / "card.toml"
+    text = (
+        'name = "body"\ndomain = "toys"\nnetwork = "caffe:net.prototxt"\n[input]\nsize = [20, 20]\n'
+    )
+    card.write_text(text)
+    file = str(tmp_path / "net.caffemodel")
+    loaded = load(str(card), file, layers=lambda _, of: choose(of, ("conv2",)))
+    x = torch.randn(2, 3, 20, 20)
+    first = torch.nn.functional.conv2d(x, *blobs["conv1"]).relu()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            loaded.model.get_submodule("conv2")(loaded.model.get_submodule("conv1")(x)),
+            torch.nn.functional.conv2d(first, *blobs["conv2"]),
+        )
+    assert [layer.name for layer in loaded.layers()] == ["conv1", "conv2", "loc2"]
+    assert [layer.depth for layer in loaded.layers()] == [1 / 3, 2 / 3, 1.0]
+    assert "2 tensors above conv2 are not needed" in loaded.notes[0]  # loc2's are not in the file
+    with pytest.raises(InputError, match="2 of 6 tensors are missing"):
+        load(str(card), file, layers=lambda _, of: choose(of, ("loc2",)))
+    with pytest.raises(
+        InputError, match="loc1 is no layer, since it reads conv1_norm, which is not"
+    ):
+        load(str(card), file, layers=lambda _, of: choose(of, ("loc1",)))
+    card.write_text(text + '[layers]\nfound = "detection"\n')
+    with pytest.raises(
+        InputError, match="found reads the module detection, which is no layer, since"
+    ):
+        describe(str(card))
 
 
 def test_only_what_runs_in_the_test_phase_is_built(tmp_path: Path) -> None:
