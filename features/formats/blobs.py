@@ -34,6 +34,8 @@ class Blobs:
     """Names of this kind of file are often automatic; the order is that of the network."""
     ordered: bool = True
     """Whether that order is the file's own, and not only told by the numbers in the names."""
+    unread: tuple[str, ...] = ()
+    """Tensors of kinds that no network here has: sparse, quantised, complex."""
     groups: tuple[str, ...] = ()
     """The containers in the file that hold tensors; their names stand before those of the tensors."""
 
@@ -47,7 +49,8 @@ def of(file_format: str, path: Path, tensors: Mapping[str, Tensor], **about: obj
     usable = {name: tensor.detach() for name, tensor in tensors.items() if is_plain(tensor)}
     if not usable:
         raise InputError(f"{path}: holds no tensors; give a file of weights, such as a state_dict.")
-    return Blobs(file_format, usable, **about)  # type: ignore[arg-type]
+    unread = tuple(name for name in tensors if name not in usable)
+    return Blobs(file_format, usable, unread=unread, **about)  # type: ignore[arg-type]
 
 
 def is_plain(tensor: Tensor) -> bool:

@@ -75,7 +75,8 @@ def _parts(layer: dict[str, Any], values: dict[str, Any]) -> list[Part]:
     if not arrays:
         return []
     parts = [Part(name, "weight", _filters(arrays[0]))]
-    return parts + [Part(name, "bias", array.ravel()) for array in arrays[1:2]]
+    parts += [Part(name, "bias", array.ravel()) for array in arrays[1:2]]
+    return parts + [Part(name, str(number), a) for number, a in enumerate(arrays[2:], 2)]
 
 
 def _filters(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -26,6 +26,7 @@ from features.weights.entries import (
     entries_of,
     in_words,
     name_of,
+    split,
 )
 from features.weights.fetch import Progress, download, drop
 from features.weights.fit import Fitted, Target, fit, refuse_misfit
@@ -53,6 +54,13 @@ class _Source:
     """What messages call it."""
     digests: Digests
     archive: Digests | None = None
+    part: str | None = None
+    """Where in the file the network stands, if the user says so."""
+
+    @property
+    def full_name(self) -> str:
+        """The name with the part, as it is kept."""
+        return self.name + (f"#{self.part}" if self.part else "")
 
 
 def add(
@@ -67,7 +75,7 @@ def add(
 
     Args:
         target: The backbone.
-        path: The file, or an archive that it is in.
+        path: The file, or an archive that it is in; FILE#PART where the file holds several networks.
         member: The name of the file in the archive, where several are weights.
         entry: Which of the card's weights it is, from 1; by default told from checksum, name and
             format.
@@ -76,6 +84,7 @@ def add(
     Raises:
         InputError: The file is damaged, fails its checksum, or belongs to another network.
     """
+    path, part = split(str(path))
     if not path.exists():
         raise InputError(f"{path}: there is no such weights file; check the path.")
     listed = len(entries_of(target.card))
@@ -88,6 +97,8 @@ def add(
         keeping.alone(target.card.name) as folder,
         _opened(path, path.name, str(path), folder, member) as source,
     ):
+        if part is not None:
+            source = replace(source, part=part)
         return _brought(target, source, folder, entry, announce)
 
 
@@ -171,29 +182,32 @@ def _brought(
     index, verified = _which(card, source, file_format, number)
     entry = WeightsEntry() if index is None else entries_of(card)[index]
     before = kept_as(card, entry)
-    if before is not None and before.sha256 == source.digests.sha256:
+    part = "" if before is None else before.source.partition("#")[2]
+    same = before is not None and before.sha256 == source.digests.sha256
+    if before is not None and same and part == (source.part or ""):
         keeping.read(before.path)
         return Added(before, new=False)
     if before is not None:
         raise InputError(
-            f"{source.shown}: another file is kept for {card.name} ({before.source}, sha256 "
+            f"{source.shown}: another file or part is kept for {card.name} ({before.source}, sha256 "
             f"{before.sha256[:12]}...); `probe weights remove {card.name}` first if you mean to "
             "replace it."
         )
-    found = fit(target, read(source.file, entry.format), entry, source.file)
+    meant = entry if source.part is None else replace(entry, key=source.part)
+    found = fit(target, read(source.file, entry.format), meant, source.file)
     state = _sound(found, target, source, announce)
     recipe = keeping.recipe_of(card, entry)
     described = Kept(
         path=folder
         / f"{Path(source.name).stem}-{source.digests.sha256[:6]}{recipe[:6]}.safetensors",
         card=card.name,
-        source=source.name,
+        source=source.full_name,
         sha256=source.digests.sha256,
         archive_sha256=source.archive.sha256 if source.archive else "",
         format=file_format,
         licence=card.licence or "",
         verified=verified,
-        published=index is not None,
+        published=index is not None and source.part in (None, entry.key),
         recipe=recipe,
     )
     for old in keeping.kept(card.name):

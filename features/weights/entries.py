@@ -84,6 +84,14 @@ def entries_of(card: Card) -> tuple[WeightsEntry, ...]:
     return (entry,) if entry.url else ()
 
 
+def split(given: str) -> tuple[Path, str | None]:
+    """The file and the part of it that `FILE#PART` names; a `#` may also belong to the file's name."""
+    file, mark, part = given.rpartition("#")
+    if not mark or not part or Path(given).exists():
+        return Path(given), None
+    return Path(file), part
+
+
 def digests_of(path: Path) -> Digests:
     """All the checksums of a file that a card can give; of several files, those of their checksums."""
     several = files_of(path)

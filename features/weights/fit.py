@@ -113,6 +113,7 @@ def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted
         for source in blobs.tensors
         if source not in used and files_parts.group_of(source, blobs.groups) == group
     ]
+    found.unused += blobs.unread
     weigh(found, target, file)
     if not found.missing and not found.mismatched:
         found.state = in_channel_order(

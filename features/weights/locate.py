@@ -18,6 +18,7 @@ from features.weights.entries import (
     by_likeness,
     digests_of,
     entries_of,
+    split,
 )
 from features.weights.fit import Fitted, Target, fit, refuse_misfit, weigh
 from features.weights.kept import Kept, kept_as
@@ -124,17 +125,12 @@ def path_of(card: Card, entry: WeightsEntry) -> Path | None:
 
 def as_file(found: Kept, entry: WeightsEntry) -> WeightsFile:
     """A converted file as weights to load."""
+    name, _, part = found.source.partition("#")
+    if part and part != entry.key:
+        entry = replace(entry, key=part)
     return WeightsFile(
-        found.path, found.sha256, found.published, found.verified, found.source, entry, kept=True
+        found.path, found.sha256, found.published, found.verified, name, entry, kept=True
     )
-
-
-def split(given: str) -> tuple[Path, str | None]:
-    """The file and the part of it that `FILE#PART` names; a `#` may also belong to the file's name."""
-    file, mark, part = given.rpartition("#")
-    if not mark or not part or Path(given).exists():
-        return Path(given), None
-    return Path(file), part
 
 
 def _given(card: Card, path: Path, part: str | None) -> WeightsFile:

@@ -223,6 +223,32 @@ def test_a_card_may_say_which(tiny_card: TinyCard, tmp_path: Path) -> None:
     assert torch.equal(backbone.model.state_dict()["fc.bias"], other["fc.bias"])
 
 
+def test_a_part_may_be_brought_in(
+    tiny_card: TinyCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROBE_HOME", str(tmp_path / "home"))
+    card = tiny_card('\n[[weights]]\npath = "tiny.safetensors"\n', "")
+    state = {n: t.detach() for n, t in build(describe(str(card)).card, seed=1).state_dict().items()}
+    other = {name: tensor + 1 for name, tensor in state.items()}
+    torch.save({"net": other, "ema": state}, tmp_path / "two.pth")
+
+    def add(part: str, code: int = 0) -> str:
+        words = ["weights", "add", str(card), f"{tmp_path / 'two.pth'}{part}"]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == code, result.output
+        return " ".join(result.stderr.split())
+
+    assert "holds 2 networks that fit (net, ema)" in add("", code=3)
+    assert "two.pth: its tensors are those at ema" in add("#ema")
+    backbone = load(str(card))
+    assert backbone.name == "tiny@two#ema"
+    assert torch.equal(backbone.model.state_dict()["fc.bias"], state["fc.bias"])
+    assert backbone.weights is not None
+    assert backbone.weights.identity.endswith("#ema")
+    assert "here already" in add("#ema")
+    assert "another file or part is kept" in add("#net", code=3)
+
+
 def test_a_file_with_a_hash_in_its_name_is_a_file(tiny_card: TinyCard, tmp_path: Path) -> None:
     card = tiny_card()
     file = tmp_path / "a#b.safetensors"

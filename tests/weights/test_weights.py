@@ -280,7 +280,7 @@ def test_a_failed_download_leaves_nothing(
         load(str(card), announce=said.append)
     assert len(said) == 1
     assert said[0].startswith(f"fetching {gone} (licence: not stated) to {tmp_path / 'home'}")
-    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "home" / "weights").rglob("*") if path.is_file()]
 
 
 def test_weights_are_fetched_once_and_checked(
@@ -295,7 +295,7 @@ def test_weights_are_fetched_once_and_checked(
     wrong = tiny_card(old, f'{url}\nsha256 = "{digest[::-1]}"')
     with pytest.raises(InputError, match="its checksum is not the published one"):
         load(str(wrong))
-    assert not [path for path in (tmp_path / "home").rglob("*") if path.is_file()]
+    assert not [path for path in (tmp_path / "home" / "weights").rglob("*") if path.is_file()]
     card = tiny_card(old, f'{url}\nsha256 = "{digest}"')
     backbone = load(str(card))
     assert_loaded(backbone, load_file(source))
