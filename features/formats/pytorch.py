@@ -27,11 +27,7 @@ def read(path: Path) -> Blobs:
     """
     try:
         _refuse_bombs(path)
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            tensors, groups = named(content, _itself)
-        except Exception:  # torch raises many kinds; what is more than tensors is read inertly
-            tensors, groups = named(*content_of(path))
+        tensors, groups = named(*_content(path))
     except InputError:
         raise
     except Exception as error:  # of many kinds; all mean that the file is unusable
@@ -45,18 +41,30 @@ def read(path: Path) -> Blobs:
     return of("pytorch", path, tensors, groups=groups)
 
 
+def _content(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
+    """What a file holds, and what gives the tensors of it: PyTorch's own reader where it reads all."""
+    if not _is_script(path):  # a script would be handed on to TorchScript's reader
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True), _itself
+        except Exception:  # torch raises many kinds; what is more than tensors is read inertly
+            pass
+    return content_of(path)
+
+
 def _loader(path: Path) -> str:
     """What loads the file, code and all, where it was made."""
+    if _is_script(path):
+        return f"torch.jit.load({path.name!r})"
+    return f"torch.load({path.name!r}, weights_only=False)"
+
+
+def _is_script(path: Path) -> bool:
+    """Whether it is one of TorchScript's archives."""
     try:
         with zipfile.ZipFile(path) as archive:
-            scripted = any(name.endswith("/constants.pkl") for name in archive.namelist())
+            return any(name.endswith("constants.pkl") for name in archive.namelist())
     except Exception:  # no zip, or a damaged one
-        scripted = False
-    return (
-        f"torch.jit.load({path.name!r})"
-        if scripted
-        else f"torch.load({path.name!r}, weights_only=False)"
-    )
+        return False
 
 
 def _itself(value: Any) -> Tensor | None:
