@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from features.cards.trust import REMEMBER
+
 STUDY = Path("study")
 
 Study = Annotated[
@@ -93,7 +95,7 @@ Redo = Annotated[bool, typer.Option("--redo", help="Make again what is there alr
 
 def _allow(trust: bool) -> bool:
     if trust:
-        os.environ["PROBE_TRUST"] = "1"  # for the processes that this one starts, too
+        os.environ["PROBE_TRUST"] = REMEMBER
     return trust
 
 

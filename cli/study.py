@@ -9,7 +9,9 @@ import typer
 from cli import options, show
 
 if TYPE_CHECKING:
-    from features.study.study import Study
+    from collections.abc import Mapping, Sequence
+
+    from features.store.featurefile import Damage
 
 
 def status(
@@ -29,6 +31,7 @@ def status(
     from rich.filesize import decimal
 
     from features.study.status import held, unreadable
+    from features.study.status import verify as verify_features
     from features.study.study import open_study
     from probe.results.rows import BEST, read
 
@@ -42,19 +45,18 @@ def status(
         for h in features
     }
     bad = unreadable(opened)
+    damages = verify_features(opened) if verify else {}
     if json:
-        if verify:
-            _verify(opened)
-        show.put_json(
-            {
-                "source": opened.source,
-                "rows": len(opened),
-                "tasks": opened.tasks,
-                "synthetic": opened.synthetic,
-                "features": [{**vars(h), "fitted": fitted[h.backbone]} for h in features],
-                "unreadable": bad,
-            }
-        )
+        about: dict[str, object] = {
+            "source": opened.source,
+            "rows": len(opened),
+            "tasks": opened.tasks,
+            "synthetic": opened.synthetic,
+            "features": [{**vars(h), "fitted": fitted[h.backbone]} for h in features],
+            "unreadable": bad,
+        }
+        show.put_json({**about, "damages": damages} if verify else about)
+        _refuse(damages)
         return
     stamp = ", SYNTHETIC" if opened.synthetic else ""
     show.say(
@@ -89,24 +91,25 @@ def status(
     )
     for path, reason in bad.items():
         show.say(f"unreadable: {path}: {reason}")
-    if verify:
-        _verify(opened)
+    _tell(damages)
+    _refuse(damages)
 
 
-def _verify(opened: Study) -> None:
-    from features.errors import InputError
-    from features.study.status import verify
-
-    by_backbone = verify(opened)
-    for backbone, damages in by_backbone.items():
-        for damage in damages:
+def _tell(damages: Mapping[str, Sequence[Damage]]) -> None:
+    for backbone, several in damages.items():
+        for damage in several:
             many = len(damage.rows)
             rows = ", ".join(map(str, damage.rows[:10])) + (", ..." if many > 10 else "")
             where = f" in {many} rows: {rows}" if many else ""
             show.say(f"{backbone}: {damage.what} has changed on disk{where}")
-        if not damages:
+        if not several:
             show.say(f"{backbone}: every row is as it was written")
-    bad = [backbone for backbone, damages in by_backbone.items() if damages]
+
+
+def _refuse(damages: Mapping[str, Sequence[Damage]]) -> None:
+    from features.errors import InputError
+
+    bad = [backbone for backbone, several in damages.items() if several]
     if bad:
         raise InputError(
             f"{', '.join(bad)}: changed on disk; `probe remove {bad[0]}` and extract it again."

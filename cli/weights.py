@@ -168,10 +168,11 @@ def list_(json: options.Json = False) -> None:
 def verify(json: options.Json = False) -> None:
     """Read all weights that were brought in again, and hold them against their checksums.
 
-    Ends with 3 if one has changed.
+    Ends with 3 where a file has changed.
 
     Example: probe weights verify
     """
+    from features.errors import InputError
     from features.weights.kept import kept, verify
 
     rows = [{"backbone": file.card, "file": file.source, **verify(file)} for file in kept()]
@@ -182,8 +183,11 @@ def verify(json: options.Json = False) -> None:
             ["backbone", "file", "state"],
             [[str(row["backbone"]), str(row["file"]), str(row["state"])] for row in rows],
         )
-    if not all(row["whole"] for row in rows):
-        raise typer.Exit(3)
+    bad = [str(row["backbone"]) for row in rows if not row["whole"]]
+    if bad:
+        raise InputError(
+            f"{', '.join(bad)}: changed on disk; `probe weights remove {bad[0]}` and add it again."
+        )
 
 
 @app.command("remove")

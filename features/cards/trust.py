@@ -1,8 +1,8 @@
 """Whether a `.py` file that a card names may run: a person says so once, for the file as it is.
 
-A card is data, a network in a `.py` file is code with all that code can do. `--trust`, or
-`PROBE_TRUST=1`, allows the file; its SHA-256 is remembered in the cache folder, and a changed file is
-asked about again.
+A card is data, a network in a `.py` file is code with all that code can do. `--trust` allows the file
+and its SHA-256 is remembered in the cache folder; a changed file is asked about again. `PROBE_TRUST=1`
+allows every file and remembers none.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from pathlib import Path
 
 from features.errors import InputError
 from features.machine.home import home
+
+REMEMBER = "remember"
+"""What `--trust` sets PROBE_TRUST to, for the processes that a command starts, too."""
 
 
 class Untrusted(InputError):
@@ -33,9 +36,10 @@ def check(path: Path, code: bytes) -> None:
     Raises:
         Untrusted: Nobody has allowed these bytes.
     """
-    if os.environ.get("PROBE_TRUST", "") not in ("", "0"):
+    allowed = os.environ.get("PROBE_TRUST", "")
+    if allowed == REMEMBER:
         trust(code)
-    elif _digest(code) not in _remembered():
+    elif allowed in ("", "0") and _digest(code) not in _remembered():
         raise Untrusted(path, code)
 
 
