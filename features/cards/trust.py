@@ -29,6 +29,10 @@ class Untrusted(InputError):
         )
         self.path, self.code = path, code
 
+    def __reduce__(self) -> tuple[type[Untrusted], tuple[Path, bytes]]:
+        """Pickled by what it was made of, so that a worker process can raise it."""
+        return Untrusted, (self.path, self.code)
+
 
 def check(path: Path, code: bytes) -> None:
     """Pass if the code may run.

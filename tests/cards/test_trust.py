@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import pty
 import subprocess
 import sys
@@ -109,8 +110,9 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_code_is_allowed_once_and_a_changed_file_is_asked_about_again(asked: Path) -> None:
     file = asked.parent / "tiny.py"
-    with pytest.raises(trust.Untrusted, match=r"tiny\.py: is code, .* give --trust"):
+    with pytest.raises(trust.Untrusted, match=r"tiny\.py: is code, .* give --trust") as refused:
         build(read_file(asked))
+    assert str(pickle.loads(pickle.dumps(refused.value))) == str(refused.value)
     trust.trust(file.read_bytes())
     build(read_file(asked))
     file.write_text(file.read_text() + "\n# changed\n")
