@@ -30,6 +30,7 @@ from cli import (
 )
 from features.cards.trust import Untrusted, trust
 from features.errors import InputError, Stopped
+from features.machine.files import why_full
 
 
 class ErrorBoundary(TyperGroup):
@@ -53,10 +54,10 @@ class ErrorBoundary(TyperGroup):
         except BrokenPipeError:
             sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
             raise typer.Exit(0) from None
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                _end("the disk is full; make room and run the same command again to go on.", 4)
-            if error.errno in (errno.EACCES, errno.EROFS):
+        except Exception as error:
+            if (why := why_full(error)) is not None:
+                _end(f"{why}; make room and run the same command again to go on.", 4)
+            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
                 _end(f"{error.filename}: cannot be written ({error.strerror}); choose another.", 3)
             raise
 

@@ -11,7 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would become larger than the file system or `ulimit -f` allows",
+}
+"""What says that there is no more room, in words."""
 
 _LONGEST_NAME = 120
 
@@ -64,10 +69,25 @@ def _complete(written: Path) -> None:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that the disk is full, also one of a library that keeps no errno."""
-    return getattr(error, "errno", None) in _FULL or any(
-        f"(os error {n})" in str(error) for n in _FULL
-    )
+    """Whether an error says that there is no more room, also one of a library that keeps no errno."""
+    return why_full(error) is not None
+
+
+def why_full(error: BaseException) -> str | None:
+    """Which want of room an error, or what it came of, tells of, in words; None if of none."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        # As Rust's libraries, and HDF5, put it into words.
+        told = re.search(r"\(os error (\d+)\)|errno = (\d+)", str(cause))
+        number = getattr(cause, "errno", None)
+        if number not in FULL and told:
+            number = int(told[1] or told[2])
+        if number in FULL:
+            return FULL[number]
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def file_name(name: str) -> str:

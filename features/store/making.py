@@ -6,7 +6,6 @@ moment leaves the old one or the new one.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from features.store.featurefile import (
     open_file,
     seal,
 )
-from features.store.hdf5 import open_hdf5
+from features.store.room import reserve, with_room
 
 FILTERS = {"none": {}, "lzf": {"shuffle": True, "compression": "lzf"}} | {
     "gzip": {"shuffle": True, "compression": "gzip", "compression_opts": 1}
@@ -57,7 +56,8 @@ def create(
         attributes: The root attributes besides `format` and `version`.
     """
     width = np.dtype(dtype).itemsize
-    size = sum(n * (layer["dim"] * width + 4) for layer in layers) + _SLACK_BYTES + 98 * n
+    size = sum(n * (layer["dim"] * width + 4) for layer in layers)
+    size += (1 + len(layers)) * _SLACK_BYTES + 98 * n
     with _making(path, size) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs.update(attributes)
@@ -135,7 +135,10 @@ def copy(
     with open_file(old_path) as old:
         rows = int(old["status"].shape[0])
         n = rows if n is None else n
-        size = old_path.stat().st_size * n // max(rows, 1) + _SLACK_BYTES
+        size = old_path.stat().st_size
+        if compress == "none":
+            size = max(size, sum(data.nbytes for data in old["layers"].values()))
+        size = size * n // max(rows, 1) + _SLACK_BYTES
         with _making(new_path, size, ".merging") as to:
             to.attrs.update(old.attrs)
             to.attrs.update(attributes or {})
@@ -145,23 +148,6 @@ def copy(
                 to["reasons"][:rows] = old["reasons"][:]
             _layers(old, to, n, compress)
             _seal(to)
-
-
-def reserve(path: Path, size: int) -> None:
-    """Give `path` disk space for `size` bytes; HDF5 crashes where a later write finds none.
-
-    Raises:
-        OSError: The disk is full.
-    """
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("ab") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                path.unlink()
-                raise
 
 
 def sweep(path: Path) -> None:
@@ -175,9 +161,9 @@ def sweep(path: Path) -> None:
 def _making(path: Path, size: int, suffix: str = ".new") -> Iterator[h5py.File]:
     """A new HDF5 file that becomes `path`, and is on disk, when the block ends well."""
     making = path.with_name(path.name + suffix)
+    making.unlink(missing_ok=True)
     try:
-        reserve(making, size)
-        with open_hdf5(making, "w") as file:
+        with with_room(making, size) as file:
             yield file
         reserve(making, making.stat().st_size)
         _sync(making)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from features.machine.files import write_text
 from features.machine.regular import read_regular
 
 
@@ -63,7 +64,7 @@ def note_seconds(file: Path, keys: Iterable[str], measured: Timing) -> None:
     for key in keys:
         by_key[key] = _sum(by_key[key], measured) if key in by_key else measured
     text = json.dumps({key: asdict(values) for key, values in by_key.items()}, indent=1)
-    seconds_path(file).write_text(text + "\n", encoding="utf-8")
+    write_text(seconds_path(file), text + "\n")
 
 
 def _sum(before: Timing, now: Timing) -> Timing:

@@ -22,6 +22,9 @@ import numpy.typing as npt
 from features.arrays import Doubles, Floats, Ints
 from features.errors import InputError
 from features.machine.files import replacing
+from features.store.room import with_room
+
+_SLACK = 1 << 15  # bytes that HDF5 takes for a group, its names and the like, and more
 
 Key = tuple[str, str, str, str]
 """Task, backbone, layer, method."""
@@ -105,9 +108,7 @@ def add(file: Path, new: Mapping[Key, Prediction]) -> None:
     with replacing(file) as making:
         if file.is_file():
             shutil.copyfile(file, making)
-        else:
-            making.unlink()
-        with h5py.File(making, "a") as opened:
+        with with_room(making, sum(map(_room, new.values())) + _SLACK) as opened:
             for key, prediction in new.items():
                 if _path(key) in opened:
                     del opened[_path(key)]
@@ -120,6 +121,12 @@ def add(file: Path, new: Mapping[Key, Prediction]) -> None:
                 group.attrs["features"] = prediction.features
 
 
+def _room(prediction: Prediction) -> int:
+    """At least the bytes that a prediction takes in the file."""
+    attributes = len(prediction.protocol.encode()) + len(prediction.features)
+    return prediction.scores.nbytes + 4 * len(prediction.fold) + attributes + _SLACK
+
+
 def _path(key: Key) -> str:
     return "/".join(part.replace("/", ".") or "-" for part in key)
 
@@ -129,7 +136,12 @@ def discard(file: Path, backbone: str) -> None:
     if not file.is_file():
         return
     name = backbone.replace("/", ".")
-    with replacing(file) as making, h5py.File(file, "r") as old, h5py.File(making, "w") as new:
+    room = file.stat().st_size + _SLACK
+    with (
+        replacing(file) as making,
+        h5py.File(file, "r") as old,
+        with_room(making, room) as new,
+    ):
         for task in old:
             for other in old[task]:
                 if other != name:

@@ -6,6 +6,7 @@ kept instead, and there may be more or less room when training goes on.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +35,9 @@ def write(
     }
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     with replacing(checkpoint) as written:
-        torch.save(state, written)
+        made = io.BytesIO()  # PyTorch's own writer does not tell that the disk is full
+        torch.save(state, made)
+        written.write_bytes(made.getbuffer())
 
 
 def resume(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from features.machine.files import replacing
 from probe.analysis.curves import Panel, TaskCurves
 from probe.analysis.outcomes import METRICS
 from probe.analysis.points import Curve
@@ -151,7 +152,8 @@ def render(figure: Figure, kind: str) -> bytes:
 def save(figure: Figure, stem: Path) -> None:
     """Write `STEM.svg`, `STEM.png` and `STEM.pdf`."""
     for kind in _METADATA:
-        stem.with_name(f"{stem.name}.{kind}").write_bytes(render(figure, kind))
+        with replacing(stem.with_name(f"{stem.name}.{kind}")) as written:
+            written.write_bytes(render(figure, kind))
 
 
 @contextmanager
