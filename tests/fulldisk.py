@@ -26,8 +26,6 @@ def in_a_child(run: Child) -> tuple[int, str]:
             code = 1
             try:
                 os.dup2(said.fileno(), 2)
-                with Path(os.devnull).open("w") as null:
-                    os.dup2(null.fileno(), 1)
                 code = run()
             except BaseException:
                 traceback.print_exc()
@@ -50,9 +48,17 @@ def command(arguments: list[str]) -> int:
     return 0
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether a file is one that takes another's place when it is whole."""
+    hidden = name.startswith(".") and not name.endswith(".lock")
+    return hidden or name.endswith((".merging", ".new", ".grown"))
+
+
 def main(shim: str, setup: str, folder: Path, error: int, step: int) -> None:
     """Try `setup`, a JSON object of `before` and `commands` with `{study}` in them, at every write."""
     library = ctypes.CDLL(shim)
+    told = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     given = json.loads(setup)
     whole = folder / "whole"
 
@@ -77,11 +83,10 @@ def main(shim: str, setup: str, folder: Path, error: int, step: int) -> None:
             return run(given["command"], study)
 
         code, said = in_a_child(armed)
+        left = [path.name for path in study.rglob("*") if is_unfinished(path.name)]
         again, then = in_a_child(all_of([given["command"]], study))
-        print(
-            json.dumps({"at": at, "code": code, "said": said, "again": again, "then": then}),
-            flush=True,
-        )
+        line = {"at": at, "code": code, "said": said, "left": left, "again": again, "then": then}
+        print(json.dumps(line), file=told, flush=True)
         if code == 0:
             return
         shutil.rmtree(study)

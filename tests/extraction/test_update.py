@@ -126,7 +126,7 @@ def each_change_of_the_disk(patch: pytest.MonkeyPatch, tick: Callable[[], None])
         before(os, name)
     for name in ("write_bytes", "chmod"):
         before(Path, name)
-    before(h5py, "File")
+    before(making, "with_room")
     before(making, "_allot")
     before(files.tempfile, "mkstemp")
 
