@@ -70,7 +70,7 @@ def test_a_disk_that_runs_full_ends_every_command_in_a_sentence_and_loses_nothin
         )
         assert one["again"] == 0, (one["at"], one["then"])
         assert not one["left"], (one["at"], one["left"])
-    assert len(tried) > 2
+    assert len(tried) > 1
 
 
 @pytest.mark.parametrize(
