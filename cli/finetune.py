@@ -118,7 +118,11 @@ def finetune(
     ] = None,
     device: options.Device = "auto",
     precision: Annotated[
-        str, typer.Option(metavar="P", help="float32, amp (on a GPU), or auto.")
+        str,
+        typer.Option(
+            metavar="TYPE",
+            help="Computing: auto, float32, bf16; on a GPU tf32, fp16 too. auto is mixed precision there.",
+        ),
     ] = "auto",
     search: Annotated[
         bool, typer.Option("--search", help="Choose the rate too, of three, on the inner part.")

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from features.errors import InputError, nearest
 from features.images.views import check_views
+from features.machine import device as devices
 from probe.training.recipes import DEFAULT, Recipe
 
 BASES = ("finetune", "scratch")
-PRECISIONS = ("auto", "float32", "amp")
+PRECISIONS = ("auto", *devices.PRECISIONS, "amp")
+"""Those of extraction; `amp`, an older word, is what `auto` is on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class FineTuneOptions:
     accumulate: int = 1
     """Parts that a batch is computed in, to save memory."""
     precision: str = "auto"
-    """`float32`, `amp` (on a GPU only), or `auto`: amp on a GPU."""
+    """`float32`, `tf32`, or, as mixed precision, `bf16` or `fp16`; `auto`: float32 on a processor, bf16 or
+    fp16 on a GPU, as it computes."""
     base: str = ""
     """`finetune` or `scratch`, or as its rows name it (`scratch+gilnet`): begin with that network,
     trained here on the same fold and kept with `save`, in place of the backbone's weights (the BnB of
@@ -85,7 +88,9 @@ class FineTuneOptions:
                 f"--accumulate {self.accumulate}: a batch is computed in one part or more."
             )
         if self.precision not in PRECISIONS:
-            raise InputError(f"--precision {self.precision}: use auto, float32 or amp.")
+            raise InputError(
+                f"--precision {self.precision}: not a precision; use auto, float32, tf32, bf16 or fp16."
+            )
         if self.base and self.base.partition("+")[0] not in BASES:
             raise InputError(
                 f"--from {self.base}: not a network that is trained here; {nearest(self.base, BASES)}"

@@ -16,7 +16,7 @@ from features.backbone import Backbone, load
 from features.data.tasks import Task, choose
 from features.errors import InputError
 from features.extraction.provenance import network_of
-from features.machine.device import several
+from features.machine.device import check_precision, several
 from features.machine.files import file_name
 from features.store.featurefile import DONE, PENDING
 from features.study.study import Study, open_or_draft
@@ -124,12 +124,15 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
 
 
 def _precision(options: FineTuneOptions, device: torch.device) -> str:
-    """What the network computes in: `float32` or `amp`."""
+    """What the network computes in; `auto` is the GPU's own kind of mixed precision."""
     precision = options.precision
     if precision == "amp" and device.type != "cuda":
         raise InputError("--precision amp: mixed precision is for a GPU; use float32 here.")
-    if precision == "auto":
-        return "amp" if device.type == "cuda" else "float32"
+    if precision in ("auto", "amp"):
+        if device.type != "cuda":
+            return "float32"
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    check_precision(precision, device)
     return precision
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from features.arrays import Ints
+from features.machine.device import precise
 from probe.training.cut import train_mode
 from probe.training.recipes import Recipe, rate_factor
 from probe.training.setup import Diverged, Epoch, TrainingJob, TrainingProgress
@@ -196,14 +196,19 @@ def _dropout(job: TrainingJob, *number: int) -> Iterator[None]:
         yield
 
 
-def precision_of(job: TrainingJob) -> Any:
-    """The context in which the network computes."""
-    if job.precision != "amp":
-        return nullcontext()
-    kind = torch.float16 if halves(job) else torch.bfloat16
-    return torch.autocast(job.feed.device.type, dtype=kind)
+@contextmanager
+def precision_of(job: TrainingJob) -> Iterator[None]:
+    """Let the network compute in the job's precision: mixed in bf16 or fp16, float32 and tf32 as such."""
+    device = job.feed.device
+    with precise(device, job.precision):
+        if job.precision in ("bf16", "fp16"):
+            kind = torch.float16 if halves(job) else torch.bfloat16
+            with torch.autocast(device.type, dtype=kind):
+                yield
+        else:
+            yield
 
 
 def halves(job: TrainingJob) -> bool:
     """Whether gradients are of half precision, so that the loss has to be scaled."""
-    return job.precision == "amp" and not torch.cuda.is_bf16_supported()
+    return job.precision == "fp16"

@@ -102,7 +102,7 @@ class TrainingJob:
     accumulate: int = 1
     """The parts that a batch is computed in; their gradients are added."""
     precision: str = "float32"
-    """`float32`, or `amp`: mixed precision, on a GPU only."""
+    """`float32` or `tf32`, or of mixed precision `bf16` or `fp16`."""
 
 
 class Diverged(Stopped):

@@ -52,6 +52,12 @@ def test_command(tmp_path: Path, card: str, data: str) -> None:
         (["--views", "11crop"], 3, "error: --view 11crop: not a view; did you mean 10crop"),
         (["--accumulate", "0"], 3, "error: --accumulate 0"),
         (["--precision", "amp"], 3, "error: --precision amp: mixed precision is for a GPU"),
+        (
+            ["--precision", "fp16"],
+            3,
+            "error: --precision fp16: needs a GPU; on a processor use float32",
+        ),
+        (["--precision", "int8"], 3, "error: --precision int8: not a precision; use auto, float32"),
         (["--keep-above"], 3, "error: --keep-above: says what lies above a cut"),
         (["--rate", "1e35", "-t", "side"], 4, "error: the loss became NaN or infinite in epoch "),
     ],
