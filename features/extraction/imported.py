@@ -20,7 +20,7 @@ from features.machine.locks import lock_of, locked
 from features.store.featurefile import UNKNOWN, FeatureFile, partial_of
 from features.store.making import create, finish
 from features.store.writer import Writer
-from features.study.study import Study, draft, open_study, save
+from features.study.study import Study, begin, draft, open_study
 
 
 def import_features(
@@ -59,7 +59,8 @@ def import_features(
     arrays = read_arrays(file)
     features = _features(file, arrays, layer)
     n = len(features)
-    if (folder / "study.toml").is_file():
+    is_new = not (folder / "study.toml").is_file()
+    if not is_new:
         opened = open_study(folder)
         if len(opened) != n:
             raise InputError(
@@ -90,8 +91,8 @@ def import_features(
                     f"{old.domain}; leave --domain out, or `probe remove {name}` first."
                 )
             domain = old.domain
-    if not (folder / "study.toml").is_file():
-        save(opened)
+    if is_new:
+        begin(opened)
     rows = np.arange(n)
     about = {
         "key": layer, "dim": features.shape[1], "layer": layer, "module": "", "pool": "none",

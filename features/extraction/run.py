@@ -28,7 +28,7 @@ from features.machine.device import name_of
 from features.store.contents import FileContents, contents_of
 from features.store.seconds import Timing, note_seconds
 from features.store.writer import Writer
-from features.study.study import Study, save
+from features.study.study import Study, begin
 
 
 @dataclass
@@ -108,12 +108,12 @@ def _pass_over(run: ExtractRun, rounds: list[Round], results: list[Extraction]) 
         _fill(run, rounds, results, _windows_written(run, rounds, writers, head, computed, rest))
         for round_, writer in zip(rounds, writers, strict=True):
             fill_repeats(round_, writer)
-    for round_ in rounds:
-        put_in_place(round_)
     seconds = time.perf_counter() - started
     for round_, result, computed_before in zip(rounds, results, before, strict=True):
         measured = _measured(run, rounds, seconds, result.computed - computed_before)
         note_seconds(round_.target.path, [p.key for p in round_.wanted], measured)
+    for round_ in rounds:  # last: killed before it, nothing is left to measure
+        put_in_place(round_)
     total = sum(len(round_.aim) for round_ in rounds)
     run.options.progress(total, total, results[0].bottleneck)
 
@@ -145,8 +145,7 @@ def _begin(
         check_room(rounds, run.study.folder)
     if not run.begun:
         lock_files(run.locks, [target.path for target in run.targets])
-        check_not_begun(run.study)
-        save(run.study)
+        begin(run.study)
         run.begun = True
     make_files(rounds)
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from features.extraction.provenance import grown
+from features.machine import files
 from features.machine.locks import lock_of, locked
 from features.store.contents import FileContents, contents_of
 from features.store.featurefile import every_file
@@ -28,12 +29,14 @@ def updated(study: Study, data: str | None) -> Study:
     """
     with ExitStack() as stack:
         stack.enter_context(locked(study.folder / ".images.lock", str(study.folder / "images.csv")))
+        for name in ("images.csv", "study.toml", "copies.json"):
+            files.sweep(study.folder / name)
         more = appended(study, data)
-        files = every_file(study.folder)
-        for path in dict.fromkeys(p.with_name(p.name.removesuffix(".partial")) for p in files):
+        paths = every_file(study.folder)
+        for path in dict.fromkeys(p.with_name(p.name.removesuffix(".partial")) for p in paths):
             stack.enter_context(locked(lock_of(path), str(path)))
             sweep(path)
-        new = {path: path.with_name(path.name + GROWN) for path in files}
+        new = {path: path.with_name(path.name + GROWN) for path in paths}
         for path, beside in new.items():
             stack.callback(beside.unlink, missing_ok=True)
             _grow(more, path, beside, contents_of(path))

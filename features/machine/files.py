@@ -30,6 +30,14 @@ def replacing(path: Path) -> Iterator[Path]:
         written.replace(path)
 
 
+def sweep(path: Path) -> None:
+    """Remove what processes that were killed left of replacing `path`; only its writer may call this."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}{re.escape(path.suffix)}")
+    for left in path.parent.glob(".*"):
+        if name.fullmatch(left.name):
+            left.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in one step; bytes of odd file names survive."""
     write_texts({path: text})

@@ -31,6 +31,7 @@ from features.data.table import read_rows
 from features.data.tasks import Task, grown, infer
 from features.errors import InputError, nearest
 from features.machine.files import file_name, write_text, write_texts
+from features.machine.locks import locked
 from features.store.featurefile import FeatureFile
 from features.study import copies
 from features.study.copies import Copies, merged
@@ -231,6 +232,21 @@ def save(study: Study) -> None:
     write_texts(texts)
     if study.copies is not None:
         copies.save(study.folder / "copies.json", study.copies, study.images_hash)
+
+
+def begin(study: Study) -> None:
+    """Save a study in a folder that has none.
+
+    Raises:
+        InputError: Another process has begun one there meanwhile.
+    """
+    study.folder.mkdir(parents=True, exist_ok=True)
+    with locked(study.folder / ".images.lock", str(study.folder / "images.csv")):
+        if (study.folder / "study.toml").exists():
+            raise InputError(
+                f"{study.folder}: another process has just begun a study here; run the command again."
+            )
+        save(study)
 
 
 def save_images(study: Study) -> None:

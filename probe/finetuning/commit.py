@@ -41,9 +41,7 @@ def commit(run: FineTuneRun, job: FineTuneJob, folds: list[FoldResult]) -> list[
         for view in run.views
     ]
     with open_ledger(run.study.folder, wait=_PATIENCE) as ledger:
-        for prediction, rows in made:
-            ledger.put(rows[0].stored, prediction, rows)
-        ledger.commit()
+        # First: where rows are there, nothing of a result is made again.
         history.add(
             run.study.folder / "training.csv",
             [
@@ -66,6 +64,9 @@ def commit(run: FineTuneRun, job: FineTuneJob, folds: list[FoldResult]) -> list[
                 for rate, epoch in epochs
             ],
         )
+        for prediction, rows in made:
+            ledger.put(rows[0].stored, prediction, rows)
+        ledger.commit()
     return [row for _, rows in made for row in rows]
 
 

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from features.errors import InputError, Stopped
+from features.machine.files import sweep
 from features.machine.locks import locked
 from features.store.featurefile import partial_of
 from features.study.status import remove_features
@@ -122,8 +123,8 @@ class Ledger:
         gone = len(self.rows) - len(others)
         if gone:
             results.write(self._table, others)
-            predictions.discard(self.store, backbone)
             self.rows = others
+        predictions.discard(self.store, backbone)
         return gone
 
     def _still_alike(self) -> list[Row]:
@@ -157,6 +158,8 @@ def open_ledger(folder: Path, wait: float = 0.0) -> Iterator[Ledger]:
                 f"{table}: another process has been writing it for {wait / 60:.0f} minutes; what is "
                 "trained is kept, run this again when it has finished."
             ) from error
+        for name in ("results.csv", "predictions.h5", "training.csv"):
+            sweep(folder / name)
         yield Ledger(folder)
 
 
@@ -169,8 +172,10 @@ def remove(study: Path | str, backbone: str) -> int:
     opened = open_study(study)
     with open_ledger(opened.folder) as ledger:
         path = opened.feature_path(backbone)
-        has_rows = any(row.backbone == backbone for row in ledger.rows)
-        if path.is_file() or partial_of(path).is_file() or not has_rows:
+        # Killed before, it may have left any of the three.
+        has_results = any(row.backbone == backbone for row in ledger.rows)
+        has_results = has_results or predictions.holds(ledger.store, backbone)
+        if path.is_file() or partial_of(path).is_file() or not has_results:
             remove_features(opened, backbone)
         return ledger.remove(backbone)
 

@@ -21,10 +21,13 @@ import numpy.typing as npt
 
 from features.arrays import Doubles, Floats, Ints
 from features.errors import InputError
-from features.machine.files import replacing
+from features.machine.files import is_full, replacing
 from features.store.room import with_room
 
 _SLACK = 1 << 15  # bytes that HDF5 takes for a group, its names and the like, and more
+
+DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
+"""What h5py raises where a file is missing or not what it was."""
 
 Key = tuple[str, str, str, str]
 """Task, backbone, layer, method."""
@@ -65,7 +68,7 @@ def read_all(file: Path, keys: list[Key]) -> dict[Key, Prediction]:
     try:
         with h5py.File(file, "r") as opened:
             return {key: _read(opened[_path(key)]) for key in keys}
-    except (OSError, KeyError) as error:
+    except DAMAGED as error:
         raise InputError(
             f"{file}: missing or damaged, so the scores behind results.csv are lost; `probe fit --redo` "
             "makes both again."
@@ -73,9 +76,13 @@ def read_all(file: Path, keys: list[Key]) -> dict[Key, Prediction]:
 
 
 def _read(group: h5py.Group) -> Prediction:
+    scores, fold = group["scores"][:], group["fold"][:]
+    kinds = scores.dtype.kind + fold.dtype.kind
+    if kinds != "fi" or scores.ndim != 2 or fold.shape != scores.shape[:1] or not scores.shape[1]:
+        raise ValueError("scores and fold of other shapes than a prediction has")
     return Prediction(
-        group["scores"][:],
-        group["fold"][:],
+        scores,
+        fold,
         str(group.attrs.get("protocol", "")),
         str(group.attrs.get("features", "")),
     )
@@ -99,14 +106,36 @@ def _attributes(file: Path, keys: Iterable[Key], name: str) -> dict[Key, str]:
                 for key in keys
                 if _path(key) in opened
             }
-    except (OSError, KeyError):
+    except DAMAGED:
         return {}
 
 
+def holds(file: Path, backbone: str) -> bool:
+    """Whether the file has predictions of a backbone; not if it is missing or damaged."""
+    name = backbone.replace("/", ".")
+    try:
+        with h5py.File(file, "r") as opened:
+            return any(name in opened[task] for task in opened)
+    except DAMAGED:
+        return False
+
+
 def add(file: Path, new: Mapping[Key, Prediction]) -> None:
-    """Put predictions into the file, in one step: a reader sees all of them or none."""
+    """Put predictions into the file, in one step: a reader sees all of them or none.
+
+    A file that is damaged is begun anew: what it held is missing, and so is made again.
+    """
+    try:
+        _write_with(file, new, begin=not file.is_file())
+    except DAMAGED as error:
+        if is_full(error):
+            raise
+        _write_with(file, new, begin=True)
+
+
+def _write_with(file: Path, new: Mapping[Key, Prediction], *, begin: bool) -> None:
     with replacing(file) as making:
-        if file.is_file():
+        if not begin:
             shutil.copyfile(file, making)
         with with_room(making, sum(map(_room, new.values())) + _SLACK) as opened:
             for key, prediction in new.items():
@@ -132,8 +161,8 @@ def _path(key: Key) -> str:
 
 
 def discard(file: Path, backbone: str) -> None:
-    """Delete every prediction of one backbone, in one step."""
-    if not file.is_file():
+    """Delete every prediction of one backbone, in one step; a damaged file is left as it is."""
+    if not holds(file, backbone):
         return
     name = backbone.replace("/", ".")
     room = file.stat().st_size + _SLACK

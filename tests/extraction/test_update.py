@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from features.data.manifest import Manifest
 from features.data.tasks import Task
 from features.errors import InputError
+from features.extraction import imported
 from features.extraction.update import updated
 from features.machine import files
 from features.store import making
@@ -176,3 +177,21 @@ def test_a_damaged_file_leaves_the_study_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"other\.h5: not a whole HDF5 file"):
         updated(study, None)
     assert held(tmp_path) == before
+
+
+def test_two_imports_that_begin_one_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is refused where the first was quicker, and leaves its study as it is."""
+    np.savez(tmp_path / "a.npz", features=np.ones((4, 3)), label=np.arange(4) % 2)
+    np.savez(tmp_path / "b.npz", features=np.ones((5, 3)), age=np.arange(5) % 2)
+    study, real = tmp_path / "study", imported.draft
+
+    def slow(*given: Any) -> Study:
+        monkeypatch.setattr(imported, "draft", real)
+        imported.import_features(study, tmp_path / "a.npz", name="a", layer="fc")
+        return real(*given)
+
+    monkeypatch.setattr(imported, "draft", slow)
+    with pytest.raises(InputError, match="another process has just begun a study here"):
+        imported.import_features(study, tmp_path / "b.npz", name="b", layer="fc")
+    opened = open_study(study)
+    assert (len(opened), list(opened.tasks), opened.backbones()) == (4, ["label"], ["a"])

@@ -1,0 +1,119 @@
+"""predictions.h5 that is damaged, and what a kill left beside it: the next run makes it whole."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import studies
+
+from features.errors import InputError
+from features.study.study import open_study
+from probe.fitting.fit import fit
+from probe.results import ledger, predictions
+from probe.results import rows as results
+from probe.results.ledger import remove
+
+KEY = ("label", "net", "fc", "ridge")
+
+
+def truncated(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def junk(file: Path) -> None:
+    file.write_bytes(b"junk")
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def an_array_instead(file: Path) -> None:
+    with h5py.File(file, "w") as opened:
+        opened["label"] = np.arange(3)
+
+
+def of_another_shape(file: Path) -> None:
+    with h5py.File(file, "r+") as opened:
+        group = opened["/".join(KEY)]
+        del group["scores"]
+        group["scores"] = np.arange(5)
+
+
+def without_scores(file: Path) -> None:
+    with h5py.File(file, "r+") as opened:
+        del opened["/".join(KEY)]["fold"]
+
+
+DAMAGE = (truncated, junk, empty, an_array_instead, of_another_shape, without_scores)
+
+
+def fitted(folder: Path) -> None:
+    study = studies.begin(folder, {"label": [i % 2 for i in range(40)]})
+    studies.add(study, "net", {"fc": studies.signal(study.labels("label"), 4, 2.0)})
+    refit(folder)
+
+
+def refit(folder: Path, redo: bool = False) -> int:
+    return fit(folder, probes=("ridge",), c=(1.0,), folds=2, redo=redo).fitted
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_is_damaged_is_told_of_and_made_again(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    fitted(tmp_path)
+    file = tmp_path / "predictions.h5"
+    whole = predictions.read(file, KEY)
+    damage(file)
+    with pytest.raises(InputError, match="missing or damaged"):
+        predictions.read(file, KEY)
+    refit(tmp_path, redo=True)
+    np.testing.assert_array_equal(predictions.read(file, KEY).scores, whole.scores)
+    damage(file)
+    assert remove(tmp_path, "net") > 0
+    assert not any(row.backbone == "net" for row in results.read(tmp_path / "results.csv"))
+
+
+@pytest.mark.parametrize("step", ["remove_features", "write", "discard"])
+def test_a_removal_that_was_killed_is_finished_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Killed after each of its steps."""
+    fitted(tmp_path)
+    place = {"remove_features": ledger, "write": results, "discard": predictions}[step]
+    real = getattr(place, step)
+
+    def killed(*given: object) -> None:
+        real(*given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            remove(tmp_path, "net")
+    if step == "discard":  # that was all of it
+        with pytest.raises(InputError, match="no features of it"):
+            remove(tmp_path, "net")
+    else:
+        remove(tmp_path, "net")
+    assert not predictions.holds(tmp_path / "predictions.h5", "net")
+    assert not open_study(tmp_path).backbones()
+    assert not any(row.backbone == "net" for row in results.read(tmp_path / "results.csv"))
+
+
+def test_what_a_kill_left_is_swept(tmp_path: Path) -> None:
+    fitted(tmp_path)
+    left = [
+        ".results.csv.ab_12xyz.csv",
+        ".predictions.h5.00000000.h5",
+        ".training.csv.zzzzzzzz.csv",
+    ]
+    other = tmp_path / ".results.csv.mine"
+    for file in (other, *(tmp_path / name for name in left)):
+        file.write_bytes(b"half")
+    refit(tmp_path)
+    assert not any((tmp_path / name).exists() for name in left)
+    assert other.exists()
