@@ -15,6 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,18 +39,19 @@ def content_of(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
 
 
 def _zipped(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
-    with zipfile.ZipFile(path) as archive:
-        name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
-        folder = name.removesuffix("data.pkl")
-        order = f"{folder}byteorder"
-        if order in archive.namelist() and archive.read(order) != b"little":
-            raise Refused("its numbers are big-endian")
-        pickled = archive.read(name)
+    archive = zipfile.ZipFile(path)
+    # packed ones, which only the text of a script is, are never read
+    stored = {one.filename: one for one in archive.infolist() if not one.compress_type}
+    name = next(name for name in stored if name.endswith("data.pkl"))
+    folder = name.removesuffix("data.pkl")
+    order = f"{folder}byteorder"
+    if order in stored and archive.read(stored[order]) != b"little":
+        raise Refused("its numbers are big-endian")
+    pickled = archive.read(stored[name])
     content = Unpickler(Bounded(io.BytesIO(pickled), len(pickled))).load()
 
     def read(numbers: Numbers) -> bytes:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read(f"{folder}data/{numbers.key}")
+        return archive.read(stored[f"{folder}data/{numbers.key}"])
 
     return content, _Storages(read).tensor
 
@@ -97,11 +99,12 @@ class _Storages:
     def __init__(self, read: Callable[[Numbers], bytes]) -> None:
         self._read = read
         self._held: dict[str, Tensor] = {}
+        self._arrays: dict[int, tuple[Any, np.ndarray[Any, np.dtype[np.uint8]]]] = {}
 
     def tensor(self, value: Any) -> Tensor | None:
         """`value` as a tensor, if it stands for one."""
-        if isinstance(value, Array) and value.array is not None:
-            return torch.from_numpy(value.array)
+        if isinstance(value, Array):
+            return torch.from_numpy(value.of(self._bytes_of(value.content)))
         if not isinstance(value, Rebuilt):
             return None
         numbers, sides, strides = value.numbers, value.sides, value.strides
@@ -118,3 +121,12 @@ class _Storages:
                 raise ValueError(f"storage {numbers.key} is not as long as it is declared")
             self._held[numbers.key] = torch.frombuffer(bytearray(content), dtype=numbers.dtype)
         return self._held[numbers.key].as_strided(sides, strides, value.offset)
+
+    def _bytes_of(self, content: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """The bytes of an array, copied once however many arrays a file makes of them."""
+        if not isinstance(content, bytes | str):
+            raise Refused("it has an array of objects")
+        if id(content) not in self._arrays:
+            plain = content.encode("latin1") if isinstance(content, str) else content
+            self._arrays[id(content)] = content, np.frombuffer(bytearray(plain), np.uint8)
+        return self._arrays[id(content)][1]

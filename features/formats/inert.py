@@ -52,7 +52,8 @@ class _Kind(type):
 class Thing(metaclass=_Kind):
     """An object of a class that is not imported: what it was given, and nothing that it could do."""
 
-    state: dict[Any, Any]
+    items: dict[Any, Any]
+    states: list[Mapping[Any, Any]]
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Thing:
         """What it is given here is no state."""
@@ -62,18 +63,17 @@ class Thing(metaclass=_Kind):
     def make(kind: Any) -> Thing:
         """An empty one of a class."""
         made: Thing = object.__new__(kind)
-        made.state = {}
+        made.items, made.states = {}, []
         return made
 
     def __setstate__(self, state: Any) -> None:
         """Keep the attributes."""
-        for part in state if isinstance(state, tuple) else (state,):
-            if isinstance(part, Mapping):
-                self.state.update(part)
+        parts = state if isinstance(state, tuple) else (state,)
+        self.states += [part for part in parts if isinstance(part, Mapping)]
 
     def __setitem__(self, key: Any, value: Any) -> None:
         """Keep what a mapping is given."""
-        self.state[key] = value
+        self.items[key] = value
 
     def append(self, _value: Any) -> None:
         """Lists hold no named tensors."""
@@ -81,15 +81,18 @@ class Thing(metaclass=_Kind):
     def extend(self, _values: Any) -> None:
         """Lists hold no named tensors."""
 
-    def entries(self) -> dict[Any, Any]:
-        """What it holds by name; a module's parameters, buffers and modules as if they were its own."""
-        if not any(isinstance(self.state.get(key), Mapping) for key in _MODULES):
-            return self.state
-        held: dict[Any, Any] = {}
-        for key in _MODULES:
-            part = self.state.get(key)
-            held.update(part if isinstance(part, Mapping) else {})
-        return held
+    def held(self) -> list[Mapping[Any, Any]]:
+        """The mappings that it holds: of a module its parameters, buffers and modules, else all."""
+        own = [state.get(key) for state in self.states for key in _MODULES]
+        modules = [part for part in own if isinstance(part, Mapping)]
+        return modules or [self.items, *self.states]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """An ordered dictionary as Python 2 writes it: a list of pairs, which is not copied."""
+
+    pairs: list[Any]
 
 
 @dataclass(frozen=True)
@@ -112,18 +115,31 @@ class Rebuilt:
 
 
 class Array:
-    """One of NumPy's arrays, from what its `__setstate__` is given."""
+    """One of NumPy's arrays: its bytes, which are not copied, and what its `__setstate__` is given."""
 
-    def __init__(self) -> None:
-        """An array of nothing yet."""
-        self.array: np.ndarray[Any, np.dtype[Any]] | None = None
+    def __init__(
+        self, content: Any = b"", kind: Any = None, sides: Any = (), order: Any = "C"
+    ) -> None:
+        """By default an array of nothing yet."""
+        self.content, self.kind, self.sides, self.order = content, kind, sides, order
 
     def __setstate__(self, state: Any) -> None:
         """Take version, shape, kind of numbers, their order and their bytes."""
-        _version, sides, dtype, fortran, content = state
-        if isinstance(content, str):
-            content = content.encode("latin1")
-        self.array = _array(content, dtype, sides, "F" if fortran else "C")
+        _version, self.sides, self.kind, fortran, self.content = state
+        self.order = "F" if fortran else "C"
+
+    def of(self, content: np.ndarray[Any, np.dtype[np.uint8]]) -> np.ndarray[Any, np.dtype[Any]]:
+        """The array over its bytes."""
+        if (
+            not isinstance(self.kind, _Dtype)
+            or len(self.sides) > 32
+            or self.order not in ("C", "F")
+        ):
+            raise Refused("it has an array of objects")
+        kind = self.kind.numpy()
+        if prod(self.sides) * kind.itemsize != len(content) or min(self.sides, default=0) < 0:
+            raise ValueError(f"an array of {tuple(self.sides)} in {len(content)} bytes")
+        return content.view(kind).reshape(self.sides, order=self.order)
 
 
 @dataclass
@@ -138,8 +154,9 @@ class _Dtype:
     def numpy(self) -> np.dtype[Any]:
         if self.code[:1] not in "fiub" or not self.code[1:].isdigit():
             raise Refused(f"it has an array of {self.code[:20]!r}")
-        kind = np.dtype(self.code)
-        return kind.newbyteorder(">") if self.order == ">" else kind.newbyteorder("<")
+        if self.order == ">":
+            raise Refused("its numbers are big-endian")
+        return np.dtype(self.code)
 
 
 class Unpickler(pickle._Unpickler):
@@ -209,27 +226,19 @@ def _rebuilt(numbers: Any, offset: Any, sides: Any, strides: Any, *_: Any) -> An
     return Rebuilt(numbers, whole[0], whole[1 : 1 + len(sides)], whole[1 + len(sides) :])
 
 
-def _array(content: Any, dtype: Any, sides: Any, order: Any) -> np.ndarray[Any, np.dtype[Any]]:
-    if not isinstance(dtype, _Dtype) or not isinstance(content, bytes):
-        raise Refused("it has an array of objects")
-    kind = dtype.numpy()
-    if prod(sides) * kind.itemsize != len(content) or len(sides) > 32:
-        raise ValueError(f"an array of {tuple(sides)} in {len(content)} bytes")
-    found = np.frombuffer(bytearray(content), kind).reshape(sides, order=order)
-    return found.astype(kind.newbyteorder("="), order="C")
-
-
-def _of_buffer(content: Any, dtype: Any, sides: Any, order: Any) -> Array:
-    made = Array()
-    made.array = _array(bytes(content), dtype, sides, order)
-    return made
-
-
-def _encoded(text: Any, encoding: Any = "latin1") -> bytes:
-    """How protocols without bytes write them."""
-    if str(encoding) not in ("latin1", "latin-1"):
+def _encoded(text: Any, encoding: Any = "latin1") -> Any:
+    """Bytes as protocols without them write them: text, which is not copied."""
+    if str(encoding) not in ("latin1", "latin-1") or not isinstance(text, str):
         raise Refused(f"it has text as {str(encoding)[:20]!r}")
-    return str(text).encode("latin1")
+    return text
+
+
+def _ordered(*given: Any) -> Any:
+    if not given:
+        return OrderedDict()
+    if not isinstance(given[0], list):
+        raise Refused("it copies a dictionary")
+    return Pairs(given[0])
 
 
 def _first(value: Any, *_: Any) -> Any:
@@ -256,7 +265,7 @@ def _names(modules: Iterable[str], *names: str) -> list[str]:
 
 _NUMPY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _REBUILD: dict[str, Callable[..., Any]] = {
-    "collections.OrderedDict": OrderedDict,
+    "collections.OrderedDict": _ordered,
     "collections.defaultdict": _default,
     "torch._utils._rebuild_tensor": _rebuilt,
     "torch._utils._rebuild_tensor_v2": _rebuilt,
@@ -278,7 +287,7 @@ _REBUILD: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(_names(_NUMPY, "_reconstruct"), lambda *_: Array()),
     **dict.fromkeys(_names(_NUMPY, "scalar"), _empty),
     **dict.fromkeys(
-        _names(("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer"), _of_buffer
+        _names(("numpy.core.numeric", "numpy._core.numeric"), "_frombuffer"), Array
     ),
     **dict.fromkeys(_names(("copyreg", "copy_reg"), "_reconstructor"), _object),
     **dict.fromkeys(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from features.errors import InputError
 from features.formats.blobs import Blobs, because, of
 from features.formats.checkpoint import content_of
-from features.formats.inert import Refused, Thing
+from features.formats.inert import Pairs, Refused, Thing
 
 
 def read(path: Path) -> Blobs:
@@ -42,13 +43,20 @@ def read(path: Path) -> Blobs:
 
 
 def _content(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
-    """What a file holds, and what gives the tensors of it: PyTorch's own reader where it reads all."""
-    if not _is_script(path):  # a script would be handed on to TorchScript's reader
+    """What a file holds, and what gives the tensors of it.
+
+    PyTorch's own reader, which runs no code either but copies what a file names again and again, reads
+    the rare kinds of tensors that are not rebuilt here.
+    """
+    try:
+        return content_of(path)
+    except Refused as reason:
+        if _is_script(path) or not re.search(r"calls torch\.|storage", str(reason)):
+            raise
         try:
             return torch.load(path, map_location="cpu", weights_only=True), _itself
-        except Exception:  # torch raises many kinds; what is more than tensors is read inertly
-            pass
-    return content_of(path)
+        except Exception:  # torch raises many kinds; the reason is better than any
+            raise reason from None
 
 
 def _loader(path: Path) -> str:
@@ -84,20 +92,23 @@ def named(
     groups: list[str] = []
     seen: set[int] = set()
 
-    def collect(held: object, place: str) -> None:
-        entries = held.entries() if isinstance(held, Thing) else held
-        if not isinstance(entries, Mapping) or id(held) in seen:
+    def collect(held: object, place: str, of_thing: bool = False) -> None:
+        if id(held) in seen or not isinstance(held, Thing | Pairs | Mapping):
             return
         seen.add(id(held))
+        if isinstance(held, Thing):
+            for part in held.held():
+                collect(part, place, of_thing=True)
+            return
         direct = False
-        for key, value in entries.items():
+        for key, value in held.pairs if isinstance(held, Pairs) else held.items():
             found = tensor(value)
             if found is not None:
                 tensors.setdefault(f"{place}{key}", found)
                 direct = True
             else:
                 collect(value, f"{place}{key}.")
-        if place and direct and not isinstance(held, Thing):
+        if place and direct and not of_thing:
             groups.append(place.removesuffix("."))
 
     collect(content, "")

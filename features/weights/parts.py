@@ -98,11 +98,15 @@ def are_equal(parts: Sequence[Part], tensors: Mapping[str, Tensor], names: Itera
     """Whether it makes no difference which of the parts is read."""
     first, *others = parts
     return all(
-        torch.equal(tensors[first.names[name]], tensors[other.names[name]])
+        _same(tensors[first.names[name]], tensors[other.names[name]])
         for name in names
         if name in first.names
         for other in others
     )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a, b)
 
 
 def listed(parts: Sequence[Part]) -> str:

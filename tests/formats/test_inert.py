@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import os
 import pickle
 import re
@@ -233,6 +234,52 @@ def test_hostile_pickles_end_in_one_sentence(content: bytes, tmp_path: Path) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_what_is_named_again_and_again_is_not_copied(tmp_path: Path) -> None:
+    """A dictionary, bytes or a text of 2 MB that 20,000 objects share: 40 GB if each had its own."""
+    import resource
+
+    size, times = 1 << 21, 20_000
+    text = b"X" + struct.pack("<I", size) + b"a" * size + b"q\x00"
+    entries = b"".join(b"J" + struct.pack("<i", i) + b"N" for i in range(size // 8))
+    dictionary = b"}q\x01(" + entries + b"u"
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n(NNNtR(K\x01J" + struct.pack("<i", size) + b"\x85"
+        b"cnumpy\ndtype\n(X\x02\x00\x00\x00u1tR\x89h\x00tb"
+    )
+    encoded = b"c_codecs\nencode\n(h\x00X\x06\x00\x00\x00latin1tR"
+    thing = b"cmade\nThing\n)\x81h\x01b"
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for start, again in ((text, array), (text, encoded), (dictionary, thing)):
+        named = b"".join(b"J" + struct.pack("<i", i) + again for i in range(times // 40))
+        held = b"}(X\x05\x00\x00\x00start" + start + b"X\x01\x00\x00\x00x}(" + named + b"uu."
+        with contextlib.suppress(InputError):
+            assert len(read(pickled(tmp_path, held)).tensors) == times // 40
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) << 10
+    assert grown < 300 * size
+    copies = b"ccollections\nOrderedDict\n(h\x01tR"
+    with pytest.raises(InputError, match="it copies a dictionary"):
+        read(pickled(tmp_path, b"(" + dictionary + copies + b"l."))
+
+
+def test_packed_members_are_never_read(tmp_path: Path) -> None:
+    file = tmp_path / "given.pth"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x/code/data.pkl", b"\x80\x02}." + bytes(1 << 24))
+        archive.writestr("x/padding", bytes(1 << 10), zipfile.ZIP_STORED)
+    with pytest.raises(InputError, match="not a PyTorch file of plain tensors"):
+        read(file)
+
+
+def test_dictionaries_of_python_2(tmp_path: Path) -> None:
+    """An ordered one is a list of pairs there, and an array's bytes are text."""
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\n(NNNtR(K\x01K\x02\x85cnumpy\ndtype\n(X\x02\x00\x00\x00u1"
+        b"tR\x89U\x02\xff\x01tb"
+    )
+    held = b"ccollections\nOrderedDict\n(](](U\x01w" + array + b"eetR."
+    assert read(pickled(tmp_path, held)).tensors["w"].tolist() == [255, 1]
+
+
 def test_tensors_that_reach_beyond_their_numbers_are_refused(tmp_path: Path) -> None:
     content, tensor = content_of_bytes(tmp_path, sides=(2, 3), strides=(3, 1), offset=0)
     assert torch.equal(tensor(content), torch.arange(6.0).reshape(2, 3))
@@ -272,8 +319,42 @@ def content_of_bytes(
     return content_of(folder / "declared.pth")
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_every_kind_of_tensor_is_what_pytorch_itself_reads(legacy: bool, tmp_path: Path) -> None:
+    base = torch.arange(24.0)
+    kinds = (
+        torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+        torch.uint8, torch.bool,
+    )  # fmt: skip
+    held = {str(kind): base.to(kind) for kind in kinds}
+    held |= {
+        "view": base[3:9],
+        "turned": base.reshape(4, 6).t(),
+        "strided": base[::2],
+        "one": torch.tensor(3.0),
+        "none": torch.empty(0, 3),
+        "parameter": nn.Parameter(torch.ones(2)),
+        "again": base,
+    }
+    if not legacy:  # which had no such numbers
+        held["eight bits"] = torch.ones(2).to(torch.float8_e4m3fn)
+    file = tmp_path / "given.pth"
+    torch.save(held, file, _use_new_zipfile_serialization=not legacy)
+    found = read(file).tensors
+    expected = torch.load(file, weights_only=True)
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        assert found[name].dtype == tensor.dtype
+        assert found[name].stride() == tensor.stride()
+        assert torch.equal(found[name].float(), tensor.float()), name
+    if not legacy:  # without that kind PyTorch's own reader is not needed
+        del held["eight bits"]
+        torch.save(held, file)
+        assert set(content_of(file)[0]) == set(held)
+
+
 def test_a_class_may_be_named_and_a_function_not(tmp_path: Path) -> None:
     content, _ = content_of(pickled(tmp_path, b"cmade.up\nThing\n)R."))
-    assert content.entries() == {}
+    assert content.held() == [{}]
     with pytest.raises(Refused, match=r"it calls made.up.thing"):
         content_of(pickled(tmp_path, b"cmade.up\nthing\n)R."))

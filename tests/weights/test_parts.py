@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -97,6 +98,7 @@ WRAPPINGS: dict[str, Callable[[], Any]] = {
     "state_dict of backbone.": lambda: {"state_dict": under("backbone.", plain())},
     "visual.trunk.": lambda: under("visual.trunk.", plain()),
     "checkpoint > model": lambda: {"checkpoint": {"model": under("module.model.", plain())}},
+    "arguments beside it": lambda: {"model": plain(), "args": argparse.Namespace(lr=0.1)},
     "an optimiser beside it": lambda: {
         "net": plain(),
         "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}},
