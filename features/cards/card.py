@@ -22,6 +22,23 @@ CARDS = Path(__file__).parent
 FORMATS = ("caffe", "matconvnet", "torch7", "keras", "pytorch", "safetensors", "npz")
 
 
+OUTPUTS = ("map", "map channels last", "tokens", "vector")
+"""What a layer's module can return for one image: `(c, h, w)`, `(h, w, c)`, `(tokens, c)`, `(dim,)`."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a card says of a layer's output, where the network does not show it."""
+
+    module: str
+    output: str | None = None
+    """One of OUTPUTS."""
+    prefix: int | None = None
+    """Tokens in front of those of the patches."""
+    cls: bool = False
+    """The first of them is a class token."""
+
+
 @dataclass(frozen=True)
 class Input:
     """How an image becomes the network's input; sizes in pixels, height first."""
@@ -89,6 +106,8 @@ class Card:
     weights: tuple[WeightsEntry, ...] = ()
     file: Path | None = None
     """Where the card was read from; its paths start from that folder."""
+    outputs: Mapping[str, Said] = field(default_factory=dict)
+    """By layer, what the card says of its output."""
 
     def line(self, key: str) -> str:
         """Where `key` stands in the card, as the start of an error message."""
@@ -140,7 +159,7 @@ def read_file(path: Path) -> Card:
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not a TOML file, {error}; mend that line.") from error
     source = _Source(path, text)
-    values = source.check(raw, Card, "", skip=("file",))
+    values = source.check(raw, Card, "", skip=("file", "outputs"))
     name = str(values["name"])
     if name in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", name):
         source.refuse(
@@ -151,13 +170,9 @@ def read_file(path: Path) -> Card:
     if "layers" in raw:
         if not isinstance(raw["layers"], dict):
             source.refuse("layers", '[layers] must be a table of NAME = "MODULE".')
-        for layer, module in raw["layers"].items():
-            odd = layer in ("", ".", "..", "all") or "/" in layer or ":" in layer
-            if odd or not isinstance(module, str):
-                source.refuse(
-                    layer, 'a layer is NAME = "MODULE", not all, its name without / and :.'
-                )
-        values["layers"] = dict(raw["layers"])
+        said = {layer: source.layer(layer, value) for layer, value in raw["layers"].items()}
+        values["layers"] = {layer: about.module for layer, about in said.items()}
+        values["outputs"] = {layer: about for layer, about in said.items() if about.output}
     if "weights" in raw:
         if not isinstance(raw["weights"], list):
             source.refuse("weights", "weights are [[weights]] tables, with two brackets.")
@@ -272,6 +287,24 @@ class _Source:
             values[key] = self._typed(key, value, types[key], table)
         return values
 
+    def layer(self, name: str, value: object) -> Said:
+        """What `[layers]` says of one layer: its module, or a table with it and what it returns."""
+        odd = name in ("", ".", "..", "all", "last") or "/" in name or ":" in name
+        if isinstance(value, str):
+            value = {"module": value}
+        if odd or not isinstance(value, dict):
+            self.refuse(
+                name, 'a layer is NAME = "MODULE", not all or last, its name without / and :.'
+            )
+        said = Said(**self.check(value, Said, "[layers] "))
+        if said.output not in (None, *OUTPUTS):
+            self.refuse(name, f"unknown output {said.output}; {nearest(said.output, OUTPUTS)}")
+        if said.output != "tokens" and (said.prefix is not None or said.cls):
+            self.refuse(name, 'prefix and cls are of output = "tokens".')
+        if said.prefix is not None and said.prefix < (1 if said.cls else 0):
+            self.refuse(name, "prefix is the number of tokens before those of the patches.")
+        return said
+
     def from_here(self, values: dict[str, Any]) -> dict[str, Any]:
         """The same values, the path of a mean image made whole: it starts from the card's folder."""
         if isinstance(values.get("mean"), str):
@@ -293,6 +326,8 @@ def _is_union(wanted: Any) -> bool:
 def _fits(value: object, wanted: Any) -> bool:
     if wanted is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted is bool:
+        return isinstance(value, bool)
     if wanted in (str, int):
         return isinstance(value, wanted) and not isinstance(value, bool)
     inner = get_args(wanted)
@@ -312,6 +347,8 @@ def _words(key: str, wanted: Any) -> str:
         return numbers if "float" in text else "a list of words in quotes"
     if "Mapping" in text:
         return "a table { key = value }"
+    if wanted is bool:
+        return "true or false"
     return "a number" if wanted in (int, float) else "a text in quotes"
 
 

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -17,6 +18,8 @@ from torch import nn
 
 from features.cards import trust
 from features.cards.card import Card, Input
+from features.cards.outputs import LARGER
+from features.cards.trace import shapes_at
 from features.errors import InputError, nearest
 
 PLUGINS = "transfer_probe.networks"
@@ -82,6 +85,43 @@ def published_input(card: Card, model: nn.Module) -> Input:
     raise InputError(
         f"{card.file or card.name}: [input] is missing; add size, scale, mean and std, since "
         f"{card.network} publishes none."
+    )
+
+
+def larger_shapes(
+    card: Card, model: nn.Module, size: tuple[int, int]
+) -> tuple[tuple[int, int], dict[str, tuple[int, ...]]]:
+    """How many times as high and wide as `size` an image is, and the shapes of what it gives by module.
+
+    A network of one size is built anew for the larger one where its library has an option for that;
+    there are none where it takes no other size at all. `model` may be on the meta device.
+    """
+    option = {"timm": "img_size", "torchvision": "input_size"}.get(card.network.partition(":")[0])
+    parts = [name for name, _ in model.named_children()]
+    best: tuple[tuple[int, int], dict[str, tuple[int, ...]]] = (LARGER[0], {})
+    for times in LARGER:
+        larger = (times[0] * size[0], times[1] * size[1])
+        tried = [shapes_at(model, larger)]
+        if option is not None and any(name not in tried[0] for name in parts):
+            other = replace(card, options={**card.options, option: larger})
+            with suppress(InputError):
+                tried.append(shapes_at(build(other, device="meta"), larger))
+        shapes = max(tried, key=len)
+        if len(shapes) > len(best[1]):
+            best = times, shapes
+        if all(name in shapes for name in parts):
+            break
+    return best
+
+
+def projects(card: Card) -> bool:
+    """Whether the last layer of a timm network projects to an embedding, as those of CLIP do."""
+    kind, _, name = card.network.partition(":")
+    return (
+        kind == "timm"
+        and "clip" in name
+        and "_ft_" not in name
+        and "num_classes" not in card.options
     )
 
 

@@ -33,8 +33,18 @@ class _Row:
     finite: bool
 
 
-def foreign_rows(model: nn.Module, size: tuple[int, int]) -> dict[str, str]:
-    """By module, or part of what it returns, why its rows are not those of the images.
+@dataclass(frozen=True)
+class Shown:
+    """What running a network on images and on NaN shows of it."""
+
+    refused: dict[str, str]
+    """By module, or part of what it returns, why its rows are not those of the images."""
+    clear: dict[int, tuple[int, ...]]
+    """By number of tokens, those that no pixel had reached where they were first seen: class tokens."""
+
+
+def foreign_rows(model: nn.Module, size: tuple[int, int]) -> Shown:
+    """Show whose the rows are that the modules of a network return.
 
     The network runs twice: on one image of `size` (height, width), and on that image as the second of
     four whose others are NaN. A number that any other image has a share in is NaN then, however small
@@ -51,6 +61,7 @@ def foreign_rows(model: nn.Module, size: tuple[int, int]) -> dict[str, str]:
     alone: dict[str, _Row] = {}
     refused: dict[str, str | None] = {}
     still: dict[str, torch.Size] = {}
+    clear: dict[int, tuple[int, ...]] = {}
 
     def keep(name: str, tensor: Tensor) -> None:
         row = tensor[0] if tensor.shape[:1] == (1,) else tensor
@@ -62,6 +73,10 @@ def foreign_rows(model: nn.Module, size: tuple[int, int]) -> dict[str, str]:
             still.pop(name, None)
             if refused[name] == _STILL and alone[name].shape != tuple(tensor.shape):
                 still[name] = tensor.shape
+            if refused[name] is None and tensor.ndim == 3 and tensor.shape[1] not in clear:
+                unreached = (~tensor[0].isnan().any(1)).nonzero().flatten().tolist()
+                if 0 < len(unreached) < tensor.shape[1]:
+                    clear[tensor.shape[1]] = tuple(unreached)
         else:
             refused[name] = "it does not run for every batch"
 
@@ -75,7 +90,7 @@ def foreign_rows(model: nn.Module, size: tuple[int, int]) -> dict[str, str]:
     _run(model, lost, compare)
     if still:
         _run(model, others, compare_again)
-    return {name: why for name, why in refused.items() if why is not None}
+    return Shown({name: why for name, why in refused.items() if why is not None}, clear)
 
 
 def _by_shape(alone: _Row, tensor: Tensor) -> str | None:

@@ -7,6 +7,7 @@ that the layers of a 500 MB network are listed in a second without its weights.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -51,6 +52,8 @@ class Trace:
     weight_layers: int
     parts: dict[str, Fired] = field(default_factory=dict)
     """Of modules that return several tensors, each by its own name: `encoder[0]`, `out[features]`."""
+    meetings: frozenset[str] = frozenset()
+    """Modules in whose own code paths meet: two activations are added, or new ones joined to others."""
     wordless: dict[str, str] = field(default_factory=dict)
     """Modules that return something that holds no tensor that can be named, and what it is."""
 
@@ -109,7 +112,7 @@ def trace(model: nn.Module, size: tuple[int, int]) -> Trace:
     for name, module in model.named_modules():
         if name:
             leaf = next(module.children(), None) is None
-            handles.append(module.register_forward_pre_hook(clock.begin(name)))
+            handles.append(module.register_forward_pre_hook(clock.begin(name, depths)))
             handles.append(module.register_forward_hook(_record(name, leaf, seen, depths, clock)))
     was_training = model.training
     model.eval()
@@ -124,7 +127,37 @@ def trace(model: nn.Module, size: tuple[int, int]) -> Trace:
             handle.remove()
         model.train(was_training)
     ordered = dict(sorted(seen.fired.items(), key=lambda item: item[1].order))
-    return replace(seen, fired=ordered, weight_layers=total)
+    meetings = frozenset(depths.meetings)
+    return replace(seen, fired=ordered, weight_layers=total, meetings=meetings)
+
+
+def shapes_at(model: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """By module, and part of what one returns, the shape of one image's tensor for images of `size`.
+
+    Where the network fails on them, those that it gave before it did.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    found: dict[str, tuple[int, ...]] = {}
+
+    def hook_of(name: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _inputs: object, output: object) -> None:
+            tensors = list(tensors_in(output))
+            found.update({name_of(name, part): tuple(t.shape[1:]) for part, t in tensors})
+            if tensors:
+                found[name] = tuple(tensors[0][1].shape[1:])
+
+        return hook
+
+    handles = [m.register_forward_hook(hook_of(n)) for n, m in model.named_modules() if n]
+    was_training = model.training
+    try:
+        with torch.no_grad(), suppress(Exception):
+            model.eval()(torch.zeros(1, 3, *size, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    return found
 
 
 @dataclass
@@ -133,11 +166,13 @@ class _Clock:
     weight_module: str | None = None
     begun: dict[str, int] = field(default_factory=dict)
 
-    def begin(self, name: str) -> Callable[..., None]:
-        """A hook that notes when a module begins to run."""
+    def begin(self, name: str, depths: _Depths) -> Callable[..., None]:
+        """A hook that notes when a module begins to run, and how deep what it reads is."""
 
-        def hook(_module: nn.Module, _inputs: object) -> None:
+        def hook(_module: nn.Module, inputs: object) -> None:
             self.begun[name] = self.calls
+            read = max((depths.of(tensor) for _, tensor in tensors_in(inputs)), default=0)
+            depths.inside.append((name, read))
 
         return hook
 
@@ -146,6 +181,7 @@ def _record(
     name: str, leaf: bool, seen: Trace, depths: _Depths, clock: _Clock
 ) -> Callable[..., None]:
     def hook(module: nn.Module, _inputs: object, output: object) -> None:
+        depths.inside.pop()
         tensors = list(tensors_in(output))
         if not tensors:
             seen.wordless[name] = type(output).__name__
@@ -180,6 +216,9 @@ class _Depths(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.inside: list[tuple[str, int]] = []
+        """The modules that are running, the innermost last, with the depth of what each reads."""
+        self.meetings: set[str] = set()
         self._depth: dict[int, int] = {}
         self._alive: list[Tensor] = []  # so that no id is used twice
 
@@ -204,9 +243,17 @@ class _Depths(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # a product of two activations (attention) has no weights of its own
             if name in _WEIGHTED and len(seen) == 1:
                 depth += 1
+            if self.inside and self._meet(name, seen):
+                self.meetings.add(self.inside[-1][0])
             for tensor in _tensors(out):
                 self.mark(tensor, depth)
         return out
+
+    def _meet(self, name: str, seen: list[Tensor]) -> bool:
+        if name in ("add", "add_"):
+            return len(seen) == 2 and seen[0].shape == seen[1].shape
+        # pieces of one map that are joined again are no paths
+        return name == "cat" and len(seen) > 1 and max(map(self.of, seen)) > self.inside[-1][1]
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -87,5 +87,5 @@ def _as_in(study: Study, backbone: str) -> tuple[Sequence[str], Sequence[str]]:
     """The layers and the poolings of maps that the study has of a backbone."""
     with study.features(backbone) as file:
         abouts = [file.about(key) for key in file.keys]
-    pools = dict.fromkeys(about["pool"] for about in abouts if len(about["shape"]) == 3)
+    pools = dict.fromkeys(about["pool"] for about in abouts if len(about["shape"]) > 1)
     return list(dict.fromkeys(about["layer"] for about in abouts)), list(pools) or ["auto"]

@@ -149,7 +149,7 @@ def _layers_read(
         path = study.feature_path(name)
         held = _held(architecture, contents_of(path) or contents_of(partial_of(path)))
     names = options.layers if held is None else [layer.name for layer, _ in held]
-    return choose(architecture, tuple(names or ("all",)))
+    return choose(architecture, tuple(names))
 
 
 def _wanted(backbone: Backbone, files: Files, options: ExtractOptions) -> list[pooling.Pooled]:
@@ -159,8 +159,8 @@ def _wanted(backbone: Backbone, files: Files, options: ExtractOptions) -> list[p
         held = _held(backbone.architecture, files[0] or files[1])
         if held is not None:
             return [pooling.pooled(layer, pool, view) for view in views for layer, pool in held]
-    layers, pools = tuple(options.layers or ("all",)), tuple(options.pool or ("auto", "avg"))
-    return pooling.plan(backbone.layers(layers), pools, views)
+    pools = tuple(options.pool or ("auto", "avg"))
+    return pooling.plan(backbone.layers(tuple(options.layers)), pools, views)
 
 
 def _is_only_a_view(options: ExtractOptions) -> bool:
@@ -172,11 +172,10 @@ def _held(architecture: Architecture, held: FileContents | None) -> list[tuple[L
     """Layers and poolings that a file holds of the centre crop; None where the network lacks one."""
     if held is None:
         return None
-    of_name = {layer.name: layer for layer in architecture.layers}
     centre = [(layer, pool) for layer, pool, view in held.poolings.values() if view == "center"]
-    if not all(layer in of_name for layer, _ in centre):
-        return None
-    return [(of_name[layer], pool) for layer, pool in centre]
+    with suppress(InputError):
+        return [(choose(architecture, (layer,))[0], pool) for layer, pool in centre]
+    return None
 
 
 def _begun(target: FeatureTarget, workers: int) -> Extraction:

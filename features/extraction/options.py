@@ -19,10 +19,11 @@ class ExtractOptions:
     data: str | None = None
     """What `--data` takes; needed once, None afterwards."""
     layers: Sequence[str] = ()
-    """Names of layers; all by default."""
+    """Names of layers, patterns of them, `all` or `last`; by default every layer of the card, or without
+    one the stem, every block, the last norm or pool and the embedding."""
     pool: Sequence[str] = ()
-    """Poolings of convolutional maps: `auto`, `none`, `avg`, `max`, `grid:K`; by default both `auto` and
-    `avg`."""
+    """Poolings of maps and tokens: `auto`, `none`, `avg`, `max`, `grid:K`, of tokens `cls` and `cls+avg`
+    too; by default both `auto` and `avg`."""
     views: Sequence[str] = ()
     """Besides the centre crop: `flip`, `10crop`; the mean over a view's crops is kept. Without `layers`
     and `pool` they are of what the file holds already."""

@@ -1,4 +1,4 @@
-"""Convolutional maps to rows: pooling keeps wide layers at a size that a probe can use."""
+"""Maps and tokens to rows: pooling keeps wide layers at a size that a probe can use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,6 +16,7 @@ from features.store.featurefile import at_view
 
 LIMIT = 9_216
 """The width that `auto` stays at or under: 256 x 6 x 6, AlexNet's pool5."""
+_POOLS = re.compile(r"auto|none|avg|max|cls|cls\+avg|grid:[1-9]\d*")
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,18 @@ class Pooled:
     """`LAYER`, or `LAYER:POOL` beside it; `@VIEW` after it for other views than the centre."""
     layer: Layer
     pool: str
-    """`auto`, `avg`, `max`, `grid:K`; `none`: kept whole."""
+    """`auto`, `avg`, `max`, `grid:K`, of tokens `cls`, `cls+avg` too; `none`: kept whole."""
     grid: int | None
-    """The map is averaged to this many rows and columns; None: kept whole."""
+    """The map is averaged to this many rows and columns; None: kept whole, or tokens without a grid."""
     view: str = "center"
     """The mean over the crops of this view is kept."""
 
     @property
     def dim(self) -> int:
         """How many numbers one image gives."""
+        if self.layer.output.kind == "tokens" and self.pool != "none":
+            channels = self.layer.shape[1]
+            return channels * {"cls+avg": 2}.get(self.pool, (self.grid or 1) ** 2)
         if self.grid is None:
             return self.layer.size
         return self.layer.shape[0] * self.grid * self.grid
@@ -44,40 +49,58 @@ def plan(
 ) -> list[Pooled]:
     """Which data sets `pools` make of `layers` under each of `views`, one view after the other.
 
-    `auto` averages to the largest K x K with K at most the map's shorter side and K * K * channels
-    at most 9,216; a layer that fits already is kept whole. A layer without a map is one data set
-    under any pooling.
+    Of a map, `auto` averages to the largest K x K with K at most the map's shorter side and K * K *
+    channels at most 9,216; one that fits already is kept whole. Of tokens, `auto` is the class token,
+    or the average where there is none; `avg` and `grid:K` are of the patches' tokens alone. A vector
+    is one data set under any pooling, and only tokens with a class token have a `cls`.
 
     Raises:
-        InputError: A pooling is not `auto`, `none`, `avg`, `max` or `grid:K`.
+        InputError: One is no pooling, or none of the layers can be pooled so.
     """
     for pool in pools:
-        if re.fullmatch(r"auto|none|avg|max|grid:[1-9]\d*", pool) is None:
-            raise InputError(f"--pool {pool}: not a pooling; use auto, none, avg, max or grid:K.")
+        if _POOLS.fullmatch(pool) is None:
+            raise InputError(
+                f"--pool {pool}: not a pooling; use auto, none, avg, max or grid:K, for tokens cls or "
+                "cls+avg."
+            )
     pools = list(dict.fromkeys(pools))
-    found = [
+    wanted = [
         pooled(layer, pool, view)
         for view in views
         for layer in layers
-        for pool in (pools if len(layer.shape) == 3 else pools[:1])
+        for pool in (pools[:1] if layer.output.kind == "vector" else pools)
+        if _has(layer, pool)
     ]
-    keys = [one.key for one in found]
+    keys = [one.key for one in wanted]
     if len(set(keys)) < len(keys):
         raise InputError(
             "--pool: auto and none would both be stored under the layer's own name; ask for one."
         )
-    return found
+    if not wanted:
+        raise InputError(
+            f"--pool {pools[0]}: none of the layers has a class token; use auto or avg."
+        )
+    return wanted
 
 
 def pooled(layer: Layer, pool: str, view: str = "center") -> Pooled:
-    """One layer under one pooling; a layer without a map is kept whole under any."""
-    flat = len(layer.shape) != 3
+    """One layer under one pooling; a vector is kept whole under any.
+
+    Raises:
+        InputError: The places of tokens are not known, and a grid of them is asked for.
+    """
+    flat = layer.output.kind == "vector"
     name = layer.name if flat or pool in ("auto", "none") else f"{layer.name}:{pool}"
     return Pooled(at_view(name, view), layer, "none" if flat else pool, _grid(layer, pool), view)
 
 
 def apply(x: Tensor, one: Pooled) -> Tensor:
-    """`(n, channels, h, w)` or `(n, dim)` to `(n, one.dim)`, a copy."""
+    """`(n, ...)`, as the layer's module returns it, to `(n, one.dim)`, a copy."""
+    output = one.layer.output
+    if output.kind == "tokens" and one.pool != "none":
+        return _of_tokens(x, one)
+    if output.kind == "map channels last":
+        x = x.permute(0, 3, 1, 2)
     if one.grid is None:
         rows = x.flatten(1)
         return rows.clone() if rows.data_ptr() == x.data_ptr() else rows
@@ -88,17 +111,45 @@ def apply(x: Tensor, one: Pooled) -> Tensor:
     return F.adaptive_avg_pool2d(x, one.grid).flatten(1)
 
 
+def _of_tokens(x: Tensor, one: Pooled) -> Tensor:
+    output = one.layer.output
+    patches = x[:, output.prefix :]
+    if one.pool == "cls" or (one.pool == "auto" and output.cls):
+        return x[:, 0].clone()
+    if one.pool == "max":
+        return patches.amax(1)
+    if one.pool == "cls+avg":
+        return torch.cat([x[:, 0], patches.mean(1)], 1)
+    if one.grid in (None, 1):
+        return patches.mean(1)
+    assert output.grid is not None
+    places = patches.transpose(1, 2).reshape(len(x), x.shape[2], *output.grid)
+    return F.adaptive_avg_pool2d(places, one.grid).flatten(1)
+
+
 def fitting(layer: Layer, room: float) -> str:
     """The pooling with the finest grid whose width is at most `room` numbers."""
-    if len(layer.shape) == 3:
+    if layer.output.kind.startswith("map"):
         for grid in range(min(layer.shape[1:]), 1, -1):
             if layer.shape[0] * grid * grid <= room:
                 return f"grid:{grid}"
     return "avg"
 
 
+def _has(layer: Layer, pool: str) -> bool:
+    """Whether a layer can be pooled so: `cls` is of class tokens."""
+    return layer.output.kind == "vector" or layer.output.cls or not pool.startswith("cls")
+
+
 def _grid(layer: Layer, pool: str) -> int | None:
-    if len(layer.shape) != 3:
+    if layer.output.kind == "tokens" and pool.startswith("grid:"):
+        if layer.output.grid is None:
+            raise InputError(
+                f"--pool {pool}: where on the image the tokens of {layer.name} lie is not known; use "
+                "avg."
+            )
+        return min(int(pool.removeprefix("grid:")), *layer.output.grid)
+    if not layer.output.kind.startswith("map"):
         return None
     channels, height, width = layer.shape
     if pool == "none" or (pool == "auto" and layer.size <= LIMIT):

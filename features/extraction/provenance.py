@@ -49,6 +49,7 @@ def layer_attributes(pooled: pooling.Pooled, job: ExtractJob) -> dict[str, Any]:
         "pool": pooled.pool,
         "shape": list(pooled.layer.shape),
         "depth": pooled.layer.depth,
+        "output": pooled.layer.output.words,
         "order": traced.at(pooled.layer.module).order,
         **({} if pooled.view == "center" else {"view": pooled.view}),
     }
@@ -70,7 +71,7 @@ def decisive(job: ExtractJob) -> dict[str, Any]:
     return {
         "backbone": job.backbone.name,
         **network_of(job.backbone),
-        "layers": {x.name: x.module for x in job.backbone.architecture.layers},
+        "layers": job.backbone.architecture.named,
         "dtype": job.dtype,
         "images": job.study.images_hash,
         **({} if job.precision == "float32" else {"precision": job.precision}),
@@ -101,6 +102,35 @@ def check_contract(job: ExtractJob, path: Path, attributes: Mapping[str, Any]) -
         f"{path}: made with another {' and '.join(differ)}; `probe remove {job.backbone.name}` "
         "takes it out, or give your card another name to keep both."
     )
+
+
+def check_outputs(job: ExtractJob, path: Path, contents: FileContents) -> None:
+    """Refuse a layer of a file that the network, traced now, shows to have been read wrongly.
+
+    Files from before say nothing of outputs: all their layers were read as vectors or as maps whose
+    channels come first.
+
+    Args:
+        job: What this run computes.
+        path: The feature file that it would write to.
+        contents: What that file holds.
+
+    Raises:
+        InputError: A layer is no layer, or was pooled as what it is not.
+    """
+    architecture = job.backbone.architecture
+    for key, (module, then) in contents.read_as.items():
+        now = architecture.outputs.get(module)
+        why = architecture.refused.get(module, "")
+        if now is not None and now.kind != "vector" and then != now.words:
+            whole = not then and (now.kind == "map" or contents.poolings[key][1] == "none")
+            if not whole:
+                why = f"it was read as {then or 'a map'} and is {now.words}"
+        if why:
+            raise InputError(
+                f"{path}: layer {key} holds wrong numbers, {why}; `probe remove {job.backbone.name}` "
+                "and extract it again."
+            )
 
 
 def grown(attributes: Mapping[str, Any], images: str) -> dict[str, Any]:

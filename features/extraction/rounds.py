@@ -17,7 +17,7 @@ from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.batches import blocks
 from features.extraction.pipeline import ExtractJob, Pass
-from features.extraction.provenance import check_contract
+from features.extraction.provenance import check_contract, check_outputs
 from features.store.contents import FileContents
 from features.store.featurefile import PENDING, partial_of
 
@@ -98,6 +98,7 @@ def next_round(
     job = target.job
     if partial is not None:
         check_contract(job, target.partial, partial.attributes)
+        check_outputs(job, target.partial, partial)
         left = _left(job, partial, partial.aim)
         compress = target.compress or str(partial.attributes.get("compress", "none"))
         return Round(target, _read_again(job, partial), left, partial.aim, "resumed", compress)
@@ -106,6 +107,7 @@ def next_round(
         todo = blocks(job.study, target.rows, job.batch_size)
         return Round(target, _of_one_view(target.wanted), todo, target.rows, "new", compress)
     check_contract(job, target.path, finished.attributes)
+    check_outputs(job, target.path, finished)
     _check_pools(target, finished)
     missing = [p for p in target.wanted if p.key not in finished.poolings]
     if missing:

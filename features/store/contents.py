@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class FileContents:
     """Why each unreadable row is so, by row."""
     compression: str
     """How the features are compressed: `none`, `gzip` or `lzf`."""
+    read_as: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """The module of every data set and what it returned, by key; empty in files from before."""
 
     @property
     def n(self) -> int:
@@ -53,4 +55,5 @@ def contents_of(path: Path) -> FileContents | None:
             aim=file.aim,
             reasons=file.reasons(),
             compression=file.compression,
+            read_as={key: file.read_as(key) for key in file.stored},
         )

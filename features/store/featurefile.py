@@ -4,9 +4,11 @@ Format `probe-features`, version 1. Row i is row i of the study's images.csv thr
 
 - `/layers/KEY` MUST be `(n, dim)` float32 or float16. KEY is the layer's name, or `LAYER:POOL`
   for a further pooling of the same layer. Its attributes MUST be `layer`, `module`, `pool`
-  (`none`, `auto`, `avg`, `max`, `grid:K`), `shape` (of one image's output before pooling) and
-  `depth` (0 to 1). `KEY@VIEW` MAY hold the mean over the crops of a view (`flip`, `10crop`) in the
-  place of the centre crop; its attribute `view` then MUST name it.
+  (`none`, `auto`, `avg`, `max`, `grid:K`; of tokens `cls` and `cls+avg` too), `shape` (of one image
+  before pooling: `(channels, height, width)`, `(tokens, channels)` or `(dim,)`) and `depth` (0 to 1).
+  `output` MAY say what the module returned: `map`, `map channels last`, `tokens, prefix P, ...` or
+  `vector`; without it a map or a vector. `KEY@VIEW` MAY hold the mean over the crops of a view
+  (`flip`, `10crop`) in the place of the centre crop; its attribute `view` then MUST name it.
 - `/status` MUST be `(n,)` uint8: 0 pending, 1 done, 2 unreadable. A row is done when every layer
   in the file is. Rows that are not done hold no features (NaN or zeros).
 - `/checksums/KEY` MUST be `(n,)` uint32: zlib's CRC-32 of the row's bytes in `/layers/KEY`.
@@ -171,15 +173,21 @@ class FeatureFile:
         return {int(r): self._file["reasons"][r].decode("utf-8", "replace") for r in rows}
 
     def about(self, key: str) -> dict[str, Any]:
-        """Layer, module, pool, shape, depth and dim of one data set."""
+        """Layer, module, output, pool, shape, depth and dim of one data set."""
         data = self._dataset(key)
         texts = {name: data.attrs[name] for name in ("layer", "module", "pool")}
+        texts["output"] = str(data.attrs.get("output", ""))
         shape = tuple(int(side) for side in data.attrs["shape"])
         return {**texts, "shape": shape, "depth": float(data.attrs["depth"]), "dim": data.shape[1]}
 
     def pooling(self, key: str) -> tuple[str, str, str]:
         """The layer, the pooling and the view of one data set."""
         return pooling_of(self._file["layers"][key])
+
+    def read_as(self, key: str) -> tuple[str, str]:
+        """The module of one data set and what it returned, which files from before do not say."""
+        attributes = self._file["layers"][key].attrs
+        return str(attributes["module"]), str(attributes.get("output", ""))
 
     def bytes(self, key: str) -> int:
         """The bytes that one data set takes on disk."""

@@ -69,8 +69,9 @@ def create(
             for name in ("layer", "module", "pool", "shape", "depth"):
                 attributes_of_layer[name] = layer[name]
             attributes_of_layer["order"] = layer.get("order", order)
-            if "view" in layer:
-                attributes_of_layer["view"] = layer["view"]
+            for name in ("output", "view"):
+                if name in layer:
+                    attributes_of_layer[name] = layer[name]
 
 
 def finish(partial: Path, finished: Path, compress: str) -> None:

@@ -241,7 +241,15 @@ def test_import_fit_report(folder: Path) -> None:
 
 def test_every_listing_is_tab_separated_in_a_pipe(folder: Path) -> None:
     lines = run("layers", "gilnet").stdout.splitlines()
-    assert lines[0].split("\t") == ["layer", "module", "shape", "size", "depth"]
+    assert lines[0].split("\t") == [
+        "layer",
+        "module",
+        "output",
+        "shape",
+        "size",
+        "depth",
+        "default",
+    ]
     assert [line.split("\t")[0] for line in lines[1:]][:3] == ["conv1", "pool1", "norm1"]
 
 

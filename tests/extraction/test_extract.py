@@ -302,7 +302,7 @@ def test_auto_keeps_as_much_as_fits(shape: tuple[int, int, int]) -> None:
         ((64, 2, 27), "grid:3", 64 * 4),
         ((4096,), "auto", 4096),
         ((40960,), "avg", 40960),
-        ((197, 768), "auto", 197 * 768),
+        ((197, 768), "auto", 197 * 768),  # two axes that nothing is said of: a vector
     ],
 )
 def test_widths(shape: tuple[int, ...], pool: str, dim: int) -> None:
@@ -354,7 +354,8 @@ def test_a_flat_layer_is_stored_once(tiny_card: TinyCard, tmp_path: Path) -> Non
     assert result.layers == ["fc"]
     with FeatureFile(result.file) as file:
         assert file.about("fc") == {
-            "layer": "fc", "module": "fc", "pool": "none", "shape": (5,), "depth": 1.0, "dim": 5
+            "layer": "fc", "module": "fc", "output": "vector", "pool": "none", "shape": (5,),
+            "depth": 1.0, "dim": 5,
         }  # fmt: skip
 
 
@@ -365,7 +366,7 @@ def test_an_unknown_pooling_is_refused(
 ) -> None:
     card, manifest = tiny_card(), write_images(tmp_path / "images", 3)
     message = refused(tmp_path / "study", card, manifest, layers=(layer,), pool=("avg", pool))
-    assert message.startswith(f"--pool {pool}: not a pooling; use auto, none, avg, max or grid:K.")
+    assert message.startswith(f"--pool {pool}: not a pooling; use auto, none, avg, max or grid:K,")
 
 
 def test_a_pooling_asked_for_twice_is_stored_once(tiny_card: TinyCard, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def check_golden(path: Path) -> None:
         assert file.status.tolist() == [1, 1, 2, 1, 1, 0]
         assert file.reasons() == {2: "no such file: é"}
         assert file.about("conv1:avg") == {
-            "layer": "conv1", "module": "net.conv1", "pool": "avg", "shape": (3, 3, 2),
+            "layer": "conv1", "module": "net.conv1", "output": "", "pool": "avg", "shape": (3, 3, 2),
             "depth": 0.25, "dim": 3,
         }  # fmt: skip
         for key, numbers in golden_numbers().items():
