@@ -58,7 +58,9 @@ class ErrorBoundary(TyperGroup):
             if (why := why_full(error)) is not None:
                 _end(f"{why}; make room and run the same command again to go on.", 4)
             if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
-                _end(f"{error.filename}: cannot be written ({error.strerror}); choose another.", 3)
+                _end(
+                    f"{error.filename}: {error.strerror}; check its permissions or name another.", 3
+                )
             raise
 
 

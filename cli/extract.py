@@ -90,7 +90,7 @@ def extract(
     update: Annotated[
         bool, typer.Option("--update", help="Append the rows that the data gained since.")
     ] = False,
-    device: options.Device = "auto",
+    device: options.Devices = "auto",
     source: Annotated[
         list[str] | None,
         typer.Option(
@@ -197,8 +197,8 @@ def import_(
     with opened.features(name) as made:
         if made.domain == "unknown":
             show.say(
-                f"what {name} was pretrained on is unknown, so it is no domain's in the report; "
-                "--domain tells it"
+                f"the domain of {name} is unknown, so the report compares it with no domain; import it "
+                "with --domain to say what it was pretrained on"
             )
 
 

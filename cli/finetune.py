@@ -18,7 +18,7 @@ def finetune(
             "--task",
             "-t",
             metavar="NAME",
-            help="Or NAME:ordered; several share one network, a head each.",
+            help="A label column, or NAME:ordered; several share one network, with a head each.",
             show_default="every task, by itself",
         ),
     ] = None,
@@ -42,7 +42,11 @@ def finetune(
         ),
     ] = None,
     keep_above: Annotated[
-        bool, typer.Option("--keep-above", help="Copy the layers above such a LAYER too.")
+        bool,
+        typer.Option(
+            "--keep-above",
+            help="With a cut, copy the layers above LAYER too, instead of drawing them anew.",
+        ),
     ] = False,
     base: Annotated[
         str,
@@ -116,7 +120,7 @@ def finetune(
             show_default="one per core",
         ),
     ] = None,
-    device: options.Device = "auto",
+    device: options.Devices = "auto",
     precision: Annotated[
         str,
         typer.Option(

@@ -140,7 +140,7 @@ def fit(
         show.say(f"warning: {warning}")
     kept = f", {fitted.kept} results were there already" if fitted.kept else ""
     show.say(
-        f"{fitted.fitted} fitted in {show.clock(fitted.seconds)}{kept}: {study / 'results.csv'}"
+        f"{fitted.fitted} results fitted in {show.clock(fitted.seconds)}{kept}: {study / 'results.csv'}"
     )
     if json:
         show.put_json({"fitted": fitted.fitted, "kept": fitted.kept, "rows": fitted.rows})

@@ -88,7 +88,13 @@ Seed = Annotated[
     int, typer.Option("--seed", metavar="N", help="Seed of everything that is drawn by chance.")
 ]
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:I or cuda:I,J.")
+    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:I.")
+]
+Devices = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:I, or cuda:I,J for several GPUs."
+    ),
 ]
 Redo = Annotated[bool, typer.Option("--redo", help="Make again what is there already.")]
 

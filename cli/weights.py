@@ -60,15 +60,8 @@ def add(
 @app.command("match")
 def match(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A file of weights.")],
-    backbone: Annotated[
-        str,
-        typer.Option(
-            "--backbone",
-            "-b",
-            metavar="NAME",
-            help="A name, card file, torchvision:NAME, timm:NAME.",
-        ),
-    ],
+    backbone: options.Backbone,
+    trust: options.Trust = False,
     json: options.Json = False,
 ) -> None:
     """Put the tensors of a file beside those of a network, with shapes, and pair them.

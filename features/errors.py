@@ -23,5 +23,5 @@ def nearest(name: str, valid: Iterable[str]) -> str:
         return "did you mean " + " or ".join(close) + "?"
     shown = ", ".join(valid[:12]) + (", ..." if len(valid) > 12 else "")
     if len(valid) > 12:
-        return f"there are: {shown}"
-    return f"there are: {shown}." if valid else "there are none."
+        return f"choose from {shown}"
+    return f"choose from {shown}." if valid else "there are none."

@@ -74,8 +74,8 @@ def import_features(
         with FeatureFile(path) as old:
             if old.backbone != name:
                 raise InputError(
-                    f"{path}: holds {old.backbone}, whose name differs only in signs that file names "
-                    "lack; choose another --name."
+                    f"{path}: is the file of {old.backbone}, whose name becomes the same file name; choose "
+                    "another --name."
                 )
             if layer in old.keys:
                 raise InputError(

@@ -83,7 +83,7 @@ def run(kind: str, path: Path) -> list[Part]:
 
 
 def _quiet(folder: str) -> dict[str, str]:
-    """One thread, and no HDF5 plugins: a file could name any filter."""
+    """The environment of the child: one thread, and no HDF5 plugins, as a file could name any filter."""
     return {
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",

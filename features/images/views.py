@@ -28,7 +28,7 @@ _ROOM = 256 / 224
 
 
 def check_views(views: tuple[str, ...]) -> tuple[str, ...]:
-    """The `views`, all of them known.
+    """Return `views`, and refuse one that is not known.
 
     Raises:
         InputError: A view is none of `center`, `flip` and `10crop`.

@@ -23,7 +23,7 @@ def resolve(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise InputError(f"--device {device}: not a device; use auto, cpu, cuda or cuda:0.")
+        raise InputError(f"--device {device}: not one device; use auto, cpu, cuda or cuda:0.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {device}: PyTorch sees no GPU here; use --device cpu.")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():

@@ -159,8 +159,8 @@ class Outcomes:
             for name, prediction in _stored(file, self.task, asked).items():
                 if prediction.protocol and mark(prediction.protocol) != wanted[name]:
                     raise InputError(
-                        f"{file}: its scores of {'/'.join(name)} are of another run than results.csv, "
-                        "which was not finished; run `probe fit` again."
+                        f"{file}: the scores of {'/'.join(name)} and its rows in results.csv come from two "
+                        "runs, the last of which was stopped; run `probe fit` again."
                     )
                 self._take(name, prediction)
         self.missing = [n for n in names if n not in self._predicted and n not in self.outdated]

@@ -66,7 +66,7 @@ def train_beside(
 
 
 def _unheard(*_message: object) -> None:
-    """Nobody listens: functions that do cannot be sent to another process."""
+    """Do nothing: a callback that can be sent to another process."""
 
 
 def _work(options: FineTuneOptions, share: Share, send: Callable[[Any], None]) -> None:

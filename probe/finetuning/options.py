@@ -97,9 +97,11 @@ class FineTuneOptions:
             )
         if self.base and self.from_scratch:
             raise InputError(
-                "--from: says where copied layers come from; leave --from-scratch out."
+                "--from: begins with a trained network and --from-scratch with random weights; leave one "
+                "of them out."
             )
         if self.keep_above and not self.freeze_through and not self.copy_through:
             raise InputError(
-                "--keep-above: says what lies above a cut; give --freeze-through LAYER with it."
+                "--keep-above: goes with a cut, and none is given; add --freeze-through LAYER or "
+                "--copy-through LAYER."
             )

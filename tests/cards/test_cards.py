@@ -219,7 +219,7 @@ def test_a_file_that_fails_when_imported(tiny_card: TinyCard) -> None:
 def test_an_unknown_name_gets_near_ones() -> None:
     with pytest.raises(InputError, match=r"vgface: there is no .*; did you mean vggface"):
         find("vgface")
-    with pytest.raises(InputError, match=r"there are: alexnet, .*\. A card file"):
+    with pytest.raises(InputError, match=r"choose from alexnet, .*\. A card file"):
         find("xyzzy")
     with pytest.raises(InputError, match=r"there is no such card file"):
         find("./gone.toml")
@@ -227,7 +227,7 @@ def test_an_unknown_name_gets_near_ones() -> None:
 
 def test_nearest() -> None:
     assert nearest("conv6", ["fc6", "conv5", "pool"]).startswith("did you mean conv5")
-    assert nearest("qqq", ["a", "b"]) == "there are: a, b."
+    assert nearest("qqq", ["a", "b"]) == "choose from a, b."
     assert nearest("qqq", [str(i) for i in range(99)]).endswith(", 11, ...")
     assert nearest("q", []) == "there are none."
     assert "caffe" in nearest("cafe", FORMATS)

@@ -560,7 +560,7 @@ def test_strict_stops_at_the_first_unreadable_image(tiny_card: TinyCard, tmp_pat
         ({"dtype": "float64"}, "--dtype float64: features are stored as float32 or float16."),
         ({"batch_size": 0}, "--batch-size 0: "),
         ({"limit": 0}, "--limit 0: "),
-        ({"device": "tpu"}, "--device tpu: not a device; use auto, cpu, cuda or cuda:0."),
+        ({"device": "tpu"}, "--device tpu: not one device; use auto, cpu, cuda or cuda:0."),
         ({"device": "cuda:99"}, "--device cuda:99: "),
         ({"layers": ("con",)}, "tiny has no layer con; did you mean conv"),
         ({"weights": "gone.pth"}, "gone.pth: there is no such weights file; "),

@@ -58,7 +58,7 @@ def test_command(tmp_path: Path, card: str, data: str) -> None:
             "error: --precision fp16: needs a GPU; on a processor use float32",
         ),
         (["--precision", "int8"], 3, "error: --precision int8: not a precision; use auto, float32"),
-        (["--keep-above"], 3, "error: --keep-above: says what lies above a cut"),
+        (["--keep-above"], 3, "error: --keep-above: goes with a cut, and none is given"),
         (["--rate", "1e35", "-t", "side"], 4, "error: the loss became NaN or infinite in epoch "),
     ],
 )

@@ -316,8 +316,8 @@ def test_a_search_cut_short_says_how_far_it_came() -> None:
 def test_what_did_not_converge_is_marked(
     method: str, solver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe.linear, "solve", partial(solve, max_iter=2))
-    monkeypatch.setattr(probe.linear, "_MAX_ITER", 2)
+    monkeypatch.setattr(probe.probes.linear, "solve", partial(solve, max_iter=2))
+    monkeypatch.setattr(probe.probes.linear, "_MAX_ITER", 2)
     x, y = problem(1_000, 15, 8, 1.0)
     prepared = prepare(torch.from_numpy(x), torch.from_numpy(x[:5]), "none", centre=method != "svm")
     found = fit_linear(method, prepared, y, 8, grid_of(x)[-3:], relative=False, solver=solver)
