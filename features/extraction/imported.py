@@ -22,6 +22,8 @@ from features.store.making import create, finish
 from features.store.writer import Writer
 from features.study.study import Study, begin, draft, open_study
 
+_LARGEST = 1e15
+
 
 def import_features(
     study: Path | str,
@@ -52,8 +54,10 @@ def import_features(
         InputError: The file, its shape or its numbers cannot be used.
     """
     folder = Path(study)
-    if "/" in layer or ":" in layer or not layer or not name:
-        raise InputError(f"--layer {layer}: a layer's name has no / and no colon; choose another.")
+    if "/" in layer or ":" in layer or "\0" in layer + name or not layer or not name:
+        raise InputError(f"--layer {layer}: a layer's name has no / and no colon.")
+    if layer in (".", "..", "all", "best", "last"):
+        raise InputError(f"--layer {layer}: the word has a meaning of its own; choose another.")
     if not 0 <= depth <= 1:
         raise InputError(f"--depth {depth}: depth runs from 0, the input, to 1, the network's end.")
     arrays = read_arrays(file)
@@ -130,6 +134,11 @@ def _features(file: Path, arrays: Mapping[str, npt.NDArray[Any]], layer: str) ->
         raise InputError(
             f"{file}: layer {layer} has NaN or infinite features in {int(bad.sum())} rows (first: row "
             f"{int(np.flatnonzero(bad)[0])}); mend them."
+        )
+    if (most := float(np.abs(features).max())) > _LARGEST:
+        raise InputError(
+            f"{file}: layer {layer} has features as large as {most:.3g}, whose squares no float32 holds; "
+            "divide them by a constant."
         )
     return features
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from features.arrays import Bools, Ints
 from features.data import is_kept, read_data
+from features.data.cells import quoted, unquoted
 from features.data.manifest import Manifest
 from features.data.table import read_rows
 from features.data.tasks import Task, grown, infer
@@ -38,6 +39,9 @@ from features.study.copies import Copies, merged
 from features.study.settings import updated
 
 __all__ = ["Study", "draft", "open_study", "save"]
+
+
+_MOST_SIGNS = 100_000  # of a cell; Python's csv reads up to 131,072
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,9 @@ def open_study(folder: Path | str) -> Study:
             for name, task in raw.get("tasks", {}).items()
         }
         header, rows = read_rows(folder / "images.csv", filled="path")
-        columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+        columns = {
+            unquoted(name): [unquoted(row[i]) for row in rows] for i, name in enumerate(header)
+        }
         study = Study(
             folder=folder,
             source=data["source"],
@@ -205,7 +211,7 @@ def draft(folder: Path, manifest: Manifest) -> Study:
     Raises:
         InputError: No column of the manifest is a task.
     """
-    columns = dict(manifest.columns)
+    columns = _storable(manifest)
     columns.setdefault("use", ["1"] * len(manifest))
     last = [name for name in ("subject", "fold", "use") if name in columns]
     ordered = {"path": columns.pop("path")}
@@ -220,6 +226,31 @@ def draft(folder: Path, manifest: Manifest) -> Study:
         closest=manifest.closest,
         synthetic=manifest.synthetic,
     )
+
+
+def _storable(manifest: Manifest) -> dict[str, list[str]]:
+    """The columns, their names without blanks at the ends, which images.csv would lose.
+
+    Raises:
+        InputError: A name or a cell cannot be written so that it is read back the same.
+    """
+    columns: dict[str, list[str]] = {}
+    for name, values in manifest.columns.items():
+        stripped = name.strip()
+        if stripped in columns or "\0" in name:
+            raise InputError(
+                f"{manifest.source}: a column is called {name!r}, and a name has no NUL and "
+                "differs from the others in more than blanks; rename it."
+            )
+        for row, value in enumerate(values):
+            if "\0" in value or len(value) > _MOST_SIGNS:
+                what = "a NUL" if "\0" in value else f"{len(value):,} signs"
+                raise InputError(
+                    f"{manifest.source}: {stripped} of row {row} has {what}, so it is no path and no "
+                    "label; correct it or leave the column out."
+                )
+        columns[stripped] = values
+    return columns
 
 
 def save(study: Study) -> None:
@@ -262,8 +293,8 @@ def _csv(study: Study) -> str:
     # Python's writer leaves a bare carriage return unquoted, and its reader ends the line there.
     quoting: Literal[0, 1] = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
     writer = csv.writer(text, lineterminator="\n", quoting=quoting)
-    writer.writerow(study.columns)
-    writer.writerows(zip(*study.columns.values(), strict=True))
+    writer.writerow(map(quoted, study.columns))
+    writer.writerows(map(quoted, row) for row in zip(*study.columns.values(), strict=True))
     return text.getvalue()
 
 

@@ -12,6 +12,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
+from features.data.cells import quoted, unquoted
 from features.data.table import read_rows
 from features.errors import InputError
 from features.machine.files import write_text
@@ -57,7 +58,9 @@ def read(file: Path, kind: type[Record], remedy: str) -> list[Record]:
         (name, header.index(name), _parser(types[name])) for name in columns(kind) if name in header
     ]
     try:
-        return [kind(**{name: parse(line[i]) for name, i, parse in parsers}) for line in lines]
+        return [
+            kind(**{name: parse(unquoted(line[i])) for name, i, parse in parsers}) for line in lines
+        ]
     except ValueError as error:
         raise InputError(f"{file}: {error}; {remedy}") from error
 
@@ -79,8 +82,8 @@ def write_cells(file: Path, header: Sequence[str], lines: Iterable[Sequence[str]
     """Write a table of texts in one step."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(lines)
+    writer.writerow(map(quoted, header))
+    writer.writerows(map(quoted, line) for line in lines)
     write_text(file, text.getvalue())
 
 

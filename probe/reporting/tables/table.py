@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from features.data.cells import quoted
+
 Cell = str | int | float | tuple[float, float] | None
 """Text, a count, a number, both ends of an interval, or None where nothing is known."""
 
@@ -112,7 +114,7 @@ def to_markdown(table: Table, synthetic: bool) -> str:
     """The columns that people read, as a table in Markdown."""
     header = [column.title for column in table.shown]
     rows = [header, ["---"] * len(header), *(table.cells(row) for row in table.rows)]
-    escaped = ["| " + " | ".join(c.replace("|", "\\|") for c in row) + " |" for row in rows]
+    escaped = ["| " + " | ".join(map(_markdown, row)) + " |" for row in rows]
     return _stamp(synthetic, "{}\n\n") + "\n".join(escaped) + "\n"
 
 
@@ -120,8 +122,8 @@ def to_latex(table: Table, synthetic: bool) -> str:
     r"""The columns that people read, as a LaTeX `tabular` for `\input`."""
     align = "".join("l" if column.is_text else "r" for column in table.shown)
     made = [f"\\begin{{tabular}}{{{align}}}", "\\hline"]
-    made.append(" & ".join(_tex(column.title) for column in table.shown) + " \\\\ \\hline")
-    made += [" & ".join(map(_tex, table.cells(row))) + " \\\\" for row in table.rows]
+    made.append(_tex_row([column.title for column in table.shown]) + " \\\\ \\hline")
+    made += [_tex_row(table.cells(row)) + " \\\\" for row in table.rows]
     return _stamp(synthetic, "% {}\n") + "\n".join([*made, "\\hline", "\\end{tabular}"]) + "\n"
 
 
@@ -141,7 +143,9 @@ def _full(value: Cell, columns: int) -> Iterable[str | int]:
         return [_digits(end) for end in value]
     if isinstance(value, float):
         return [_digits(value)]
-    return [""] * columns if value is None else [value]
+    if value is None:
+        return [""] * columns
+    return [quoted(value) if isinstance(value, str) else value]
 
 
 def _digits(value: float) -> str:
@@ -152,9 +156,23 @@ def _stamp(synthetic: bool, pattern: str) -> str:
     return pattern.format("SYNTHETIC: drawn images") if synthetic else ""
 
 
+_TEX = {"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "–": "--"}
+_TEX |= {sign: "\\" + sign for sign in "&%$#_{}"}
+
+
+def _markdown(text: str) -> str:
+    """A cell that is no HTML, no link and no end of the cell or the line."""
+    for sign, written in (("<", "&lt;"), ("|", "\\|"), ("](", "]\\(")):
+        text = text.replace(sign, written)
+    return " ".join(text.split("\n"))
+
+
 def _tex(text: str) -> str:
-    for sign in "\\&%$#_{}":
-        text = text.replace(sign, "\\textbackslash " if sign == "\\" else "\\" + sign)
-    return (
-        text.replace("–", "--").replace("~", "\\textasciitilde ").replace("^", "\\textasciicircum ")
-    )
+    """A cell that is text to TeX: no command, no comment, no paragraph's end."""
+    return "".join(" " if sign < " " else _TEX.get(sign, sign) for sign in text)
+
+
+def _tex_row(cells: Sequence[str]) -> str:
+    r"""A row that `\\` before it does not take for its option."""
+    row = " & ".join(map(_tex, cells))
+    return "{}" + row if row.lstrip().startswith(("[", "*")) else row
