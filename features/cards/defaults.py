@@ -137,9 +137,7 @@ def _readable(
     found: set[str] = set()
     for block in blocks:
         name = block
-        while name and (
-            isinstance(modules[name], _LISTS) or _tensor_of(name, traced, outputs) is None
-        ):
+        while name and (type(modules[name]) in _LISTS or _tensor_of(name, traced, outputs) is None):
             name = _parent(name)
         found |= {name} - {""}
     return _outermost(found)
@@ -161,7 +159,7 @@ def _lifted(
     parents: dict[str, list[str]] = {}
     for block in blocks:
         parent = _parent(block)
-        while parent and isinstance(modules[parent], _LISTS):
+        while parent and type(modules[parent]) in _LISTS:
             parent = _parent(parent)
         if parent:
             parents.setdefault(parent, []).append(block)
@@ -188,14 +186,14 @@ def _beside(
     modules: Mapping[str, nn.Module], traced: Trace, blocks: Collection[str]
 ) -> Iterator[str]:
     """What stands in the same list as a block, or in a list beside that: a block without a shortcut."""
-    lists = {_parent(b) for b in blocks if isinstance(modules[_parent(b)], _LISTS)}
-    families = {_parent(n) for n in lists if n and isinstance(modules[_parent(n)], _LISTS)}
+    lists = {_parent(b) for b in blocks if type(modules[_parent(b)]) in _LISTS}
+    families = {_parent(n) for n in lists if n and type(modules[_parent(n)]) in _LISTS}
     for name, module in modules.items():
         parent = _parent(name) if name else ""
-        if not name or name not in traced.fired or isinstance(module, _LISTS):
+        if not name or name not in traced.fired or type(module) in _LISTS:
             continue
         near = parent in lists or (
-            bool(parent) and isinstance(modules[parent], _LISTS) and _parent(parent) in families
+            bool(parent) and type(modules[parent]) in _LISTS and _parent(parent) in families
         )
         weighted = sum(
             f.leaf and f.weight_module == n
