@@ -220,6 +220,7 @@ def _part(
 
     needed: frozenset[str] | None = None
     parts: list[Part] = []
+    begun: list[Part] = []  # those that hold at least the first layer, where none holds all
     own = {name: name for name in blobs.tensors}
     for sources in (own, files_parts.without_wrappers(list(blobs.tensors), wanted)):
         every = files_parts.parts_of(sources, spelled)
@@ -228,6 +229,7 @@ def _part(
         parts = [part for part in every if all(fits(part, name) for name in begins)]
         if entry.key is not None:
             parts = files_parts.chosen(parts, entry.key, file)
+        begun = parts or begun
         if len(parts) > 1 or not parts or not all(fits(parts[0], name) for name in wanted):
             needed = needed_of(target) if needed is None else needed
             parts = [part for part in parts if all(fits(part, name) for name in needed)]
@@ -245,7 +247,7 @@ def _part(
                 f"{file.name}: none of its names is the network's; its layers were taken in their order"
             )
             return Part("", names)
-        return every[0] if every else Part("", {})
+        return next(iter([*begun, *every]), Part("", {}))
     if len(parts) > 1:
         if not files_parts.are_equal(parts, blobs.tensors, needed or wanted):
             files_parts.refuse_several(parts, file)

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from features.cards.card import WeightsEntry
+from features.errors import InputError
 from features.formats.blobs import Blobs
 from features.formats.recognise import read
+from features.weights.entries import split
 from features.weights.fit import Target, fit
 from features.weights.needed import tensors_in
 from features.weights.order import numbers_in
@@ -44,14 +46,17 @@ class Match:
 
 
 def match(target: Target, file: Path) -> Match:
-    """Hold a file of weights against a network.
+    """Hold a file of weights, or FILE#PART where it holds several networks, against a network.
 
     Raises:
         InputError: The file is damaged, or not weights.
     """
+    file, part = split(str(file))
+    if not file.exists():
+        raise InputError(f"{file}: there is no such weights file; check the path.")
     blobs = read(file)
     wanted = target.model.state_dict()
-    pairs = {name: (source, "name") for name, source in _by_name(target, blobs, file).items()}
+    pairs = {name: (source, "name") for name, source in _by_name(target, blobs, file, part).items()}
     taken = {source for source, _ in pairs.values()}
     theirs = _layers({s: t for s, t in blobs.tensors.items() if s not in taken})
     own = _layers({n: wanted[n] for n in _in_order(target) if n not in pairs})
@@ -73,10 +78,10 @@ def match(target: Target, file: Path) -> Match:
     return Match(rows, {layer.replace(".", r"\."): module for layer, module in rename.items()})
 
 
-def _by_name(target: Target, blobs: Blobs, file: Path) -> Mapping[str, str]:
+def _by_name(target: Target, blobs: Blobs, file: Path, part: str | None) -> Mapping[str, str]:
     """What `fit` takes by the names as they are, whether or not it is all that is needed."""
     as_it_stands = replace(blobs, flatten="chw", by_order=False)
-    return fit(target, as_it_stands, WeightsEntry(), file).sources
+    return fit(target, as_it_stands, WeightsEntry(key=part), file).sources
 
 
 def _in_order(target: Target) -> list[str]:

@@ -121,6 +121,18 @@ def test_pairs_by_name_after_a_prefix(card: Path, tmp_path: Path) -> None:
     assert rows[-1]["file_shape"] == [5, 4]
 
 
+def test_a_part_of_a_file(card: Path, tmp_path: Path) -> None:
+    given = tensors({name: name for name in NAMES})
+    del given["head.weight"]
+    held = {"student": given, "teacher": dict(given)}
+    torch.save(held, tmp_path / "w.pth")
+    rows = json.loads(probe(f"{tmp_path / 'w.pth'}#teacher", "-b", card, "--json"))["rows"]
+    assert rows[0]["file"] == "teacher.stem.weight"
+    assert "there is no such weights file" in probe(tmp_path / "gone", "-b", card, code=3)
+    with pytest.raises(InputError, match=r"1 of 12 tensors are missing \(head.weight\)"):
+        load(str(card), f"{tmp_path / 'w.pth'}#teacher")
+
+
 def test_a_card_names_the_layers_of_a_file(card: Path, tmp_path: Path) -> None:
     given = tensors(NAMES)
     torch.save({"net": given}, tmp_path / "w.pth")
