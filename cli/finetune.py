@@ -29,7 +29,7 @@ def finetune(
         list[str] | None,
         typer.Option(
             metavar="LAYER",
-            help="Keep the layers through LAYER, train new ones above; repeatable, or all.",
+            help="Keep the layers through LAYER, train new ones above; repeatable. all: one run per layer.",
             show_default=False,
         ),
     ] = None,

@@ -43,8 +43,6 @@ def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> di
         if name in known:
             tasks[name] = known[name]
             continue
-        if not name.strip():  # such as the index that spreadsheets and pandas write
-            continue
         reason = _unfit(name, labels)
         if reason is None:
             tasks[name] = Task(name, order(set(labels) - {""}))

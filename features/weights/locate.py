@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from features.cards.card import Card, Input, WeightsEntry
+from features.cards.card import CARDS, Card, Input, WeightsEntry
 from features.errors import InputError
 from features.formats.recognise import read, recognise
 from features.weights import kept as keeping
@@ -68,14 +68,16 @@ def locate(
                 f"{card.name}: its card names the weights {path}, where there is no file; put it there, "
                 "give it as --weights FILE, or use --weights random."
             )
-    why = (
-        "its card has changed since its weights were added"
-        if keeping.kept(card.name)
-        else "its weights cannot be fetched, since nobody publishes them under a licence and address "
-        "that allow it"
-    )
+    own = card.file is not None and card.file.parent != CARDS
+    why = "its weights cannot be fetched, since nobody publishes them under a licence and address "
+    why += "that allow it"
+    if own and not card.weights:
+        why = "its card names no weights"
+    if keeping.kept(card.name):
+        why = "its card has changed since its weights were added"
     raise InputError(
-        f"{card.name}: {why}; bring the file with `probe weights add {card.name} FILE`, give it as "
+        f"{card.name}: {why}; bring the file with `probe weights add {card.file if own else card.name} "
+        "FILE`, give it as "
         "--weights FILE, or use --weights random."
     )
 

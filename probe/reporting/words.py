@@ -115,14 +115,19 @@ def gap_sentence(method: str, gaps: Mapping[str, Gap]) -> str:
     signs = set()
     for pool, gap in gaps.items():
         first, last = gap.points[0], gap.points[-1]
+        pooling = "" if pool == "none" else f"pooling {pool}: "
+        if first is last:  # one layer makes no trend
+            ends = f"[{100 * first.low:+.1f}, {100 * first.high:+.1f}]"
+            parts.append(f"{pooling}{100 * first.gap:+.1f} points {ends} at {first.layer}")
+            continue
         trend = gap.slope
+        interval = f"[{100 * trend.low:+.1f}, {100 * trend.high:+.1f}]"
         sign = 0 if trend.low <= 0 <= trend.high else (1 if trend.low > 0 else -1)
         signs.add(sign)
         grows = {0: "no clear trend", 1: "it grows with depth", -1: "it shrinks with depth"}[sign]
         parts.append(
-            ("" if pool == "none" else f"pooling {pool}: ")
-            + f"{100 * first.gap:+.1f} points at {first.layer}, {100 * last.gap:+.1f} at {last.layer}, "
-            f"{grows} (slope {100 * trend.value:+.1f} [{100 * trend.low:+.1f}, {100 * trend.high:+.1f}])"
+            f"{pooling}{100 * first.gap:+.1f} points at {first.layer}, {100 * last.gap:+.1f} at "
+            f"{last.layer}, {grows} (slope {100 * trend.value:+.1f} {interval})"
         )
     gap = next(iter(gaps.values()))
     kind = "pretraining gap" if gap.far_domain == "none" else "domain gap"

@@ -14,8 +14,9 @@ import studies
 from features.arrays import Doubles
 from features.study.study import Study
 from probe.analysis.answer import answer
-from probe.analysis.statistics import accuracy_interval, band, mean_interval
-from probe.reporting.words import findings, headline
+from probe.analysis.gaps import Gap, GapPoint
+from probe.analysis.statistics import Interval, accuracy_interval, band, mean_interval
+from probe.reporting.words import findings, gap_sentence, headline
 from probe.results.rows import BEST
 
 
@@ -144,3 +145,11 @@ def test_gap_sentences_equal_the_predictions(study: Study) -> None:
     assert f"{100 * gap[0]:+.1f} points at l0, {100 * gap[2]:+.1f} at l2" in sentence
     slope = np.polyfit([0.25, 0.5, 1.0], 100 * gap, 1)[0]
     assert f"(slope {slope:+.1f} [" in sentence
+
+
+def test_a_gap_at_one_layer_is_no_trend() -> None:
+    point = GapPoint("fc", 1.0, -0.158, -0.2, -0.1)
+    gap = Gap("net", "random weights", "none", "faces", (point,), Interval(0.0, 0.0, 0.0, 9.0))
+    assert gap_sentence("logistic", {"none": gap}) == (
+        "logistic, pretraining gap net − random weights: -15.8 points [-20.0, -10.0] at fc."
+    )
