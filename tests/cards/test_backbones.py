@@ -10,8 +10,8 @@ from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from features.backbone import Backbone, describe, load
-from features.cards.card import Card, shipped
-from features.cards.network import build
+from features.cards.card import Card, find, shipped
+from features.cards.network import build, with_licence
 from features.errors import InputError
 from features.extraction.capture import capture
 from features.weights import entries_of
@@ -581,7 +581,7 @@ def test_no_network_takes_memory_to_be_listed(monkeypatch: pytest.MonkeyPatch) -
         built.append(device)
         return build(*args, device=device, **kwargs)
 
-    monkeypatch.setattr("features.backbone.build", recorded)
+    monkeypatch.setattr("features.cards.architecture.build", recorded)
     for name in CARDS:
         assert describe(name).layers
     assert built == ["meta"] * len(CARDS)
@@ -595,7 +595,7 @@ def test_the_licence_is_the_publishers_where_no_card_says_it() -> None:
         ("timm:resnet18", "apache-2.0"),
         ("timm:convnextv2_atto", "cc-by-nc-4.0"),
     ):
-        assert describe(name).card.licence == licence
+        assert with_licence(find(name)).licence == licence
     for card in shipped().values():
         assert card.licence or card.domain == "control", card.name
 
