@@ -130,7 +130,7 @@ def test_the_card_in_the_readme_is_valid(tmp_path: Path) -> None:
     from features.backbone import architecture_of
     from features.cards.card import read_file
 
-    (card,) = code_blocks(FEATURES_PAGE, "toml")
+    card = code_blocks(FEATURES_PAGE, "toml")[0]
     path = tmp_path / "mine.toml"
     path.write_text(card)
     assert [layer.name for layer in architecture_of(read_file(path)).layers]

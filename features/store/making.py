@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from features.arrays import Ints
+from features.machine import files
 from features.store.featurefile import (
     FORMAT,
     PENDING,
@@ -27,6 +28,7 @@ from features.store.featurefile import (
     seal,
 )
 from features.store.room import reserve, with_room
+from features.store.seconds import seconds_path
 
 FILTERS = {"none": {}, "lzf": {"shuffle": True, "compression": "lzf"}} | {
     "gzip": {"shuffle": True, "compression": "gzip", "compression_opts": 1}
@@ -156,6 +158,7 @@ def sweep(path: Path) -> None:
     for left in path.parent.glob(f"{path.name}.*"):
         if left.suffix in (".merging", ".new", GROWN):
             left.unlink(missing_ok=True)
+    files.sweep(seconds_path(path))
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def test_killed_at_any_moment_it_finishes_to_the_same_bits(
     folder = tmp_path / "studies"
     folder.mkdir()
     command = [sys.executable, TESTS / "killed.py", card, manifest, folder, scenario]
-    environment = {**os.environ, "PYTHONPATH": str(Path(extraction.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     ran = subprocess.run(
         [*map(str, command)], env=environment, capture_output=True, text=True, check=False
     )

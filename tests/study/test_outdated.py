@@ -16,6 +16,7 @@ from features.data.tasks import Task
 from features.errors import InputError
 from features.extraction.extract import extract
 from features.extraction.update import grow
+from features.store.contents import contents_of
 from features.study.study import Study, open_study, save
 from probe.analysis.compare import compare
 from probe.analysis.curves import curves, difference
@@ -76,7 +77,8 @@ def test_results_of_another_state_of_the_study_are_refused(
     if "use" not in study.columns:
         study = replace(study, columns={**study.columns, "use": ["1"] * len(study)})
     save(change(study))
-    grow(open_study(study.folder), study.feature_path("net"))
+    path = study.feature_path("net")
+    grow(open_study(study.folder), path, contents_of(path))
     with pytest.raises(InputError, match=said):
         compare(study.folder, *PAIR)
     with pytest.raises(InputError, match=said):
