@@ -251,7 +251,7 @@ def test_what_cannot_be_told_the_card_says(
         ('{ module = "latents", output = "map", prefix = 1 }', "prefix and cls are of output"),
         ('{ module = "latents", output = "tokens", cls = true, prefix = 0 }', "prefix is the number"),
         ('{ output = "tokens" }', r"\[layers\] module is missing; add it"),
-        ('{ module = "latents", kind = "tokens" }', r"unknown key \[layers\] kind; there"),
+        ('{ module = "latents", kind = "tokens" }', r"unknown key \[layers\] kind; choose"),
         ("3", 'a layer is NAME = "MODULE"'),
     ],
 )  # fmt: skip
