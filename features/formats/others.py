@@ -32,7 +32,7 @@ def other_kind(path: Path, head: bytes) -> str | None:
     if _DLIB.match(head):
         return f"a dlib model; {_ELSEWHERE}."
     if b"<net " in head[:512] and head.lstrip().startswith(b"<"):
-        return "an OpenVINO description, its weights in the .bin beside it; convert it to ONNX."
+        return "an OpenVINO description, which is not read; give the file it was converted from."
     if head.startswith(b"{"):
         return "JSON text; give the file of weights, or the index.json of a sharded one."
     return _protobuf(path, head) or _of_tensorflow(path)
@@ -43,7 +43,7 @@ def _protobuf(path: Path, head: bytes) -> str | None:
     if len(head) > 4 and head[:1] == b"\x08" and 0 < head[1] < 64:
         text = head[4 : 4 + head[3]]
         if head[2:3] in b"\x1a\x22\x28\x3a\x42" or (head[2:3] == b"\x12" and _is_text(text)):
-            return f"an ONNX graph; use it as a backbone of its own by -b onnx:{path.name}."
+            return "an ONNX graph, which is not read; give the PyTorch or safetensors file it came from."
         if path.name == "saved_model.pb" or b"serve" in head or b"saved_model" in head:
             return f"a TensorFlow SavedModel; {_ELSEWHERE}."
         if head[2:3] in b"\x12\x52\xa2\xaa\xb2\xea\xf2\xa3":

@@ -28,8 +28,12 @@ def tensors() -> dict[str, Tensor]:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.onnx", b"\x08\x0a\x12\x07pytorch\x1a\x03\x31.0", "an ONNX graph; use it as a backbone"),
-        ("a.onnx", b"\x08\x08\x3a\x90\x01" + bytes(200), "an ONNX graph; "),
+        (
+            "a.onnx",
+            b"\x08\x0a\x12\x07pytorch\x1a\x03\x31.0",
+            "an ONNX graph, which is not read; give the PyTorch",
+        ),
+        ("a.onnx", b"\x08\x08\x3a\x90\x01" + bytes(200), "an ONNX graph, "),
         ("a.tflite", b"\x1c\0\0\0TFL3" + bytes(20), "a TensorFlow Lite graph; "),
         (
             "frozen.pb",
