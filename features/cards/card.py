@@ -289,12 +289,12 @@ class _Source:
 
     def layer(self, name: str, value: object) -> Said:
         """What `[layers]` says of one layer: its module, or a table with it and what it returns."""
-        odd = name in ("", ".", "..", "all", "best", "last") or "/" in name or ":" in name
+        odd = name in ("", ".", "..", "all", "best") or "/" in name or ":" in name
         if isinstance(value, str):
             value = {"module": value}
         if odd or not isinstance(value, dict):
             self.refuse(
-                name, 'a layer is NAME = "MODULE", not all, best or last, its name without / and :.'
+                name, 'a layer is NAME = "MODULE", not all or best, its name without / and :.'
             )
         said = Said(**self.check(value, Said, "[layers] "))
         if said.output not in (None, *OUTPUTS):

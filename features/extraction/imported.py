@@ -56,7 +56,7 @@ def import_features(
     folder = Path(study)
     if "/" in layer or ":" in layer or "\0" in layer + name or not layer or not name:
         raise InputError(f"--layer {layer}: a layer's name has no / and no colon.")
-    if layer in (".", "..", "all", "best", "last"):
+    if layer in (".", "..", "all", "best"):
         raise InputError(f"--layer {layer}: the word has a meaning of its own; choose another.")
     if not 0 <= depth <= 1:
         raise InputError(f"--depth {depth}: depth runs from 0, the input, to 1, the network's end.")
