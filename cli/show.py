@@ -25,7 +25,7 @@ def say(text: str) -> None:
 
 def put_json(value: object) -> None:
     """One JSON object on stdout; null for what is not a finite number."""
-    from features.machine.finite import to_json
+    from features.machine.strict_json import to_json
 
     typer.echo(to_json(value))
 

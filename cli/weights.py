@@ -11,7 +11,7 @@ from cli import options, show
 
 if TYPE_CHECKING:
     from features.weights.add import Added
-    from features.weights.kept import Kept
+    from features.weights.converted import Kept
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -131,7 +131,7 @@ def list_(json: options.Json = False) -> None:
     """
     from rich.filesize import decimal
 
-    from features.weights.kept import kept
+    from features.weights.converted import kept
 
     files = kept()
     if json:
@@ -166,7 +166,7 @@ def verify(json: options.Json = False) -> None:
     Example: probe weights verify
     """
     from features.errors import InputError
-    from features.weights.kept import kept, verify
+    from features.weights.converted import kept, verify
 
     rows = [{"backbone": file.card, "file": file.source, **verify(file)} for file in kept()]
     if json:
@@ -190,7 +190,7 @@ def remove(backbone: options.Network) -> None:
     Example: probe weights remove vggface
     """
     from features.cards.card import find
-    from features.weights.kept import remove as run
+    from features.weights.converted import remove as run
 
     name = find(backbone).name if backbone.endswith(".toml") else backbone
     for file in run(name):

@@ -40,7 +40,7 @@ def test_imports_go_one_way(package: str) -> None:
 WINGS = [
     "features.errors",
     "features.arrays",
-    "features.options",
+    "features.keywords",
     "features.networks",
     "features.caffe",
     "features.machine",

@@ -18,7 +18,7 @@ from features.cards.outputs import (
     of_convolutions,
     output_of,
 )
-from features.cards.rows import foreign_rows
+from features.cards.row_law import foreign_rows
 from features.cards.trace import Trace, trace
 from features.errors import InputError, nearest
 

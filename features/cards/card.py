@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args, get_type_hints
 
 from features.errors import InputError, nearest
-from features.machine.regular import read_regular
+from features.machine.regular_files import read_regular
 
 MOST_PIXELS = 8192
 """A side of what a network is fed; a batch of larger images would not fit into any memory."""

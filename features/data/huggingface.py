@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
+from features.data.image_cache import digest_of_all, written_out
 from features.data.manifest import Manifest
-from features.data.written import digest_of_all, written_out
 from features.errors import InputError
-from features.machine.regular import check_regular, read_regular
+from features.machine.regular_files import check_regular, read_regular
 
 
 def read_huggingface(folder: Path) -> Manifest:

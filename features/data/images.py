@@ -11,8 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from features.data.arrayfile import read_arrays, strings
+from features.data.image_cache import digest_of, written_out
 from features.data.manifest import Manifest
-from features.data.written import digest_of, written_out
 from features.errors import InputError, nearest
 
 _PARTS = ("train", "val", "test")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from features.data.manifest import Manifest
 from features.errors import InputError, nearest
-from features.machine.regular import read_regular
+from features.machine.regular_files import read_regular
 
 
 def read_table(file: Path) -> Manifest:

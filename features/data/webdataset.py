@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path, PurePosixPath
 
+from features.data.image_cache import digest_of_all, written_out
 from features.data.manifest import Manifest
-from features.data.written import digest_of_all, written_out
 from features.errors import InputError
-from features.machine.regular import check_regular
+from features.machine.regular_files import check_regular
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "gif")
 

@@ -22,8 +22,8 @@ from features.extraction.rounds import FeatureTarget
 from features.extraction.run import ExtractRun, carry_out, check_not_begun
 from features.extraction.summary import Extraction
 from features.extraction.update import updated
+from features.keywords import taken_from
 from features.machine import device as devices
-from features.options import taken_from
 from features.store.contents import FileContents, contents_of
 from features.store.featurefile import PENDING, partial_of
 from features.study.alike import unlike_files

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.formats.inert import Array, Bounded, Numbers, Rebuilt, Refused, Unpickler
+from features.formats.safe_pickle import Array, Bounded, Numbers, Rebuilt, Refused, Unpickler
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first number of a file of before zip
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from features.errors import InputError
 from features.formats.blobs import Blobs, because, of
 from features.formats.checkpoint import content_of
-from features.formats.inert import Pairs, Refused, Thing
+from features.formats.safe_pickle import Pairs, Refused, Thing
 
 
 def read(path: Path) -> Blobs:

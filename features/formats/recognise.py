@@ -11,8 +11,8 @@ from pathlib import Path
 from features.cards.card import FORMATS
 from features.errors import InputError
 from features.formats.blobs import Blobs
-from features.formats.others import other_kind
 from features.formats.shards import files_of
+from features.formats.unsupported import other_kind
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEAD = 4096

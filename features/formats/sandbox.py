@@ -20,7 +20,10 @@ import numpy.typing as npt
 from features.errors import InputError
 
 _ROOT = Path(__file__).parents[2]
-_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from features.formats.child import main; main()"
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from features.formats.sandbox_child import main; main()"
+)
 _MEMORY = 3 << 30
 _SECONDS = 10
 _PATIENCE = 4

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.filesize import decimal
 
 from features.images.jpeg import decode_jpeg
-from features.machine.regular import open_regular
+from features.machine.regular_files import open_regular
 
 _MOST_BYTES = 1 << 30
 

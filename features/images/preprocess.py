@@ -14,7 +14,7 @@ from torch import Tensor
 from features.cards.card import Input
 from features.errors import InputError
 from features.formats import meanimage
-from features.machine.regular import read_regular
+from features.machine.regular_files import read_regular
 
 Geometry = tuple[tuple[int, int], int | tuple[int, int], str, bool]
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}

@@ -46,7 +46,7 @@ import numpy.typing as npt
 
 from features.arrays import Floats, Ints
 from features.errors import InputError, nearest
-from features.machine.regular import check_regular
+from features.machine.regular_files import check_regular
 from features.store.hdf5 import open_hdf5
 
 FORMAT = "probe-features"

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from features.machine.files import write_text
-from features.machine.regular import read_regular
+from features.machine.regular_files import read_regular
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 
 from features.arrays import Ints
 from features.machine.files import write_text
-from features.machine.regular import read_regular
+from features.machine.regular_files import read_regular
 
 Group = tuple[int, ...]
 _VERSION = 1

@@ -16,8 +16,10 @@ from features.errors import InputError
 from features.formats.recognise import read, recognise
 from features.machine.files import is_full
 from features.machine.home import offline
-from features.weights import kept as keeping
+from features.weights import converted
 from features.weights.archive import unpack
+from features.weights.assign import Fitted, Target, fit, refuse_misfit
+from features.weights.converted import Kept, kept_as
 from features.weights.entries import (
     Digests,
     by_checksum,
@@ -29,8 +31,6 @@ from features.weights.entries import (
     split,
 )
 from features.weights.fetch import Progress, download, drop
-from features.weights.fit import Fitted, Target, fit, refuse_misfit
-from features.weights.kept import Kept, kept_as
 
 Announce = Callable[[str], None]
 
@@ -94,7 +94,7 @@ def add(
             "from 1."
         )
     with (
-        keeping.alone(target.card.name) as folder,
+        converted.alone(target.card.name) as folder,
         _opened(path, path.name, str(path), folder, member) as source,
     ):
         if part is not None:
@@ -137,7 +137,7 @@ def fetch(
     )
     if offline():
         raise InputError(f"{card.name}: its weights are not here and PROBE_OFFLINE is set; {how}")
-    with keeping.alone(card.name) as folder:
+    with converted.alone(card.name) as folder:
         announce(f"fetching {entry.url} (licence: {card.licence or 'not stated'}) to {folder}")
         try:
             partial = download(entry.url, folder, progress)
@@ -185,7 +185,7 @@ def _brought(
     part = "" if before is None else before.source.partition("#")[2]
     same = before is not None and before.sha256 == source.digests.sha256
     if before is not None and same and part == (source.part or ""):
-        keeping.read(before.path)
+        converted.read(before.path)
         return Added(before, new=False)
     if before is not None:
         raise InputError(
@@ -196,7 +196,7 @@ def _brought(
     meant = entry if source.part is None else replace(entry, key=source.part)
     found = fit(target, read(source.file, entry.format), meant, source.file)
     state = _sound(found, target, source, announce)
-    recipe = keeping.recipe_of(card, entry)
+    recipe = converted.recipe_of(card, entry)
     described = Kept(
         path=folder
         / f"{Path(source.name).stem}-{source.digests.sha256[:6]}{recipe[:6]}.safetensors",
@@ -210,13 +210,13 @@ def _brought(
         published=index is not None and source.part in (None, entry.key),
         recipe=recipe,
     )
-    for old in keeping.kept(card.name):
+    for old in converted.kept(card.name):
         if old.sha256 == described.sha256:  # read by an earlier version of the card
             old.path.unlink()
     notes = [*_said(described, entry, index, bool(entries_of(card))), *found.notes]
     if found.unused:
         notes.append(f"not used by the network: {', '.join(found.unused)}")
-    return Added(keeping.keep(state, described), new=True, notes=notes)
+    return Added(converted.keep(state, described), new=True, notes=notes)
 
 
 def _which(

@@ -17,7 +17,7 @@ from urllib.request import Request, url2pathname, urlopen
 from features.errors import InputError
 from features.formats.blobs import MOST
 from features.machine.files import is_full
-from features.machine.regular import check_regular
+from features.machine.regular_files import check_regular
 
 _BLOCK = 1 << 20
 _SECONDS = 30

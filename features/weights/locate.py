@@ -9,9 +9,11 @@ from pathlib import Path
 from features.cards.card import CARDS, Card, Input, WeightsEntry
 from features.errors import InputError
 from features.formats.recognise import read, recognise
-from features.weights import kept as keeping
+from features.weights import converted
 from features.weights.add import fetch
+from features.weights.assign import Fitted, Target, fit, refuse_misfit, weigh
 from features.weights.convention import input_for
+from features.weights.converted import Kept, kept_as
 from features.weights.entries import (
     WeightsFile,
     by_checksum,
@@ -20,8 +22,6 @@ from features.weights.entries import (
     entries_of,
     split,
 )
-from features.weights.fit import Fitted, Target, fit, refuse_misfit, weigh
-from features.weights.kept import Kept, kept_as
 
 
 def locate(
@@ -53,8 +53,8 @@ def locate(
     found = kept_as(card, WeightsEntry())
     if found is not None:
         return as_file(found, WeightsEntry())
-    for damaged in (one for one in keeping.kept(card.name) if not one.recipe):
-        keeping.read(damaged.path)  # says so, instead of fetching anew in silence
+    for damaged in (one for one in converted.kept(card.name) if not one.recipe):
+        converted.read(damaged.path)  # says so, instead of fetching anew in silence
     for entry in entries:
         if entry.url is not None:
             added = fetch(target, entry, announce=announce)
@@ -73,7 +73,7 @@ def locate(
     why += "that allow it"
     if own and not card.weights:
         why = "its card names no weights"
-    if keeping.kept(card.name):
+    if converted.kept(card.name):
         why = "its card has changed since its weights were added"
     raise InputError(
         f"{card.name}: {why}; bring the file with `probe weights add {card.file if own else card.name} "
@@ -98,7 +98,7 @@ def fitted(file: WeightsFile, target: Target) -> Fitted:
         InputError: The file is damaged, or belongs to another network.
     """
     if file.kept:
-        held = keeping.read(file.path)
+        held = converted.read(file.path)
         shapes = {name: tensor.shape for name, tensor in target.model.state_dict().items()}
         found = Fitted({name: t for name, t in held.items() if shapes.get(name) == t.shape})
         found.missing = [

@@ -16,8 +16,8 @@ from features.cards.card import WeightsEntry
 from features.errors import InputError
 from features.formats.blobs import Blobs
 from features.formats.recognise import read
+from features.weights.assign import Target, fit
 from features.weights.entries import split
-from features.weights.fit import Target, fit
 from features.weights.needed import tensors_in
 from features.weights.order import numbers_in
 

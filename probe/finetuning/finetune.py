@@ -7,8 +7,8 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from features.keywords import taken_from
 from features.machine.locks import locked
-from features.options import taken_from
 from features.study import study as studies
 from features.study.study import Study
 from probe.finetuning.commit import commit, notes, results_of

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 from features.data.tasks import Task
-from features.options import taken_from
+from features.keywords import taken_from
 from features.study.study import Study
 from probe.analysis import majority
 from probe.fitting.best_rows import best_rows

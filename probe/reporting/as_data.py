@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from features.machine.finite import finite
+from features.machine.strict_json import finite
 from probe.analysis.answer import Contrast, answer
 from probe.analysis.curves import TaskCurves
 from probe.analysis.gaps import Gap

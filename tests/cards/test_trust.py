@@ -18,7 +18,7 @@ from features.cards.card import read_file
 from features.cards.network import build
 from features.errors import InputError
 from features.machine.files import file_name
-from features.weights.kept import remove
+from features.weights.converted import remove
 
 ROOT = Path(__file__).parents[2]
 CARD = 'name = "net"\ndomain = "toys"\nnetwork = {network!r}\noptions = {options}\n'

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from cli.show import put_json
-from features.machine.finite import to_json
+from features.machine.strict_json import to_json
 from probe.analysis.statistics import Interval
 
 

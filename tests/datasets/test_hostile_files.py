@@ -18,7 +18,7 @@ from features.data.arrayfile import read_arrays
 from features.errors import InputError
 from features.extraction.imported import import_features
 from features.images.thumbnails import thumbnails
-from features.machine.regular import read_regular
+from features.machine.regular_files import read_regular
 from features.store.featurefile import FeatureFile
 from features.study.study import open_study
 from features.weights.fetch import download

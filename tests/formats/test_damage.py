@@ -29,7 +29,7 @@ from safetensors.torch import save
 from features.caffe import network_from_prototxt
 from features.cards.card import FORMATS
 from features.errors import InputError
-from features.formats import child
+from features.formats import sandbox_child
 from features.formats.meanimage import read as read_mean
 from features.formats.recognise import read
 from features.weights.archive import unpack
@@ -221,7 +221,7 @@ def peak_memory() -> float:
 BATCH = """
 import signal, sys
 sys.path.insert(0, sys.argv[1])
-from features.formats.child import limit, parse
+from features.formats.sandbox_child import limit, parse
 from pathlib import Path
 limit(3 << 30, 100_000)
 folder, first, count = Path(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])
@@ -251,7 +251,7 @@ def test_a_damaged_file_that_c_code_parses(kind: str, tmp_path: Path) -> None:
     data, count = written(kind, tmp_path), int(COUNT * IN_CHILD[kind])
     for number in range(count):
         (tmp_path / str(number)).write_bytes(mutated(data, number))
-    root, name = str(Path(child.__file__).parents[2]), kind.split()[0]
+    root, name = str(Path(sandbox_child.__file__).parents[2]), kind.split()[0]
     first, crashed, outcomes = 0, [], []
     while first < count:
         done = subprocess.run(

@@ -45,7 +45,7 @@ from features.formats.blobs import Blobs
 from features.formats.meanimage import read as read_mean
 from features.formats.recognise import read, recognise
 from features.images.preprocess import describe, mean_of, normalise, to_pixels
-from features.weights.fit import Target, fit
+from features.weights.assign import Target, fit
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (16, 12, 3), dtype=np.uint8)
 

@@ -19,7 +19,7 @@ from features.errors import InputError
 from features.formats.keras import arranged, named, split
 from features.formats.recognise import read
 from features.formats.sandbox import Part
-from features.weights.fit import Fitted, Target, fit
+from features.weights.assign import Fitted, Target, fit
 from features.weights.order import numbers_in
 
 Arrays = Mapping[str, Mapping[str, npt.NDArray[Any]]]

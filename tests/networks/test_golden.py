@@ -28,7 +28,7 @@ from features.formats.blobs import Blobs
 from features.images import preprocess
 from features.images.decode import read_rgb
 from features.images.preprocess import normalise, to_pixels
-from features.weights.fit import fit
+from features.weights.assign import fit
 
 GOLDEN: dict[str, dict[str, dict[str, Any]]] = json.loads(golden.DATA.read_text())
 INPUTS = {name: describe(name).input for name in GOLDEN}

@@ -18,7 +18,7 @@ from features.cards.card import Card, Input, WeightsEntry
 from features.cards.trace import trace
 from features.errors import InputError
 from features.formats.blobs import Blobs
-from features.weights.fit import Fitted, Target, fit
+from features.weights.assign import Fitted, Target, fit
 from features.weights.flatten import readings
 
 SIDES = (4, 5, 3)  # channels, height, width of the last map

@@ -15,8 +15,8 @@ from features.backbone import load
 from features.cards.card import Card, Input, read_file
 from features.cards.trace import trace
 from features.errors import InputError
-from features.weights.fit import Target
-from features.weights.kept import recipe_of
+from features.weights.assign import Target
+from features.weights.converted import recipe_of
 from features.weights.match import match
 from features.weights.rename import renamed
 

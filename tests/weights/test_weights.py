@@ -20,7 +20,7 @@ from features.cards.card import WeightsEntry, find, shipped
 from features.errors import InputError
 from features.extraction.provenance import seen_in_training
 from features.formats.blobs import Blobs
-from features.weights.fit import fit
+from features.weights.assign import fit
 
 TinyCard = Callable[..., Path]
 

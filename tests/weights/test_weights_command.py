@@ -33,8 +33,8 @@ from features.errors import InputError
 from features.formats import sandbox
 from features.weights import here
 from features.weights.add import add, fetch
+from features.weights.converted import folder_of, kept, verify
 from features.weights.fetch import download
-from features.weights.kept import folder_of, kept, verify
 
 
 @pytest.fixture(autouse=True)
@@ -616,7 +616,7 @@ def test_a_full_disk_is_called_that_and_what_is_there_is_kept(
 
 
 def test_two_at_once_take_turns(tmp_path: Path) -> None:
-    from features.weights.kept import alone
+    from features.weights.converted import alone
 
     save_file(weights(), tmp_path / "net")
     card = write_card(tmp_path)

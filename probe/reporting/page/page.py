@@ -16,7 +16,7 @@ from itertools import count
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from features.machine.finite import to_json
+from features.machine.strict_json import to_json
 from probe.analysis.outcomes import METRICS
 from probe.reporting.charts.chart import Chart, Plot
 from probe.reporting.charts.legend import CROSS, OUTLINES, PLUS, backbone_sign

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from features.machine.home import home
-from features.machine.regular import open_regular
+from features.machine.regular_files import open_regular
 
 
 def written_out(digest: str, images: Iterable[tuple[str, bytes]]) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 import pytest
 
 import probe
-from features.options import taken_from
+from features.keywords import taken_from
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from features.errors import InputError
 from features.formats.checkpoint import content_of
-from features.formats.inert import Refused
 from features.formats.recognise import read
+from features.formats.safe_pickle import Refused
 
 
 class Residual(nn.Module):
