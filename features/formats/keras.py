@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from features.errors import InputError
 from features.formats.sandbox import Part, run
+from features.formats.signatures import HDF5
 
 if TYPE_CHECKING:
     from features.formats.blobs import Blobs
@@ -36,6 +37,11 @@ _NAMES = {
 _MOMENTS = ("moving_mean", "moving_variance")
 _LISTS = ("layers", "_layer_checkpoint_dependencies")
 _NOT_LAYERS = ("optimizer", "metric", "seed_generator", "loss")
+
+
+def recognise(_path: Path, head: bytes, _size: int) -> bool:
+    """Whether a file is HDF5, whose signature may stand behind a block of the user's."""
+    return any(head[offset:].startswith(HDF5) for offset in (0, 512, 1024, 2048))
 
 
 def read(path: Path) -> Blobs:

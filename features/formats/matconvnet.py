@@ -15,11 +15,17 @@ import numpy.typing as npt
 from features.errors import InputError
 from features.formats import matlab
 from features.formats.sandbox import Part, run
+from features.formats.signatures import HDF5
 
 if TYPE_CHECKING:
     from features.formats.blobs import Blobs
 
 _BATCH_NORM = ("bnorm", "BatchNorm")
+
+
+def recognise(_path: Path, head: bytes, _size: int) -> bool:
+    """Whether a file is one of MATLAB's, of version 5 or, as HDF5 behind a text, of 7.3."""
+    return head.startswith(b"MATLAB") and (head[126:128] in (b"IM", b"MI") or HDF5 in head)
 
 
 def read(path: Path) -> Blobs:

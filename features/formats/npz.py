@@ -20,9 +20,16 @@ from features.errors import InputError
 from features.formats import keras
 from features.formats.blobs import MOST, Blobs, because, of
 from features.formats.sandbox import Part
+from features.formats.signatures import members
 from features.store.npy import array_of
 
 _INFLATION = 100
+
+
+def recognise(path: Path, head: bytes, _size: int) -> bool:
+    """Whether a file is a zip file of nothing but arrays."""
+    names = members(path, head)
+    return bool(names) and all(name.endswith(".npy") for name in names)
 
 
 def read(path: Path) -> Blobs:

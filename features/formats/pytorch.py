@@ -16,6 +16,13 @@ from features.errors import InputError
 from features.formats.blobs import Blobs, because, of
 from features.formats.checkpoint import content_of
 from features.formats.safe_pickle import Pairs, Refused, Thing
+from features.formats.signatures import members
+
+
+def recognise(path: Path, head: bytes, _size: int) -> bool:
+    """Whether a file is a pickle, or a zip file with one."""
+    pickled = any(name.endswith("data.pkl") for name in members(path, head))
+    return pickled or head.startswith(b"\x80")
 
 
 def read(path: Path) -> Blobs:

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import importlib
 import os
-import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
-from features.cards.card import FORMATS
 from features.errors import InputError
+from features.formats import FORMATS
 from features.formats.blobs import Blobs
 from features.formats.shards import files_of
 from features.formats.unsupported import other_kind
 
-HDF5 = b"\x89HDF\r\n\x1a\n"
 _HEAD = 4096
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
 
 
 def recognise(path: Path) -> str:
-    """One of `features.cards.card.FORMATS`, or `archive` for a `.tar.gz` or `.zip` of files.
+    """One of `features.formats.FORMATS`, or `archive` for a `.tar`, `.tar.gz` or `.zip` of files.
 
     Of a folder or an index it is the format of the first of its files.
 
@@ -36,8 +35,8 @@ def recognise(path: Path) -> str:
     start = head.lstrip()[:64].lower()
     if not head:
         raise InputError(f"{path}: the file is empty; fetch it again.")
-    found = _format(path, head, size)
-    other = other_kind(path, head) if found in (None, "caffe") else None
+    kind = _format(path, head, size)
+    other = other_kind(path, head) if kind in (None, "caffe") else None
     if other is not None:
         raise InputError(f"{path}: {other}")
     if start.startswith(_PAGES):
@@ -48,12 +47,12 @@ def recognise(path: Path) -> str:
         raise InputError(f"{path}: a git-lfs pointer, not weights; run git lfs pull, or fetch it.")
     if head.startswith(b"\x93NUMPY"):
         raise InputError(f"{path}: a single array, not named weights; save them with numpy.savez.")
-    if found is None:
+    if kind is None:
         raise InputError(
             f"{path}: not a file of weights in any format that is read ({', '.join(FORMATS)}); "
             "give one of these."
         )
-    return found
+    return kind
 
 
 def read(path: Path, expected: str | None = None) -> Blobs:
@@ -69,18 +68,17 @@ def read(path: Path, expected: str | None = None) -> Blobs:
     several = files_of(path)
     if several is not None:
         return _together(path, [read(part, expected) for part in several])
-    found = recognise(path)
-    if found == "archive":
+    kind = recognise(path)
+    if kind == "archive":
         raise InputError(
             f"{path}: an archive; bring it in with `probe weights add`, or unpack it yourself."
         )
-    if expected is not None and found != expected:
+    if expected is not None and kind != expected:
         raise InputError(
-            f"{path}: the card says {expected} and the bytes say {found}; mend the card's format, "
+            f"{path}: the card says {expected} and the bytes say {kind}; mend the card's format, "
             "or give the right file."
         )
-    reader = importlib.import_module(f"features.formats.{found}")
-    blobs: Blobs = reader.read(path)
+    blobs: Blobs = _reader(kind).read(path)
     return blobs
 
 
@@ -96,69 +94,12 @@ def _together(path: Path, parts: list[Blobs]) -> Blobs:
 
 
 def _format(path: Path, head: bytes, size: int) -> str | None:
-    if head.startswith(b"MATLAB") and (head[126:128] in (b"IM", b"MI") or HDF5 in head):
-        return "matconvnet"
-    if any(head[offset:].startswith(HDF5) for offset in (0, 512, 1024, 2048)):
-        return "keras"
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size:
-        return "safetensors"
-    if head.startswith(b"PK\x03\x04"):
-        return _zipped(path, head)
-    if head.startswith(b"\x80"):
-        return "pytorch"
-    if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+    kind = next((name for name in FORMATS if _reader(name).recognise(path, head, size)), None)
+    if kind in (None, "caffe") and head.startswith((b"PK\x03\x04", b"\x1f\x8b")):
         return "archive"
-    if _is_torch7(head):
-        return "torch7"
-    return "caffe" if _is_caffe(head, size) else None
+    return "archive" if kind in (None, "caffe") and head[257:262] == b"ustar" else kind
 
 
-def _zipped(path: Path, head: bytes) -> str:
-    """What a zip file holds; where its directory is lost, what its first member is."""
-    length = int.from_bytes(head[26:28], "little")
-    names = [head[30 : 30 + length].decode("utf-8", "replace")]
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except Exception:  # damaged in one of many ways: the format's own reader will say so
-        pass
-    if any(name.endswith("data.pkl") for name in names):
-        return "pytorch"
-    return "npz" if names and all(name.endswith(".npy") for name in names) else "archive"
-
-
-def _is_torch7(head: bytes) -> bool:
-    """A table or an object, the first of the file: type, index 1, then a count or a version."""
-    kind, index = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:8], "little")
-    length = int.from_bytes(head[8:12], "little")
-    if index != 1 or kind not in (3, 4):
-        return False
-    text = head[12 : 12 + length]
-    return kind == 3 or text.startswith((b"V ", b"torch.", b"nn.", b"cudnn."))
-
-
-def _is_caffe(head: bytes, size: int) -> bool:
-    """A protobuf message that begins with a field of Caffe's NetParameter and fits the file."""
-    key, offset = _varint(head, 0)
-    # name, layers (old), input, input_dim, input_shape, state, layer
-    strings, numbers = (1, 2, 3, 6, 8, 100), (4, 5, 7)
-    field, wire = key >> 3, key & 7
-    if field in numbers and wire == 0:
-        return True
-    length, offset = _varint(head, offset)
-    if wire != 2 or field not in strings or not 0 <= length <= size - offset:
-        return False
-    text = head[offset : offset + length]
-    return field not in (1, 3) or all(32 <= byte < 127 for byte in text)
-
-
-def _varint(data: bytes, offset: int) -> tuple[int, int]:
-    value = 0
-    for place in range(10):
-        if offset >= len(data):
-            return -1, offset
-        value |= (data[offset] & 127) << (7 * place)
-        offset += 1
-        if data[offset - 1] < 128:
-            return value, offset
-    return -1, offset
+def _reader(kind: str) -> ModuleType:
+    """The module of a format."""
+    return importlib.import_module(f"features.formats.{kind}")

@@ -8,6 +8,11 @@ from features.errors import InputError
 from features.formats.blobs import Blobs, because, of
 
 
+def recognise(_path: Path, head: bytes, size: int) -> bool:
+    """Whether a file begins with the length of a JSON header, and is longer than that."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size
+
+
 def read(path: Path) -> Blobs:
     """The tensors by their names.
 

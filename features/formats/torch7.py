@@ -53,6 +53,16 @@ class TorchObject(dict[Any, Any]):
     kind = ""
 
 
+def recognise(_path: Path, head: bytes, _size: int) -> bool:
+    """Whether a file begins with a table or an object: type, index 1, then a count or a version."""
+    kind, index = int.from_bytes(head[:4], "little"), int.from_bytes(head[4:8], "little")
+    length = int.from_bytes(head[8:12], "little")
+    if index != 1 or kind not in (3, 4):
+        return False
+    text = head[12 : 12 + length]
+    return kind == 3 or text.startswith((b"V ", b"torch.", b"nn.", b"cudnn."))
+
+
 def read(path: Path) -> Blobs:
     """The tensors of a network's modules, by their names or else by their places (`3.1.weight`).
 

@@ -27,9 +27,8 @@ from published import WRITERS, mean_image, weights
 from safetensors.torch import save
 
 from features.caffe import network_from_prototxt
-from features.cards.card import FORMATS
 from features.errors import InputError
-from features.formats import sandbox_child
+from features.formats import FORMATS, sandbox_child
 from features.formats.meanimage import read as read_mean
 from features.formats.recognise import read
 from features.weights.archive import unpack

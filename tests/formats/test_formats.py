@@ -4,9 +4,11 @@ import io
 import json
 import pickle
 import struct
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import h5py
@@ -36,12 +38,14 @@ from scipy.io import savemat
 from torch import Tensor, nn
 
 from features.backbone import Backbone, load
-from features.cards.card import FORMATS, Card, Input, WeightsEntry
+from features.cards.card import Card, Input, WeightsEntry
 from features.cards.trace import trace
 from features.errors import InputError
 from features.extraction.capture import capture
+from features.formats import FORMATS
+from features.formats import recognise as recognise_module
 from features.formats import torch7 as lua_files
-from features.formats.blobs import Blobs
+from features.formats.blobs import Blobs, of
 from features.formats.meanimage import read as read_mean
 from features.formats.recognise import read, recognise
 from features.images.preprocess import describe, mean_of, normalise, to_pixels
@@ -508,6 +512,21 @@ def test_the_child_imports_nothing_from_where_it_stands(
 
 def test_every_format_is_written() -> None:
     assert {kind.split()[0] for kind in WRITERS} == set(FORMATS)
+
+
+def test_a_format_is_one_module_and_one_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("features.formats.plain")
+    module.recognise = lambda _path, head, _size: head.startswith(b"weights ")  # type: ignore[attr-defined]
+    module.read = lambda path: of("plain", path, {"w": torch.ones(3)})  # type: ignore[attr-defined]
+    (tmp_path / "w").write_bytes(b"weights 1 1 1")
+    with pytest.raises(InputError, match="not a file of weights in any format"):
+        read(tmp_path / "w")
+    monkeypatch.setitem(sys.modules, "features.formats.plain", module)
+    monkeypatch.setattr(recognise_module, "FORMATS", (*FORMATS[:-1], "plain", FORMATS[-1]))
+    assert recognise(tmp_path / "w") == "plain"
+    assert read(tmp_path / "w").tensors["w"].tolist() == [1, 1, 1]
 
 
 def test_a_safetensors_header_that_lies(tmp_path: Path) -> None:
