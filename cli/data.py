@@ -106,6 +106,7 @@ def _plain(checked: Check) -> dict[str, Any]:
         "left_out": dict(checked.left_out),
         "unreadable": {paths[row]: why for row, why in checked.copies.unreadable.items()},
         "refused": checked.refused,
+        "notes": checked.notes,
     }
 
 
@@ -151,6 +152,8 @@ def _tell(checked: Check) -> None:
     _list("classes that training would lack", absent)
     _list("left out", [f"{path}: {why}" for path, why in checked.left_out])
     _list("unreadable", [f"{paths[r]}: {why}" for r, why in checked.copies.unreadable.items()])
+    for sentence in checked.notes:
+        show.say(f"note: {sentence}")
 
 
 def _list(what: str, lines: list[str]) -> None:

@@ -14,11 +14,17 @@ from features.errors import InputError
 from features.study.study import Study
 
 _INNER_PARTS = 3  # of the training rows, where only one other fold is left
+_NAMED = 5
+"""Classes that a sentence names."""
 _SPLITS = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+
+
+class Unfit(InputError):
+    """One task cannot be cross-validated; others of the study may be."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Splits:
     """The only parts that validate; none: every part does, while its fold is not tested."""
     validates: bool = True
     """Whether any part does."""
+    too_small: tuple[int, ...] = ()
+    """Classes whose rows take no part: all are in one fold, so that its training set lacks them."""
 
     @property
     def fold(self) -> Ints:
@@ -83,20 +91,18 @@ def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, se
         folds: How many to make, in the place of a split; None: the data set's own, or five.
         seed: Of the folds that are made.
 
+    A class that a training set would lack, since all its rows are in one fold, takes no part.
+
     Raises:
-        InputError: There are fewer subjects than folds, a class is missing from a training set, or
-            the data set's own folds or its split share a subject.
+        Unfit: There are fewer subjects than folds, or fewer than two classes that can be learnt.
+        InputError: The data set's own folds or its split share a subject.
     """
     y = study.labels(task.name)
     rows = np.flatnonzero((y >= 0) & readable & study.used)
     if not len(rows):
-        raise InputError(
-            f"task {task.name}: no image with a label has features; extract some first."
-        )
+        raise Unfit(f"task {task.name}: no image with a label has features; extract some first.")
     if folds is None and has_split(study):
-        splits = _split(study, task, rows, seed)
-        _check_classes(splits, task, y)
-        return splits
+        return _learnable(_split(study, task, rows, seed), task, y)
     if own_folds(study) is not None:
         fold = _own_folds(study, rows, folds)
     else:
@@ -115,7 +121,7 @@ def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, se
             inner = _made_folds(study, task, here, _INNER_PARTS, seed)
             part[here] = number * _INNER_PARTS + inner
         splits = Splits(part, np.repeat(np.arange(count), _INNER_PARTS))
-    _check_classes(splits, task, y)
+    splits = _learnable(splits, task, y)
     _check_inner(splits, task)
     return splits
 
@@ -147,7 +153,13 @@ def training_of(study: Study, task: str, fold: Ints, number: int, held: Bools) -
     """
     if fold.max() > 0 or not has_split(study):
         return np.asarray((fold >= 0) & (fold != number))
-    return np.asarray((study.labels(task) >= 0) & study.used & held & (fold < 0))
+    return np.asarray((study.labels(task) >= 0) & study.used & held & (fold < 0) & ~_tested(study))
+
+
+def _tested(study: Study) -> Bools:
+    """The rows of the split that is tested: test, or val where there is none, `(n,)`."""
+    names = np.array([_SPLITS.get(name.casefold(), name) for name in study.columns["split"]])
+    return np.asarray(names == ("test" if "test" in names[study.used] else "val"))
 
 
 def _split(study: Study, task: Task, rows: Ints, seed: int) -> Splits:
@@ -169,7 +181,7 @@ def _split(study: Study, task: Task, rows: Ints, seed: int) -> Splits:
         names[names == "val"] = "test"
     for name in ("train", "test"):
         if name not in names:
-            raise InputError(
+            raise Unfit(
                 f"{file}: task {task.name} has no image of the split {name}; add some, or make folds "
                 "with --folds 5."
             )
@@ -181,7 +193,7 @@ def _split(study: Study, task: Task, rows: Ints, seed: int) -> Splits:
         return Splits(part, np.array([-1, -1, 0]), (1,))
     train = rows[fold == 0]
     if len(np.unique(study.subjects[train])) < 2:
-        raise InputError(
+        raise Unfit(
             f"{file}: all images of the split train are of one subject, so nothing is left to choose "
             "C on; add data."
         )
@@ -280,11 +292,11 @@ def _check_subjects(study: Study, task: Task, rows: Ints, folds: int) -> None:
         raise InputError(f"--folds {folds}: a cross-validation needs two folds or more.")
     count = len(np.unique(study.subjects[rows]))
     if count < 2:
-        raise InputError(
+        raise Unfit(
             f"task {task.name}: all images are of one subject, so none can be held out; add data."
         )
     if count < folds:
-        raise InputError(
+        raise Unfit(
             f"task {task.name}: {count} subjects are fewer than {folds} folds; use --folds {count} "
             "or fewer, or add data."
         )
@@ -314,31 +326,61 @@ def _spread(subjects: Ints, folds: int, seed: int) -> Ints:
     return np.array([fold_of[int(s)] for s in subjects], dtype=np.int64)
 
 
-def _check_classes(splits: Splits, task: Task, y: Ints) -> None:
+def _learnable(splits: Splits, task: Task, y: Ints) -> Splits:
+    """The splits without the classes that some training set lacks.
+
+    Raises:
+        Unfit: Fewer than two classes are left, or a fold without images.
+    """
     present = np.unique(y[splits.part >= 0])
     if len(present) < 2:
         only = task.classes[int(present[0])]
-        raise InputError(
+        raise Unfit(
             f"task {task.name}: all images with features are of the class {only!r}; a task needs at "
             "least two classes."
         )
+    fold_without: dict[int, int] = {}
     for fold in splits.folds:
         seen = np.unique(y[splits.training_rows(splits.tested(fold))])
-        missing = np.setdiff1d(present, seen)
-        if len(missing):
-            name = task.classes[int(missing[0])]
-            where = f"fold {fold}" if splits.fold_of_part.min() >= 0 else "the split test"
-            raise InputError(
-                f"task {task.name}: all images of the class {name!r} are in {where}, so nothing "
-                "can be learnt about it there; merge the class with another or empty its labels."
-            )
+        fold_without |= dict.fromkeys(np.setdiff1d(present, seen).tolist(), fold)
+    if not fold_without:
+        return splits
+    part = np.where(np.isin(y, list(fold_without)), -1, splits.part)
+    left = replace(splits, part=part, too_small=tuple(sorted(fold_without)))
+    held = np.unique(left.fold[left.fold >= 0])
+    if len(present) - len(fold_without) < 2 or len(held) < len(splits.folds):
+        first, fold = next(iter(fold_without.items()))
+        where = f"fold {fold}" if splits.fold_of_part.min() >= 0 else "the split test"
+        raise Unfit(
+            f"task {task.name}: all images of the class {task.classes[first]!r} are in {where}, so "
+            "nothing can be learnt about it there, and without such classes too little is left; merge "
+            "them with others."
+        )
+    return left
+
+
+def too_small_sentence(study: Study, task: Task, splits: Splits) -> str | None:
+    """Which classes take no part in a task and why; None where all do."""
+    if not splits.too_small:
+        return None
+    many = len(splits.too_small)
+    names = ", ".join(repr(task.classes[number]) for number in splits.too_small[:_NAMED])
+    more = f" and {many - _NAMED} more" if many > _NAMED else ""
+    images = int((np.isin(study.labels(task.name), splits.too_small) & study.used).sum())
+    has_split = splits.fold_of_part.min() < 0
+    return (
+        f"{task.name}: all images of the class{'es' * (many > 1)} {names}{more} are in "
+        f"{'the split test' if has_split else 'one fold'}, so nothing can be learnt about "
+        f"{'them' if many > 1 else 'it'} there; {images:,} image{'s' * (images > 1)} "
+        f"{'are' if images > 1 else 'is'} left out of this task"
+    )
 
 
 def _check_inner(splits: Splits, task: Task) -> None:
     for fold in splits.folds:
         for _, left_out in splits.inner(fold):
             if not len(splits.training_rows(left_out)):
-                raise InputError(
+                raise Unfit(
                     f"task {task.name}: outside fold {fold} all images are of one subject, so nothing "
                     "is left to choose C on; add data."
                 )

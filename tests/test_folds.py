@@ -10,7 +10,7 @@ from features.data.manifest import Manifest
 from features.data.tasks import Task
 from features.errors import InputError
 from features.study.study import Study, draft
-from probe.folds import Splits, make_splits
+from probe.folds import Splits, Unfit, make_splits, too_small_sentence, training_of
 
 Ints = NDArray[np.int64]
 
@@ -221,24 +221,43 @@ def test_folds_serve_all_tasks_alike_where_labels_allow() -> None:
         np.testing.assert_array_equal(splits.part >= 0, study.labels(name) >= 0)
 
 
-def test_a_class_of_one_fold_alone_is_refused() -> None:
+def test_a_class_of_one_fold_alone_takes_no_part() -> None:
     labels = ["a", "b"] * 12
     fold = ["0", "1", "2"] * 8
     labels[4] = labels[7] = "rare"
     assert fold[4] == fold[7] == "1"
-    with pytest.raises(InputError, match=r"all images of the class 'rare' are in fold 1"):
-        split(study_of(labels, folds=fold))
+    study = study_of(labels, folds=fold)
+    splits = split(study)
+    check(splits, study.subjects)
+    assert np.flatnonzero(splits.part < 0).tolist() == [4, 7]
+    assert too_small_sentence(study, study.tasks["label"], splits) == (
+        "label: all images of the class 'rare' are in one fold, so nothing can be learnt about it there; "
+        "2 images are left out of this task"
+    )
     labels[5] = "rare"
     check(split(study_of(labels, folds=fold)), np.arange(24))
 
 
-def test_a_class_of_one_subject_alone_is_refused() -> None:
+def test_a_task_that_would_keep_one_class_is_unfit() -> None:
+    labels, fold = ["a"] * 9 + ["b", "b", "c"], ["0", "1", "2"] * 4
+    labels[10] = "a"
+    assert fold[9] != fold[11]
+    with pytest.raises(
+        Unfit, match=r"all images of the class 'b' are in fold 0, so nothing can be"
+    ):
+        split(study_of(labels, folds=fold))
+
+
+def test_a_class_of_one_subject_alone_takes_no_part() -> None:
     labels, subjects = people(20)
     labels = [
         "rare" if name == "p3" else label for name, label in zip(subjects, labels, strict=True)
     ]
-    with pytest.raises(InputError, match="all images of the class 'rare' are in fold"):
-        split(study_of(labels, subjects))
+    study = study_of(labels, subjects)
+    splits = split(study)
+    check(splits, study.subjects)
+    assert splits.too_small == (study.tasks["label"].classes.index("rare"),)
+    np.testing.assert_array_equal(splits.part < 0, np.array(labels) == "rare")
 
 
 def test_images_of_one_class_are_refused() -> None:
@@ -294,7 +313,12 @@ def test_any_data_is_split_by_the_laws_or_refused_in_a_sentence(data: st.DataObj
         return
     assert len(splits.folds) == folds
     check(splits, study.subjects)
-    np.testing.assert_array_equal(splits.part >= 0, study.labels("label") >= 0)
+    y = study.labels("label")
+    takes_part = (y >= 0) & ~np.isin(y, splits.too_small)
+    np.testing.assert_array_equal(splits.part >= 0, takes_part)
+    for fold in splits.folds:
+        seen = y[splits.training_rows(splits.tested(fold))]
+        assert set(y[takes_part]) == set(seen)
 
 
 def thirds(subjects: list[str], names: tuple[str, ...]) -> list[str]:
@@ -363,6 +387,13 @@ def test_a_split_that_is_none(change: dict[int, str], sentence: str) -> None:
         split(study_of(labels, subjects, split=own))
 
 
-def test_a_class_of_the_test_split_alone_is_refused() -> None:
-    with pytest.raises(InputError, match="'c' are in the split test"):
-        split(study_of(list("abababc"), split=["train"] * 4 + ["test"] * 3))
+def test_a_class_of_the_test_split_alone_takes_no_part() -> None:
+    study = study_of(list("abababcab"), split=["train"] * 4 + ["test"] * 5)
+    splits = split(study)
+    assert np.flatnonzero(splits.part < 0).tolist() == [6]
+    assert np.flatnonzero(splits.fold == 0).tolist() == [4, 5, 7, 8]
+    held = np.ones(9, dtype=bool)
+    trained = training_of(study, "label", splits.fold, 0, held)
+    assert np.flatnonzero(trained).tolist() == [0, 1, 2, 3]
+    with pytest.raises(Unfit, match="'c' are in the split test, so nothing can be learnt"):
+        split(study_of(list("ababccc"), split=["train"] * 4 + ["test"] * 3))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from features.data.imagefiles import image_files
 from features.data.manifest import Manifest
+from features.data.tasks import Task, order
 from features.errors import InputError
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def read_folders(folder: Path) -> Manifest:
@@ -34,15 +33,6 @@ def read_folders(folder: Path) -> Manifest:
     )
     kept = [(p, label) for p, label in zip(paths, labels, strict=True) if label]
     columns = {"path": [p for p, _ in kept], "label": [label for _, label in kept]}
-    return Manifest(str(folder.resolve()), folder.resolve(), columns, left_out=loose)
-
-
-def image_files(folder: Path) -> list[str]:
-    """Image files below `folder` by their extension, as sorted paths relative to it."""
-    paths = []
-    for where, folders, names in os.walk(folder):  # follows no symbolic link, so ends always
-        folders[:] = sorted(d for d in folders if not d.startswith("."))
-        for name in names:
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                paths.append(os.path.relpath(Path(where) / name, folder))
-    return sorted(paths)
+    classes = order(set(columns["label"]))
+    tasks = {"label": Task("label", classes)} if len(classes) > 1 else {}
+    return Manifest(str(folder.resolve()), folder.resolve(), columns, tasks, left_out=loose)

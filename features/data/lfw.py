@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from features.data.folders import image_files
+from features.data.imagefiles import image_files
 from features.data.manifest import Manifest
 from features.data.table import read_rows
 from features.errors import InputError

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from features.arrays import Ints
+from features.data.imagefiles import is_image
 from features.errors import InputError, nearest
 
 RESERVED = ("path", "subject", "fold", "split", "use")
-MOST_CLASSES = 100
+_MANY = 100
+"""Classes; a column of more values has to show that these are classes."""
+_FEW = 10
+"""Labels; in a column of so few, all may differ."""
 
 
 @dataclass(frozen=True)
@@ -30,31 +35,57 @@ class Task:
 
 
 def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> dict[str, Task]:
-    """The tasks of a manifest: `known` ones, and every other named column with 2 to 100 values.
+    """The tasks of a manifest: `known` ones, and every other named column that holds classes.
+
+    Classes are names, as many as there are, or numbers of which there are at most 100 or which count
+    from 0 or 1 without a gap.
 
     Raises:
         InputError: No column is a task.
     """
     tasks = {}
-    reasons = []
     for name, labels in columns.items():
         if name in RESERVED:
             continue
         if name in known:
             tasks[name] = known[name]
-            continue
-        reason = _unfit(name, labels)
-        if reason is None:
+        elif _unfit(name, labels) is None:
             tasks[name] = Task(name, order(set(labels) - {""}))
-        else:
-            reasons.append(reason)
     if not tasks:
+        reasons = unfit(columns, tasks)
         raise InputError(
-            reasons[0]
+            next(iter(reasons.values()))
             if reasons
             else f"the data has no label column (its columns: {', '.join(columns)}); add one."
         )
     return tasks
+
+
+def still_tasks(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> dict[str, Task]:
+    """The tasks of a study that names `known` ones: these, and other columns of 2 to 100 classes.
+
+    A study of before has no other; a column of more was none of its tasks, and is none now, so that
+    the folds which all tasks share stay as they were.
+
+    Raises:
+        InputError: No column is a task.
+    """
+    few = {
+        name: labels
+        for name, labels in columns.items()
+        if name in known or name in RESERVED or len(set(labels) - {""}) <= _MANY
+    }
+    return infer(few if known else columns, known)
+
+
+def unfit(columns: Mapping[str, Sequence[str]], tasks: Mapping[str, Task]) -> dict[str, str]:
+    """The columns that are neither reserved nor among `tasks`, each with the reason in a sentence."""
+    reasons = {
+        name: _unfit(name, labels)
+        for name, labels in columns.items()
+        if name not in RESERVED and name not in tasks
+    }
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def grown(task: Task, labels: set[str]) -> Task:
@@ -102,13 +133,40 @@ def order(values: set[str]) -> tuple[str, ...]:
 def _unfit(name: str, labels: Sequence[str]) -> str | None:
     if not name:  # such as the row numbers that pandas writes
         return "a column without a name is no task; give it one in the header if it holds labels."
-    values = set(labels) - {""}
-    if len(values) < 2:
-        shown = f"only the class {next(iter(values))!r}" if values else "no label at all"
+    counts = Counter(labels)
+    counts.pop("", None)
+    labelled, once = counts.total(), sum(n == 1 for n in counts.values())
+    if len(counts) < 2:
+        shown = f"only the class {next(iter(counts))!r}" if counts else "no label at all"
         return f"task {name}: the data has {shown}; a task needs at least two classes."
-    if len(values) > MOST_CLASSES:
+    if labelled > _FEW and once == len(counts):
         return (
-            f"task {name}: {len(values)} distinct values are too many for classes (2 to "
-            f"{MOST_CLASSES}); bin them into a column of their own, such as 0-9, 10-19."
+            f"task {name}: all {labelled} values differ, so they are no classes; leave the column out, "
+            "or give a class to several images."
+        )
+    if labelled > _FEW and all(is_image(value) for value in counts):
+        return f"task {name}: its values are names of files and no classes; leave the column out."
+    if len(counts) <= _MANY:
+        return None
+    if _continuous(counts):
+        return (
+            f"task {name}: {len(counts)} distinct numbers look like a quantity and not like classes; bin "
+            "them into a column of their own, such as 0-9, 10-19, or name it under [tasks] in study.toml."
+        )
+    if 2 * once > labelled:
+        return (
+            f"task {name}: {once} of its {labelled} values occur once, so they are no classes; leave the "
+            "column out, or give a class to several images."
         )
     return None
+
+
+def _continuous(counts: Mapping[str, int]) -> bool:
+    """Whether all values are numbers, and not those of classes: 0 or 1 and on, each of several images."""
+    try:
+        numbers = sorted(float(value) for value in counts)
+    except ValueError:
+        return False
+    first = numbers[0]
+    without_gap = numbers == [first + i for i in range(len(numbers))]
+    return not (first in (0, 1) and without_gap and min(counts.values()) > 1)

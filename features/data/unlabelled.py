@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.data.folders import image_files
+from features.data.imagefiles import image_files
 from features.data.manifest import Manifest
 from features.errors import InputError
 

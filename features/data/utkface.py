@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from features.data.folders import image_files
+from features.data.imagefiles import image_files
 from features.data.manifest import Manifest
 from features.data.tasks import Task
 from features.errors import InputError

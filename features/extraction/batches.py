@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,7 +51,7 @@ def rows_within(study: Study, limit: int | None, seed: int) -> Ints:
     shuffled = rng.permutation(n)
     place: dict[tuple[str, str], int] = {}
     turn = np.empty(n)
-    sizes = {group: groups.count(group) for group in set(groups)}
+    sizes = Counter(groups)
     for row in shuffled:
         group = groups[row]
         turn[row] = place.get(group, 0) / sizes[group]  # so that each group gives its share

@@ -29,7 +29,7 @@ from features.data import is_kept, read_data
 from features.data.cells import quoted, unquoted
 from features.data.manifest import Manifest
 from features.data.table import read_rows
-from features.data.tasks import Task, grown, infer
+from features.data.tasks import Task, grown, infer, still_tasks, unfit
 from features.errors import InputError, nearest
 from features.machine.files import file_name, write_text, write_texts
 from features.machine.locks import locked
@@ -89,6 +89,11 @@ class Study:
         used = self.used
         groups = [[r for r in group if used[r]] for group in self.copies.acted_on(len(self))]
         return merged(named, [tuple(group) for group in groups if len(group) > 1])
+
+    @cached_property
+    def no_tasks(self) -> dict[str, str]:
+        """The label columns that are no tasks, each with the reason in a sentence."""
+        return unfit(self.columns, self.tasks)
 
     @cached_property
     def images_hash(self) -> str:
@@ -194,7 +199,7 @@ def open_study(folder: Path | str) -> Study:
             source=data["source"],
             root=Path(data["root"]),
             columns=columns,
-            tasks=infer(columns, {k: v for k, v in known.items() if k in columns}),
+            tasks=still_tasks(columns, {k: v for k, v in known.items() if k in columns}),
             closest=raw.get("closest"),
             synthetic=bool(data.get("synthetic", False)),
         )
@@ -349,7 +354,7 @@ def appended(study: Study, data: str | None = None) -> Study:
         name: grown(task, set(columns[name]) - set(study.columns[name]))
         for name, task in study.tasks.items()
     }
-    tasks = infer(columns, {**manifest.tasks, **known})
+    tasks = still_tasks(columns, {**manifest.tasks, **known})
     return replace(study, columns=columns, tasks=tasks, copies=None)  # new rows may be copies too
 
 

@@ -11,7 +11,7 @@ from features.data.tasks import Task
 from features.errors import InputError
 from features.study.copies import Copies, Group
 from features.study.study import Study
-from probe.folds import in_several, make_splits, own_folds
+from probe.folds import Unfit, in_several, make_splits, own_folds, too_small_sentence
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,9 @@ class Check:
     conflicts: tuple[Conflict, ...]
     refused: tuple[str, ...]
     """Why `probe fit` would refuse this data, a sentence for each reason."""
+    notes: tuple[str, ...] = ()
+    """Columns that are no tasks, tasks that cannot be fitted and classes too small for it: a sentence
+    each."""
     left_out: tuple[tuple[str, str], ...] = ()
     """Files of the data set that became no row, and why; known only where the data were just read."""
 
@@ -78,16 +81,21 @@ def check(study: Study, copies: Copies) -> Check:
     acted_on = set(map(frozenset, copies.acted_on(len(study))))
     whole = {frozenset(group) for group in copies.groups} - acted_on
     fold = own_folds(study)
-    refused = []
+    refused, unfit, notes = [], [], list(study.no_tasks.values())
     tasks = {}
     for task in study.tasks.values():
         folds = fold
         try:
             splits = make_splits(study, task, readable, None, 0)
             folds = splits.fold if fold is None else fold
+            left_out = too_small_sentence(study, task, splits)
+            notes += [] if left_out is None else [left_out + "."]
+        except Unfit as reason:
+            unfit.append(str(reason))
         except InputError as error:
             refused.append(str(error))
         tasks[task.name] = _count(study, task, folds)
+    (refused if len(unfit) == len(tasks) else notes).extend(unfit)
     across = [] if fold is None else in_several(study.named_subjects[used], fold[used])
     names = study.columns.get("subject", [])
     return Check(
@@ -100,6 +108,7 @@ def check(study: Study, copies: Copies) -> Check:
         too_large=tuple(g for g in groups if any(set(g) <= large for large in whole)),
         conflicts=tuple(_conflicts(study, groups)),
         refused=tuple(dict.fromkeys(refused)),
+        notes=tuple(dict.fromkeys(notes)),
     )
 
 

@@ -74,7 +74,7 @@ def _scored(
     run: FineTuneRun, job: FineTuneJob, folds: list[FoldResult], task: Task, where: slice, view: str
 ) -> tuple[Prediction, list[Row]]:
     """The scores of all images under a view, and a row for every fold."""
-    y = run.study.labels(task.name)
+    y = job.goal.labels[:, job.tasks.index(task)]
     scores = np.full((len(y), len(task.classes)), np.nan, dtype=np.float32)
     fold_of = np.full(len(y), -1)
     rows = []

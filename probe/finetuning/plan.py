@@ -25,7 +25,15 @@ from probe.finetuning.job import FineTuneJob, FineTuneRun, base_network
 from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.saved_network import digest
 from probe.finetuning.tensorboard import Board
-from probe.folds import Splits, in_several, kept_together, make_splits, unlike
+from probe.folds import (
+    Splits,
+    Unfit,
+    in_several,
+    kept_together,
+    make_splits,
+    too_small_sentence,
+    unlike,
+)
 from probe.results.protocol import protocol
 from probe.training.cut import EMPTY, prefix_of, refuse_unread
 from probe.training.feed import ImageFeed
@@ -116,11 +124,32 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         _check_norms(run, variant)
     return FineTunePlan(
         run,
-        [job for group in groups for job in plan(run, asked, group)],
+        _jobs(run, asked, groups),
         devices,
         manifest is not None,
         _unreadable(study, readable | ~extracted),
     )
+
+
+def _jobs(
+    run: FineTuneRun, asked: Sequence[Variant], groups: Sequence[tuple[Task, ...]]
+) -> list[FineTuneJob]:
+    """The jobs of every group of tasks that can be cross-validated; the others are said.
+
+    Raises:
+        InputError: None can.
+    """
+    jobs, unfit = [], []
+    for group in groups:
+        try:
+            jobs += plan(run, asked, group)
+        except Unfit as reason:
+            unfit.append(reason)
+    if not jobs and unfit:
+        raise unfit[0]
+    for each in unfit:
+        run.options.announce(f"not fine-tuned: {each}")
+    return jobs
 
 
 def _precision(options: FineTuneOptions, device: torch.device) -> str:
@@ -225,7 +254,17 @@ def plan(
     study, options = run.study, run.options
     each = [make_splits(study, task, run.readable, options.folds, options.seed) for task in tasks]
     splits = _joint_splits(study, tasks, each, options.folds)
-    labels = np.stack([study.labels(task.name) for task in tasks], axis=1)
+    for task, own in zip(tasks, each, strict=True):
+        left_out = too_small_sentence(study, task, own)
+        if left_out is not None:
+            options.announce(left_out)
+    labels = np.stack(
+        [
+            np.where(np.isin(study.labels(task.name), own.too_small), -1, study.labels(task.name))
+            for task, own in zip(tasks, each, strict=True)
+        ],
+        axis=1,
+    )
     goal = Goal(labels, tuple(len(task.classes) for task in tasks))
     bases = [
         digest(study.folder, base_network(run, tasks, fold))

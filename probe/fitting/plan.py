@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -10,6 +11,7 @@ import numpy as np
 from features.data.tasks import Task, choose
 from features.errors import InputError, nearest
 from features.machine.device import resolve
+from features.store.featurefile import FeatureFile
 from features.study.alike import unlike_rows
 from features.study.study import Study, open_study
 from probe.analysis.statistics import detectable, retraining
@@ -17,7 +19,7 @@ from probe.checking.find_copies import checked
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.probe_job import ProbeRun, memory_bytes
-from probe.folds import has_split, own_folds
+from probe.folds import Unfit, has_split, own_folds, too_small_sentence
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,12 @@ def prepare(options: FitOptions) -> FitPlan:
     if (unlike := unlike_rows(study, backbones)) is not None:
         raise InputError(f"{study.folder}: {unlike}")
     run = ProbeRun(study, options, memory_bytes(options.memory), resolve(options.device))
+    if not options.tasks:
+        for sentence in study.no_tasks.values():
+            options.announce(sentence)
     jobs = [variant for job in _jobs(run, backbones, tasks) for variant in _variants(job, options)]
+    fitted = {job.task.name for job in jobs}
+    tasks = [task for task in tasks if task.name in fitted]
     if any(study.columns.get("split", ())):
         options.announce(
             "the column split is kept to: its test images alone are tested"
@@ -58,6 +65,9 @@ def prepare(options: FitOptions) -> FitPlan:
             else "the column split is not used: every image is tested once, in folds"
         )
     for task in tasks:
+        left_out = too_small_sentence(study, task, run.first_splits(task))
+        if left_out is not None:
+            options.announce(left_out)
         options.announce(_detectable(run, task))
     return FitPlan(run, tasks, jobs)
 
@@ -81,6 +91,7 @@ def _jobs(run: ProbeRun, backbones: list[str], tasks: list[Task]) -> list[ProbeJ
     options = run.options
     jobs = []
     known: set[str] = set()
+    unfit: dict[str, Unfit] = {}
     for backbone in backbones:
         with run.study.features(backbone) as file:
             layer_of = {key: file.about(key)["layer"] for key in file.keys}
@@ -96,17 +107,33 @@ def _jobs(run: ProbeRun, backbones: list[str], tasks: list[Task]) -> list[ProbeJ
                         f"--view {view}: layer {key} of {backbone} is not extracted under it; run "
                         f"`probe extract --backbone {backbone} --view {view}` first."
                     )
-            for task in tasks:
-                run.splits_of(task, file)  # so that bad folds stop a run before its first fit
+            # Before the first fit, so that bad folds stop a run; what only one task lacks stops none.
+            fitted = [task for task in tasks if _has_splits(run, task, file, unfit)]
         jobs += [
-            ProbeJob(t, backbone, key, p) for key in keys for t in tasks for p in options.probes
+            ProbeJob(t, backbone, key, p) for key in keys for t in fitted for p in options.probes
         ]
     for layer in options.layers:
         if layer not in known:
             raise InputError(
                 f"--layer {layer}: not extracted here; {nearest(layer, sorted(known))}"
             )
+    if not jobs and unfit:
+        raise next(iter(unfit.values()))
+    for reason in unfit.values():
+        options.announce(f"not fitted: {reason}")
     return jobs
+
+
+def _has_splits(
+    run: ProbeRun, task: Task, file: FeatureFile, unfit: MutableMapping[str, Unfit]
+) -> bool:
+    """Whether a task has folds over the rows of a feature file; else `unfit` says why."""
+    try:
+        run.splits_of(task, file)
+    except Unfit as reason:
+        unfit.setdefault(task.name, reason)
+        return False
+    return True
 
 
 def _variants(job: ProbeJob, options: FitOptions) -> list[ProbeJob]:

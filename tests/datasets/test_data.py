@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from features.data import read_data
 from features.data.manifest import Manifest
-from features.data.tasks import Task, choose, infer, order
+from features.data.tasks import Task, choose, infer, order, unfit
 from features.data.utkface import AGES
 from features.errors import InputError
 from features.study.settings import updated
@@ -249,7 +249,7 @@ def column(n: int) -> list[str]:
     return [f"v{i}" for i in range(n)] * 2
 
 
-def test_columns_of_2_to_100_values_are_tasks() -> None:
+def test_columns_of_classes_are_tasks() -> None:
     columns: Mapping[str, list[str]] = {
         "path": column(3),
         "subject": column(2),
@@ -260,14 +260,60 @@ def test_columns_of_2_to_100_values_are_tasks() -> None:
         "none": ["", ""],
         "two": column(2),
         "hundred": column(100),
-        "more": column(101),
+        "more": column(10_000),
     }
     found = infer(columns, {})
-    assert list(found) == ["two", "hundred"]
+    assert list(found) == ["two", "hundred", "more"]
     assert found["two"] == Task("two", ("v0", "v1"), ordered=False)
-    assert len(found["hundred"].classes) == 100
+    assert len(found["more"].classes) == 10_000
     known = Task("more", ("v1", "v0"), ordered=True)
     assert infer(columns, {"more": known})["more"] is known
+    assert set(unfit(columns, found)) == {"one", "none"}
+
+
+ROWS = 240
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([str(i) for i in range(120)] * 2, None),  # the numbers of classes
+        ([str(1 + i) for i in range(120)] * 2, None),
+        ([f"{i:03}" for i in range(120)] * 2, None),
+        ([f"s{i}" for i in range(120)] * 2, None),
+        ([str(i) for i in range(40)] * 6, None),  # few numbers are classes, as they were before
+        ([str(2 + i) for i in range(120)] * 2, "120 distinct numbers look like a quantity"),
+        ([str(i * 7 % 361) for i in range(120)] * 2, "120 distinct numbers look like a quantity"),
+        ([f"{i / 7:.3f}" for i in range(120)] * 2, "120 distinct numbers look like a quantity"),
+        ([*map(str, range(120)), *map(str, range(119)), "0"], "120 distinct numbers look like a"),
+        ([str(i) for i in range(240)], "all 240 values differ, so they are no classes"),
+        ([f"word {i}" for i in range(240)], "all 240 values differ, so they are no classes"),
+        ([f"{i % 9}.JPG" for i in range(240)], "its values are names of files and no classes"),
+        ([f"w{min(i, 150)}" for i in range(240)], "150 of its 240 values occur once, so they are"),
+    ],
+)
+def test_what_holds_classes_and_what_does_not(labels: list[str], said: str | None) -> None:
+    assert len(labels) == ROWS
+    columns = {"path": labels, "x": labels, "good": ["a", "b"] * 120}
+    found = infer(columns, {})
+    assert list(found) == (["good"] if said else ["x", "good"])
+    assert ("".join(unfit(columns, found).values())).startswith(f"task x: {said}" if said else "")
+
+
+def test_a_study_of_before_gains_no_task(tmp_path: Path) -> None:
+    """A column of more than a hundred values was none then: the folds that tasks share depend on it."""
+    columns = {
+        "path": [f"{i}.jpg" for i in range(240)],
+        "label": ["a", "b"] * 120,
+        "name": [f"s{i % 120}" for i in range(240)],
+    }
+    new = kept(draft(tmp_path, Manifest("/d", Path("/d"), columns)), tmp_path)
+    assert list(new.tasks) == ["label", "name"]
+    toml = tmp_path / "study.toml"
+    text = toml.read_text()
+    toml.write_text(text[: text.index("[tasks.name]")])
+    assert list(open_study(tmp_path).tasks) == ["label"]
+    assert list(open_study(tmp_path).no_tasks) == []
 
 
 def test_the_empty_label_is_no_class() -> None:
@@ -280,8 +326,8 @@ def test_the_empty_label_is_no_class() -> None:
     ("labels", "said"),
     [
         (
-            column(101),
-            "101 distinct values are too many for classes (2 to 100); bin them into a col",
+            [f"{i / 3:.2f}" for i in range(150)] * 2,
+            "150 distinct numbers look like a quantity and not",
         ),
         (["a", "a"], "the data has only the class 'a'; a task needs at least two classes."),
         (["", ""], "the data has no label at all; a task needs at least two classes."),

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from cli.app import app
 from probe.finetuning import history
 from probe.results import predictions
+from probe.results.rows import read
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -133,11 +134,15 @@ def test_batches_of_one_are_refused_with_a_batch_norm_that_learns(
 
 def test_a_class_in_one_fold_only_is_said(tmp_path: Path, card: str) -> None:
     other = write_data(tmp_path / "d", other={0: "both", 6: "both"})
-    exit_code, stderr = run(
-        "--study", str(tmp_path / "s"), "-b", card, "--data", str(other), "-t", "side"
-    )
-    assert exit_code == 3
-    assert "all images of the class 'both' are in fold 0" in stderr
+    words = ["-b", card, "--data", str(other), "-t", "side", "--epochs", "1", "--patience", "0"]
+    exit_code, stderr = run("--study", str(tmp_path / "s"), *words)
+    assert exit_code == 0
+    assert "side: all images of the class 'both' are in one fold" in stderr
+    rows = read(tmp_path / "s" / "results.csv")
+    result = next(row for row in rows if row.fold == 0 and row.method == "finetune")
+    stored = predictions.read(tmp_path / "s" / "predictions.h5", result.stored)
+    assert stored.fold[[0, 6]].tolist() == [-1, -1]
+    assert result.n_test == int((stored.fold == 0).sum()) > 0
 
 
 def test_a_backbone_without_weights_cannot_be_trained(tmp_path: Path, data: str) -> None:
