@@ -43,9 +43,9 @@ class Backbone:
     notes: tuple[str, ...] = ()
     """How the weights file was read, where that had to be decided."""
 
-    def layers(self, asked: tuple[str, ...] = ("all",)) -> tuple[Layer, ...]:
-        """The layers called `asked`, in depth order; those read by default where nothing is asked for."""
-        return choose(self.architecture, asked)
+    def layers(self, names: tuple[str, ...] = ("all",)) -> tuple[Layer, ...]:
+        """The layers called `names`, in depth order; none stand for those that are read by default."""
+        return choose(self.architecture, names)
 
 
 def load(

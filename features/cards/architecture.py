@@ -1,4 +1,4 @@
-"""A backbone without its weights: its layers in depth order, as its card and its network tell them."""
+"""A backbone without its weights: its layers in depth order, from its card and its network."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from features.cards.defaults import default_layers
 from features.cards.network import build, larger_shapes, projects, published_input, with_licence
 from features.cards.outputs import (
     Output,
-    as_said,
-    evidence,
-    of_convolutions,
+    convolutional_output,
+    declared_output,
+    evidence_of,
     output_of,
 )
 from features.cards.row_law import foreign_rows
 from features.cards.trace import Trace, trace
 from features.errors import InputError, nearest
 
-# Modules that only pass their input on at test time; nobody asks for their output.
+# Modules that only pass their input on at test time, so that their output is no layer.
 _SILENT = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.AlphaDropout)
 
-
-_UNTOLD = Output("")
+_UNKNOWN = Output("")
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,18 @@ class Layer:
     """Of one image before pooling: (channels, height, width), (tokens, channels) or (dim,)."""
     depth: float
     """Weight layers up to here over those of the whole network, 0 to 1."""
-    output: Output = _UNTOLD
-    """What the module returns; where nothing is given, a map if `shape` has three axes, or a vector."""
+    output: Output = _UNKNOWN
+    """The kind of tensor; by default a map if `shape` has three axes, else a vector."""
 
     def __post_init__(self) -> None:
-        """Tell the output from the shape where it is not given."""
+        """Derive the output from the shape where it is not given."""
         if not self.output.kind:
             kind = "map" if len(self.shape) == 3 else "vector"
             object.__setattr__(self, "output", Output(kind))
 
     @property
     def size(self) -> int:
-        """How many numbers one image gives before pooling."""
+        """Numbers per image before pooling."""
         size = 1
         for side in self.shape:
             size *= side
@@ -60,7 +59,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A backbone without its weights: what a card alone tells."""
+    """A backbone without its weights."""
 
     card: Card
     input: Input
@@ -70,19 +69,19 @@ class Architecture:
     modules: tuple[str, ...]
     """The names of all modules, also of those that never run."""
     refused: Mapping[str, str] = field(default_factory=dict)
-    """Modules, or parts of what they return, that are no layers, and why."""
+    """Modules, or parts of their output, that cannot be layers, and why."""
     outputs: Mapping[str, Output] = field(default_factory=dict)
-    """By module, or part of what it returns, what it is."""
+    """By module, or part of its output, the kind of tensor."""
     leaves: tuple[str, ...] = ()
-    """Modules that hold no others and do something, whether they can be layers or not."""
+    """Modules without submodules that compute something, whether they can be layers or not."""
     default: tuple[str, ...] = ()
-    """Names of the layers that are read where none are asked for."""
+    """Names of the layers that are read by default."""
     also: Mapping[str, str] = field(default_factory=dict)
-    """Module by name of layers that may be asked for beside `layers`."""
+    """Module by name of layers that may be chosen beside `layers`."""
 
     @property
     def named(self) -> dict[str, str]:
-        """Module by layer, of the card or else of all leaves: what a feature file is held to."""
+        """Module by layer, of the card or else of all leaves; a feature file is checked against it."""
         if self.leaves:
             return {name.replace("/", "."): name for name in self.leaves}
         return {layer.name: layer.module for layer in self.layers}
@@ -98,26 +97,28 @@ def describe(name: str) -> Architecture:
 
 
 def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
-    """The layers, input and size of the network that `card` names, traced without memory.
+    """The layers, input and size of the network that `card` names, traced on the meta device.
 
-    The law of rows is shown on `made`, the network with weights, which is built if it is not given;
-    for the cards of the package the tests have shown it.
+    The law of rows (row_law.py) is checked on `made`, the network with weights, which is built if it is
+    not given; for the cards of the package the tests check it.
     """
     try:
         model = build(card, device="meta")
         wanted = published_input(card, model)
         traced = trace(model, wanted.size)
-    except Exception:  # whatever it is, it comes again below if the network is at fault
+    except Exception:  # it is raised again below if the network is at fault
         # Some networks compute with their weights while they are built or run: give them real ones.
         model = made = build(card) if made is None else made
         wanted = published_input(card, model)
         traced = _traced(card, model, wanted)
-    every = traced.fired | traced.parts
-    if card.file is not None and card.file.parent == CARDS:  # convolutions, as the tests have shown
+    tensors = traced.fired | traced.parts
+    if (
+        card.file is not None and card.file.parent == CARDS
+    ):  # convolutional: the tests check the rows
         refused: dict[str, str] = {}
-        outputs = {name: of_convolutions(fired.shape) for name, fired in every.items()}
+        outputs = {name: convolutional_output(fired.shape) for name, fired in tensors.items()}
     else:
-        refused, outputs = _seen(card, model, made, wanted.size, traced)
+        refused, outputs = _classified(card, model, made, wanted.size, traced)
     refused |= getattr(model, "left", {})  # a Caffe network's layers that cannot be built
     parameters = sum(p.numel() for p in model.parameters())
     modules = tuple(name for name, _ in model.named_modules() if name)
@@ -134,38 +135,36 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
     return replace(bare, layers=layers, default=tuple(default.layers), also=also)
 
 
-def _seen(
+def _classified(
     card: Card, model: nn.Module, made: nn.Module | None, size: tuple[int, int], traced: Trace
 ) -> tuple[dict[str, str], dict[str, Output]]:
-    """Why modules, or parts of what they return, are no layers; what those are that can be."""
-    every = traced.fired | traced.parts
-    shown = foreign_rows(build(card) if made is None else made, size)
+    """By module, or part of its output: why it cannot be a layer; the kind of tensor of those that can."""
+    tensors = traced.fired | traced.parts
+    rows = foreign_rows(build(card) if made is None else made, size)
     modules = dict(model.named_modules())
     times, larger = larger_shapes(card, model, size)
-    shapes = {name: fired.shape for name, fired in every.items()}
-    known = replace(evidence(model, shapes, shown.clear), times=times)
-    outputs, refused = {}, dict(shown.refused)
-    said = {about.module: about for about in card.outputs.values()}
-    for name, fired in every.items():
+    shapes = {name: fired.shape for name, fired in tensors.items()}
+    evidence = replace(evidence_of(model, shapes, rows.clear), times=times)
+    outputs, refused = {}, dict(rows.refused)
+    declared = {output.module: output for output in card.outputs.values()}
+    for name, fired in tensors.items():
         if name in refused:
             continue
         if card.network.startswith("caffe:"):
-            found: Output | str = of_convolutions(fired.shape)
-        elif name in said:
-            about = said[name]
-            assert about.output is not None
-            found = as_said(about.output, fired.shape, about.prefix, about.cls, known)
+            output: Output | str = convolutional_output(fired.shape)
+        elif name in declared:
+            output = declared_output(declared[name], fired.shape, evidence)
         else:
-            found = output_of(modules[fired.module], fired.shape, larger.get(name), known)
-        if isinstance(found, str):
-            refused[name] = found
+            output = output_of(modules[fired.module], fired.shape, larger.get(name), evidence)
+        if isinstance(output, str):
+            refused[name] = output
         else:
-            outputs[name] = found
+            outputs[name] = output
     return refused, outputs
 
 
 def no_layers(architecture: Architecture) -> dict[str, list[str]]:
-    """The innermost modules, or parts of what they return, that are no layers, by the reason."""
+    """The innermost modules, or parts of their output, that cannot be layers, by the reason."""
     reasons: dict[str, list[str]] = {}
     tensors = architecture.traced.tensors
     for name, why in architecture.refused.items():
@@ -184,38 +183,38 @@ def offered(architecture: Architecture) -> dict[str, Layer]:
     return {layer.name: layer for layer in _in_order(layers.values(), architecture.traced)}
 
 
-def choose(architecture: Architecture, asked: tuple[str, ...]) -> tuple[Layer, ...]:
-    """The layers called `asked` in depth order.
+def choose(architecture: Architecture, names: tuple[str, ...]) -> tuple[Layer, ...]:
+    """The layers called `names` in depth order; none stand for those that are read by default.
 
-    `all` stands for every layer of the card, or else every leaf of the network, `last` for the last of
-    those that are read by default, and `blocks.*` for what fits of these, or else of all. Where no card
-    names layers, a module that holds others may be asked for too (`layer4`).
+    `all` stands for every layer of the card, or without a card every leaf of the network, `last` for the
+    last of those read by default, and `blocks.*` for those of the default that match, or else of all.
+    Where no card names layers, a module with submodules may be chosen too (`layer4`).
 
     Raises:
         InputError: A name is not a layer of this backbone.
     """
     card, traced = architecture.card, architecture.traced
-    found = offered(architecture)
+    layers = offered(architecture)
     chosen: dict[str, Layer] = {}
-    for name in asked or architecture.default:
+    for name in names or architecture.default:
         if name == "all":
             chosen |= {layer.name: layer for layer in architecture.layers}
-        elif name == "last" and name not in found:
-            chosen[architecture.default[-1]] = found[architecture.default[-1]]
-        elif name in found:
-            chosen[name] = found[name]
+        elif name == "last" and name not in layers:
+            chosen[architecture.default[-1]] = layers[architecture.default[-1]]
+        elif name in layers:
+            chosen[name] = layers[name]
         elif name in architecture.refused:
             raise InputError(
                 f"{card.name}: {name} is no layer, {architecture.refused[name]}; ask for another one."
             )
         elif card.layers is None and "/" not in name and name in architecture.outputs:
             chosen[name] = _layer(architecture, name, name)
-        elif fit := fnmatch.filter(architecture.default, name) or fnmatch.filter(found, name):
-            chosen |= {each: found[each] for each in fit}
+        elif fit := fnmatch.filter(architecture.default, name) or fnmatch.filter(layers, name):
+            chosen |= {match: layers[match] for match in fit}
         else:
-            what = "never runs its module" if name in architecture.modules else "has no layer"
+            problem = "never runs its module" if name in architecture.modules else "has no layer"
             raise InputError(
-                f"{card.name} {what} {name}; {nearest(name, found)} "
+                f"{card.name} {problem} {name}; {nearest(name, layers)} "
                 f"`probe layers {card.name}` lists them."
             )
     return _in_order(chosen.values(), traced)

@@ -1,7 +1,7 @@
-"""The layers that stand for a network without a card: stem, blocks, the last norm or pool, the embedding.
+"""The default layers of a network without a card: stem, blocks, the last norm or pool, the embedding.
 
 A block is where paths meet again: a module in whose own code two activations are added, or joined with
-new ones, and that occurs several times or beside such. Of blocks inside blocks the outermost counts.
+new ones, and that occurs several times or beside others that do. Of nested blocks the outermost counts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from features.cards.outputs import Output
 from features.cards.trace import Fired, Trace
 
 _LISTS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-"""Modules that only hold others; what derives from them does something of its own."""
+"""Modules that only hold others; a class derived from them may compute something itself."""
 _SILENT = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.AlphaDropout)
 _KEEPS = ("Flatten", "Dropout", "Identity")
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
@@ -28,23 +28,23 @@ EMBEDDING = "pre_logits"
 
 @dataclass(frozen=True)
 class Default:
-    """The layers of a network that nobody named, by name the module that is read, in order."""
+    """The default layers of a network: module by layer name, in depth order."""
 
     layers: dict[str, str]
     also: dict[str, str]
-    """Layers that have a name and are not among them, since another one has their numbers."""
+    """Named layers that are left out of the default, since another layer has the same numbers."""
 
 
 def default_layers(
     model: nn.Module, traced: Trace, outputs: Mapping[str, Output], *, projects: bool = False
 ) -> Default:
-    """The default layers of a network; of one without blocks, each convolution after its ReLU, and pools.
+    """The default layers of a network; without blocks each convolution after its ReLU, and the pools.
 
     Args:
         model: The network.
-        traced: What it does.
-        outputs: What its modules return, of those that can be layers.
-        projects: Its last layer projects to an embedding and is no classifier.
+        traced: Its trace.
+        outputs: The kind of tensor by module, of those that can be layers.
+        projects: Whether its last layer projects to an embedding and is no classifier.
     """
     modules = dict(model.named_modules())
     blocks = _blocks(modules, traced, outputs)
@@ -81,7 +81,7 @@ def default_layers(
 def _chain(
     modules: Mapping[str, nn.Module], traced: Trace, outputs: Mapping[str, Output]
 ) -> dict[str, str]:
-    """Of a network without blocks the leaves, each after the norm and the ReLU that follow it."""
+    """The leaves of a network without blocks, each read after the norm and the ReLU that follow it."""
     leaves = [f for f in traced.fired.values() if f.leaf and f.module in outputs]
     leaves = [f for f in leaves if not _only_passes(modules[f.module])]
     top = _top(modules, traced, 0)
@@ -112,7 +112,7 @@ def _blocks(
     meets = [name for name in traced.meetings if name in traced.fired]
     kinds = Counter(type(modules[name]) for name in meets)
     parents = Counter(_parent(name) for name in meets)
-    found = {
+    blocks = {
         name
         for name in modules
         if name in traced.fired
@@ -120,11 +120,11 @@ def _blocks(
         and type(modules[name]) in kinds
         and (kinds[type(modules[name])] > 1 or parents[_parent(name)] > 1)
     }
-    found = _readable(modules, traced, _outermost(found), outputs)
-    found = _outermost(found | set(_lifted(modules, traced, found)))
-    found = _outermost(found | set(_beside(modules, traced, found)))
-    found = {name for name in found if _tensor_of(name, traced, outputs) is not None}
-    return sorted(found, key=lambda name: traced.fired[name].order)
+    blocks = _readable(modules, traced, _outermost(blocks), outputs)
+    blocks = _outermost(blocks | set(_lifted(modules, traced, blocks)))
+    blocks = _outermost(blocks | set(_beside(modules, traced, blocks)))
+    blocks = {name for name in blocks if _tensor_of(name, traced, outputs) is not None}
+    return sorted(blocks, key=lambda name: traced.fired[name].order)
 
 
 def _readable(
@@ -133,18 +133,18 @@ def _readable(
     blocks: Collection[str],
     outputs: Mapping[str, Output],
 ) -> set[str]:
-    """Those that can be layers, and for the others, such as blocks on windows, what they stand in."""
-    found: set[str] = set()
+    """The blocks that can be layers; for others, such as blocks on windows, the module around them."""
+    readable: set[str] = set()
     for block in blocks:
         name = block
         while name and (type(modules[name]) in _LISTS or _tensor_of(name, traced, outputs) is None):
             name = _parent(name)
-        found |= {name} - {""}
-    return _outermost(found)
+        readable |= {name} - {""}
+    return _outermost(readable)
 
 
 def _tensor_of(name: str, traced: Trace, outputs: Mapping[str, Output]) -> str | None:
-    """The tensor of a module's output that is a layer: its own name, or of several the last one that is."""
+    """The name of a module's output that can be a layer: the module, or the last such part of it."""
     if name in outputs:
         return name
     parts = [part for part, f in traced.parts.items() if f.module == name and part in outputs]
@@ -154,7 +154,7 @@ def _tensor_of(name: str, traced: Trace, outputs: Mapping[str, Output]) -> str |
 def _lifted(
     modules: Mapping[str, nn.Module], traced: Trace, blocks: Collection[str]
 ) -> Iterator[str]:
-    """Modules made of nothing but unlike blocks, always the same: convolution and two attentions."""
+    """Modules made of nothing but different blocks, in every instance the same ones."""
     made: dict[type, set[tuple[type, ...]]] = {}
     parents: dict[str, list[str]] = {}
     for block in blocks:
@@ -185,7 +185,7 @@ def _lifted(
 def _beside(
     modules: Mapping[str, nn.Module], traced: Trace, blocks: Collection[str]
 ) -> Iterator[str]:
-    """What stands in the same list as a block, or in a list beside that: a block without a shortcut."""
+    """Modules in the same list as a block, or in a list beside that: blocks without a shortcut."""
     lists = {_parent(b) for b in blocks if type(modules[_parent(b)]) in _LISTS}
     families = {_parent(n) for n in lists if n and type(modules[_parent(n)]) in _LISTS}
     for name, module in modules.items():
@@ -236,7 +236,7 @@ def _top(modules: Mapping[str, nn.Module], traced: Trace, last: int) -> str | No
 def _embedding(
     modules: Mapping[str, nn.Module], after: list[Fired], outputs: Mapping[str, Output]
 ) -> Fired | None:
-    """The last vector before the classifier; of modules that only hand it on, the one before them."""
+    """The last vector before the classifier; before modules that only pass it on."""
     vectors = [f for f in after if outputs[f.module].kind == "vector"]
     if not vectors:
         return None
@@ -254,7 +254,7 @@ def _does(modules: Mapping[str, nn.Module], fired: Fired) -> bool:
 
 
 def _only_passes(module: nn.Module) -> bool:
-    """Whether a module hands on what it reads, in another shape at most."""
+    """Whether a module passes its input on, in another shape at most."""
     return isinstance(module, _SILENT) or type(module).__name__ in _KEEPS
 
 

@@ -25,12 +25,12 @@ from features.errors import InputError, nearest
 PLUGINS = "transfer_probe.networks"
 """The group of entry points by which an installed package registers its networks, MODULE:FUNCTION."""
 _OWN = "features.networks"
-# They would load weights, or read files, past every check.
+# These options would load weights or read files without any check.
 _NOT_OPTIONS = (
     "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir",
     "weights", "weights_backbone", "pretrained_strict",
 )  # fmt: skip
-# What torchvision itself sets when it loads published weights into these networks.
+# The options that torchvision sets when it loads published weights into these networks.
 _WITH_WEIGHTS: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "init_weights": False},
     "inception_v3": {"transform_input": True, "init_weights": False},
@@ -68,7 +68,7 @@ def build(card: Card, *, seed: int = 0, device: str = "cpu", random: bool = Fals
 
 
 def published_input(card: Card, model: nn.Module) -> Input:
-    """The preprocessing of the card, or else the one published with the network, built as `model`.
+    """The preprocessing that the card gives, or else the one published with the network, built as `model`.
 
     Raises:
         InputError: Neither the card nor the network's publisher says how images are prepared.
@@ -91,10 +91,10 @@ def published_input(card: Card, model: nn.Module) -> Input:
 def larger_shapes(
     card: Card, model: nn.Module, size: tuple[int, int]
 ) -> tuple[tuple[int, int], dict[str, tuple[int, ...]]]:
-    """How many times as high and wide as `size` an image is, and the shapes of what it gives by module.
+    """A larger image as multiples of the height and width `size`, and the shape of its tensor by module.
 
-    A network of one size is built anew for the larger one where its library has an option for that;
-    there are none where it takes no other size at all. `model` may be on the meta device.
+    A network of one size is built again for the larger one where its library has an option for that;
+    there are no shapes where it takes no other size at all. `model` may be on the meta device.
     """
     option = {"timm": "img_size", "torchvision": "input_size"}.get(card.network.partition(":")[0])
     parts = [name for name, _ in model.named_children()]
@@ -126,7 +126,7 @@ def projects(card: Card) -> bool:
 
 
 def with_licence(card: Card) -> Card:
-    """The card, its licence that of the publisher's own weights where it says none itself."""
+    """The card; where it gives no licence, with that of the weights its library publishes."""
     kind, _, name = card.network.partition(":")
     if card.licence is not None or card.weights:
         return card
@@ -201,7 +201,7 @@ def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
 def _with(
     card: Card, module: ModuleType, where: str, name: str, options: dict[str, Any]
 ) -> Callable[[], Any]:
-    """The function `name` of a module, called with the options; in our own package a function of ours."""
+    """A call of the function `name` with the options; in our package of its own functions alone."""
     function = None if name.startswith("_") else getattr(module, name, None)
     ours = module.__name__.startswith(_OWN)
     if ours and not (inspect.isfunction(function) and function.__module__.startswith(_OWN)):

@@ -1,9 +1,9 @@
-"""What a tensor of a network is, decided by how it changes with the size of the image.
+"""The kind of tensor that a module returns, decided by how its shape changes with the size of the image.
 
 An axis that grows with the image's height is rows, one that grows with its width columns, one that
 grows with its area places; one that stays is channels. Tokens may have others in front of those of the
-patches, a class token among them. Nothing is guessed: what cannot be told is no layer until its card
-says it.
+patches, a class token among them. Nothing is guessed: what cannot be decided is no layer until a card
+declares it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from math import isqrt, prod
 
 from torch import nn
 
+from features.cards.card import DeclaredOutput
+
 Shape = tuple[int, ...]
 Grid = tuple[int, int]
 
 LARGER = ((2, 3), (2, 2))
-"""How many times the height and the width of a second image are those of the first; some take squares."""
+"""Height and width of a second image as multiples of the first's; some networks take squares alone."""
 
 _CHANNELS_FIRST = (
     nn.Conv2d,
@@ -40,7 +42,7 @@ _OUT_OF_ORDER = ("Hiera",)
 
 @dataclass(frozen=True)
 class Output:
-    """What one image's tensor is."""
+    """The kind of tensor that one image gives."""
 
     kind: str
     """One of `card.OUTPUTS`."""
@@ -53,7 +55,7 @@ class Output:
 
     @property
     def words(self) -> str:
-        """As the feature file and `probe layers` have it."""
+        """The output in words, as the feature file and `probe layers` show it."""
         if self.kind != "tokens":
             return self.kind
         words = [f"tokens, prefix {self.prefix}"]
@@ -62,7 +64,7 @@ class Output:
         return "".join(words)
 
     def shape(self, raw: Shape) -> Shape:
-        """`(channels, height, width)`, `(tokens, channels)` or `(dim,)` of a tensor of shape `raw`."""
+        """The shape `raw` of a tensor as `(channels, height, width)`, `(tokens, channels)` or `(dim,)`."""
         if self.kind == "vector":
             return (prod(raw),)
         if self.kind == "map channels last":
@@ -75,24 +77,24 @@ class Evidence:
     """What is known of a network beside the shapes of its tensors for one image."""
 
     class_token: bool = False
-    """It has a class token."""
+    """Whether the network has a class token."""
     clear: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    """By number of tokens, those that no pixel had reached yet where they were first seen."""
+    """By number of tokens, the indices of those that do not depend on any pixel where they first occur."""
     maps: frozenset[Grid] = frozenset()
-    """Rows and columns of the maps that convolutions gave."""
+    """Rows and columns of the maps that convolutions return."""
     in_order: bool = True
-    """Patch tokens are in the order of the image."""
+    """Whether patch tokens are in the order of the image."""
     times: Grid = LARGER[0]
     """How many times as high and as wide the larger image is."""
 
 
-def evidence(
+def evidence_of(
     model: nn.Module, shapes: Mapping[str, Shape], clear: Mapping[int, tuple[int, ...]]
 ) -> Evidence:
-    """What the parameters and convolutions of `model` tell; `shapes` are of one image, by module."""
-    named = getattr(model, "has_class_token", None)
-    if named is None:
-        named = any(_CLASS_TOKEN.search(name) for name, _ in model.named_parameters())
+    """What the parameters and convolutions of `model` show; `shapes` are of one image, by module."""
+    class_token = getattr(model, "has_class_token", None)
+    if class_token is None:
+        class_token = any(_CLASS_TOKEN.search(name) for name, _ in model.named_parameters())
     modules = dict(model.named_modules())
     maps = frozenset(
         (shape[1], shape[2])
@@ -100,28 +102,28 @@ def evidence(
         if len(shape) == 3 and isinstance(modules.get(name), nn.Conv2d)
     )
     in_order = not type(model).__name__.startswith(_OUT_OF_ORDER)
-    return Evidence(bool(named), clear, maps, in_order)
+    return Evidence(bool(class_token), clear, maps, in_order)
 
 
 def output_of(
-    module: nn.Module, shape: Shape, larger: Shape | None, known: Evidence
+    module: nn.Module, shape: Shape, larger: Shape | None, evidence: Evidence
 ) -> Output | str:
-    """What a tensor of `shape` is, or why that cannot be told.
+    """The kind of a tensor, or why it cannot be told.
 
     Args:
-        module: What returned it.
-        shape: Of one image, without the batch axis.
-        larger: Of a larger image; None where the network takes no other.
-        known: Of the network.
+        module: The module that returned it.
+        shape: Its shape for one image, without the batch axis.
+        larger: Its shape for a larger image; None where the network takes no other size.
+        evidence: What else is known of the network.
     """
     if sum(side > 1 for side in shape) <= 1:
         return Output("vector")
     if larger is not None and len(larger) != len(shape):
         larger = None
     if len(shape) == 3:
-        return _map(module, shape, larger, known.times)
+        return _map(module, shape, larger, evidence.times)
     if len(shape) == 2:
-        return _tokens(shape, larger, known)
+        return _tokens(shape, larger, evidence)
     return f"it has {len(shape)} axes, and what they are cannot be told"
 
 
@@ -144,28 +146,28 @@ def _map(module: nn.Module, shape: Shape, larger: Shape | None, times: Grid) -> 
     return "which of its three axes are channels cannot be told"
 
 
-def _tokens(shape: Shape, larger: Shape | None, known: Evidence) -> Output | str:
+def _tokens(shape: Shape, larger: Shape | None, evidence: Evidence) -> Output | str:
     places = shape[0]
-    clear = known.clear.get(places)
+    clear = evidence.clear.get(places)
     if clear is not None and clear != tuple(range(len(clear))):
         return "its tokens of no patch do not come first"
     if larger is not None and larger[1] == shape[1] and larger[0] > places:
-        patches, odd = divmod(larger[0] - places, prod(known.times) - 1)
+        patches, odd = divmod(larger[0] - places, prod(evidence.times) - 1)
         prefix = places - patches
-        if clear is None and _rounded(places, larger[0], known.times):
+        if clear is None and _rounded(places, larger[0], evidence.times):
             prefix, patches, odd = 0, places, 0
         if odd or prefix < 0 or (clear is not None and len(clear) != prefix):
             return "how many of its tokens are of patches cannot be told"
-        return _of_patches(prefix, patches, known)
+        return _of_patches(prefix, patches, evidence)
     if larger is not None and larger[0] == places and larger[1] > shape[1]:
         return "its channels come before its places"
     if clear is not None:
-        return _of_patches(len(clear), places - len(clear), known)
+        return _of_patches(len(clear), places - len(clear), evidence)
     return "which of its two axes are tokens cannot be told"
 
 
 def _rounded(patches: int, larger: int, times: Grid) -> bool:
-    """Whether both are rows times columns of a square image, rounded on the way from the larger one."""
+    """Whether both are rows times columns of the two images, each side rounded."""
     side = isqrt(patches)
     return side * side == patches and any(
         larger % rows == 0
@@ -174,24 +176,24 @@ def _rounded(patches: int, larger: int, times: Grid) -> bool:
     )
 
 
-def _of_patches(prefix: int, patches: int, known: Evidence) -> Output:
-    grids = [grid for grid in known.maps if prod(grid) == patches]
+def _of_patches(prefix: int, patches: int, evidence: Evidence) -> Output:
+    grids = [grid for grid in evidence.maps if prod(grid) == patches]
     side = isqrt(patches)
-    if not grids and side * side == patches and (side, side) in known.maps:
+    if not grids and side * side == patches and (side, side) in evidence.maps:
         grids = [(side, side)]
-    grid = grids[0] if len(grids) == 1 and known.in_order else None
-    return Output("tokens", prefix, prefix > 0 and known.class_token, grid)
+    grid = grids[0] if len(grids) == 1 and evidence.in_order else None
+    return Output("tokens", prefix, prefix > 0 and evidence.class_token, grid)
 
 
-def of_convolutions(shape: Shape) -> Output:
-    """What a convolutional network's tensor of `shape` is: a map, or a vector."""
+def convolutional_output(shape: Shape) -> Output:
+    """The kind of a convolutional network's tensor of `shape`: a map, or a vector."""
     return Output("map" if len(shape) == 3 and sum(side > 1 for side in shape) > 1 else "vector")
 
 
-def as_said(
-    kind: str, shape: Shape, prefix: int | None, cls: bool, known: Evidence
-) -> Output | str:
-    """What a card says that a tensor of `shape` is, or why it cannot be."""
+def declared_output(declared: DeclaredOutput, shape: Shape, evidence: Evidence) -> Output | str:
+    """The kind that a card declares for a tensor of `shape`, or why the tensor cannot be of that kind."""
+    kind, prefix = declared.output, declared.prefix
+    assert kind is not None
     if kind.startswith("map") and len(shape) != 3:
         return f"has {len(shape)} axes, and a map has three"
     if kind != "tokens":
@@ -199,7 +201,7 @@ def as_said(
     if len(shape) != 2:
         return f"has {len(shape)} axes, and tokens have two"
     if prefix is None:
-        clear = known.clear.get(shape[0])
+        clear = evidence.clear.get(shape[0])
         if clear is None:
             return (
                 "gives tokens, and how many of them stand before those of the patches is not told"
@@ -207,12 +209,13 @@ def as_said(
         prefix = len(clear)
     if prefix >= shape[0]:
         return f"has {shape[0]} tokens, and prefix = {prefix} of them are of no patch"
-    found = _of_patches(prefix, shape[0] - prefix, known)
-    return Output("tokens", prefix, prefix > 0 and (cls or known.class_token), found.grid)
+    grid = _of_patches(prefix, shape[0] - prefix, evidence).grid
+    cls = prefix > 0 and (declared.cls or evidence.class_token)
+    return Output("tokens", prefix, cls, grid)
 
 
 def _grown(side: int, larger: int, times: Grid) -> str:
-    """Which axis of an image one that grew from `side` to `larger` goes with.
+    """The axis of the image with which an axis of a tensor grew from `side` to `larger`.
 
     Each may be rounded, and convolutions without padding take a few off it.
     """
@@ -227,7 +230,7 @@ def _are(grown: Sequence[str], *wanted: str) -> bool:
 
 
 def _normalised(module: nn.Module) -> Shape | None:
-    """The channels that a module says it works on: of its last axis, or of the first."""
+    """The number of channels that a module's attributes give: of its last axis, or of the first."""
     shape = getattr(module, "normalized_shape", None)
     if shape is not None:
         return tuple(shape)

@@ -1,8 +1,8 @@
-"""The law of rows, shown on a network: row i of what a module returns is of image i and of no other.
+"""The law of rows, checked on a network: row i of a module's output depends on image i and on no other.
 
-A wrong row is the worst there is: it carries a piece of another image, often of one that a split keeps
-apart from it. Modules that see windows or patches return batch x windows rows, some put tokens before
-images, a batch norm in training mode mixes all of them.
+A wrong row is the worst of errors: it carries a piece of another image, often of one on the other side of
+a split. Modules that see windows or patches return batch x windows rows, some put tokens before images,
+a batch norm in training mode mixes all images.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from features.cards.trace import name_of, tensors_in
+from features.cards.trace import part_name, tensors_in
 
 _BATCH = 4
 _KEPT = 4_096
@@ -25,7 +25,7 @@ _NEAR = 1e-2
 
 @dataclass(frozen=True)
 class _Row:
-    """What one image gave at one place of the network, and in how many rows."""
+    """The output of one module for a batch of one image."""
 
     shape: tuple[int, ...]
     """With the batch axis."""
@@ -34,23 +34,23 @@ class _Row:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What running a network on images and on NaN shows of it."""
+class RowCheck:
+    """The result of running a network on an image and on NaN."""
 
     refused: dict[str, str]
-    """By module, or part of what it returns, why its rows are not those of the images."""
+    """By module, or part of its output, why its rows are not those of the images."""
     clear: dict[int, tuple[int, ...]]
-    """By number of tokens, those that no pixel had reached where they were first seen: class tokens."""
+    """By number of tokens, the indices of those that do not depend on any pixel where they first occur."""
 
 
-def foreign_rows(model: nn.Module, size: tuple[int, int]) -> Shown:
-    """Show whose the rows are that the modules of a network return.
+def foreign_rows(model: nn.Module, size: tuple[int, int]) -> RowCheck:
+    """Check that row i of what every module returns is of image i alone.
 
     The network runs twice: on one image of `size` (height, width), and on that image as the second of
-    four whose others are NaN. A number that any other image has a share in is NaN then, however small
-    the share. So row 1 of 4 has to be finite and equal to row 0 of 1, and the other rows have to hold
-    a NaN; at the last call of a module that runs several times. Where a module swallows NaN the others
-    are drawn and the rows compared.
+    four whose others are NaN. A number that depends on another image, however little, is NaN then.
+    So row 1 of 4 has to be finite and equal to row 0 of 1, and the other rows have to hold
+    a NaN; at the last call of a module that runs several times. Where a module removes NaN the others
+    are drawn at random and the rows compared.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     chance = torch.Generator().manual_seed(0)
@@ -90,27 +90,27 @@ def foreign_rows(model: nn.Module, size: tuple[int, int]) -> Shown:
     _run(model, lost, compare)
     if still:
         _run(model, others, compare_again)
-    return Shown({name: why for name, why in refused.items() if why is not None}, clear)
+    return RowCheck({name: why for name, why in refused.items() if why is not None}, clear)
 
 
 def _by_shape(alone: _Row, tensor: Tensor) -> str | None:
-    """Why a tensor that several images gave has not one row for each, as far as its shape tells."""
-    one, four = alone.shape, tuple(tensor.shape)
+    """Why a tensor of several images has not one row for each, as far as its shape shows."""
+    single, batch = alone.shape, tuple(tensor.shape)
     if not tensor.is_floating_point():
         return f"it returns {str(tensor.dtype).removeprefix('torch.')}, not features"
-    if one and one == four:
+    if single and single == batch:
         return _STILL
-    if one[:1] == (1,) and four == (_BATCH, *one[1:]):
+    if single[:1] == (1,) and batch == (_BATCH, *single[1:]):
         return None
-    if one and one[1:] == four[1:] and four[0] == _BATCH * one[0]:
-        return f"it sees windows or patches, {one[0]} rows an image"
-    if one[:1] == four[:1] and one[1:2] == (1,) and four[1:2] == (_BATCH,):
+    if single and single[1:] == batch[1:] and batch[0] == _BATCH * single[0]:
+        return f"it sees windows or patches, {single[0]} rows an image"
+    if single[:1] == batch[:1] and single[1:2] == (1,) and batch[1:2] == (_BATCH,):
         return "its first axis is not the images, the second is"
     return "it has not one row for each image"
 
 
 def _by_values(alone: _Row, tensor: Tensor) -> str | None:
-    """Why the rows of a tensor, of an image between two that are NaN, are not the images'."""
+    """Why the rows of a tensor, of an image among others that are NaN, are not those of the images."""
     if not alone.finite:
         return None  # nothing to compare: extraction refuses such numbers
     lost = tensor.flatten(1).sum(1, dtype=torch.float32).isnan().tolist()
@@ -149,7 +149,7 @@ def _run(model: nn.Module, batch: Tensor, see: Callable[[str, Tensor], None]) ->
                 if place == 0:
                     see(module, tensor)
                 if len(tensors) > 1:
-                    see(name_of(module, part), tensor)
+                    see(part_name(module, part), tensor)
 
         return hook
 

@@ -1,4 +1,4 @@
-"""What a network does with one image: which modules fire, what they return, how deep they are.
+"""A forward pass on one image, traced: which modules run, what they return, how deep they are.
 
 The network runs once on zeros, usually on PyTorch's `meta` device where nothing is computed, so
 that the layers of a 500 MB network are listed in a second without its weights.
@@ -19,7 +19,7 @@ _WEIGHTED = {"convolution", "addmm", "mm", "linear", "_convolution"}
 
 
 Part = tuple[int | str, ...]
-"""Where a tensor lies in what a module returns: indices and keys, none for the tensor itself."""
+"""The place of a tensor in a module's output: indices and keys, none for the tensor itself."""
 
 
 @dataclass(frozen=True)
@@ -48,17 +48,17 @@ class Trace:
     """The modules that fired, in order of their last call, and the depth of the whole network."""
 
     fired: dict[str, Fired]
-    """By module, the first tensor that it returns."""
+    """By module, the first tensor of its output."""
     weight_layers: int
     parts: dict[str, Fired] = field(default_factory=dict)
-    """Of modules that return several tensors, each by its own name: `encoder[0]`, `out[features]`."""
+    """Every tensor of modules that return several, by its name: `encoder[0]`, `out[features]`."""
     meetings: frozenset[str] = frozenset()
     """Modules in whose own code paths meet: two activations are added, or new ones joined to others."""
     wordless: dict[str, str] = field(default_factory=dict)
-    """Modules that return something that holds no tensor that can be named, and what it is."""
+    """Modules whose output holds no tensor that has a name, and the type of that output."""
 
     def at(self, name: str) -> Fired:
-        """What a module, or a part of what it returns, gave."""
+        """The tensor of a module, or of a part of its output."""
         return self.parts[name] if name in self.parts else self.fired[name]
 
     @property
@@ -70,7 +70,7 @@ class Trace:
 
 
 def first_tensor(output: object) -> Tensor | None:
-    """The tensor of a module's output: itself, or the first one inside a tuple, list or dict."""
+    """The first tensor of a module's output: itself, or inside a tuple, list or dict."""
     return next((tensor for _, tensor in tensors_in(output)), None)
 
 
@@ -91,7 +91,7 @@ def part_of(output: object, part: Part) -> Tensor | None:
     return next((tensor for place, tensor in tensors_in(output) if place == part), None)
 
 
-def name_of(module: str, part: Part) -> str:
+def part_name(module: str, part: Part) -> str:
     """The name of a part of a module's output: `encoder[0]`, `out[features]`."""
     return module + "".join(f"[{place}]" for place in part)
 
@@ -132,19 +132,19 @@ def trace(model: nn.Module, size: tuple[int, int]) -> Trace:
 
 
 def shapes_at(model: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """By module, and part of what one returns, the shape of one image's tensor for images of `size`.
+    """By module, or part of its output, the shape of the tensor of one image of `size`, without batch axis.
 
-    Where the network fails on them, those that it gave before it did.
+    Where the network fails on such images, the shapes of the modules that ran before.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def hook_of(name: str) -> Callable[..., None]:
         def hook(_module: nn.Module, _inputs: object, output: object) -> None:
             tensors = list(tensors_in(output))
-            found.update({name_of(name, part): tuple(t.shape[1:]) for part, t in tensors})
+            shapes.update({part_name(name, part): tuple(t.shape[1:]) for part, t in tensors})
             if tensors:
-                found[name] = tuple(tensors[0][1].shape[1:])
+                shapes[name] = tuple(tensors[0][1].shape[1:])
 
         return hook
 
@@ -157,7 +157,7 @@ def shapes_at(model: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, .
         for handle in handles:
             handle.remove()
         model.train(was_training)
-    return found
+    return shapes
 
 
 @dataclass
@@ -190,7 +190,7 @@ def _record(
         if leaf and isinstance(module, nn.Conv2d | nn.Linear):
             clock.weight_module = name
         before = seen.fired.get(name)
-        found = [
+        fired = [
             Fired(
                 module=name,
                 shape=tuple(tensor.shape[1:]),
@@ -204,9 +204,9 @@ def _record(
             )
             for part, tensor in tensors
         ]
-        seen.fired[name] = found[0]
-        if len(found) > 1:
-            seen.parts.update({name_of(name, one.part): one for one in found})
+        seen.fired[name] = fired[0]
+        if len(fired) > 1:
+            seen.parts.update({part_name(name, tensor.part): tensor for tensor in fired})
 
     return hook
 
@@ -240,7 +240,7 @@ class _Depths(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 depth = max(self.of(t) for t in seen if t.numel() == size)
             else:
                 depth = max(map(self.of, seen))
-            # a product of two activations (attention) has no weights of its own
+            # a product of two activations (attention) has no weights
             if name in _WEIGHTED and len(seen) == 1:
                 depth += 1
             if self.inside and self._meet(name, seen):
@@ -252,7 +252,7 @@ class _Depths(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _meet(self, name: str, seen: list[Tensor]) -> bool:
         if name in ("add", "add_"):
             return len(seen) == 2 and seen[0].shape == seen[1].shape
-        # pieces of one map that are joined again are no paths
+        # pieces of one map that are joined again are not separate paths
         return name == "cat" and len(seen) > 1 and max(map(self.of, seen)) > self.inside[-1][1]
 
 

@@ -1,7 +1,7 @@
-"""Whether a `.py` file that a card names may run: a person says so once, for the file as it is.
+"""Whether a `.py` file that a card names may run: a person allows it once, for the file as it is.
 
-A card is data, a network in a `.py` file is code with all that code can do. `--trust` allows the file
-and its SHA-256 is remembered in the cache folder; a changed file is asked about again. `PROBE_TRUST=1`
+A card is data, a network in a `.py` file is code that can do anything. `--trust` allows the file, and its
+SHA-256 is remembered in the cache folder; a changed file is asked about again. `PROBE_TRUST=1`
 allows every file and remembers none.
 """
 
@@ -15,14 +15,14 @@ from features.errors import InputError
 from features.machine.home import home
 
 REMEMBER = "remember"
-"""What `--trust` sets PROBE_TRUST to, for the processes that a command starts, too."""
+"""The value that `--trust` gives PROBE_TRUST, which the processes of a command inherit."""
 
 
 class Untrusted(InputError):
-    """A file of code that nobody has allowed to run yet."""
+    """A file of code that no person has allowed to run yet."""
 
     def __init__(self, path: Path, code: bytes) -> None:
-        """`code` are the bytes of the file at `path`."""
+        """The refusal of the file at `path`, whose bytes are `code`."""
         super().__init__(
             f"{path}: is code, and loading this network would run it; read it, then give --trust, "
             "once for the file as it is now."
@@ -30,15 +30,15 @@ class Untrusted(InputError):
         self.path, self.code = path, code
 
     def __reduce__(self) -> tuple[type[Untrusted], tuple[Path, bytes]]:
-        """Pickled by what it was made of, so that a worker process can raise it."""
+        """Pickle the arguments, so that a worker process can raise the error."""
         return Untrusted, (self.path, self.code)
 
 
 def check(path: Path, code: bytes) -> None:
-    """Pass if the code may run.
+    """Return if the code may run.
 
     Raises:
-        Untrusted: Nobody has allowed these bytes.
+        Untrusted: No person has allowed these bytes.
     """
     allowed = os.environ.get("PROBE_TRUST", "")
     if allowed == REMEMBER:

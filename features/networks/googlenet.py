@@ -81,21 +81,21 @@ def _norm() -> nn.Module:
 
 
 class Inception(nn.Module):
-    """Four branches that read the same, put together channel by channel."""
+    """Four branches on the same input, concatenated along the channels."""
 
     def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
         """`widths` are the channels of each convolution, in the order of the prototxt."""
         super().__init__()
-        one, reduce3, three, reduce5, five, projection = widths
+        out1, reduce3, out3, reduce5, out5, projection = widths
         modules: dict[str, nn.Module] = {
-            **_convolution("1x1", channels, one, 1),
+            **_convolution("1x1", channels, out1, 1),
             **_convolution("3x3_reduce", channels, reduce3, 1),
-            **_convolution("3x3", reduce3, three, 3),
+            **_convolution("3x3", reduce3, out3, 3),
             **_convolution("5x5_reduce", channels, reduce5, 1),
-            **_convolution("5x5", reduce5, five, 5),
+            **_convolution("5x5", reduce5, out5, 5),
             "pool": nn.MaxPool2d(3, stride=1, padding=1),
             **_convolution("pool_proj", channels, projection, 1),
-            "output": Output(),
+            "output": Concatenation(),
         }
         for name, module in modules.items():
             self.add_module(name, module)
@@ -114,8 +114,8 @@ class Inception(nn.Module):
         return y
 
 
-class Output(nn.Module):
-    """The branches of an inception, one after the other; a module, so that it can be read."""
+class Concatenation(nn.Module):
+    """The branches of an inception, channel after channel; a module, so that it can be a layer."""
 
     def forward(self, *branches: Tensor) -> Tensor:
         """`(n, channels, h, w)` each."""
