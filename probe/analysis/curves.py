@@ -18,7 +18,7 @@ from probe.analysis.majority import majority
 from probe.analysis.outcomes import Outcomes, name_of
 from probe.analysis.points import Best, Curve, Point
 from probe.analysis.statistics import Interval, mean_interval
-from probe.probes.linear import METHODS
+from probe.probes.methods import METHODS
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.protocol import differences

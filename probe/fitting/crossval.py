@@ -6,23 +6,15 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
-from probe.fitting.scorers import (
-    Features,
-    Ints,
-    Left,
-    Scorer,
-    Settings,
-    Shared,
-    _knn_scorer,
-    _linear_scorer,
-    _under_another_view,
-)
+from features.arrays import Doubles, Floats, Ints
 from probe.folds import Splits
 from probe.probes.layer import Source
 from probe.probes.linear import ALPHAS_AT_ONCE, Scored
+from probe.probes.methods import METHODS
 from probe.probes.scaling import AUTO
+from probe.probes.scorer import Left, Scorer, Shared
+from probe.probes.settings import Settings
 from probe.results.metrics import NEVER_SEEN, log_losses, probabilities
 
 _STAGE = 3
@@ -34,7 +26,7 @@ _SURE = 3.0
 
 
 @dataclass(frozen=True)
-class FoldResult:
+class TestedFold:
     """One test fold: what was chosen on its training rows."""
 
     fold: int
@@ -49,7 +41,7 @@ class FoldResult:
     n_test: int
     converged: bool
     error: float | None = None
-    """Of the refit's objective, relative, as the solver estimates it."""
+    """The relative error of the refit's objective, as the solver estimates it."""
     scale: str = ""
     """The scaling, where it was chosen too."""
 
@@ -58,9 +50,9 @@ class FoldResult:
 class Outcome:
     """The cross-validated scores of one probe on one layer."""
 
-    scores: npt.NDArray[np.float32]
+    scores: Floats
     """`(n, K)`, rows as images.csv; NaN where not tested."""
-    folds: tuple[FoldResult, ...]
+    folds: tuple[TestedFold, ...]
 
 
 @dataclass(frozen=True)
@@ -74,7 +66,7 @@ class _Choice:
 
 
 def cross_validate(
-    x: Features | Source,
+    x: Floats | Source,
     y: Ints,
     classes: int,
     splits: Splits,
@@ -100,18 +92,19 @@ def cross_validate(
     """
     source = x if isinstance(x, Source) else Source.of(x)
     shared = Shared() if shared is None else shared
+    method = METHODS[settings.method]
     chosen: dict[int, _Choice] = {}
     scorers = {}
     for scale in AUTO if settings.scale == "auto" else (settings.scale,):
         here = replace(settings, scale=scale)
-        scorers[scale] = (
-            _knn_scorer(source, y, classes, splits, here)
-            if settings.method == "knn"
-            else _linear_scorer(source, y, classes, splits, here, shared)
-        )
+        scorers[scale] = method.scorer(source, y, classes, splits, here, shared, None)
         # What makes its sets anew each time, or has every alpha from one factorisation, is asked once.
-        at_once = here.method == "ridge" and min(source.dim, len(y)) <= ALPHAS_AT_ONCE
-        staged = not at_once and (source.held or _inner_bytes(source, splits) <= shared.limit)
+        at_once = method.at_once and min(source.dim, len(y)) <= ALPHAS_AT_ONCE
+        staged = (
+            method.is_path
+            and not at_once
+            and (source.held or _inner_bytes(source, splits) <= shared.limit)
+        )
         for fold, choice in _choose(scorers[scale], y, splits, here, staged).items():
             if fold not in chosen or choice.worth > chosen[fold].worth:
                 chosen[fold] = choice
@@ -119,24 +112,44 @@ def cross_validate(
     results = {}
     for scale, scorer in scorers.items():
         if tested is not None:
-            scorer = _under_another_view(source, tested, y, classes, splits, settings, scale)
+            here = replace(settings, scale=scale)
+            scorer = _under_another_view(source, tested, y, classes, splits, here)
         folds = [fold for fold in splits.folds if chosen[fold].scale == scale]
         refits = scorer([(splits.tested(fold), [chosen[fold].point], None) for fold in folds])
-        for fold, (one,) in zip(folds, refits, strict=True):
+        for fold, (refit,) in zip(folds, refits, strict=True):
             rows = splits.held_out_rows(splits.tested(fold))
-            scores[rows] = one.scores
-            results[fold] = FoldResult(
+            scores[rows] = refit.scores
+            results[fold] = TestedFold(
                 fold,
-                one.value,
+                refit.value,
                 chosen[fold].at_edge,
                 chosen[fold].worth,
                 len(splits.training_rows(splits.tested(fold))),
                 len(rows),
-                one.converged,
-                one.error,
+                refit.converged,
+                refit.error,
                 scale,
             )
     return Outcome(scores, tuple(results[fold] for fold in splits.folds))
+
+
+def _under_another_view(
+    source: Source,
+    tested: Source,
+    y: Ints,
+    classes: int,
+    splits: Splits,
+    settings: Settings,
+) -> Scorer:
+    """Trains on rows of `source` and scores those of `tested`, which stand after them in no part."""
+    both, n = source.followed_by(tested), len(y)
+    apart = replace(splits, part=np.concatenate([splits.part, np.full(n, -1)]))
+
+    def held_out(left: Left) -> Ints:
+        return splits.held_out_rows(left) + n
+
+    scorer = METHODS[settings.method].scorer
+    return scorer(both, y, classes, apart, settings, Shared(0), held_out)
 
 
 def _choose(
@@ -147,28 +160,28 @@ def _choose(
     The path of a fold ends before its last point where two points in a row are worse than the best
     one by three standard errors of the differences: from there on it only overfits.
     """
-    points = len(settings.grid)
-    first = points if settings.method == "knn" or not staged else points // 2 + 1
+    points, is_path = len(settings.grid), METHODS[settings.method].is_path
+    first = points // 2 + 1 if staged else points
     starts = [0, *range(first, points, _STAGE)]
     inner = {fold: list(splits.inner(fold)) for fold in splits.folds}
     if not any(inner.values()):  # the middle of the grid, or the nearest neighbour alone
-        point = 0 if settings.method == "knn" else points // 2
+        point = points // 2 if is_path else 0
         return {fold: _Choice(np.nan, point, False, settings.scale) for fold in splits.folds}
-    worth: dict[int, list[npt.NDArray[np.float64]]] = {fold: [] for fold in splits.folds}
+    worth: dict[int, list[Doubles]] = {fold: [] for fold in splits.folds}
     going = set(splits.folds)
     last: dict[Left, Scored] = {}
     for start, stop in pairwise([*starts, points]):
         sets = sorted({left for fold in going for _, left in inner[fold]}, key=sorted)
-        asked = [(left, range(start, stop), last.get(left)) for left in sets]
-        made = dict(zip(sets, score(asked), strict=True))
-        last = {left: found[-1] for left, found in made.items()}
+        requests = [(left, range(start, stop), last.get(left)) for left in sets]
+        made = dict(zip(sets, score(requests), strict=True))
+        last = {left: scored[-1] for left, scored in made.items()}
         for fold in sorted(going):
             pieces = []
             for part, left in inner[fold]:
                 rows = splits.held_out_rows(left)
                 here = splits.part[rows] == part
                 truth = y[rows][here]
-                pieces.append([_worth(one.scores[here], truth, settings) for one in made[left]])
+                pieces.append([_worth(point.scores[here], truth, settings) for point in made[left]])
             common = min(map(len, pieces))  # a k larger than a training set has no score there
             worth[fold] += [np.concatenate([p[i] for p in pieces]) for i in range(common)]
             if _overfits(worth[fold]):
@@ -176,10 +189,10 @@ def _choose(
         if not going:
             break
     chosen = {}
-    for fold, found in worth.items():
-        mean = [float(one.mean()) for one in found]
+    for fold, tried in worth.items():
+        mean = [float(values.mean()) for values in tried]
         best = int(np.argmax(mean))  # the first of equals: the strongest penalty, the smallest k
-        end = len(found) - 1 if settings.method == "knn" else points - 1
+        end = points - 1 if is_path else len(tried) - 1
         chosen[fold] = _Choice(mean[best], best, end > 0 and best in (0, end), settings.scale)
     return chosen
 
@@ -191,19 +204,18 @@ def _inner_bytes(source: Source, splits: Splits) -> int:
     return sum(source.turned(len(train), len(other)) for train, other in rows)
 
 
-def _overfits(worth: list[npt.NDArray[np.float64]]) -> bool:
-    best = max(worth, key=lambda one: float(one.mean()))
-    for one in worth[-_WORSE:]:
-        lost = best - one
+def _overfits(worth: list[Doubles]) -> bool:
+    best = max(worth, key=lambda values: float(values.mean()))
+    for values in worth[-_WORSE:]:
+        lost = best - values
         if not lost.mean() > _SURE * lost.std() / len(lost) ** 0.5:
             return False
     return len(worth) > _WORSE
 
 
-def _worth(
-    scores: npt.NDArray[np.float32], truth: Ints, settings: Settings
-) -> npt.NDArray[np.float64]:
-    """Of every row: minus its log loss for logistic, else whether it is right."""
-    if settings.method == "logistic":
-        return -log_losses(probabilities(scores, "logits"), truth, NEVER_SEEN)
+def _worth(scores: Floats, truth: Ints, settings: Settings) -> Doubles:
+    """The inner score of every row, `(n,)`: minus its log loss, or 1 where it is right, else 0."""
+    method = METHODS[settings.method]
+    if method.selection == "log_loss":
+        return -log_losses(probabilities(scores, method.scores), truth, NEVER_SEEN)
     return np.asarray(scores.argmax(1) == truth, dtype=np.float64)

@@ -8,9 +8,10 @@ import numpy as np
 
 from features.arrays import Ints
 from probe.fitting.crossval import Outcome, cross_validate
-from probe.fitting.scorers import Settings, Shared
 from probe.folds import Splits
 from probe.probes.layer import Source
+from probe.probes.scorer import Shared
+from probe.probes.settings import Settings
 
 _INNER_PARTS = 3  # of a draw, or as many as there are images of a class
 _STAYS = -1

@@ -15,7 +15,7 @@ from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.plan import FitPlan, prepare
 from probe.fitting.probe_job import ProbeRun, features_of, fit_one
-from probe.fitting.scorers import Settings
+from probe.probes.settings import Settings
 from probe.results import predictions
 from probe.results.ledger import Ledger, open_ledger
 from probe.results.predictions import Prediction

@@ -10,10 +10,9 @@ from pathlib import Path
 from features.errors import InputError, nearest
 from features.images.views import check_views
 from probe.fitting.job import ProbeJob
-from probe.probes.linear import METHODS, SOLVERS, TOL
+from probe.probes.methods import DEFAULT, METHODS
 from probe.probes.scaling import SCALES
-
-DEFAULT_PROBES = ("logistic", "svm")
+from probe.probes.settings import SOLVERS, TOL
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class FitOptions:
     """Names; all by default."""
     tasks: Sequence[str] = ()
     """Names, or `NAME:ordered`; all by default."""
-    probes: Sequence[str] = DEFAULT_PROBES
+    probes: Sequence[str] = DEFAULT
     """Any of `logistic`, `svm`, `ridge` and `knn`."""
     folds: int | None = None
     """How many to make where the data set has none of its own; five by default."""

@@ -20,11 +20,11 @@ from probe.fitting.crossval import Outcome, cross_validate
 from probe.fitting.few_shot import Draw, few_shot
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
-from probe.fitting.scorers import Settings, Shared
 from probe.folds import Splits, make_splits
-from probe.probes import knn
 from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
-from probe.probes.linear import GRID
+from probe.probes.methods import METHODS
+from probe.probes.scorer import Shared
+from probe.probes.settings import Settings
 from probe.results.metrics import kind_of, measure
 from probe.results.rows import Row
 
@@ -55,13 +55,12 @@ class ProbeRun:
 
     def settings(self, method: str) -> Settings:
         """How a probe is fitted and its parameter chosen."""
-        options = self.options
-        if method == "knn":
-            scale = "none" if options.scale == "none" else "l2"
-            search = knn.engine() if self.device.type == "cpu" else "torch"
-            return Settings("knn", scale, tuple(map(float, knn.GRID)), False, search)
-        grid = GRID if options.c is None else tuple(sorted(options.c))
-        return Settings(method, options.scale, grid, options.c is None, options.solver, options.tol)
+        options, probe = self.options, METHODS[method]
+        scale = options.scale if options.scale in probe.scales else probe.scales[0]
+        if probe.own_solver is not None:
+            return Settings(method, scale, probe.grid, False, probe.own_solver(self.device.type))
+        grid = probe.grid if options.c is None else tuple(sorted(options.c))
+        return Settings(method, scale, grid, options.c is None, options.solver, options.tol)
 
     def layer(self, job: ProbeJob, file: FeatureFile) -> _Layer:
         """The layer of a job, kept until another one is asked for."""

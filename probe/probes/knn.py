@@ -11,6 +11,7 @@ neighbours of all rows, and a training set's neighbours are merged from those of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,14 +19,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from features.arrays import Ints
+from probe.folds import Splits
 from probe.probes.layer import Source
 from probe.probes.linear import Scored
+from probe.probes.scorer import HeldOut, Left, Request, Scorer
+from probe.probes.settings import Settings
 
-GRID = (1, 5, 10, 20, 50, 100, 200)
 TEMPERATURE = 0.07
 _QUERIES = 4096
 
-Found = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+Neighbours = tuple[npt.NDArray[np.float32], Ints]
+"""Similarities and rows, `(n, k)` each, the nearest first."""
 
 
 @cache
@@ -40,12 +45,12 @@ def engine() -> str:
 
 def neighbours(
     x: npt.NDArray[np.float32] | Source,
-    part: npt.NDArray[np.int64],
+    part: Ints,
     k: int,
     search: str | None = None,
     cosine: bool = True,
-    queries: npt.NDArray[np.int64] | None = None,
-) -> dict[int, Found]:
+    queries: Ints | None = None,
+) -> dict[int, Neighbours]:
     """For each part, the similarity and the row of its k rows nearest to every row.
 
     Args:
@@ -63,52 +68,53 @@ def neighbours(
     source = x if isinstance(x, Source) else Source.of(x)
     on_faiss = (search or engine()) == "faiss"
 
-    def read(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    def read(rows: Ints) -> npt.NDArray[np.float32]:
         return _unit(source.rows(rows)) if cosine else np.ascontiguousarray(source.rows(rows))
 
-    asked = np.flatnonzero(part >= 0) if queries is None else queries
-    found = {}
-    for one in np.unique(part[part >= 0]).tolist():
-        rows = np.flatnonzero(part == one)
+    wanted = np.flatnonzero(part >= 0) if queries is None else queries
+    by_part = {}
+    for number in np.unique(part[part >= 0]).tolist():
+        rows = np.flatnonzero(part == number)
         base, count = read(rows), min(k, len(rows))
         similarity = np.zeros((source.n, count), dtype=np.float32)
         place = np.zeros((source.n, count), dtype=np.int64)
-        for start in range(0, len(asked), _QUERIES):
-            here = asked[start : start + _QUERIES]
+        for start in range(0, len(wanted), _QUERIES):
+            here = wanted[start : start + _QUERIES]
             if on_faiss:
                 similarity[here], place[here] = _faiss(base, read(here), count, cosine)
             else:
                 similarity[here], place[here] = _torch(
                     base, read(here), count, cosine, source.device
                 )
-        found[one] = (similarity, rows[place])
-    return found
+        by_part[number] = (similarity, rows[place])
+    return by_part
 
 
 def vote(
-    found: dict[int, Found],
+    by_part: dict[int, Neighbours],
     left_out: frozenset[int],
-    rows: npt.NDArray[np.int64],
-    y: npt.NDArray[np.int64],
+    rows: Ints,
+    y: Ints,
     classes: int,
     n_train: int,
+    grid: Sequence[int],
     spread: float = 1.0,
 ) -> list[Scored]:
-    """Class scores of `rows` from a training set of all parts but `left_out`, for every k.
+    """Class scores of `rows` from a training set of all parts but `left_out`, for every k of a grid.
 
-    Similarities count in units of `spread`. A k larger than the training set is left out of the grid;
-    scores are shares of the votes.
+    Similarities count in units of `spread`. A k larger than the training set is left out of the grid,
+    but for k = 1 where all are; scores are shares of the votes.
     """
-    parts = [p for p in found if p not in left_out]
-    similarity = np.concatenate([found[p][0][rows] for p in parts], axis=1)
-    place = np.concatenate([found[p][1][rows] for p in parts], axis=1)
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, : GRID[-1]]
+    parts = [p for p in by_part if p not in left_out]
+    similarity = np.concatenate([by_part[p][0][rows] for p in parts], axis=1)
+    place = np.concatenate([by_part[p][1][rows] for p in parts], axis=1)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, : grid[-1]]
     similarity = np.take_along_axis(similarity, order, axis=1)
     label = y[np.take_along_axis(place, order, axis=1)]
     # The nearest has weight 1, so that nothing overflows; shares are the same.
     weight = np.exp((similarity - similarity[:, :1]) / (TEMPERATURE * spread))
     result = []
-    for k in [k for k in GRID if k <= n_train] or [1]:
+    for k in [k for k in grid if k <= n_train] or [1]:
         votes = np.stack(
             [(weight[:, :k] * (label[:, :k] == c)).sum(1) for c in range(classes)], axis=1
         )
@@ -116,20 +122,54 @@ def vote(
     return result
 
 
-def _faiss(base: Any, queries: Any, k: int, cosine: bool) -> Found:
+def knn_scorer(
+    source: Source,
+    y: Ints,
+    classes: int,
+    splits: Splits,
+    settings: Settings,
+    held_out: HeldOut | None = None,
+) -> Scorer:
+    """What lets training sets vote on the rows that they leave out; arguments as of `linear_scorer`."""
+    cosine = settings.scale != "none"
+    grid = [int(k) for k in settings.grid]
+    to_score = held_out or splits.held_out_rows
+    queries = None
+    if held_out is not None:
+        queries = np.concatenate([held_out(splits.tested(fold)) for fold in splits.folds])
+    by_part = neighbours(source, splits.part, grid[-1], settings.solver, cosine, queries)
+
+    def spread(left: Left) -> float:
+        parts = [part for part in by_part if part not in left]
+        m = source.moments(splits.part, parts, False)
+        return max(float(m.squares.sum()) / m.n, 1e-30)
+
+    def score(requests: Sequence[Request]) -> list[list[Scored]]:
+        result = []
+        for left, points, _ in requests:
+            n_train = len(splits.training_rows(left))
+            unit = 1.0 if cosine else spread(left)
+            made = vote(by_part, left, to_score(left), y, classes, n_train, grid, unit)
+            result.append([made[point] for point in points if point < len(made)])
+        return result
+
+    return score
+
+
+def _faiss(base: Any, queries: Any, k: int, cosine: bool) -> Neighbours:
     import faiss
 
     index = (faiss.IndexFlatIP if cosine else faiss.IndexFlatL2)(base.shape[1])
     index.add(base)
-    found, place = index.search(queries, k)
-    return (found if cosine else -found / 2), place
+    similarity, place = index.search(queries, k)
+    return (similarity if cosine else -similarity / 2), place
 
 
-def _torch(base: Any, queries: Any, k: int, cosine: bool, device: torch.device) -> Found:
+def _torch(base: Any, queries: Any, k: int, cosine: bool, device: torch.device) -> Neighbours:
     some, rows = torch.from_numpy(queries).to(device), torch.from_numpy(base).to(device)
     near = some @ rows.T if cosine else -torch.cdist(some, rows).square() / 2
-    found = near.topk(k, dim=1)
-    return found.values.cpu().numpy(), found.indices.cpu().numpy()
+    nearest = near.topk(k, dim=1)
+    return nearest.values.cpu().numpy(), nearest.indices.cpu().numpy()
 
 
 def _unit(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -7,21 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from features.arrays import Bools, Floats, Ints
 from features.store.featurefile import FeatureFile
 from probe.probes.matrix import Held, Rows, Streamed, row_space
 from probe.probes.scaling import Moments, Scaling, gram, moments, pooled, scaling
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-
 ROWS_BYTES = 64 << 20
-"""Of a block of rows."""
+"""Bytes of a block of rows."""
 COLUMNS = 4096
-"""Of a block of columns in memory."""
+"""Columns of a block of columns in memory."""
 _TRIANGLE = 512
 """Rows whose products are made together: with those before them alone, for the rest is symmetric."""
 
@@ -36,7 +33,7 @@ class Prepared:
     """Mean squared length of the scaled training rows."""
     scaling: Scaling
     products: Tensor | None = None
-    """The Gram matrix, where it is known without the rows."""
+    """The matrix `gram`, where it was made without the rows; None: it is made of them."""
 
     @property
     def gram(self) -> Tensor:
@@ -48,7 +45,7 @@ class Prepared:
         return x.T @ x
 
     def nbytes(self) -> int:
-        """What it holds in memory."""
+        """The bytes that it holds in memory."""
         held = [rows.n * rows.p for rows in (self.train, self.other) if isinstance(rows, Held)]
         return 4 * (sum(held) + (0 if self.products is None else self.products.numel()))
 
@@ -60,39 +57,39 @@ class Source:
     n: int
     dim: int
     rows: Callable[[Ints], Floats]
-    """Some rows."""
+    """Reads some rows, `(rows, dim)`."""
     columns: Callable[[int, int], Floats]
-    """All rows of the columns from one to before another."""
+    """Reads all rows of the columns from the first number to before the second, `(n, columns)`."""
     held: bool = True
     """They are in memory."""
     width: int = COLUMNS
-    """Columns to look at together."""
+    """How many columns are read together."""
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     lengths: Floats | None = None
-    """Of every row, `(n,)`, by which it is to be divided."""
+    """The length of every row, `(n,)`, by which it is divided; None: rows are taken as they are."""
     memory: int = 2 << 30
     """Bytes for training sets that are made together."""
     _known: dict[tuple[int, int, bool], Moments] = field(default_factory=dict)
 
     @classmethod
     def of(cls, x: Floats, device: torch.device | None = None) -> Source:
-        """Features in memory."""
+        """The source of features in memory."""
         return cls(
             len(x), x.shape[1], lambda rows: x[rows], lambda start, stop: x[:, start:stop],
             device=device or torch.device("cpu"),
         )  # fmt: skip
 
-    def broken(self, rows: Ints) -> npt.NDArray[np.bool_]:
+    def broken(self, rows: Ints) -> Bools:
         """Which of `rows` have a feature that is NaN or infinite."""
         some = max(1, ROWS_BYTES // (4 * self.dim))
-        found = [
+        blocks = [
             ~np.isfinite(self.rows(rows[start : start + some])).all(1)
             for start in range(0, len(rows), some)
         ]
-        return np.concatenate(found)
+        return np.concatenate(blocks)
 
     def block(self, rows: Ints) -> Tensor:
-        """Some rows, where they are worked on."""
+        """Some rows, on the device that computes."""
         x = torch.from_numpy(self.rows(rows)).to(self.device)
         if self.lengths is not None:
             x = x / torch.from_numpy(self.lengths[rows, None]).to(self.device)
@@ -105,7 +102,7 @@ class Source:
             yield self.block(rows[start : start + some])
 
     def unit_rows(self, rows: Ints) -> Source:
-        """The same with each of `rows` divided by its length; the others are not looked at."""
+        """The source with each of `rows` divided by its length; the others are not read."""
         lengths = np.ones(self.n, dtype=np.float32)
         some = max(1, ROWS_BYTES // (4 * self.dim))
         for start in range(0, len(rows), some):
@@ -117,13 +114,13 @@ class Source:
         )  # fmt: skip
 
     def followed_by(self, other: Source) -> Source:
-        """These rows and then those of `other`, which are as wide, `(n + other.n, dim)`."""
+        """The source of these rows and then those of `other`, `(n + other.n, dim)`."""
 
-        def rows(asked: Ints) -> Floats:
-            out = np.empty((len(asked), self.dim), dtype=np.float32)
-            mine = asked < self.n
-            out[mine] = self.rows(asked[mine])
-            out[~mine] = other.rows(asked[~mine] - self.n)
+        def rows(wanted: Ints) -> Floats:
+            out = np.empty((len(wanted), self.dim), dtype=np.float32)
+            mine = wanted < self.n
+            out[mine] = self.rows(wanted[mine])
+            out[~mine] = other.rows(wanted[~mine] - self.n)
             return out
 
         def columns(start: int, stop: int) -> Floats:
@@ -157,35 +154,35 @@ class Source:
         return groups
 
     def moments(self, part: Ints, parts: Sequence[int], products: bool) -> Moments:
-        """Those of the union of some parts; each part is looked at once."""
+        """The moments of the union of some parts; each part is read once."""
         same = hash(part.tobytes())
-        for one in parts:
-            if (same, one, products) not in self._known:
+        for number in parts:
+            if (same, number, products) not in self._known:
                 total: Moments | None = None
-                for block in self.blocks(np.flatnonzero(part == one)):
-                    found = moments(block, products)
-                    total = found if total is None else pooled([total, found])
+                for block in self.blocks(np.flatnonzero(part == number)):
+                    of_block = moments(block, products)
+                    total = of_block if total is None else pooled([total, of_block])
                 assert total is not None
-                self._known[same, one, products] = total
-        return pooled([self._known[same, one, products] for one in parts])
+                self._known[same, number, products] = total
+        return pooled([self._known[same, number, products] for number in parts])
 
 
 def in_blocks(path: Path, key: str, n: int, dim: int, memory: int, device: torch.device) -> Source:
     """A layer of a feature file that is larger than `memory`, in bytes."""
 
-    def rows(asked: Ints) -> Floats:
-        if not len(asked):
+    def rows(wanted: Ints) -> Floats:
+        if not len(wanted):
             return np.zeros((0, dim), dtype=np.float32)
-        first, last = int(asked.min()), int(asked.max())
+        first, last = int(wanted.min()), int(wanted.max())
         # One span of the file and a choice from it: row by row would take far longer.
         some = max(1, ROWS_BYTES // (4 * dim))
-        out = np.empty((len(asked), dim), dtype=np.float32)
+        out = np.empty((len(wanted), dim), dtype=np.float32)
         with FeatureFile(path) as file:
             for start in range(first, last + 1, some):
                 stop = min(start + some, last + 1)
-                here = (asked >= start) & (asked < stop)
+                here = (wanted >= start) & (wanted < stop)
                 if here.any():
-                    out[here] = file.read(key, np.arange(start, stop))[asked[here] - start]
+                    out[here] = file.read(key, np.arange(start, stop))[wanted[here] - start]
         return out
 
     def columns(start: int, stop: int) -> Floats:
@@ -195,22 +192,6 @@ def in_blocks(path: Path, key: str, n: int, dim: int, memory: int, device: torch
     # A fifth for a block of columns and its scaled copy, a fifth for products under way.
     width = max(256, memory // (10 * 4 * n))
     return Source(n, dim, rows, columns, held=False, width=width, device=device, memory=memory // 5)
-
-
-def prepare(train: Tensor, other: Tensor, scale: str, centre: bool) -> Prepared:
-    """Scale training rows `(n, dim)` and other rows `(m, dim)`, float32.
-
-    A probe whose bias is not penalised may `centre` them too: the bias makes up for the mean.
-    """
-    x = torch.cat([train, other]).numpy()
-    n = len(train)
-    rows = np.arange(len(x))
-    source = Source.of(x)
-    if scale == "l2":
-        source = source.unit_rows(rows)
-    part = (rows >= n).astype(np.int64)
-    ((_, made),) = prepared(source, part, [(rows[:n], rows[n:])], scale, centre)
-    return made
 
 
 def prepared(
@@ -234,11 +215,11 @@ def prepared(
     for number, (train, other) in enumerate(sets):
         parts = np.unique(part[train]).tolist()
         tall = len(train) > source.dim
-        found = source.moments(part, parts, tall)
-        scales = scaling(found, scale, centre)
+        of_rows = source.moments(part, parts, tall)
+        scales = scaling(of_rows, scale, centre)
         if tall:
             z, other_z = _rows(source, train, scales), _rows(source, other, scales)
-            yield number, Prepared(z, other_z, scales.unit, scales, gram(found, scales))
+            yield number, Prepared(z, other_z, scales.unit, scales, gram(of_rows, scales))
         else:
             wide.append((number, train, other, scales))
     if not wide:

@@ -22,15 +22,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from probe.probes.layer import Prepared, prepare
+from features.arrays import Ints
+from probe.probes.layer import Prepared
 from probe.probes.matrix import Held, Rows
+from probe.probes.settings import TOL, Settings
 from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
 
-__all__ = ["SOLVERS", "TOL", "Scored", "fit_linear", "prepare", "sklearn_model"]
-
-SOLVERS = ("grid", "sklearn")
-TOL = 1e-4
-"""Relative error of the objective."""
 _MAX_ITER = 2_000
 ALPHAS_AT_ONCE = 1_024
 """Up to so many features ridge takes one eigendecomposition for all alphas."""
@@ -49,65 +46,59 @@ class Scored:
     """The C, alpha or k itself."""
     converged: bool = True
     error: float | None = None
-    """Of the objective, relative, as the solver estimates it; none where it is solved directly."""
+    """The relative error of the objective, as the solver estimates it; None where it is solved directly."""
     weights: Tensor | None = field(default=None, repr=False, compare=False)
     """`(p + 1, k)`, from which a weaker penalty may start."""
 
 
 def fit_linear(
-    method: str,
+    settings: Settings,
     prepared: Prepared,
-    y: npt.NDArray[np.int64],
+    y: Ints,
     classes: int,
-    grid: Sequence[float],
-    *,
-    relative: bool,
-    solver: str = "grid",
-    tol: float = TOL,
+    points: Sequence[int],
     start: Scored | None = None,
 ) -> list[Scored]:
-    """Fit every point of a grid and score the other rows.
+    """Fit some points of a grid and score the other rows.
 
     Args:
-        method: `logistic`, `svm` or `ridge`.
-        prepared: Training and other rows; centred for logistic and ridge.
+        settings: The probe: `logistic`, `svm` or `ridge`.
+        prepared: Training and other rows, scaled; centred for logistic and ridge.
         y: Class numbers of the training rows, `(n,)`.
         classes: K.
-        grid: Values of C.
-        relative: The grid is of C times the mean squared length of the scaled training rows.
-        solver: `grid` or `sklearn`.
-        tol: Relative error of the objective at which `grid` stops.
+        points: Which values of the grid to fit, by their places in it.
         start: What the same training set gave at another C, to start from.
 
     Returns:
-        The scores of the other rows at every point of the grid, in its order. A class that `y` lacks
+        The scores of the other rows at every point, in the order of `points`. A class that `y` lacks
         has score minus infinity.
     """
-    unit = prepared.unit if relative else 1.0
-    cs = [point / (unit or 1.0) for point in grid]
+    method = settings.method
+    unit = prepared.unit if settings.relative else 1.0
+    cs = [settings.grid[point] / (unit or 1.0) for point in points]
     seen, codes = np.unique(y, return_inverse=True)
     if len(seen) == 1:  # nothing to separate: always that class
         scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
         scores[:, seen] = 0
         return [Scored(scores, 1 / c if method == "ridge" else c) for c in cs]
-    if solver == "sklearn":
+    if settings.solver == "sklearn":
         made = _with_sklearn(method, prepared, codes, cs)
     else:
         weights = None if start is None else start.weights
-        made = _with_grid(method, prepared, codes, len(seen), cs, tol, weights)
-    found = []
-    for c, one in zip(cs, made, strict=True):
+        made = _with_grid(method, prepared, codes, len(seen), cs, settings.tol, weights)
+    results = []
+    for c, scored in zip(cs, made, strict=True):
         scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
-        scores[:, seen] = one.scores
+        scores[:, seen] = scored.scores
         value = 1 / c if method == "ridge" else c
-        found.append(replace(one, scores=scores, value=value))
-    return found
+        results.append(replace(scored, scores=scores, value=value))
+    return results
 
 
 def _with_grid(
     method: str,
     prepared: Prepared,
-    y: npt.NDArray[np.int64],
+    y: Ints,
     classes: int,
     cs: list[float],
     tol: float,
@@ -222,11 +213,9 @@ def _ridge_at(square: Tensor, alpha: float, target: Tensor) -> Tensor:
     return torch.cholesky_solve(target, torch.linalg.cholesky(exact))
 
 
-def _with_sklearn(
-    method: str, prepared: Prepared, y: npt.NDArray[np.int64], cs: list[float]
-) -> list[Scored]:
+def _with_sklearn(method: str, prepared: Prepared, y: Ints, cs: list[float]) -> list[Scored]:
     train, other = (_array(rows) for rows in (prepared.train, prepared.other))
-    found = []
+    results = []
     for c in cs:
         model = sklearn_model(method, c).fit(train, y)
         # Its warning says the same, but filters of warnings belong to the whole process.
@@ -235,8 +224,8 @@ def _with_sklearn(
         if margins.ndim == 1:  # two classes: one margin, for the second
             half = margins / 2 if method == "logistic" else margins
             margins = np.stack([-half, half], axis=1)
-        found.append(Scored(margins.astype(np.float32), 0.0, converged))
-    return found
+        results.append(Scored(margins.astype(np.float32), 0.0, converged))
+    return results
 
 
 def _array(rows: Rows) -> npt.NDArray[np.float64]:
@@ -254,13 +243,3 @@ def sklearn_model(method: str, c: float) -> Any:
     if method == "svm":
         return LinearSVC(C=c, dual=False, max_iter=_MAX_ITER)
     return RidgeClassifier(alpha=1 / c)
-
-
-LINEAR = ("logistic", "svm", "ridge")
-
-
-METHODS = (*LINEAR, "knn")
-
-
-GRID = tuple(float(g) for g in np.logspace(-2, 4, 13))
-"""Of C times the mean squared length of the training rows."""

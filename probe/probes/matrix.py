@@ -38,7 +38,7 @@ class Held:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the products."""
+        """The number type of the products."""
         return self.x.dtype
 
     @property
@@ -130,7 +130,7 @@ class Rows(Protocol):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the products."""
+        """The number type of the products."""
 
     @property
     def device(self) -> torch.device:

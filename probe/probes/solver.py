@@ -30,6 +30,8 @@ from torch import Tensor
 
 from probe.probes.matrix import Rows
 
+_MAX_ITER = 1_000
+"""Iterations after which a problem stops in any case; its `gap` then says how far it came."""
 _MEMORY = 12
 _LINE_STEPS = 12
 _ROUGH = 0.1
@@ -120,7 +122,6 @@ def solve(
     penalise_bias: bool,
     start: Tensor | None = None,
     tol: float = 1e-4,
-    max_iter: int = 1_000,
 ) -> Solved:
     """Minimise every problem of a grid on one training set.
 
@@ -133,7 +134,6 @@ def solve(
         penalise_bias: Whether the bias counts in the penalty.
         start: Weights to start from, `(p + 1, q, k)`; zeros by default.
         tol: Stop when the relative error of the objective is at most this.
-        max_iter: Stop in any case; `gap` then says how far it came.
     """
     device, total = rows.device, len(c)
     penalty = torch.ones(rows.p + 1, device=device)
@@ -162,7 +162,7 @@ def solve(
         single = rows.dtype == torch.float32
         calm = torch.where(error <= tol / _CAUTION / (1 if single else 100), calm + 1, 0)
         rough = f < _ROUGH * c * rows.n if single else torch.zeros_like(slope, dtype=torch.bool)
-        finished = ((calm >= 2) | (slope >= 0)) & ~rough | (iterations >= max_iter)
+        finished = ((calm >= 2) | (slope >= 0)) & ~rough | (iterations >= _MAX_ITER)
         if single and not finished.all():
             near = (error <= tol / 5) | (slope >= 0)
             if bool((finished | (rough & near)).all()) or iterations >= _SINGLE_STEPS:

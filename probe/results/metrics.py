@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
 from features.arrays import Doubles, Ints
-
-Kind = Literal["logits", "shares", "margins"]
-"""What scores mean: softmax makes probabilities of logits, shares are some, margins are none."""
+from probe.probes.methods import METHODS, ScoreKind
 
 _BINS = 15
 _SMALLEST = float(np.finfo(np.float32).eps)
@@ -42,15 +40,15 @@ class Measured(TypedDict):
 NAMES = tuple(Measured.__annotations__)
 
 
-def kind_of(method: str) -> Kind:
+def kind_of(method: str) -> ScoreKind:
     """What the scores of a method are; those of a fine-tune are logits."""
-    if method in ("svm", "ridge", "majority"):
+    if method == "majority":
         return "margins"
-    return "shares" if method == "knn" else "logits"
+    return METHODS[method].scores if method in METHODS else "logits"
 
 
 def measure(
-    scores: npt.NDArray[np.floating], y: Ints, ordered: bool, kind: Kind = "margins"
+    scores: npt.NDArray[np.floating], y: Ints, ordered: bool, kind: ScoreKind = "margins"
 ) -> Measured:
     """Metrics of the largest score against the truth.
 
@@ -85,7 +83,7 @@ def confusion(scores: npt.NDArray[np.floating], y: Ints) -> Ints:
     )
 
 
-def probabilities(scores: npt.NDArray[np.floating], kind: Kind) -> Doubles:
+def probabilities(scores: npt.NDArray[np.floating], kind: ScoreKind) -> Doubles:
     """Class probabilities `(n, K)` in float64: the softmax of logits, or shares as they are."""
     s = np.asarray(scores, dtype=np.float64)
     if kind == "shares":

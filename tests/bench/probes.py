@@ -24,9 +24,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from probe.fitting.crossval import cross_validate
-from probe.fitting.scorers import Settings
 from probe.folds import Splits
-from probe.probes.linear import GRID, prepare
+from probe.probes.layer import Source, prepared
+from probe.probes.methods import GRID
+from probe.probes.settings import Settings
 from probe.probes.solver import softmax_loss, solve, squared_hinge_loss
 
 
@@ -64,8 +65,9 @@ def sampled(
     train = np.flatnonzero(np.arange(len(x)) % 5 < 3)
     z = x[train]
     z = ((z - z.mean(0)) / np.maximum(z.std(0), 1e-6)).astype(np.float32)
-    features = torch.from_numpy(z)
-    one = prepare(features, features[:1], "none", method != "svm")
+    rows = np.arange(len(z))
+    sets = [(rows, rows[:1])]
+    ((_, one),) = prepared(Source.of(z), np.zeros_like(rows), sets, "none", method != "svm")
     seen, codes = np.unique(y[train], return_inverse=True)  # a rare class may be left out whole
     classes, labels = len(seen), torch.from_numpy(codes)
     signs = 2 * torch.nn.functional.one_hot(labels, classes).float() - 1

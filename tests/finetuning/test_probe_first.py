@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from features.extraction.extract import extract
 from features.study.study import open_study
 from probe.finetuning.finetune import finetune
-from probe.probes.linear import GRID
+from probe.probes.methods import GRID
 from probe.results import predictions
 from probe.training.recipes import recipe
 

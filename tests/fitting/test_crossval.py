@@ -14,11 +14,12 @@ from sklearn.svm import LinearSVC
 
 import probe.probes.linear
 from probe.fitting.crossval import Outcome, cross_validate
-from probe.fitting.scorers import Settings, Shared
 from probe.folds import Splits
 from probe.probes import knn
 from probe.probes.layer import Source
-from probe.probes.linear import GRID, METHODS
+from probe.probes.methods import GRID, METHODS
+from probe.probes.scorer import Shared
+from probe.probes.settings import Settings
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -29,7 +30,7 @@ COARSE = GRID[::4]
 
 def settings(method: str, grid: tuple[float, ...] = COARSE, relative: bool = True) -> Settings:
     if method == "knn":
-        return Settings("knn", "l2", tuple(map(float, knn.GRID)), False, knn.engine())
+        return Settings("knn", "l2", METHODS["knn"].grid, False, knn.engine())
     return Settings(method, "standard", grid, relative, "grid")
 
 
@@ -217,7 +218,7 @@ def test_knn_chooses_k_as_a_nested_cross_validation_does() -> None:
         return np.asarray(model.fit(unit[train], y[train]).predict(unit[away]) == y[away])
 
     for fold in made.folds:
-        grid = [k for k in knn.GRID if k <= 180]
+        grid = [k for k in map(int, METHODS["knn"].grid) if k <= 180]
         mean = []
         for k in grid:
             parts = [p for p in range(4) if p != fold.fold]
@@ -392,7 +393,7 @@ def test_neighbours_without_scaling_are_euclidean_and_indifferent_to_units() -> 
     y = np.arange(120) % 3
     x = (np.random.default_rng(0).normal(size=(120, 8)) + y[:, None] + 5).astype(np.float32)
     splits = Splits(np.arange(120) // 3 % 4, np.arange(4))
-    grid = tuple(map(float, knn.GRID))
+    grid = METHODS["knn"].grid
     found = {
         (scale, moved): cross_validate(
             (3 * x - 7 if moved else x).astype(np.float32),

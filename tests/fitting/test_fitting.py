@@ -10,13 +10,14 @@ from sklearn.dummy import DummyClassifier
 import probe.fitting.fit
 import probe.fitting.probe_job
 import probe.probes.layer
-import probe.probes.linear
+import probe.probes.solver
 from features.errors import InputError
 from features.study.study import Study, open_study
 from probe.analysis.compare import compare
 from probe.analysis.curves import curves
 from probe.fitting.fit import Fitted, fit
 from probe.fitting.job import ProbeJob
+from probe.probes.settings import TOL
 from probe.results import rows as results
 from probe.results.rows import BEST, Row
 from probe.scoring.agreement import measured
@@ -50,7 +51,7 @@ def test_by_default_logistic_and_svm(study: Study) -> None:
     rows = probed(fit(study.folder, layers=("low",), tasks=("other",)).rows)
     assert {row.method for row in rows} == {"logistic", "svm"}
     assert all(row.converged for row in rows)
-    assert all(row.error is not None and 0 <= row.error <= probe.probes.linear.TOL for row in rows)
+    assert all(row.error is not None and 0 <= row.error <= TOL for row in rows)
 
 
 def test_only_what_is_asked_for(study: Study) -> None:
@@ -294,13 +295,12 @@ def test_a_layer_too_large_to_share_is_fitted_alike(
 
 
 def test_what_did_not_converge_is_noted(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = probe.probes.linear.solve
-    monkeypatch.setattr(probe.probes.linear, "solve", lambda *a, **k: whole(*a, **k, max_iter=1))
+    monkeypatch.setattr(probe.probes.solver, "_MAX_ITER", 1)
     done = run(study, probes=("logistic",), layers=("high",), tasks=("label",), c=[1e4])
     assert done.notes == ["label: net/high/logistic: 5 folds did not converge"]
     rows = probed(done.rows)
     assert {row.converged for row in rows} == {0}
-    assert all(row.error is not None and row.error > probe.probes.linear.TOL for row in rows)
+    assert all(row.error is not None and row.error > TOL for row in rows)
 
 
 @pytest.mark.parametrize(("dim", "memory"), [(6, 1e-6), (900, 1e-6), (900, 5e-4)])

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
 from probe.probes import knn
+from probe.probes.methods import METHODS
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
 
+GRID = [int(k) for k in METHODS["knn"].grid]
 SEARCHES = ("faiss", "torch")
 
 
@@ -48,11 +50,11 @@ def test_votes_are_scikit_learns_for_every_k(
     x, y = blobs(400, 16, classes)
     part = np.where(np.arange(400) < 300, np.arange(400) % parts, parts)
     spread = 1.0 if cosine else float(x[:300].astype(float).var(0).sum())
-    found = knn.neighbours(x, part, knn.GRID[-1], search, cosine)
+    found = knn.neighbours(x, part, GRID[-1], search, cosine)
     rows = np.flatnonzero(part == parts)
-    made = knn.vote(found, frozenset({parts}), rows, y, classes, 300, spread)
-    assert [one.value for one in made] == list(map(float, knn.GRID))
-    for k, one in zip(knn.GRID, made, strict=True):
+    made = knn.vote(found, frozenset({parts}), rows, y, classes, 300, GRID, spread)
+    assert [one.value for one in made] == list(map(float, GRID))
+    for k, one in zip(GRID, made, strict=True):
         wanted = share_of_votes(x[:300], y[:300], x[300:], k, classes, cosine, spread)
         np.testing.assert_allclose(one.scores, wanted, atol=2e-4)
         first, second = np.sort(wanted, axis=1)[:, :-3:-1].T
@@ -67,7 +69,7 @@ def test_faiss_and_torch_find_the_same(n: int) -> None:
     pytest.importorskip("faiss")
     x, y = blobs(n, 12, 3)
     part = np.arange(n) % 3
-    by = {search: knn.neighbours(x, part, knn.GRID[-1], search) for search in SEARCHES}
+    by = {search: knn.neighbours(x, part, GRID[-1], search) for search in SEARCHES}
     for one in range(3):
         (a, rows), (b, same) = by["faiss"][one], by["torch"][one]
         np.testing.assert_allclose(a, b, atol=1e-5)
@@ -75,7 +77,7 @@ def test_faiss_and_torch_find_the_same(n: int) -> None:
         assert (part[rows] == one).all()
         assert (np.diff(a, axis=1) <= 0).all()
     held = np.flatnonzero(part == 0)
-    votes = [knn.vote(by[s], frozenset({0}), held, y, 3, n - len(held)) for s in SEARCHES]
+    votes = [knn.vote(by[s], frozenset({0}), held, y, 3, n - len(held), GRID) for s in SEARCHES]
     for a, b in zip(*votes, strict=True):
         assert (a.scores.argmax(1) == b.scores.argmax(1)).mean() > 0.999
         np.testing.assert_allclose(a.scores, b.scores, atol=1e-4)
@@ -94,8 +96,8 @@ def test_merging_parts_is_searching_the_training_set(
     left_out = frozenset(one for one in out if one < parts - 1) or frozenset({0})
     train = ~np.isin(part, sorted(left_out))
     rows = np.flatnonzero(~train)
-    made = knn.vote(knn.neighbours(x, part, knn.GRID[-1]), left_out, rows, y, 3, int(train.sum()))
-    assert len(made) == sum(k <= train.sum() for k in knn.GRID)
+    made = knn.vote(knn.neighbours(x, part, GRID[-1]), left_out, rows, y, 3, int(train.sum()), GRID)
+    assert len(made) == sum(k <= train.sum() for k in GRID)
     for one in made:
         wanted = share_of_votes(x[train], y[train], x[rows], int(one.value), 3)
         np.testing.assert_allclose(one.scores, wanted, atol=2e-4)
@@ -106,12 +108,12 @@ def test_by_hand() -> None:
     x = np.array([[1, 0], [3, 0], [4, 3], [3, 4]], dtype=np.float32)
     y = np.array([0, 1, 0, 1])
     part = np.array([0, 1, 1, 2])
-    made = knn.vote(knn.neighbours(x, part, 200), frozenset({0}), np.array([0]), y, 2, 3)
+    made = knn.vote(knn.neighbours(x, part, 200), frozenset({0}), np.array([0]), y, 2, 3, GRID)
     assert [one.value for one in made] == [1.0]
     np.testing.assert_array_equal(made[0].scores, [[0, 1]])
     x = np.repeat(x, [1, 2, 2, 1], axis=0)
     y, part = np.array([0, 1, 1, 0, 0, 1]), np.array([0, 1, 1, 1, 1, 2])
-    one = knn.vote(knn.neighbours(x, part, 200), frozenset({0}), np.array([0]), y, 2, 5)[1]
+    one = knn.vote(knn.neighbours(x, part, 200), frozenset({0}), np.array([0]), y, 2, 5, GRID)[1]
     weight = np.exp(np.array([1, 0.8, 0.6]) / 0.07)
     for_one = 2 * weight[0] + weight[2]
     assert one.value == 5
@@ -125,8 +127,8 @@ def test_only_directions_count() -> None:
     rows = np.flatnonzero(part == 0)
 
     def votes(features: Floats) -> list[Floats]:
-        found = knn.neighbours(features, part, knn.GRID[-1])
-        return [one.scores for one in knn.vote(found, frozenset({0}), rows, y, 3, 150)]
+        found = knn.neighbours(features, part, GRID[-1])
+        return [one.scores for one in knn.vote(found, frozenset({0}), rows, y, 3, 150, GRID)]
 
     for a, b in zip(votes(x), votes(x * lengths), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-3)
@@ -143,7 +145,7 @@ def test_rows_of_zeros_and_rows_without_features_do_no_harm(search: str) -> None
     spoiled[9] = x[9] = 0
     rows = np.flatnonzero(part == 0)
     made = [
-        knn.vote(knn.neighbours(a, part, 200, search), frozenset({0}), rows, y, 2, 56)
+        knn.vote(knn.neighbours(a, part, 200, search), frozenset({0}), rows, y, 2, 56, GRID)
         for a in (x, spoiled)
     ]
     for a, b in zip(*made, strict=True):

@@ -7,9 +7,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
+from trainingsets import prepare, scaled
 
-from probe.probes.linear import Scored, fit_linear, prepare
-from probe.probes.scaling import SCALES, scaled
+from probe.probes.linear import Scored, fit_linear
+from probe.probes.scaling import SCALES
+from probe.probes.settings import Settings
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -42,7 +44,8 @@ def fit(
         torch.from_numpy(train), torch.from_numpy(other), scale, centre=method != "svm"
     )
     count = int(y.max()) + 1 if classes is None else classes
-    return fit_linear(method, prepared, y, count, grid, relative=relative, solver=solver)
+    probe = Settings(method, scale, grid, relative, solver)
+    return fit_linear(probe, prepared, y, count, range(len(grid)))
 
 
 def by_hand(

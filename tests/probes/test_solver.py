@@ -1,4 +1,3 @@
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,11 +7,15 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import LinearSVC
 from torch import Tensor
+from trainingsets import prepare
 
 import probe.probes.linear
+import probe.probes.solver
 from probe.probes.layer import Prepared
-from probe.probes.linear import GRID, fit_linear, prepare
+from probe.probes.linear import fit_linear
 from probe.probes.matrix import Held
+from probe.probes.methods import GRID
+from probe.probes.settings import Settings
 from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
 
 Floats = NDArray[np.float64]
@@ -96,7 +99,8 @@ def scores(
 ) -> NDArray[np.float32]:
     """Scores of other rows at every C, `(points, rows, K)`; the features are taken as they are."""
     prepared = prepare(torch.from_numpy(x), torch.from_numpy(other), "none", centre=method != "svm")
-    found = fit_linear(method, prepared, y, int(y.max()) + 1, cs, relative=False)
+    probe = Settings(method, "none", tuple(cs), False, "grid")
+    found = fit_linear(probe, prepared, y, int(y.max()) + 1, range(len(cs)))
     assert all(scored.converged for scored in found)
     return np.stack([scored.scores for scored in found])
 
@@ -299,10 +303,12 @@ def test_a_problem_alone_is_solved_as_it_is_in_a_grid() -> None:
         assert_close(together, alone)
 
 
-def test_a_search_cut_short_says_how_far_it_came() -> None:
+def test_a_search_cut_short_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = problem(1_000, 15, 8, 1.0)
     cs = grid_of(x)
-    short, whole = solve_logistic(x, y, cs, max_iter=2), solve_logistic(x, y, cs)
+    whole = solve_logistic(x, y, cs)
+    monkeypatch.setattr(probe.probes.solver, "_MAX_ITER", 2)
+    short = solve_logistic(x, y, cs)
     assert short.iterations == 2 < whole.iterations
     off = short.objective / whole.objective - 1
     assert float(off[-1]) > 1e-3
@@ -316,11 +322,12 @@ def test_a_search_cut_short_says_how_far_it_came() -> None:
 def test_what_did_not_converge_is_marked(
     method: str, solver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe.probes.linear, "solve", partial(solve, max_iter=2))
+    monkeypatch.setattr(probe.probes.solver, "_MAX_ITER", 2)
     monkeypatch.setattr(probe.probes.linear, "_MAX_ITER", 2)
     x, y = problem(1_000, 15, 8, 1.0)
     prepared = prepare(torch.from_numpy(x), torch.from_numpy(x[:5]), "none", centre=method != "svm")
-    found = fit_linear(method, prepared, y, 8, grid_of(x)[-3:], relative=False, solver=solver)
+    settings = Settings(method, "none", tuple(grid_of(x)[-3:]), False, solver)
+    found = fit_linear(settings, prepared, y, 8, range(3))
     assert [scored.converged for scored in found] == [False] * 3
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from features.study.study import Study
 from probe.analysis.curves import TaskCurves
-from probe.probes.linear import METHODS
+from probe.probes.methods import METHODS
 from probe.reporting.charts.chart import Chart, ChartLine, Square, line_chart
 from probe.reporting.charts.looks import SHAPES, Looks, slots
 from probe.reporting.page.contents import Section

@@ -9,7 +9,7 @@ import numpy as np
 from features.errors import InputError
 from features.study.study import Study
 from probe.analysis.statistics import mean_interval
-from probe.probes.linear import METHODS
+from probe.probes.methods import METHODS
 from probe.reporting.tables.table import Cell, Column, Table
 from probe.results import predictions
 from probe.results.protocol import outdated

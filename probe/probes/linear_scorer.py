@@ -1,0 +1,91 @@
+"""The linear probes on training sets of one layer, which are made once and shared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from features.arrays import Ints
+from probe.folds import Splits
+from probe.probes.layer import Prepared, Source, prepared
+from probe.probes.linear import Scored, fit_linear
+from probe.probes.scorer import HeldOut, Left, Request, Scorer, Shared, side_by_side
+from probe.probes.settings import Settings
+
+
+def linear_scorer(
+    source: Source,
+    y: Ints,
+    classes: int,
+    splits: Splits,
+    settings: Settings,
+    shared: Shared,
+    held_out: HeldOut | None = None,
+) -> Scorer:
+    """What fits a linear probe on training sets and scores the rows that they leave out.
+
+    Args:
+        source: Features, `(n, dim)`.
+        y: Class numbers, `(n,)`.
+        classes: K.
+        splits: Folds and parts.
+        settings: The probe.
+        shared: Training sets that are there already, and where to keep more.
+        held_out: The rows to score, where they are others than those left out.
+    """
+    centre = settings.method != "svm"
+    to_score = held_out or splits.held_out_rows
+    same = hashlib.sha256(splits.part.tobytes()).hexdigest()
+    if settings.scale == "l2":
+        if same not in shared.sources:
+            used = [to_score(splits.tested(fold)) for fold in splits.folds]
+            shared.sources[same] = source.unit_rows(
+                np.union1d(np.flatnonzero(splits.part >= 0), np.concatenate(used))
+            )
+        source = shared.sources[same]
+
+    def rows(left: Left) -> tuple[Ints, Ints]:
+        return splits.training_rows(left), to_score(left)
+
+    def key(left: Left) -> tuple[str, Left, str, bool]:
+        return same, left, settings.scale, centre or settings.scale == "standard"
+
+    def fit(training_set: Prepared, request: Request) -> list[Scored]:
+        left, points, start = request
+        y_train = y[splits.training_rows(left)]
+        return fit_linear(settings, training_set, y_train, classes, points, start)
+
+    def alone(request: Request) -> list[Scored]:
+        left = request[0]
+        training_set = shared.sets.get(key(left))
+        if training_set is None:
+            sets = [rows(left)]
+            ((_, training_set),) = prepared(source, splits.part, sets, settings.scale, centre)
+            shared.keep(key(left), training_set)
+        return fit(training_set, request)
+
+    def score(requests: Sequence[Request]) -> list[list[Scored]]:
+        if source.held and source.device.type == "cpu":
+            largest = max((len(splits.training_rows(left)) for left, _, _ in requests), default=0)
+            for part in np.unique(splits.part[splits.part >= 0]).tolist():
+                source.moments(splits.part, [part], largest > source.dim)
+            return side_by_side(alone, requests)
+        scored: dict[Left, list[Scored]] = {}
+        missing = [request for request in requests if key(request[0]) not in shared.sets]
+        if missing:
+            shared.let_go(key(missing[0][0]))
+        for group in source.groups([rows(left) for left, _, _ in missing], shared.room()):
+            sets = [rows(missing[i][0]) for i in group]
+            made = prepared(source, splits.part, sets, settings.scale, centre)
+            for number, training_set in made:
+                left = missing[group[number]][0]
+                scored[left] = fit(training_set, missing[group[number]])
+                shared.keep(key(left), training_set)
+        for left, points, start in requests:
+            if left not in scored:
+                scored[left] = fit(shared.sets[key(left)], (left, points, start))
+        return [scored[left] for left, _, _ in requests]
+
+    return score

@@ -1,0 +1,145 @@
+"""The probes, a record each: everything that the options, the fit and the report need to know of one.
+
+To add a probe, write a file beside this one with a function that makes its scorer (as `knn_scorer` in
+knn.py), and a record here. Nothing in this file imports PyTorch, since the help of the program reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from features.arrays import Ints
+    from probe.folds import Splits
+    from probe.probes.layer import Source
+    from probe.probes.scorer import HeldOut, Scorer, Shared
+    from probe.probes.settings import Settings
+
+ScoreKind = Literal["logits", "shares", "margins"]
+"""What scores are: softmax makes probabilities of logits, shares are probabilities, margins are not."""
+
+MakeScorer = Callable[
+    ["Source", "Ints", int, "Splits", "Settings", "Shared", "HeldOut | None"], "Scorer"
+]
+"""From features, labels, the number of classes, splits, settings, what is shared and, where other rows are
+scored than those held out, which: to what fits and scores training sets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A probe: how it is named, what it chooses and by what, and what fits it."""
+
+    name: str
+    """As in `--probe` and the column `method`."""
+    words: str
+    """What it is, in the field's words."""
+    scorer: MakeScorer
+    """Makes what fits training sets and scores the rows held out."""
+    scores: ScoreKind
+    """What its scores are."""
+    grid: tuple[float, ...]
+    """The values chosen between inside the training folds, the most regular model first."""
+    selection: Literal["log_loss", "accuracy"] = "accuracy"
+    """The metric by which they are chosen."""
+    scales: tuple[str, ...] = ("standard", "l2", "none", "auto")
+    """The scalings that it takes; in the place of any other, the first."""
+    own_solver: Callable[[str], str] | None = None
+    """What searches or solves, by the type of the device; None: `--solver`, `--tol` and `--C` say it."""
+    is_path: bool = True
+    """The grid goes from strong penalties to weak ones: it may end early, where it only overfits, and
+    where nothing validates its middle is taken. Otherwise all is tried and the first is taken."""
+    at_once: bool = False
+    """Where features are few, all values of the grid come from one factorisation."""
+    default: bool = False
+    """Whether `fit` fits it where no probe is named."""
+
+
+def _linear(
+    source: Source,
+    y: Ints,
+    classes: int,
+    splits: Splits,
+    settings: Settings,
+    shared: Shared,
+    held_out: HeldOut | None,
+) -> Scorer:
+    from probe.probes.linear_scorer import linear_scorer
+
+    return linear_scorer(source, y, classes, splits, settings, shared, held_out)
+
+
+def _knn(
+    source: Source,
+    y: Ints,
+    classes: int,
+    splits: Splits,
+    settings: Settings,
+    _: Shared,
+    held_out: HeldOut | None,
+) -> Scorer:
+    from probe.probes.knn import knn_scorer
+
+    return knn_scorer(source, y, classes, splits, settings, held_out)
+
+
+def _neighbour_search(device: str) -> str:
+    from probe.probes.knn import engine
+
+    return engine() if device == "cpu" else "torch"
+
+
+GRID = (
+    0.01, 0.03162277660168379, 0.1, 0.31622776601683794, 1.0, 3.1622776601683795, 10.0,
+    31.622776601683793, 100.0, 316.2277660168379, 1000.0, 3162.2776601683795, 10000.0,
+)  # fmt: skip
+"""The values of C times the mean squared length of the training rows, two in a decade.
+
+As digits and not as powers, so that protocols, which hold them, are the same on every machine.
+"""
+
+METHODS = {
+    method.name: method
+    for method in (
+        Method(
+            name="logistic",
+            words="logistic regression",
+            scorer=_linear,
+            scores="logits",
+            grid=GRID,
+            selection="log_loss",
+            default=True,
+        ),
+        Method(
+            name="svm",
+            words="linear SVM",
+            scorer=_linear,
+            scores="margins",
+            grid=GRID,
+            default=True,
+        ),
+        Method(
+            name="ridge",
+            words="ridge regression on the classes",
+            scorer=_linear,
+            scores="margins",
+            grid=GRID,
+            at_once=True,
+        ),
+        Method(
+            name="knn",
+            words="nearest neighbours",
+            scorer=_knn,
+            scores="shares",
+            grid=(1.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0),
+            scales=("l2", "none"),
+            own_solver=_neighbour_search,
+            is_path=False,
+        ),
+    )
+}
+"""All probes by name, in the order of the report."""
+
+DEFAULT = tuple(method.name for method in METHODS.values() if method.default)
+"""The probes that `fit` fits where none is named."""

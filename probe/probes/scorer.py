@@ -1,0 +1,77 @@
+"""What fits and scores training sets: how it is asked, and what several of them share of one layer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from features.arrays import Ints
+from features.machine.device import cores
+from probe.probes.layer import Prepared, Source
+from probe.probes.linear import Scored
+
+Left = frozenset[int]
+"""The parts that a training set leaves out."""
+
+HeldOut = Callable[[Left], Ints]
+"""The rows to score by the training set that leaves out these parts."""
+
+Request = tuple[Left, Sequence[int], Scored | None]
+"""A training set, the points of the grid to fit on it, and what to start from."""
+
+Scorer = Callable[[Sequence[Request]], list[list[Scored]]]
+"""From training sets to the scores of their held-out rows at every point asked for."""
+
+
+@dataclass
+class Shared:
+    """What probes and tasks on the same layer share: rows of length one, training sets."""
+
+    limit: int = 2 << 30
+    """Bytes of training sets to keep."""
+    sources: dict[str, Source] = field(default_factory=dict)
+    sets: dict[tuple[str, Left, str, bool], Prepared] = field(default_factory=dict)
+
+    def room(self) -> int:
+        """Bytes that are left."""
+        return max(0, self.limit - sum(kept.nbytes() for kept in list(self.sets.values())))
+
+    def keep(self, key: tuple[str, Left, str, bool], prepared: Prepared) -> None:
+        """Keep a training set while there is room."""
+        if prepared.nbytes() <= self.room():
+            self.sets[key] = prepared
+
+    def let_go(self, key: tuple[str, Left, str, bool]) -> None:
+        """Let go of the training sets of other splits and scalings than `key`'s."""
+        self.sets = {
+            other: prepared
+            for other, prepared in self.sets.items()
+            if (other[0], *other[2:]) == (key[0], *key[2:])
+        }
+
+
+def side_by_side(
+    score: Callable[[Request], list[Scored]], requests: Sequence[Request]
+) -> list[Any]:
+    """`score` on every training set, as many at a time as there are cores.
+
+    Each runs on one thread: two threads that share a small product wait for each other at its end,
+    and on a busy machine that wait is what takes the time (measured: forty times).
+    """
+    if not requests:
+        return []
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),  # scikit-learn's; `converged` says it
+            ThreadPoolExecutor(min(cores(), len(requests))) as threads,
+        ):
+            return list(threads.map(score, requests))
+    finally:
+        torch.set_num_threads(before)
