@@ -1,4 +1,4 @@
-"""Rows held against the scores that predictions.h5 has of them."""
+"""Rows held against the scores that are stored of them."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from probe.results.rows import Row
 
 
 def stored(study: Study, row: Row) -> predictions.Prediction:
-    return predictions.read(study.folder / "predictions.h5", row.stored)
+    return predictions.read(study.folder / "predictions", row.stored)
 
 
 def check(study: Study, rows: list[Row]) -> None:

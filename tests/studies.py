@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from features.arrays import Doubles, Floats, Ints
@@ -130,9 +129,9 @@ def pair(folder: Path, **card: Any) -> Study:
 
 
 def predicted(study: Study, name: str, layer: str, method: str, task: str) -> Ints:
-    """The class of the highest stored score, `(n,)`, read by h5py alone."""
-    with h5py.File(study.folder / "predictions.h5") as file:
-        return np.asarray(file[f"{task}/{name}/{layer}/{method}/scores"][:].argmax(1))
+    """The class of the highest stored score, `(n,)`, read by NumPy alone."""
+    with np.load(study.folder / "predictions" / task / name / layer / f"{method}.npz") as file:
+        return np.asarray(file["scores"].argmax(1))
 
 
 def right(

@@ -69,7 +69,7 @@ def training_side(rows: list[Row], fold: int) -> list[tuple[object, ...]]:
 
 def scores_of(study: Study, rows: list[Row], at: Ints) -> dict[tuple[str, ...], bytes]:
     """The scores of some images by every result, to the bit."""
-    file = study.folder / "predictions.h5"
+    file = study.folder / "predictions"
     found = predictions.read_all(file, list({row.stored for row in rows}))
     return {key: one.scores[at].tobytes() for key, one in found.items()}
 

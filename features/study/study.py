@@ -5,7 +5,7 @@ images.csv       one row per manifest row: path (from the root in study.toml), l
 subject, fold, use; frozen when the study is made, rows are only ever appended
 copies.json      which rows show one image (features/study/copies.py)
 features/        one feature file per backbone (features/store/featurefile.py)
-results.csv, predictions.h5, report/   what `probe` makes of them
+results.csv, predictions/, report/    what `probe` makes of them
 """
 
 from __future__ import annotations

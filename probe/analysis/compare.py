@@ -107,7 +107,7 @@ def _check(rows: dict[str, list[Row]], name: str) -> None:
 
 def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]]) -> Comparison:
     row_a, row_b = (next(r for r in rows[name] if r.task == task) for name in (a, b))
-    file = study.folder / "predictions.h5"
+    file = study.folder / predictions.STORE
     stored = predictions.read_all(file, list(dict.fromkeys([row_a.stored, row_b.stored])))
     first, second = stored[row_a.stored], stored[row_b.stored]
     unlike = [what for what in differences(first.protocol, second.protocol) if what != "method"]

@@ -254,7 +254,7 @@ def _check_protocols(study: Study, task: str, rows: list[Row]) -> None:
         groups = list(by_protocol.values())
         backbones = [", ".join(sorted({row.backbone for row in group})) for group in groups]
         first, second = groups[0][0].stored, groups[1][0].stored
-        protocols = predictions.protocols(study.folder / "predictions.h5", [first, second])
+        protocols = predictions.protocols(study.folder / predictions.STORE, [first, second])
         unlike = differences(protocols[first], protocols[second]) if len(protocols) == 2 else []
         raise InputError(
             f"{study.folder / 'results.csv'}: task {task}, {method}: rows of "

@@ -19,7 +19,7 @@ METHOD = "majority"
 
 
 def stored(task: str) -> Key:
-    """The key in predictions.h5 of the majority class's scores."""
+    """The key in predictions/ of the majority class's scores."""
     return (task, NAME, METHOD, METHOD)
 
 

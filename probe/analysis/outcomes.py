@@ -1,4 +1,4 @@
-"""The class predicted for every image by every result, read from predictions.h5, and its metrics."""
+"""The class predicted for every image by every result, read from predictions/, and its metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from probe.results.protocol import differences, mark, outdated
 from probe.results.rows import Row
 
 Name = tuple[str, str, str]
-"""The name of a result within its task: backbone, layer and method as predictions.h5 has them."""
+"""The name of a result within its task: backbone, layer and method as predictions/ has them."""
 
 METRICS = {
     "accuracy": "accuracy",
@@ -83,7 +83,7 @@ class Outcomes:
         """Read the predictions of all `rows`, which are those of `task`.
 
         Raises:
-            InputError: predictions.h5 is of another run than results.csv.
+            InputError: predictions/ is of another run than results.csv.
         """
         self.study, self.task = study, task
         self.y = study.labels(task)
@@ -152,7 +152,7 @@ class Outcomes:
         return measured if measured is not None else _of_folds(rows, self.metrics)
 
     def _read(self, wanted: Mapping[Name, str]) -> None:
-        file = self.study.folder / "predictions.h5"
+        file = self.study.folder / predictions.STORE
         names = list(wanted)
         for start in range(0, len(names), _AT_ONCE):
             asked = names[start : start + _AT_ONCE]

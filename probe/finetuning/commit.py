@@ -1,4 +1,4 @@
-"""A finished fine-tune as rows of results.csv, scores in predictions.h5 and epochs in training.csv."""
+"""A finished fine-tune as rows of results.csv, scores in predictions/ and epochs in training.csv."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def results_of(run: FineTuneRun, job: FineTuneJob) -> dict[Key, str]:
 
 
 def commit(run: FineTuneRun, job: FineTuneJob, folds: list[FoldResult]) -> list[Row]:
-    """Put a finished result into results.csv, predictions.h5 and training.csv."""
+    """Put a finished result into results.csv, predictions/ and training.csv."""
     name, _ = identity(run, job.variant)
     made = [
         _scored(run, job, folds, task, where, view)

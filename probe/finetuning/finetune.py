@@ -1,4 +1,4 @@
-"""Whole networks trained on a study's folds, into results.csv and predictions.h5 beside the probes."""
+"""Whole networks trained on a study's folds, into results.csv and predictions/ beside the probes."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def best_rows(
 
     Args:
         rows: Those of results.csv.
-        store: predictions.h5.
+        store: predictions/.
         key: Any result of the same task, backbone and method.
         under: The hash of the protocol that the layers compared were made under.
     """

@@ -1,4 +1,4 @@
-"""Probes on every extracted layer of a study, cross-validated, into results.csv and predictions.h5."""
+"""Probes on every extracted layer of a study, cross-validated, into results.csv and predictions/."""
 
 from __future__ import annotations
 

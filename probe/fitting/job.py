@@ -28,7 +28,7 @@ class ProbeJob:
 
     @property
     def stored(self) -> predictions.Key:
-        """Where predictions.h5 holds its scores."""
+        """Where predictions/ holds its scores."""
         variant = results.variant(
             views=self.view,
             crops=VIEWS[self.view],

@@ -79,8 +79,8 @@ def findings(task: TaskCurves) -> list[str]:
         sentences.append(task.outcomes.left_out[0].upper() + task.outcomes.left_out[1:])
     if task.outcomes.missing:
         sentences.append(
-            f"predictions.h5 lacks {len(task.outcomes.missing)} of the results in results.csv: their "
-            "numbers are means over folds, without an interval."
+            f"the folder predictions lacks {len(task.outcomes.missing)} of the results in results.csv: "
+            "their numbers are means over folds, without an interval."
         )
     return sentences
 

@@ -1,8 +1,9 @@
 """The ledger: what keeps, replaces, writes and removes a study's rows and their scores.
 
-Rows stand in results.csv, scores in predictions.h5. A commit may be killed anywhere: rows that are about
-to be replaced leave results.csv first, then the scores are stored, then the new rows are written. So no
-row ever speaks of scores that are not there, and a result whose rows are missing is made again.
+Rows stand in results.csv, the scores of every result in a file of their own (probe/results/predictions.py).
+A commit writes what is new and may be killed anywhere: rows that are about to be replaced leave results.csv
+first, then the scores are stored, then the new rows are written. So no row ever speaks of scores that are
+not there, and a result whose rows are missing is made again.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Series = tuple[str, ...]
 
 
 class Ledger:
-    """What results.csv and predictions.h5 hold, and what is about to be put into them.
+    """What results.csv and the files of predictions hold, and what is about to be put into them.
 
     Read without the lock (`Ledger(folder)`) it tells what is there; to write, use `open_ledger`.
     """
@@ -41,13 +42,14 @@ class Ledger:
         Raises:
             InputError: A column of results.csv is missing, or a cell does not read.
         """
-        self.store = folder / "predictions.h5"
+        self.store = folder / predictions.STORE
         self._table = folder / "results.csv"
         self.rows = results.read(self._table)
         """All rows, as the last commit left them."""
         self._rows_of = _by_result(self.rows)
-        self._protocols = predictions.protocols(self.store, self._rows_of)
-        self._features = predictions.features(self.store, self._rows_of)
+        marks = predictions.marks(self.store, self._rows_of)
+        self._protocols = {key: protocol for key, (protocol, _) in marks.items()}
+        self._features = {key: features for key, (_, features) in marks.items()}
         self._expected: set[Key] = set()
         self._claimed: dict[Series, str] = {}
         self._replaced: set[Series] = set()
@@ -158,8 +160,9 @@ def open_ledger(folder: Path, wait: float = 0.0) -> Iterator[Ledger]:
                 f"{table}: another process has been writing it for {wait / 60:.0f} minutes; what is "
                 "trained is kept, run this again when it has finished."
             ) from error
-        for name in ("results.csv", "predictions.h5", "training.csv"):
+        for name in ("results.csv", "training.csv"):
             sweep(folder / name)
+        predictions.sweep(folder / predictions.STORE)
         yield Ledger(folder)
 
 
@@ -205,7 +208,7 @@ def without_unlike(
     Args:
         rows: Those of results.csv.
         claimed: The protocol of every series that the run has come to.
-        protocols: Those in predictions.h5, by result; a row goes too where its own is not there.
+        protocols: Those of the stored scores, by result; a row goes too where its own is not there.
     """
     wanted = {series: without_folds(protocol) for series, protocol in claimed.items()}
     marks = {

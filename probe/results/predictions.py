@@ -1,19 +1,28 @@
-"""predictions.h5: the class scores behind every row of results.csv.
+"""The class scores behind every row of results.csv, each result in a file of its own.
 
-`/TASK/BACKBONE/LAYER/METHOD/` holds `scores`, `(n, K)` float32, and `fold`, `(n,)` int16 (int32 where
-int16 does not hold their numbers); rows are those of images.csv, fold -1 and scores NaN where a row
-was not tested. Its attribute `protocol` is the
-protocol as JSON (probe/results/protocol.py). A `/` in a name is written `.`, an empty name `-`. LAYER is
-`LAYER:POOL` for a further pooling, or `best`; METHOD is followed by what tells the result from
-others of the method, such as `,shots=5,draw=0`.
+`predictions/TASK/BACKBONE/LAYER/METHOD.npz` is a NumPy archive of `scores`, `(n, K)` float32, and `fold`,
+`(n,)` int16 (int32 where int16 does not hold their numbers); rows are those of images.csv, fold -1 and
+scores NaN where a row was not tested. Its `protocol` is the protocol as JSON
+(probe/results/protocol.py), its `features` the digest of the features that the scores were made of. LAYER
+is `LAYER:POOL` for a further pooling, or `best`; METHOD is followed by what tells the result from others
+of the method, such as `,shots=5,draw=0`. In the names of files a `/` is written `.`, an empty name `-`,
+and what file systems do not take is written %XX as in addresses.
+
+Studies of before have all results in one file, predictions.h5, with the same names as groups and
+`protocol` and `features` as attributes. It is read where a result has no file of its own, and taken
+apart into such files before the first new result is written.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+from zipfile import BadZipFile, ZipFile
 
 import h5py
 import numpy as np
@@ -21,13 +30,19 @@ import numpy.typing as npt
 
 from features.arrays import Doubles, Floats, Ints
 from features.errors import InputError
-from features.machine.files import is_full, replacing
-from features.store.room import with_room
+from features.machine.files import replacing
 
-_SLACK = 1 << 15  # bytes that HDF5 takes for a group, its names and the like, and more
+STORE = "predictions"
+"""The folder's name within a study."""
 
-DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
-"""What h5py raises where a file is missing or not what it was."""
+DAMAGED = (
+    OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, EOFError, BadZipFile,
+)  # fmt: skip
+"""What NumPy and h5py raise where a file is missing or not what it was."""
+
+_LONGEST_NAME = 120
+
+_T = TypeVar("_T")
 
 Key = tuple[str, str, str, str]
 """Task, backbone, layer, method."""
@@ -50,128 +65,215 @@ class Prediction:
         return np.where(self.fold >= 0, predicted == y, np.nan)
 
 
-def read(file: Path, key: Key) -> Prediction:
+def file_of(store: Path, key: Key) -> Path:
+    """The file of a result; `store` is the study's folder of predictions."""
+    *folders, method = (_file_name(part) for part in key)
+    return store.joinpath(*folders, f"{method}.npz")
+
+
+def read(store: Path, key: Key) -> Prediction:
     """The prediction stored under `key`.
 
     Raises:
-        InputError: The file is missing or damaged, or has no such prediction.
+        InputError: It is missing or damaged.
     """
-    return read_all(file, [key])[key]
+    return read_all(store, [key])[key]
 
 
-def read_all(file: Path, keys: list[Key]) -> dict[Key, Prediction]:
-    """Several predictions in one opening of the file.
+def read_all(store: Path, keys: Iterable[Key]) -> dict[Key, Prediction]:
+    """Several predictions; `store` is the study's folder of them.
 
     Raises:
-        InputError: As `read`.
+        InputError: One is missing or damaged.
     """
+    wanted = list(keys)
+    found = _found(store, wanted, _read, _read_group)
+    for key in wanted:
+        if key not in found:
+            raise InputError(
+                f"{file_of(store, key)}: missing or damaged, so the scores behind results.csv are lost; "
+                "`probe fit --redo` makes both again."
+            )
+    return {key: found[key] for key in wanted}
+
+
+def marks(store: Path, keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
+    """The protocol and the digest of the features of those predictions that are there."""
+    return _found(store, keys, _marks, _marks_of_group)
+
+
+def protocols(store: Path, keys: Iterable[Key]) -> dict[Key, str]:
+    """The protocols of those predictions that are there."""
+    return {key: protocol for key, (protocol, _) in marks(store, keys).items()}
+
+
+def holds(store: Path, backbone: str) -> bool:
+    """Whether there are predictions of a backbone."""
+    if _folders(store, backbone):
+        return True
+    name = _group_name(backbone)
     try:
-        with h5py.File(file, "r") as opened:
-            return {key: _read(opened[_path(key)]) for key in keys}
-    except DAMAGED as error:
-        raise InputError(
-            f"{file}: missing or damaged, so the scores behind results.csv are lost; `probe fit --redo` "
-            "makes both again."
-        ) from error
-
-
-def _read(group: h5py.Group) -> Prediction:
-    scores, fold = group["scores"][:], group["fold"][:]
-    kinds = scores.dtype.kind + fold.dtype.kind
-    if kinds != "fi" or scores.ndim != 2 or fold.shape != scores.shape[:1] or not scores.shape[1]:
-        raise ValueError("scores and fold of other shapes than a prediction has")
-    return Prediction(
-        scores,
-        fold,
-        str(group.attrs.get("protocol", "")),
-        str(group.attrs.get("features", "")),
-    )
-
-
-def protocols(file: Path, keys: Iterable[Key]) -> dict[Key, str]:
-    """The protocols of those predictions that are there; none if the file is missing or damaged."""
-    return _attributes(file, keys, "protocol")
-
-
-def features(file: Path, keys: Iterable[Key]) -> dict[Key, str]:
-    """The digests of the features of those predictions that are there, likewise."""
-    return _attributes(file, keys, "features")
-
-
-def _attributes(file: Path, keys: Iterable[Key], name: str) -> dict[Key, str]:
-    try:
-        with h5py.File(file, "r") as opened:
-            return {
-                key: str(opened[_path(key)].attrs.get(name, ""))
-                for key in keys
-                if _path(key) in opened
-            }
-    except DAMAGED:
-        return {}
-
-
-def holds(file: Path, backbone: str) -> bool:
-    """Whether the file has predictions of a backbone; not if it is missing or damaged."""
-    name = backbone.replace("/", ".")
-    try:
-        with h5py.File(file, "r") as opened:
-            return any(name in opened[task] for task in opened)
+        with h5py.File(_before(store), "r") as old:
+            return any(name in old[task] for task in old)
     except DAMAGED:
         return False
 
 
-def add(file: Path, new: Mapping[Key, Prediction]) -> None:
-    """Put predictions into the file, in one step: a reader sees all of them or none.
+def add(store: Path, new: Mapping[Key, Prediction]) -> None:
+    """Write predictions, each in one step, after those of a predictions.h5 have files of their own."""
+    _take_apart(store)
+    for key, prediction in new.items():
+        _write(file_of(store, key), prediction)
 
-    A file that is damaged is begun anew: what it held is missing, and so is made again.
-    """
+
+def discard(store: Path, backbone: str) -> None:
+    """Delete every prediction of one backbone."""
+    _take_apart(store)
+    for folder in _folders(store, backbone):
+        shutil.rmtree(folder)
+
+
+def sweep(store: Path) -> None:
+    """Remove what processes that were killed left of writing; only the writer may call this."""
+    for left in store.glob("*/*/*/.*"):
+        left.unlink(missing_ok=True)
+
+
+def _folders(store: Path, backbone: str) -> list[Path]:
+    name = _file_name(backbone)
+    return [folder / name for folder in sorted(store.glob("*")) if (folder / name).is_dir()]
+
+
+def _found(
+    store: Path,
+    keys: Iterable[Key],
+    from_file: Callable[[Path], _T],
+    from_group: Callable[[h5py.Group], _T],
+) -> dict[Key, _T]:
+    """What can be read of each of `keys`, from its own file or from predictions.h5."""
+    found: dict[Key, _T] = {}
+    elsewhere = []
+    for key in keys:
+        file = file_of(store, key)
+        if not file.exists():
+            elsewhere.append(key)
+            continue
+        try:
+            found[key] = from_file(file)
+        except DAMAGED:
+            continue
+    if elsewhere and _before(store).is_file():
+        found |= _found_before(store, elsewhere, from_group)
+    return found
+
+
+def _found_before(
+    store: Path, keys: Iterable[Key], from_group: Callable[[h5py.Group], _T]
+) -> dict[Key, _T]:
+    found: dict[Key, _T] = {}
     try:
-        _write_with(file, new, begin=not file.is_file())
-    except DAMAGED as error:
-        if is_full(error):
-            raise
-        _write_with(file, new, begin=True)
+        with h5py.File(_before(store), "r") as old:
+            for key in keys:
+                path = "/".join(_group_name(part) for part in key)
+                try:
+                    found[key] = from_group(old[path])
+                except DAMAGED:
+                    continue
+    except DAMAGED:
+        return found
+    return found
 
 
-def _write_with(file: Path, new: Mapping[Key, Prediction], *, begin: bool) -> None:
-    with replacing(file) as making:
-        if not begin:
-            shutil.copyfile(file, making)
-        with with_room(making, sum(map(_room, new.values())) + _SLACK) as opened:
-            for key, prediction in new.items():
-                if _path(key) in opened:
-                    del opened[_path(key)]
-                group = opened.create_group(_path(key))
-                kind = np.promote_types(
-                    np.int16, np.min_scalar_type(prediction.fold.max(initial=-1))
-                )
-                group["scores"], group["fold"] = prediction.scores, prediction.fold.astype(kind)
-                group.attrs["protocol"] = prediction.protocol
-                group.attrs["features"] = prediction.features
+def _read(file: Path) -> Prediction:
+    with ZipFile(file) as opened:
+        return _checked(_array(opened, "scores"), _array(opened, "fold"), *_words(opened))
 
 
-def _room(prediction: Prediction) -> int:
-    """At least the bytes that a prediction takes in the file."""
-    attributes = len(prediction.protocol.encode()) + len(prediction.features)
-    return prediction.scores.nbytes + 4 * len(prediction.fold) + attributes + _SLACK
+def _read_group(group: h5py.Group) -> Prediction:
+    return _checked(group["scores"][:], group["fold"][:], *_marks_of_group(group))
 
 
-def _path(key: Key) -> str:
-    return "/".join(part.replace("/", ".") or "-" for part in key)
+def _checked(scores: Floats, fold: Ints, protocol: str, features: str) -> Prediction:
+    kinds = scores.dtype.kind + fold.dtype.kind
+    if kinds != "fi" or scores.ndim != 2 or fold.shape != scores.shape[:1] or not scores.shape[1]:
+        raise ValueError("scores and fold of other shapes than a prediction has")
+    return Prediction(scores, fold, protocol, features)
 
 
-def discard(file: Path, backbone: str) -> None:
-    """Delete every prediction of one backbone, in one step; a damaged file is left as it is."""
-    if not holds(file, backbone):
+def _marks(file: Path) -> tuple[str, str]:
+    with ZipFile(file) as opened:
+        return _words(opened)
+
+
+def _words(opened: ZipFile) -> tuple[str, str]:
+    return str(_array(opened, "protocol")), str(_array(opened, "features"))
+
+
+def _array(opened: ZipFile, name: str) -> Any:
+    """As `numpy.load` reads it, which leaves a damaged archive open."""
+    with opened.open(f"{name}.npy") as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
+
+
+def _marks_of_group(group: h5py.Group) -> tuple[str, str]:
+    return str(group.attrs.get("protocol", "")), str(group.attrs.get("features", ""))
+
+
+def _write(file: Path, prediction: Prediction) -> None:
+    kind = np.promote_types(np.int16, np.min_scalar_type(prediction.fold.max(initial=-1)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as making, making.open("wb") as opened:
+        np.savez(
+            opened,
+            scores=prediction.scores,
+            fold=prediction.fold.astype(kind),
+            protocol=np.array(prediction.protocol),
+            features=np.array(prediction.features),
+        )
+
+
+def _take_apart(store: Path) -> None:
+    """Give every prediction of a predictions.h5 a file of its own, and then delete it.
+
+    Killed in between, the next call goes on. What does not read any more is missing, and so is made
+    again by the next run.
+    """
+    before = _before(store)
+    if not before.is_file():
         return
-    name = backbone.replace("/", ".")
-    room = file.stat().st_size + _SLACK
-    with (
-        replacing(file) as making,
-        h5py.File(file, "r") as old,
-        with_room(making, room) as new,
-    ):
-        for task in old:
-            for other in old[task]:
-                if other != name:
-                    old.copy(f"{task}/{other}", new.require_group(task), name=other)
+    for task, backbone, layer, method in _keys_before(before):
+        key = (task, backbone, layer, method)
+        if not file_of(store, key).exists():
+            for found in _found_before(store, [key], _read_group).values():
+                _write(file_of(store, key), found)
+    before.unlink()
+
+
+def _keys_before(before: Path) -> list[list[str]]:
+    """The names of all groups that are four deep."""
+    try:
+        with h5py.File(before, "r") as old:
+            names: list[str] = []
+            old.visit(names.append)
+    except DAMAGED:
+        return []
+    return [parts for parts in (name.split("/") for name in names) if len(parts) == 4]
+
+
+def _before(store: Path) -> Path:
+    return store.with_suffix(".h5")
+
+
+def _group_name(part: str) -> str:
+    return part.replace("/", ".") or "-"
+
+
+def _file_name(part: str) -> str:
+    """The name of a file or folder: no two names have the same, but where they differ in `/` and `.`."""
+    safe = quote(_group_name(part), safe="@+=, ", errors="surrogateescape")
+    if safe.startswith("."):  # a hidden file, or a folder above
+        safe = f"%2E{safe[1:]}"
+    if len(safe) <= _LONGEST_NAME:
+        return safe
+    mark = hashlib.sha256(safe.encode()).hexdigest()[:16]
+    return f"{safe[: _LONGEST_NAME - 17]}-{mark}"

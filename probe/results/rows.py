@@ -104,12 +104,12 @@ class Row:
 
     @property
     def features_key(self) -> str:
-        """The layer as feature files and predictions.h5 name it."""
+        """The layer as feature files and predictions/ name it."""
         return self.layer if self.pool in ("", "none", "auto") else f"{self.layer}:{self.pool}"
 
     @property
     def stored(self) -> predictions.Key:
-        """Where predictions.h5 holds the scores of this row."""
+        """Where predictions/ holds the scores of this row."""
         layer = BEST if self.layer == BEST else self.features_key
         return (self.task, self.backbone, layer, self.method + self.variant)
 
@@ -122,7 +122,7 @@ def variant(
     shots: int | None = None,
     draw: int | None = None,
 ) -> str:
-    """What a method's name is followed by in predictions.h5, such as `,shots=5,draw=0`."""
+    """What a method's name is followed by in predictions/, such as `,shots=5,draw=0`."""
     parts = [
         ("views", views, views != "center"),
         ("crops", crops, crops != 1),

@@ -1,4 +1,4 @@
-"""Paired comparisons: against the numbers of predictions.h5, and refusals of what is not comparable."""
+"""Paired comparisons: against the stored scores, and refusals of what is not comparable."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def study(tmp_path: Path) -> Study:
 
 def test_a_comparison_is_of_the_stored_scores(study: Study) -> None:
     (comparison,) = compare(study.folder, "good/fc/ridge", "a/b/best/knn")
-    file, y = study.folder / "predictions.h5", study.labels("label")
+    file, y = study.folder / "predictions", study.labels("label")
     keys = [("label", "good", "fc", "ridge"), ("label", "a/b", "best", "knn")]
     a, b = ((predictions.read(file, key).scores.argmax(1) == y).astype(float) for key in keys)
     assert comparison.accuracy_a.value == pytest.approx(a.mean())

@@ -1,4 +1,4 @@
-"""Curves over depth and `best` rows, again from predictions.h5; what cannot be compared."""
+"""Curves over depth and `best` rows, again from the stored scores; what cannot be compared."""
 
 from __future__ import annotations
 

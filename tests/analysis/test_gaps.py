@@ -1,4 +1,4 @@
-"""Gaps: which backbones are a pair, and the gap again from predictions.h5."""
+"""Gaps: which backbones are a pair, and the gap again from the stored scores."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _mean_right(study: Study, names: list[str], layer: str) -> Doubles:
 
 
 def check_gap(study: Study, gap: Gap, near: str, far: list[str]) -> None:
-    """The gap, its band and its slope again, from predictions.h5."""
+    """The gap, its band and its slope again, from the stored scores."""
     columns = [
         studies.right(study, near, layer) - _mean_right(study, far, layer)
         for layer in studies.LAYERS

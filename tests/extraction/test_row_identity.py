@@ -100,9 +100,8 @@ def test_every_row_decodes_to_its_own_number(tmp_path: Path) -> None:
         table = list(csv.DictReader(file))
     assert [row["path"] for row in table] == [f"{o:03}.png" for o in order]
     assert [int(row["odd"]) for row in table] == [row % 2 for row in range(ROWS)]
-    with h5py.File(study / "predictions.h5") as file:
-        fold = file["odd/eye/pixels/logistic/fold"][:]
-        scores = file["odd/eye/pixels/logistic/scores"][:]
+    with np.load(study / "predictions/odd/eye/pixels/logistic.npz") as file:
+        fold, scores = file["fold"], file["scores"]
     np.testing.assert_array_equal(fold[good], good % 4)
     np.testing.assert_array_equal(fold[list(BAD)], -1)
     assert np.isnan(scores[list(BAD)]).all()

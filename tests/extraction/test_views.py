@@ -210,7 +210,7 @@ def test_the_view_of_training_rows_is_not_looked_at(
     run_on = {"probes": METHODS, "views": ("flip",), "layers": ("high",), "redo": True}
     fit(folder, **run_on)  # type: ignore[arg-type]
     before = predictions.read(
-        folder / "predictions.h5", ("label", "net", "high", "logistic,views=flip,crops=2")
+        folder / "predictions", ("label", "net", "high", "logistic,views=flip,crops=2")
     )
     path = folder / "features" / "net.h5"
     wild = other.copy()
@@ -221,7 +221,7 @@ def test_the_view_of_training_rows_is_not_looked_at(
     fit(folder, **run_on)  # type: ignore[arg-type]
     for method in METHODS:
         key = ("label", "net", "high", f"{method},views=flip,crops=2")
-        after = predictions.read(folder / "predictions.h5", key)
+        after = predictions.read(folder / "predictions", key)
         if method == "logistic":
             np.testing.assert_array_equal(after.scores[:40], before.scores[:40])
         assert not np.array_equal(after.scores[40:], before.scores[40:])

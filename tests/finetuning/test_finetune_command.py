@@ -163,7 +163,7 @@ def test_killed_from_outside_at_twenty_moments(tmp_path: Path, card: str, data: 
     subprocess.run([*words, "--study", str(whole)], env=environment, check=True)
     seconds = time.monotonic() - started
     (row, *_) = rows_of(whole)
-    scores = predictions.read(whole / "predictions.h5", row.stored).scores
+    scores = predictions.read(whole / "predictions", row.stored).scores
     kills, number, chance, resumed = 0, 0, np.random.default_rng(0), 0
     while kills < 20:
         study = tmp_path / str(number)
@@ -174,7 +174,7 @@ def test_killed_from_outside_at_twenty_moments(tmp_path: Path, card: str, data: 
             kills += process.returncode == -signal.SIGKILL
         resumed += any((study / "training").rglob("fold-*"))
         subprocess.run([*words, "--study", str(study)], env=environment, check=True)
-        again = predictions.read(study / "predictions.h5", row.stored).scores
+        again = predictions.read(study / "predictions", row.stored).scores
         np.testing.assert_array_equal(again, scores)
         for fold in range(3):
             name = f"networks/tiny@side-finetune-fold{fold}.safetensors"

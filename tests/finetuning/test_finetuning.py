@@ -40,7 +40,7 @@ def test_rows_predictions_and_history(tmp_path: Path, card: str, data: str) -> N
     y = opened.labels("side")
     for view in ("center", "10crop"):
         mine = [r for r in rows if r.views == view]
-        stored = predictions.read(study / "predictions.h5", mine[0].stored)
+        stored = predictions.read(study / "predictions", mine[0].stored)
         assert (stored.fold == np.array([int(f) for f in opened.columns["fold"]])).all()
         for r in mine:
             tested = stored.fold == r.fold
@@ -163,7 +163,7 @@ def test_a_test_folds_labels_and_pixels_change_nothing_but_its_score(
             device="cpu",
         )  # fmt: skip
         (row, *_) = rows_of(tmp_path / name)
-        scores.append(predictions.read(tmp_path / name / "predictions.h5", row.stored).scores)
+        scores.append(predictions.read(tmp_path / name / "predictions", row.stored).scores)
     tested = np.array([row % 6 // 2 == 1 for row in range(N)])
     np.testing.assert_array_equal(scores[0][tested], scores[1][tested])
     assert not np.array_equal(scores[0][~tested], scores[1][~tested])
@@ -181,7 +181,7 @@ def test_kept_features_and_recomputed_ones_train_the_same_network(
         )  # fmt: skip
         rows = rows_of(tmp_path / name)
         assert {r.recipe.partition("; prefix ")[2].split(" ")[0] for r in rows} == {name}
-        store = tmp_path / name / "predictions.h5"
+        store = tmp_path / name / "predictions"
         scores.append([predictions.read(store, r.stored).scores for r in rows])
         assert not list((tmp_path / name).rglob("*.kept"))
     for a, b in zip(*scores, strict=True):
@@ -250,7 +250,7 @@ def test_an_unreadable_image_is_left_out(tmp_path: Path, card: str, data: str) -
     done = finetune(tmp_path / "s", card, data=data, tasks=["side"], recipe=QUICK, device="cpu")
     assert done.notes == ["1 image cannot be read (3.png); left out"]
     (row, *_) = rows_of(tmp_path / "s")
-    assert predictions.read(tmp_path / "s" / "predictions.h5", row.stored).fold[3] == -1
+    assert predictions.read(tmp_path / "s" / "predictions", row.stored).fold[3] == -1
 
 
 @pytest.mark.parametrize("task", ["age"])
@@ -273,7 +273,7 @@ def test_frozen_through_the_last_layer_is_a_probe(tmp_path: Path, task: str) -> 
     hits = []
     for method in ("frozen", "logistic"):
         (row, *_) = rows_of(tmp_path, method=method, layer="fc6", task=task)
-        hits.append(predictions.read(tmp_path / "predictions.h5", row.stored).scores.argmax(1) == y)
+        hits.append(predictions.read(tmp_path / "predictions", row.stored).scores.argmax(1) == y)
     difference = hits[0].astype(float) - hits[1]
     assert abs(difference.mean()) < 2.6 * difference.std() / np.sqrt(len(y)), [
         h.mean() for h in hits
@@ -312,7 +312,7 @@ def test_a_limited_extraction_limits_the_fine_tune_too(
     )  # fmt: skip
     assert "24 of 48 images take part, those that are extracted" in told
     tested = {
-        r.method: predictions.read(study / "predictions.h5", r.stored).fold >= 0
+        r.method: predictions.read(study / "predictions", r.stored).fold >= 0
         for r in rows_of(study)
         if r.method in ("logistic", "finetune")
     }

@@ -42,7 +42,7 @@ def test_the_head_starts_as_the_probe(
         y = open_study(study).labels(task)
         (row, *_) = rows_of(study, task=task)
         assert "head from the probe" in row.recipe
-        stored = predictions.read(study / "predictions.h5", row.stored)
+        stored = predictions.read(study / "predictions", row.stored)
         for fold in range(3):
             train, test = stored.fold != fold, stored.fold == fold
             mean, sd = x[train].mean(0), x[train].std(0)

@@ -22,7 +22,7 @@ from probe.training.recipes import recipe
 
 
 def test_a_trained_network_is_a_backbone_of_its_own(tmp_path: Path, card: str, data: str) -> None:
-    """Its features come from the trained layers, and its scores are those in predictions.h5."""
+    """Its features come from the trained layers, and its scores are those stored."""
     study = tmp_path / "study"
     learn = recipe(
         "modern", epochs=3, patience=0, batch_size=8, crop=False, mirror=False, colour=0.0
@@ -35,7 +35,7 @@ def test_a_trained_network_is_a_backbone_of_its_own(tmp_path: Path, card: str, d
     assert made.architecture.card.pair == "tiny"
     assert [x.name for x in made.layers()] == [x.name for x in load(card).layers()]
     (row, *_) = rows_of(study, views="center")
-    stored = predictions.read(study / "predictions.h5", row.stored)
+    stored = predictions.read(study / "predictions", row.stored)
     tested = np.flatnonzero(stored.fold == 1)
     extract(study, str(cards[1]), layers=["conv", "fc"], device="cpu")
     with open_study(study).features(made.name) as file:

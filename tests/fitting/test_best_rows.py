@@ -47,7 +47,7 @@ def test_killed_between_the_two_writes_and_run_again(
         patch.setattr(results, "write", die)
         with pytest.raises(KeyboardInterrupt):
             fit(study.folder, probes=("ridge",))
-    assert (study.folder / "predictions.h5").is_file()
+    assert (study.folder / "predictions").is_dir()
     assert not (study.folder / "results.csv").exists()
     done = fit(study.folder, probes=("ridge",))
     assert (done.fitted, done.kept) == (2, 0)
@@ -102,7 +102,7 @@ def test_best_is_chosen_by_the_inner_score_and_not_by_the_test(tmp_path: Path, m
         of = {"plain": plain, "vain": vain}[row.chosen][fold]
         assert row.selection == max(plain[fold].selection, vain[fold].selection)
         assert replace(of, layer=BEST, pool="", depth=None, chosen=row.chosen) == row
-    file = study.folder / "predictions.h5"
+    file = study.folder / "predictions"
     stored = predictions.read(file, ("label", "net", BEST, method))
     for fold, row in best.items():
         chosen = predictions.read(file, ("label", "net", row.chosen, method))
@@ -120,7 +120,7 @@ def test_best_stays_the_same_when_nothing_is_fitted_again(tmp_path: Path) -> Non
     layers = {f"l{i}": (x + 1e-5 * e).astype(np.float32) for i, e in enumerate(drawn)}
     studies.add(study, "net", layers)
     fit(study.folder, probes=("logistic",))
-    files = [study.folder / name for name in ("results.csv", "predictions.h5")]
+    files = [study.folder / name for name in ("results.csv", "predictions")]
     first = files[0].read_text()
     best = predictions.read(files[1], ("label", "net", BEST, "logistic"))
     assert fit(study.folder, probes=("logistic",)).fitted == 0

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_few_shots_of_every_probe(study: Study) -> None:
     assert {(r.shots, r.n_train) for r in few} == {(1, 3), (20, 60)}
     assert {r.selection is None for r in few if r.shots == 1} == {True}
     for row in few:
-        prediction = predictions.read(study.folder / "predictions.h5", row.stored)
+        prediction = predictions.read(study.folder / "predictions", row.stored)
         here = prediction.fold == row.fold
         right = prediction.scores[here].argmax(1) == study.labels("label")[here]
         assert row.accuracy == pytest.approx(right.mean())
@@ -157,8 +158,8 @@ def test_draws_of_other_settings_go(study: Study, before: dict[str, Any]) -> Non
     fit(study.folder, probes=("ridge",), shots=(2, 5), draws=3, **before)
     rows = fit(study.folder, probes=("ridge",), shots=(5,), draws=2).rows
     assert {(r.shots, r.draw) for r in rows if r.shots is not None} == {(5, 0), (5, 1)}
-    for name in ("results.csv", "predictions.h5"):
-        (study.folder / name).unlink()
+    (study.folder / "results.csv").unlink()
+    shutil.rmtree(study.folder / "predictions")
     alone = fit(study.folder, probes=("ridge",), shots=(5,), draws=2).rows
     assert few_shot_table(rows) == few_shot_table(alone)
     more = fit(study.folder, probes=("ridge",), shots=(1,), draws=1).rows
@@ -193,7 +194,7 @@ def test_the_layer_of_a_best_row_is_chosen_inside_the_draw(tmp_path: Path) -> No
         wanted = max(by_layer.values(), key=lambda r: r.selection or 0.0)
         assert (row.chosen, row.accuracy) == (wanted.layer, wanted.accuracy)
         prediction, its = (
-            predictions.read(study.folder / "predictions.h5", r.stored) for r in (row, wanted)
+            predictions.read(study.folder / "predictions", r.stored) for r in (row, wanted)
         )
         here = prediction.fold == row.fold
         np.testing.assert_array_equal(prediction.scores[here], its.scores[here])

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_redo_fits_again_and_gets_the_same_numbers(study: Study) -> None:
 
 def test_redo_mends_predictions_that_are_gone(study: Study) -> None:
     run(study)
-    (study.folder / "predictions.h5").unlink()
+    shutil.rmtree(study.folder / "predictions")
     check(study, run(study, redo=True).rows)
 
 

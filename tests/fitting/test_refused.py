@@ -52,7 +52,7 @@ def test_what_cannot_be_used_is_named_with_what_was_meant(
     assert sentence in str(caught.value)
     assert str(caught.value).rstrip("?").count("\n") == 0
     assert not (study.folder / "results.csv").exists()
-    assert not (study.folder / "predictions.h5").exists()
+    assert not (study.folder / "predictions").exists()
 
 
 def test_fit_before_extraction(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Repeated cross-validation: folds drawn anew, and an image counted once however often it is tested."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_every_repeat_has_the_folds_of_a_seed_of_its_own(study: Study) -> None:
             ("net", "a"), ("net", "b"), ("net", "best"), ("toy", "only"), ("toy", "best"),
         }  # fmt: skip
         for row in mine:
-            prediction = predictions.read(study.folder / "predictions.h5", row.stored)
+            prediction = predictions.read(study.folder / "predictions", row.stored)
             np.testing.assert_array_equal(prediction.fold, wanted.fold)
             assert np.isfinite(prediction.scores).all()
             here = prediction.fold == row.fold
@@ -64,7 +65,7 @@ def test_repeats_of_an_image_are_one_value(study: Study) -> None:
     ]  # fmt: skip
     for (backbone, layer), line in lines.items():
         names = ["ridge", *(f"ridge,repeat={r}" for r in range(1, 4))]
-        file, y = study.folder / "predictions.h5", study.labels("label")
+        file, y = study.folder / "predictions", study.labels("label")
         right = np.stack(
             [
                 predictions.read(file, ("label", str(backbone), str(layer), name)).scores.argmax(1)
@@ -103,8 +104,8 @@ def test_repeats_of_other_settings_go(study: Study, before: dict[str, Any]) -> N
     assert {repeat for method, _, repeat in repeats if method == "ridge"} == {0, 1}
     assert {repeat for method, _, repeat in repeats if method == "knn"} == {0, 1, 2, 3}
     table = repeats_table(study, [row for row in rows if row.method == "ridge"])
-    for name in ("results.csv", "predictions.h5"):
-        (study.folder / name).unlink()
+    (study.folder / "results.csv").unlink()
+    shutil.rmtree(study.folder / "predictions")
     alone = fit(study.folder, probes=("ridge",), repeats=2).rows
     assert table == repeats_table(study, alone)
     assert len(fit(study.folder, probes=("ridge",), repeats=3).rows) > len(alone)

@@ -76,7 +76,7 @@ def test_only_rows_with_features_count_as_trained_on(
     right = {}
     for name in ("a", "b"):
         key = ("label", name, "fc", "ridge" + ",shots=5,draw=0" * bool(shots))
-        right[name] = predictions.read(study.folder / "predictions.h5", key).correct(y)[1000:]
+        right[name] = predictions.read(study.folder / "predictions", key).correct(y)[1000:]
     wanted = mean_interval(right["a"] - right["b"], np.arange(200), wider)
     names = [f"{name}/fc/ridge" + ",shots=5,draw=0" * bool(shots) for name in ("a", "b")]
     assert compare(study.folder, *names)[0].difference == wanted

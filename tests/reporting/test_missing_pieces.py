@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +35,14 @@ def test_without_predictions_there_are_means_over_folds_and_no_intervals(tmp_pat
     study = studies.three(tmp_path / "study")
     rows = [r for r in results.read(study.folder / "results.csv") if r.method == "ridge"]
     results.write(study.folder / "results.csv", rows)
-    (study.folder / "predictions.h5").unlink()
+    shutil.rmtree(study.folder / "predictions")
     (task,) = report(study.folder).tasks
     folds = [r.accuracy for r in rows if (r.backbone, r.layer) == ("near", "l2")]
     point = task.panels[0].curves[0].points[2]
     assert point.accuracy.value == pytest.approx(np.mean(folds))
     assert np.isnan(point.accuracy.low)
     assert task.majority is None
-    assert any("predictions.h5 lacks" in sentence for sentence in findings(task))
+    assert any("predictions lacks" in sentence for sentence in findings(task))
     text = (study.folder / "report" / "index.html").read_text()
     (data,) = re.findall(r'<script type="application/json" id="data">(.*)</script>', text)
     charts = json.loads(data, parse_constant=lambda name: pytest.fail(f"{name} in the page"))

@@ -1,4 +1,4 @@
-"""The report folder: its files, the tables again from predictions.h5, and the lines of the page."""
+"""The report folder: its files, the tables again from the stored scores, and the lines of the page."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_lines_on_the_page_pass_through_the_numbers(tmp_path: Path) -> None:
 
 
 def test_metrics_are_means_over_images_or_folds(tmp_path: Path) -> None:
-    """Every metric of a curve against scikit-learn on predictions.h5."""
+    """Every metric of a curve against scikit-learn on the stored scores."""
     study = studies.pair(tmp_path / "study")
     for curve in studies.panel(study).curves:
         for point in curve.points:
@@ -105,8 +105,8 @@ def test_metrics_are_means_over_images_or_folds(tmp_path: Path) -> None:
 
 
 def measured_again(study: Study, name: str, key: str) -> dict[str, float]:
-    """Metrics of one layer by scikit-learn, from predictions.h5 alone."""
-    stored = predictions.read(study.folder / "predictions.h5", ("label", name, key, "ridge"))
+    """Metrics of one layer by scikit-learn, from the stored scores alone."""
+    stored = predictions.read(study.folder / "predictions", ("label", name, key, "ridge"))
     y, predicted = study.labels("label"), stored.scores.argmax(1)
     folds = [stored.fold == f for f in range(5)]
     accuracy = [(predicted == y)[here].mean() for here in folds]

@@ -1,4 +1,4 @@
-"""The tables of a report, and its JSON, again from predictions.h5 alone."""
+"""The tables of a report, and its JSON, again from the stored scores alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numbers in the sentences of a report, again from predictions.h5 alone."""
+"""The numbers in the sentences of a report, again from the stored scores alone."""
 
 from __future__ import annotations
 

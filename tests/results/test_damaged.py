@@ -1,9 +1,8 @@
-"""predictions.h5 that is damaged, and what a kill left beside it: the next run makes it whole."""
+"""Predictions that are damaged, and what a kill left beside it: the next run makes it whole."""
 
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import studies
@@ -30,24 +29,29 @@ def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
+def gone(file: Path) -> None:
+    file.unlink()
+
+
 def an_array_instead(file: Path) -> None:
-    with h5py.File(file, "w") as opened:
-        opened["label"] = np.arange(3)
+    with file.open("wb") as opened:
+        np.save(opened, np.arange(3))
 
 
 def of_another_shape(file: Path) -> None:
-    with h5py.File(file, "r+") as opened:
-        group = opened["/".join(KEY)]
-        del group["scores"]
-        group["scores"] = np.arange(5)
+    with np.load(file) as opened:
+        arrays = dict(opened)
+    np.savez(file, **(arrays | {"scores": np.arange(5)}))
 
 
 def without_scores(file: Path) -> None:
-    with h5py.File(file, "r+") as opened:
-        del opened["/".join(KEY)]["fold"]
+    with np.load(file) as opened:
+        arrays = dict(opened)
+    del arrays["fold"]
+    np.savez(file, **arrays)
 
 
-DAMAGE = (truncated, junk, empty, an_array_instead, of_another_shape, without_scores)
+DAMAGE = (truncated, junk, empty, gone, an_array_instead, of_another_shape, without_scores)
 
 
 def fitted(folder: Path) -> None:
@@ -65,13 +69,14 @@ def test_what_is_damaged_is_told_of_and_made_again(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     fitted(tmp_path)
-    file = tmp_path / "predictions.h5"
-    whole = predictions.read(file, KEY)
+    store = tmp_path / "predictions"
+    file = predictions.file_of(store, KEY)
+    whole = predictions.read(store, KEY)
     damage(file)
     with pytest.raises(InputError, match="missing or damaged"):
-        predictions.read(file, KEY)
+        predictions.read(store, KEY)
     refit(tmp_path, redo=True)
-    np.testing.assert_array_equal(predictions.read(file, KEY).scores, whole.scores)
+    np.testing.assert_array_equal(predictions.read(store, KEY).scores, whole.scores)
     damage(file)
     assert remove(tmp_path, "net") > 0
     assert not any(row.backbone == "net" for row in results.read(tmp_path / "results.csv"))
@@ -99,7 +104,7 @@ def test_a_removal_that_was_killed_is_finished_by_the_next(
             remove(tmp_path, "net")
     else:
         remove(tmp_path, "net")
-    assert not predictions.holds(tmp_path / "predictions.h5", "net")
+    assert not predictions.holds(tmp_path / "predictions", "net")
     assert not open_study(tmp_path).backbones()
     assert not any(row.backbone == "net" for row in results.read(tmp_path / "results.csv"))
 
@@ -108,7 +113,7 @@ def test_what_a_kill_left_is_swept(tmp_path: Path) -> None:
     fitted(tmp_path)
     left = [
         ".results.csv.ab_12xyz.csv",
-        ".predictions.h5.00000000.h5",
+        "predictions/label/net/fc/.ridge.npz.00000000.npz",
         ".training.csv.zzzzzzzz.csv",
     ]
     other = tmp_path / ".results.csv.mine"

@@ -106,7 +106,7 @@ def test_its_ledger_holds_every_result_whole(study: Path) -> None:
     ledger = Ledger(study)
     stored = {row.stored for row in ledger.rows}
     assert len(stored) == 35
-    for key, made in predictions.read_all(study / "predictions.h5", list(stored)).items():
+    for key, made in predictions.read_all(study / "predictions", list(stored)).items():
         assert ledger.holds(key, made.protocol, range(5), made.features)
         assert {row.protocol for row in ledger.rows_of(key)} == {mark(made.protocol)}
 

@@ -70,7 +70,7 @@ def test_a_result_is_held_under_its_protocol_of_its_features_with_all_folds(tmp_
     assert not ledger.holds(KEY, A, FOLDS, "g")
     assert not ledger.holds(KEY, A, (*FOLDS, 2), "f")
     assert not ledger.holds(rows(A, layer="conv")[0].stored, A, FOLDS, "f")
-    (tmp_path / "predictions.h5").unlink()
+    predictions.file_of(tmp_path / "predictions", KEY).unlink()
     assert not Ledger(tmp_path).holds(KEY, A, FOLDS, "f")
 
 
@@ -90,7 +90,7 @@ class Killed(BaseException):
 
 
 def killed_at(step: int, patch: pytest.MonkeyPatch) -> None:
-    """The `step`-th write of a file, of results.csv or predictions.h5, does not happen any more."""
+    """The `step`-th write of a file, of results.csv or predictions, does not happen any more."""
     left = [step]
 
     def dying(write: Any) -> Any:
@@ -108,7 +108,7 @@ def killed_at(step: int, patch: pytest.MonkeyPatch) -> None:
 
 def assert_rows_speak_of_their_scores(folder: Path) -> None:
     left = results.read(folder / "results.csv")
-    stored = predictions.protocols(folder / "predictions.h5", {row.stored for row in left})
+    stored = predictions.protocols(folder / "predictions", {row.stored for row in left})
     assert [mark(stored[row.stored]) for row in left] == [row.protocol for row in left]
 
 

@@ -123,7 +123,7 @@ def test_a_row_of_a_fine_tune_has_no_c_and_perhaps_no_layer(tmp_path: Path) -> N
     )  # fmt: skip
     results.write(tmp_path / "results.csv", [row])
     assert results.read(tmp_path / "results.csv") == [row]
-    file = tmp_path / "predictions.h5"
+    file = tmp_path / "predictions"
     predictions.add(
         file, {row.stored: prediction(3), replace(row, layer="fc").stored: prediction()}
     )
@@ -201,7 +201,7 @@ def assert_same(a: Prediction, b: Prediction) -> None:
 
 
 def test_predictions_come_back_and_lie_where_the_docstring_says(tmp_path: Path) -> None:
-    file = tmp_path / "predictions.h5"
+    file = tmp_path / "predictions"
     keys = [
         ("age", "timm:a/b", "conv/1:avg", "knn"),
         ("age", "net", BEST, "svm"),
@@ -212,23 +212,24 @@ def test_predictions_come_back_and_lie_where_the_docstring_says(tmp_path: Path) 
     for seed, key in enumerate(keys):
         assert_same(predictions.read(file, key), prediction(seed))
     assert list(predictions.read_all(file, keys)) == keys
-    with h5py.File(file) as opened:
-        assert opened["age/timm:a.b/conv.1:avg/knn/scores"].shape == (6, 3)
-        assert opened["age/net/best/svm/fold"].dtype == np.int16
+    with np.load(file / "age/timm%3Aa.b/conv.1%3Aavg/knn.npz") as opened:
+        assert opened["scores"].shape == (6, 3)
+        assert opened["fold"].dtype == np.int16
+    assert (file / "age/net/best/svm.npz").is_file()
     predictions.add(file, {keys[1]: prediction(7)})
     assert_same(predictions.read(file, keys[1]), prediction(7))
     assert_same(predictions.read(file, keys[0]), prediction(0))
 
 
 def test_folds_beyond_sixteen_bits_keep_their_numbers(tmp_path: Path) -> None:
-    file, key = tmp_path / "predictions.h5", ("age", "net", "fc", "svm")
+    file, key = tmp_path / "predictions", ("age", "net", "fc", "svm")
     fold = np.array([-1, 32767, 32768, 70_000])
     predictions.add(file, {key: Prediction(np.zeros((4, 2), dtype=np.float32), fold)})
     np.testing.assert_array_equal(predictions.read(file, key).fold, fold)
 
 
 def test_discarding_a_backbone_leaves_the_others(tmp_path: Path) -> None:
-    file = tmp_path / "predictions.h5"
+    file = tmp_path / "predictions"
     keys = [(task, net, "fc", "svm") for task in ("age", "sex") for net in ("a/b", "a")]
     predictions.add(file, {key: prediction(i) for i, key in enumerate(keys)})
     predictions.discard(file, "a/b")
@@ -238,32 +239,147 @@ def test_discarding_a_backbone_leaves_the_others(tmp_path: Path) -> None:
         else:
             with pytest.raises(InputError, match="missing or damaged"):
                 predictions.read(file, key)
-    predictions.discard(tmp_path / "none.h5", "a")
-    assert not (tmp_path / "none.h5").exists()
+    predictions.discard(tmp_path / "none", "a")
+    assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"not HDF5"])
+def test_names_that_file_systems_refuse_are_told_apart(tmp_path: Path) -> None:
+    names = [
+        "..",
+        ".",
+        "",
+        ".a",
+        "a",
+        "a b",
+        "a_b",
+        "a:b",
+        "a?b",
+        "a%3Ab",
+        "\u00e4",
+        "x" * 300,
+        "x" * 301,
+    ]
+    keys = [("age", name, name, "svm,shots=5,draw=0") for name in names]
+    predictions.add(tmp_path / "predictions", {key: prediction(i) for i, key in enumerate(keys)})
+    for i, key in enumerate(keys):
+        assert_same(predictions.read(tmp_path / "predictions", key), prediction(i))
+    assert [path.name for path in tmp_path.iterdir()] == ["predictions"]
+    for file in (tmp_path / "predictions").rglob("*.npz"):
+        assert len(file.relative_to(tmp_path).parts) == 5
+        assert all(len(part) <= 130 and not part.startswith(".") for part in file.parts[-4:])
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no archive", b"PK\x03\x04"])
 def test_predictions_that_are_missing_or_damaged(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "predictions.h5"
+    store, key = tmp_path / "predictions", ("a", "b", "c", "d")
     if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(InputError, match=r"missing or damaged.*--redo"):
-        predictions.read(file, ("a", "b", "c", "d"))
+        predictions.add(store, {key: prediction()})
+        predictions.file_of(store, key).write_bytes(content)
+    with pytest.raises(InputError, match=r"d.npz: missing or damaged.*--redo"):
+        predictions.read(store, key)
+    assert predictions.marks(store, [key]) == {}
+
+
+def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
+    store, key = tmp_path / "predictions", ("a", "b", "c", "d")
+    predictions.add(store, {key: prediction()})
+    file = predictions.file_of(store, key)
+    content = bytearray(file.read_bytes())
+    at = content.index(prediction().scores[2].tobytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="missing or damaged"):
+        predictions.read(store, key)
 
 
 def test_a_write_that_fails_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "predictions.h5"
-    key = ("age", "net", "fc", "svm")
-    predictions.add(file, {key: prediction(0)})
+    store, key = tmp_path / "predictions", ("age", "net", "fc", "svm")
+    predictions.add(store, {key: prediction(0)})
+    file = predictions.file_of(store, key)
     before = file.read_bytes()
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(h5py.Group, "__setitem__", broken)
+    monkeypatch.setattr(np, "savez", broken)
     with pytest.raises(OSError, match="No space"):
-        predictions.add(file, {key: prediction(1)})
+        predictions.add(store, {key: prediction(1)})
     assert file.read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["predictions.h5"]
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def before(store: Path, keys: list[predictions.Key]) -> None:
+    """Predictions in the one file of studies of before."""
+    with h5py.File(store.with_suffix(".h5"), "w") as old:
+        for i, key in enumerate(keys):
+            group = old.create_group("/".join(part.replace("/", ".") or "-" for part in key))
+            group["scores"], group["fold"] = prediction(i).scores, prediction(i).fold
+            group.attrs["protocol"], group.attrs["features"] = f"p{i}", f"f{i}"
+
+
+OLD = [
+    ("age", "timm:a/b", "conv/1:avg", "knn"),
+    ("age", "net", "", "finetune"),
+    ("sex", "net", "fc", "svm"),
+]
+
+
+def test_predictions_of_before_are_read_and_taken_apart_by_the_first_write(tmp_path: Path) -> None:
+    store = tmp_path / "predictions"
+    before(store, OLD)
+    for _ in range(2):
+        for i, key in enumerate(OLD):
+            assert_same(predictions.read(store, key), prediction(i))
+        assert predictions.marks(store, OLD) == {k: (f"p{i}", f"f{i}") for i, k in enumerate(OLD)}
+        assert predictions.holds(store, "net")
+        assert not predictions.holds(store, "a")
+        predictions.add(store, {("age", "net", "fc", "svm"): prediction(9)})
+    assert not store.with_suffix(".h5").exists()
+    predictions.add(store, {OLD[0]: prediction(8)})
+    assert_same(predictions.read(store, OLD[0]), prediction(8))
+
+
+def test_a_backbone_of_before_is_discarded(tmp_path: Path) -> None:
+    store = tmp_path / "predictions"
+    before(store, OLD)
+    predictions.discard(store, "net")
+    assert not predictions.holds(store, "net")
+    assert_same(predictions.read(store, OLD[0]), prediction(0))
+
+
+def test_killed_while_taking_apart_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, new = tmp_path / "predictions", ("age", "net", "fc", "svm")
+    before(store, OLD)
+    real, left = np.savez, [2]
+
+    def dying(*given: object, **arrays: object) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        real(*given, **arrays)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", dying)
+        with pytest.raises(KeyboardInterrupt):
+            predictions.add(store, {new: prediction(9)})
+    for i, key in enumerate(OLD):
+        assert_same(predictions.read(store, key), prediction(i))
+    predictions.add(store, {new: prediction(9)})
+    for i, key in enumerate(OLD):
+        assert_same(predictions.read(store, key), prediction(i))
+    assert not store.with_suffix(".h5").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"junk"])
+def test_a_file_of_before_that_is_damaged_stops_nothing(tmp_path: Path, content: bytes) -> None:
+    store, key = tmp_path / "predictions", ("age", "net", "fc", "svm")
+    store.with_suffix(".h5").write_bytes(content)
+    assert not predictions.holds(store, "net")
+    with pytest.raises(InputError, match="missing or damaged"):
+        predictions.read(store, key)
+    predictions.add(store, {key: prediction()})
+    assert_same(predictions.read(store, key), prediction())

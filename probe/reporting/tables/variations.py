@@ -93,7 +93,7 @@ def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...
         if len(repeats) < 2:
             continue
         try:
-            stored = predictions.read_all(study.folder / "predictions.h5", list(repeats.values()))
+            stored = predictions.read_all(study.folder / predictions.STORE, list(repeats.values()))
         except InputError:
             continue  # without predictions there is nothing per image
         if any(outdated(study, task, p.protocol, p.fold) for p in stored.values()):
