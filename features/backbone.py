@@ -37,11 +37,11 @@ class Backbone:
     """None: random weights, drawn from `seed`."""
     seed: int
     unused: tuple[str, ...] = ()
-    """Tensors in the weights file that the network has no use for."""
+    """Tensors in the weights file that the network does not have."""
     left: frozenset[str] = frozenset()
-    """Tensors of the network that the file does not have and that nothing asked for needs."""
+    """Tensors of the network that the file does not have and that no chosen layer needs."""
     notes: tuple[str, ...] = ()
-    """How the weights file was read, where that had to be decided."""
+    """Decisions about how the weights file was read, one sentence each."""
 
     def layers(self, names: tuple[str, ...] = ("all",)) -> tuple[Layer, ...]:
         """The layers called `names`, in depth order; none stand for those that are read by default."""
@@ -62,11 +62,11 @@ def load(
         name: A card in the package, a card file, `torchvision:NAME` or `timm:NAME`.
         weights: A file, or FILE#PART where it holds several networks; `random` for weights drawn from
             `seed`; None for the card's own.
-        seed: Of random weights.
-        announce: Is told of a download before it starts.
-        layers: Which layers will be read of the backbone of this name: what lies above them need not
-            be in the file. By default everything must be.
-        spare: A module that will be made anew and need not be in the file either.
+        seed: The seed of random weights.
+        announce: Called with a message before a download starts.
+        layers: Gives the layers that will be read, from the backbone's full name and architecture: the
+            file need not have what lies above them. By default it must have everything.
+        spare: Gives a module that will be made anew, which the file need not have either.
 
     Raises:
         InputError: The card, the network or the weights cannot be used.
@@ -90,10 +90,10 @@ def load(
         layers=layers and _modules(architecture, layers(full_name, architecture)),
         spare=spare(architecture),
     )
-    fitted = weights_files.fitted(file, target)
-    target.model.load_state_dict(fitted.state, strict=False)
+    assignment = weights_files.assigned(file, target)
+    target.model.load_state_dict(assignment.state, strict=False)
     architecture = replace(architecture, input=weights_files.input_of(file, architecture.input))
-    mean_of(architecture.input)  # a mean image that cannot be used is told before any work
+    mean_of(architecture.input)  # a mean image that cannot be used is refused before any work
     return Backbone(
         full_name,
         card.domain,
@@ -101,9 +101,9 @@ def load(
         target.model,
         file,
         seed,
-        tuple(fitted.unused),
-        frozenset(fitted.left),
-        tuple(fitted.notes),
+        tuple(assignment.unused),
+        frozenset(assignment.left),
+        tuple(assignment.notes),
     )
 
 
@@ -112,7 +112,7 @@ def _modules(architecture: Architecture, layers: tuple[Layer, ...]) -> dict[str,
 
 
 def target_of(name: str) -> weights_files.Target:
-    """The network of a backbone as weights for it are held against.
+    """The network of a backbone, to which weights can be assigned.
 
     Raises:
         InputError: There is no such card, or its network cannot be built.

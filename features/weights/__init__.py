@@ -1,17 +1,17 @@
-"""Weights: found, fetched or brought, checked, fitted to a network, and kept converted.
+"""Weights: located, fetched or added, checked, assigned to a network, and stored converted.
 
-Read `locate.py` first, then `assign.py`. What is kept lies in `$PROBE_HOME/weights/` (`converted.py`).
+Read `locate.py` first, then `assign.py`. Converted files lie in `$PROBE_HOME/weights/` (`converted.py`).
 """
 
 from features.weights.assign import Target
 from features.weights.entries import WeightsFile, entries_of, sha256_of
-from features.weights.locate import fitted, here, input_of, locate
+from features.weights.locate import assigned, here, input_of, locate
 
 __all__ = [
     "Target",
     "WeightsFile",
+    "assigned",
     "entries_of",
-    "fitted",
     "here",
     "input_of",
     "locate",

@@ -1,4 +1,4 @@
-"""Archives (`.tar.gz`, `.tar`, `.zip`): the one member that is weights, unpacked with care.
+"""Archives (`.tar.gz`, `.tar`, `.zip`): the one member that is weights is unpacked.
 
 Nothing is written under a member's own name, so no name can lead elsewhere; an archive that tries
 (`../`, an absolute path, a link) is refused as a whole, and so is one that unpacks to far more than
@@ -46,7 +46,7 @@ def unpack(path: Path, folder: Path, member: str | None = None) -> tuple[Path, s
         OSError: The disk is full.
     """
     try:
-        found = _unpack(path, folder, member)
+        names = _unpack(path, folder, member)
     except InputError:
         raise
     except Exception as error:  # zipfile, tarfile and zlib raise many kinds
@@ -55,14 +55,14 @@ def unpack(path: Path, folder: Path, member: str | None = None) -> tuple[Path, s
         raise InputError(
             f"{path}: a damaged archive ({because(error)}); fetch it again."
         ) from error
-    if len(found) == 1:
-        return folder / "0", found[0]
-    if not found:
+    if len(names) == 1:
+        return folder / "0", names[0]
+    if not names:
         named = f" called {member}" if member else ""
         raise InputError(
             f"{path}: no member{named} is a file of weights; give the weights themselves."
         )
-    listed = ", ".join(found[:5]) + (", ..." if len(found) > 5 else "")
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     raise InputError(
         f"{path}: several members are weights ({listed}); say which with --member NAME."
     )
@@ -70,29 +70,29 @@ def unpack(path: Path, folder: Path, member: str | None = None) -> tuple[Path, s
 
 def _unpack(path: Path, folder: Path, member: str | None) -> list[str]:
     """The names of the members that are weights; the first of them is written."""
-    found: list[str] = []
+    names: list[str] = []
     room = min(MOST, max(_SMALL, _INFLATION * path.stat().st_size))
-    for number, one in enumerate(_members(path, room)):
+    for number, entry in enumerate(_members(path, room)):
         if number > _MEMBERS:
             raise InputError(
                 f"{path}: has more than {_MEMBERS} members; give the weights themselves."
             )
-        parts = PurePosixPath(one.name.replace("\\", "/")).parts
-        if ".." in parts or one.name.startswith(("/", "\\")) or one.is_link:
+        parts = PurePosixPath(entry.name.replace("\\", "/")).parts
+        if ".." in parts or entry.name.startswith(("/", "\\")) or entry.is_link:
             raise InputError(
-                f"{path}: its member {one.name[:80]!r} leads out of the archive; fetch a sound one."
+                f"{path}: its member {entry.name[:80]!r} leads out of the archive; fetch a sound entry."
             )
-        if not one.is_file or one.content is None or parts[-1].startswith("._"):
+        if not entry.is_file or entry.content is None or parts[-1].startswith("._"):
             continue
-        if member is not None and one.name != member and not one.name.endswith(f"/{member}"):
+        if member is not None and entry.name != member and not entry.name.endswith(f"/{member}"):
             continue
-        room -= _write(one.content, folder / "next", room, path)
+        room -= _write(entry.content, folder / "next", room, path)
         if _is_weights(folder / "next"):
-            if not found:
+            if not names:
                 (folder / "next").rename(folder / "0")
-            found.append(one.name)
+            names.append(entry.name)
         (folder / "next").unlink(missing_ok=True)
-    return found
+    return names
 
 
 def _members(path: Path, room: int) -> Iterator[_Member]:
@@ -119,7 +119,7 @@ def _of_tar(path: Path, room: int, packed: bool) -> Iterator[_Member]:
 
 
 class _Bounded(io.RawIOBase):
-    """A stream that ends in an error once it has given too much."""
+    """A stream that raises an error once it has given more than `room` bytes."""
 
     def __init__(self, stream: IO[bytes], room: int, path: Path) -> None:
         self._stream, self._room, self._path = stream, room, path

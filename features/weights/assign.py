@@ -1,4 +1,4 @@
-"""Blobs of a file, fitted to a network: by name, shape, channel order and flatten order."""
+"""The tensors of a file assigned to those of a network: by name, shape, channel order, flatten order."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from features.weights.flatten import Reading, readings
 from features.weights.layout import laid_out, variance
 from features.weights.needed import read_up_to
 from features.weights.order import by_order
-from features.weights.parts import Part
+from features.weights.parts import NetworkPart
 from features.weights.rename import renamed
 
 
 @dataclass(frozen=True)
 class Target:
-    """The network that weights are for; it may lie on the `meta` device, without memory."""
+    """The network that weights are for; it may be on the `meta` device, without memory."""
 
     card: Card
     model: nn.Module
@@ -40,34 +40,34 @@ class Target:
 
 
 @dataclass
-class Fitted:
-    """What a network loads, and what came up on the way."""
+class Assignment:
+    """The tensors of a file that a network loads, and those of either that have no counterpart."""
 
     state: dict[str, Tensor] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
-    """Tensors of the network that are needed and that the file does not have."""
+    """Needed tensors of the network that the file does not have."""
     mismatched: list[str] = field(default_factory=list)
     """Needed tensors of another shape, with both shapes."""
     left: dict[str, str] = field(default_factory=dict)
-    """Tensors of the network that are not needed and not in the file as it needs them, and why."""
+    """Tensors of the network that are not needed and not loaded, and why they do not fit."""
     unused: list[str] = field(default_factory=list)
-    """Tensors of the file, by its own names, that the network has no use for."""
+    """Tensors of the file, by its own names, that the network does not have."""
     notes: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     """The file's own name for each tensor that is loaded."""
 
 
-def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted:
-    """Give every tensor of the network its blob.
+def assign(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Assignment:
+    """Assign a tensor of the file to every tensor of the network.
 
-    Blobs may carry the module names of the network or the layer names of its card (`fc6.weight`),
+    The file may use the module names of the network or the layer names of its card (`fc6.weight`),
     after one prefix of any kind (`module.`, `state_dict.model.backbone.`).
 
     Raises:
         InputError: The file's channels cannot be put in the order of the card, or several networks in
             it fit.
     """
-    found = Fitted()
+    assignment = Assignment()
     wanted = target.model.state_dict()
     if blobs.format == "caffe":
         from features.caffe import fitted
@@ -75,20 +75,20 @@ def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted
         blobs = replace(blobs, tensors=fitted(blobs.tensors, wanted))
     own = renamed(list(blobs.tensors), entry.rename or {}, file)
     blobs = replace(blobs, tensors={name: blobs.tensors[source] for name, source in own.items()})
-    # channels first is how PyTorch flattens: left as it is, unless a card says so of this file
+    # channels first is PyTorch's own order, which is changed for a file only where its card says so
     flatten = entry.flatten or (blobs.flatten if blobs.flatten == "hwc" else None)
     read = cache(lambda: _readings(target))
 
     def shaped(name: str, blob: Tensor) -> Tensor | None:
         return laid_out(blob, name, tuple(wanted[name].shape), flatten, read)
 
-    part = _part(target, blobs, entry, file, shaped, found.notes)
+    part = _part(target, blobs, entry, file, shaped, assignment.notes)
     used = set(part.names.values())
     for name, tensor in wanted.items():
         source = part.names.get(name)
         if source is None:
             if not name.endswith("num_batches_tracked"):
-                found.missing.append(name)
+                assignment.missing.append(name)
             continue
         blob = blobs.tensors[source]
         if source.endswith(".running_std"):
@@ -101,50 +101,51 @@ def fit(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Fitted
                 "file has it in the order that the network reads, or flatten the map right before it."
             )
         if fitting is None:
-            found.left[name] = (
+            assignment.left[name] = (
                 f"{name} is {tuple(blob.shape)} in the file and {tuple(tensor.shape)} in the network"
             )
         else:
-            found.state[name] = fitting
-            found.sources[name] = own[source]
+            assignment.state[name] = fitting
+            assignment.sources[name] = own[source]
     group = files_parts.group_of(part.prefix, blobs.groups)
-    found.unused = [
+    assignment.unused = [
         own[source].removeprefix(group)
         for source in blobs.tensors
         if source not in used and files_parts.group_of(source, blobs.groups) == group
     ]
-    found.unused += blobs.unread
-    weigh(found, target, file)
-    if not found.missing and not found.mismatched:
-        found.state = in_channel_order(
-            found.state, entry, target.card, target.model, target.traced, target.input
+    assignment.unused += blobs.unread
+    weigh(assignment, target, file)
+    if not assignment.missing and not assignment.mismatched:
+        assignment.state = in_channel_order(
+            assignment.state, entry, target.card, target.model, target.traced, target.input
         )
-    return found
+    return assignment
 
 
 def _readings(target: Target) -> Mapping[str, Reading | None]:
-    """What the matrices of the network read, which needs it with memory."""
+    """What the matrices of the network read; the network is built with memory for that."""
     first = next(target.model.parameters(), None)
     real = target.model if first is None or not first.is_meta else build(target.card)
     return readings(real, target.input.size)
 
 
-def weigh(found: Fitted, target: Target, file: Path) -> None:
-    """Tell what does not fit and is needed from what is not needed, and note the latter in one line."""
-    lacking = {**dict.fromkeys(found.missing, ""), **found.left}
+def weigh(assignment: Assignment, target: Target, file: Path) -> None:
+    """Sort what does not fit into what is needed and what is not, and note the latter in one line."""
+    lacking = {**dict.fromkeys(assignment.missing, ""), **assignment.left}
     if not lacking:
         return
     needed = needed_of(target)
-    found.missing = [name for name in found.missing if name in needed]
-    found.mismatched = [said for name, said in found.left.items() if name in needed]
-    found.left = {name: said for name, said in lacking.items() if name not in needed}
-    if not found.left:
+    assignment.missing = [name for name in assignment.missing if name in needed]
+    assignment.mismatched = [why for name, why in assignment.left.items() if name in needed]
+    assignment.left = {name: why for name, why in lacking.items() if name not in needed}
+    if not assignment.left:
         return
     layers = target.layers or {}
-    why = f"above {list(layers)[-1]}" if layers else f"of {target.spare}, which is made anew,"
-    found.notes.append(
-        f"{file.name}: {len(found.left)} tensors {why} are not needed and not taken "
-        f"({some([said or f'{name} is not in the file' for name, said in found.left.items()])})"
+    where = f"above {list(layers)[-1]}" if layers else f"of {target.spare}, which is made anew,"
+    reasons = [why or f"{name} is not in the file" for name, why in assignment.left.items()]
+    assignment.notes.append(
+        f"{file.name}: {len(assignment.left)} tensors {where} are not needed and not loaded "
+        f"({first_few(reasons)})"
     )
 
 
@@ -155,7 +156,7 @@ def needed_of(target: Target) -> frozenset[str]:
         spare = f"{target.spare}."
         return frozenset(name for name in names if not name.startswith(spare))
     fired = [target.traced.at(module) for module in target.layers.values()]
-    calls = {one.module: one.calls for one in fired}
+    calls = {tensor.module: tensor.calls for tensor in fired}
 
     def up_to(model: nn.Module) -> frozenset[str]:
         return read_up_to(model, calls, target.input.size)
@@ -167,23 +168,29 @@ def needed_of(target: Target) -> frozenset[str]:
     return read.intersection(names)
 
 
-def refuse_misfit(found: Fitted, target: Target, file: Path) -> None:
-    """Say by name what does not fit.
+def refuse_misfit(assignment: Assignment, target: Target, file: Path) -> None:
+    """Refuse a file of which a needed tensor does not fit, by the names of these.
 
     Raises:
         InputError: A tensor is missing or has another shape.
     """
-    if not found.missing and not found.mismatched:
+    if not assignment.missing and not assignment.mismatched:
         return
     card = target.card
     total = len(target.model.state_dict())
     parts = []
-    if found.missing:
-        parts.append(f"{len(found.missing)} of {total} tensors are missing ({some(found.missing)})")
-    if found.mismatched:
-        parts.append(f"{len(found.mismatched)} have another shape ({some(found.mismatched)})")
-    if found.unused:
-        parts.append(f"the file has {len(found.unused)} others ({some(found.unused)})")
+    if assignment.missing:
+        parts.append(
+            f"{len(assignment.missing)} of {total} tensors are missing ({first_few(assignment.missing)})"
+        )
+    if assignment.mismatched:
+        parts.append(
+            f"{len(assignment.mismatched)} have another shape ({first_few(assignment.mismatched)})"
+        )
+    if assignment.unused:
+        parts.append(
+            f"the file has {len(assignment.unused)} others ({first_few(assignment.unused)})"
+        )
     raise InputError(
         f"{file}: not the weights of {card.network} as {card.line('network')} builds it: "
         f"{'; '.join(parts)}; give the file that belongs to this network, or mend the card's "
@@ -191,8 +198,8 @@ def refuse_misfit(found: Fitted, target: Target, file: Path) -> None:
     )
 
 
-def some(names: list[str]) -> str:
-    """The first of many names."""
+def first_few(names: list[str]) -> str:
+    """The first three of many names."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
@@ -203,28 +210,28 @@ def _part(
     file: Path,
     shaped: Callable[[str, Tensor], Tensor | None],
     notes: list[str],
-) -> Part:
-    """The network in the file that is meant; what had to be decided is noted.
+) -> NetworkPart:
+    """The network in the file that is meant; every decision is noted in `notes`.
 
     Raises:
-        InputError: Several fit, or none is where `key` says.
+        InputError: Several fit, or there is none at `key`.
     """
     wanted = target.model.state_dict()
     spelled = _speller(target, wanted)
 
-    def fits(part: Part, name: str) -> bool:
+    def fits(part: NetworkPart, name: str) -> bool:
         source = part.names.get(name)
         if source is None:
             return False
         return shaped(name, torch.empty_like(blobs.tensors[source], device="meta")) is not None
 
     needed: frozenset[str] | None = None
-    parts: list[Part] = []
-    begun: list[Part] = []  # those that hold at least the first layer, where none holds all
+    parts: list[NetworkPart] = []
+    begun: list[NetworkPart] = []  # those with at least the first layer, where none has all
     own = {name: name for name in blobs.tensors}
     for sources in (own, files_parts.without_wrappers(list(blobs.tensors), wanted)):
         every = files_parts.parts_of(sources, spelled)
-        every = [Part(p.prefix, {n: sources[s] for n, s in p.names.items()}) for p in every]
+        every = [NetworkPart(p.prefix, {n: sources[s] for n, s in p.names.items()}) for p in every]
         begins = _first_weights(target)
         parts = [part for part in every if all(fits(part, name) for name in begins)]
         if entry.key is not None:
@@ -235,7 +242,9 @@ def _part(
             parts = [part for part in parts if all(fits(part, name) for name in needed)]
         if parts:
             if sources is not own:
-                notes.append(f"{file.name}: what compiling put inside its names is taken off")
+                notes.append(
+                    f"{file.name}: what compiling or sharding put into its names is removed"
+                )
             break
     if not parts:
         named = any(not part.prefix for part in every)
@@ -244,21 +253,21 @@ def _part(
             names = by_order(target.model, target.traced, blobs, file)
         if names:
             notes.append(
-                f"{file.name}: none of its names is the network's; its layers were taken in their order"
+                f"{file.name}: its names are none of the network's; its layers were assigned in their order"
             )
-            return Part("", names)
-        return next(iter([*begun, *every]), Part("", {}))
+            return NetworkPart("", names)
+        return next(iter([*begun, *every]), NetworkPart("", {}))
     if len(parts) > 1:
         if not files_parts.are_equal(parts, blobs.tensors, needed or wanted):
             files_parts.refuse_several(parts, file)
         notes.append(f"{file.name}: holds the same tensors at {files_parts.listed(parts)}")
     if parts[0].prefix:
-        notes.append(f"{file.name}: its tensors are those at {parts[0].shown}")
+        notes.append(f"{file.name}: the tensors are read from {parts[0].shown}")
     return parts[0]
 
 
 def _first_weights(target: Target) -> list[str]:
-    """The tensors of the first layer that has any: a part without them is no network."""
+    """The weight of the first layer that has one: a part of a file without it is no network."""
     wanted = target.model.state_dict()
     for name, fired in target.traced.fired.items():
         if fired.leaf and f"{name}.weight" in wanted:
@@ -267,7 +276,7 @@ def _first_weights(target: Target) -> list[str]:
 
 
 def _speller(target: Target, wanted: Mapping[str, Tensor]) -> Callable[[str], str | None]:
-    """A function from a name as files have it to the network's own."""
+    """A function that turns a file's name into the network's own, or into None."""
     modules = _modules_of_layers(target)
 
     def spelled(source: str) -> str | None:
@@ -283,10 +292,10 @@ def _speller(target: Target, wanted: Mapping[str, Tensor]) -> Callable[[str], st
 
 
 def _modules_of_layers(target: Target) -> dict[str, str]:
-    """The module with weights that feeds each layer's module; a layer read later counts less."""
+    """By layer of the card, the module with weights that feeds it."""
     layers = target.card.layers or {}
     fired = target.traced.fired
-    found = {
+    modules = {
         layer: fired[module].weight_module for layer, module in layers.items() if module in fired
     }
-    return {layer: module for layer, module in found.items() if module}
+    return {layer: module for layer, module in modules.items() if module}

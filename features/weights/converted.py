@@ -1,8 +1,8 @@
 """Converted weights: safetensors files in `$PROBE_HOME/weights/BACKBONE/`, sealed by a checksum.
 
 Each holds the tensors of one network under the network's own names, and in its header where they
-came from. The seal covers both, so that a changed byte is noticed. A file is there whole or not at
-all: it is renamed when it is complete.
+came from. The seal covers both, so that a changed byte is noticed. A file is either complete or not
+there at all: it is renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ class Kept:
     source: str
     """The name of the file that was converted."""
     sha256: str
-    """Of that file."""
+    """The checksum of that file."""
     archive_sha256: str
-    """Of the archive that it was in, if it was in one."""
+    """The checksum of the archive that it was in, if it was in one."""
     format: str
     licence: str
     verified: bool
     published: bool
-    """Whether the card lists such a file."""
+    """Whether the card lists this file."""
     recipe: str
-    """A hash of all that the card says of how to read it."""
+    """A hash of everything in the card that decides how the file is read."""
 
 
 def recipe_of(card: Card, entry: WeightsEntry) -> str:
     """A hash of everything in the card that decides how a file becomes the network's tensors."""
-    said = {
+    decisive = {
         "version": _VERSION,
         "network": card.network,
         "options": dict(card.options),
@@ -63,11 +63,11 @@ def recipe_of(card: Card, entry: WeightsEntry) -> str:
         "entry": {
             key: value
             for key, value in asdict(entry).items()
-            # what cards could not say before changes no hash where it is not said
+            # keys that cards gained later change no hash of a card without them
             if key != "note" and not (key in _LATER and value is None)
         },
     }
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def folder_of(name: str) -> Path:
@@ -76,23 +76,23 @@ def folder_of(name: str) -> Path:
 
 
 def kept(name: str | None = None) -> list[Kept]:
-    """The converted files of one backbone or of all, the newest first."""
+    """The converted files of one backbone or of all, newest first."""
     top = home() / "weights"
     folders = [folder_of(name)] if name is not None else sorted(top.glob("*/"))
     files = [path for folder in folders for path in folder.glob("*.safetensors")]
     shown = [path for path in files if not path.name.startswith(".")]
     shown.sort(key=lambda path: (path.parent, -path.stat().st_mtime_ns))
-    return [found for path in shown if (found := _described(path)) is not None]
+    return [_described(path) for path in shown]
 
 
 def kept_as(card: Card, entry: WeightsEntry) -> Kept | None:
     """The converted file of this entry, as the card describes it today."""
     recipe = recipe_of(card, entry)
-    return next((found for found in kept(card.name) if found.recipe == recipe), None)
+    return next((file for file in kept(card.name) if file.recipe == recipe), None)
 
 
 def keep(state: Mapping[str, Tensor], described: Kept) -> Kept:
-    """Write a converted file in one step; returns it as it is now kept."""
+    """Write a converted file in one step; returns its description."""
     about = {k: str(v) for k, v in asdict(described).items() if k != "path"}
     tensors = {name: tensor.contiguous().clone() for name, tensor in state.items()}
     about["seal"] = _seal(tensors, about)
@@ -121,10 +121,10 @@ def read(path: Path) -> dict[str, Tensor]:
         with safe_open(path, "pt") as file:
             about = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        whole = about.pop("seal", "") == _seal(tensors, about)
+        intact = about.pop("seal", "") == _seal(tensors, about)
     except (SafetensorError, OSError, ValueError):
-        whole = False
-    if not whole:
+        intact = False
+    if not intact:
         raise InputError(
             f"{path}: not what was written (its checksum differs); `probe weights remove "
             f"{path.parent.name}` and add or fetch the weights again."
@@ -132,38 +132,38 @@ def read(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def verify(one: Kept) -> dict[str, str | bool]:
+def verify(file: Kept) -> dict[str, str | bool]:
     """Whether a converted file is `whole`, and its `state` in words."""
     try:
-        read(one.path)
+        read(file.path)
     except InputError as error:
         return {"whole": False, "state": str(error)}
-    return {"whole": True, "state": "whole, " + ("verified" if one.verified else "unverified")}
+    return {"whole": True, "state": "whole, " + ("verified" if file.verified else "unverified")}
 
 
 def remove(name: str) -> list[Kept]:
-    """Take out all that is kept of a backbone, also what a broken download left.
+    """Remove all converted weights of a backbone, and what a broken download left.
 
     Raises:
-        InputError: There is nothing.
+        InputError: There are none.
     """
-    found, folder = kept(name), folder_of(name)
+    removed, folder = kept(name), folder_of(name)
     if not folder.is_dir() or not any(folder.iterdir()):
         raise InputError(
             f"{name}: no weights of it are kept here; `probe weights list` shows what is."
         )
-    with alone(name):  # the folder stays: who waits for its lock holds on to it
+    with locked_folder(name):  # the folder stays: another process may wait for its lock
         for path in folder.iterdir():
             path.unlink()
-    return found
+    return removed
 
 
 @contextmanager
-def alone(name: str) -> Iterator[Path]:
-    """Hold a backbone's folder for the block, cleared of what a killed process left behind.
+def locked_folder(name: str) -> Iterator[Path]:
+    """Lock a backbone's folder for the block, cleared of what a killed process left behind.
 
     Raises:
-        InputError: Another process holds it.
+        InputError: Another process has locked it.
     """
     folder = folder_of(name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ def alone(name: str) -> Iterator[Path]:
         os.close(handle)
 
 
-def _described(path: Path) -> Kept | None:
+def _described(path: Path) -> Kept:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -194,7 +194,7 @@ def _described(path: Path) -> Kept | None:
         about.pop("seal")
         return Kept(path=path, **about)
     except (SafetensorError, OSError, KeyError, TypeError):
-        # Still listed, so that `verify` tells of it and `remove` takes it away.
+        # Still listed, so that `verify` reports it and `remove` deletes it.
         name = path.parent.name
         return Kept(path, name, path.name, "", "", "damaged", "", False, False, "")
 

@@ -1,4 +1,4 @@
-"""Which of a card's weights entries a file is, by its checksum or else by its name and format."""
+"""Which of a card's weights entries a file is: by its checksum, or else by its name and format."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ class WeightsFile:
 
     path: Path
     sha256: str
-    """Of the file as it was published or brought, before any conversion."""
+    """The checksum of the file as it was published or given, before any conversion."""
     published: bool
     """Whether the card names it, by checksum, path or url."""
     verified: bool
     """Whether it matched a published checksum."""
     source: str
-    """The name it was published or brought under."""
+    """The name under which it was published or given."""
     entry: WeightsEntry
-    """What the card says of it; empty if the card does not know it."""
+    """The card's entry for it; empty if the card has none."""
     kept: bool = False
     """Whether `path` is the converted copy."""
 
     @property
     def name(self) -> str:
-        """What the backbone's name ends in where the weights are not the card's own."""
+        """The end of the backbone's name where the weights are not the card's own."""
         return Path(self.source).stem + (f"#{self.entry.key}" if self.entry.key else "")
 
     @property
     def identity(self) -> str:
-        """What tells its tensors from all others: the file's checksum, the part of it, the names given."""
+        """What identifies its tensors: the file's checksum, the part of the file, the renaming."""
         key, rename = self.entry.key, self.entry.rename
         renamed = f", renamed by {json.dumps(dict(rename), sort_keys=True)}" if rename else ""
         return self.sha256 + (f"#{key}" if key else "") + renamed
@@ -56,14 +56,14 @@ class Digests:
 
     @property
     def sha256(self) -> str:
-        """The one that every file is known by."""
+        """The checksum by which every file is identified."""
         return self.by_kind["sha256"]
 
     def meet(self, entry: WeightsEntry) -> bool | None:
         """Whether the file is the published one; None if no checksum is published."""
-        wanted = entry.checksums
-        if wanted:
-            return all(self.by_kind[kind] == digest.lower() for kind, digest in wanted.items())
+        published = entry.checksums
+        if published:
+            return all(self.by_kind[kind] == digest.lower() for kind, digest in published.items())
         short = hash_in_name(entry)
         return None if short is None else self.sha256.startswith(short)
 
@@ -78,14 +78,14 @@ def entries_of(card: Card) -> tuple[WeightsEntry, ...]:
     if kind == "timm" and getattr(weights, "hf_hub_id", None) and not hash_in_name(entry):
         from huggingface_hub import hf_hub_url  # timm brings it
 
-        # There the names are timm's own; at other addresses they are often another's.
+        # There the names are those of timm; at other addresses they are often another library's.
         file = weights.hf_hub_filename or "model.safetensors"
         entry = WeightsEntry(url=hf_hub_url(weights.hf_hub_id, file))
     return (entry,) if entry.url else ()
 
 
 def split(given: str) -> tuple[Path, str | None]:
-    """The file and the part of it that `FILE#PART` names; a `#` may also belong to the file's name."""
+    """The file and the part that `FILE#PART` names; a `#` may also belong to the file's name."""
     file, mark, part = given.rpartition("#")
     if not mark or not part or Path(given).exists():
         return Path(given), None
@@ -93,7 +93,7 @@ def split(given: str) -> tuple[Path, str | None]:
 
 
 def digests_of(path: Path) -> Digests:
-    """All the checksums of a file that a card can give; of several files, those of their checksums."""
+    """Every kind of checksum of a file that a card can give; for several files, of the list of theirs."""
     several = files_of(path)
     if several is not None and [path] != several:
         listed = "".join(f"{sha256_of(part)}  {part.name}\n" for part in sorted(several)).encode()
@@ -123,14 +123,14 @@ def sha256_of(path: Path) -> str:
 
 
 def hash_in_name(entry: WeightsEntry) -> str | None:
-    """Torchvision's published names end in the first eight digits of the SHA-256."""
+    """The first eight digits of the SHA-256, in which torchvision's file names end; None for others."""
     stem = Path(urlparse(entry.url or "").path).stem
     tail = stem.rpartition("-")[2]
     is_hash = len(tail) == 8 and all(c in "0123456789abcdef" for c in tail)
     return tail if is_hash and "-" in stem else None
 
 
-def name_of(entry: WeightsEntry) -> str:
+def published_name(entry: WeightsEntry) -> str:
     """The file's published name, empty if the card gives none."""
     return Path(urlparse(entry.url or entry.path or "").path).name
 
@@ -148,13 +148,13 @@ def by_likeness(
     name: str,
     file_format: str,
 ) -> int | None:
-    """The number of the entry, `among` some, that a file of this name and format must be, if any.
+    """The number of the entry, `among` some, that fits a file of this name and format, if any.
 
     Raises:
-        InputError: There are several, and they differ in what they say of the file.
+        InputError: Several fit, and they differ in how the file is read.
     """
     fits = [i for i in among if entries[i].format in (None, file_format)]
-    named = [i for i in fits if name_of(entries[i]) == name]
+    named = [i for i in fits if published_name(entries[i]) == name]
     fits = named or fits
     if len({_conventions(entries[i]) for i in fits}) > 1:
         listed = "; ".join(f"{i + 1}: {in_words(entries[i])}" for i in fits)
@@ -166,8 +166,8 @@ def by_likeness(
 
 
 def in_words(entry: WeightsEntry) -> str:
-    """What the card says of a file, in a few words."""
-    words = [name_of(entry), entry.format or "", entry.note or ""]
+    """A card's entry for a file in a few words."""
+    words = [published_name(entry), entry.format or "", entry.note or ""]
     words += [f"{entry.channel_order.upper()} channels"] if entry.channel_order else []
     words += [f"mean {entry.mean}"] if entry.mean else []
     words += [f"flatten {entry.flatten}"] if entry.flatten else []

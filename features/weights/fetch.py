@@ -1,4 +1,4 @@
-"""Downloading a file of weights, resumed where it was interrupted."""
+"""Downloading a file of weights, continued where it was interrupted."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ Progress = Callable[[int, int], None]
 
 
 def download(url: str, folder: Path, progress: Progress = lambda _done, _all: None) -> Path:
-    """Fetch `url` into `folder`, going on where an earlier try of the same address ended.
+    """Download `url` into `folder`, continuing where an earlier attempt at the same address ended.
 
     Args:
         url: An http, https or file address.
-        folder: Where the file is put, and its beginning kept when the connection breaks.
-        progress: Is called with bytes done and bytes in all, 0 where the server does not say.
+        folder: Where the file is written, and what arrived of it stays when the connection breaks.
+        progress: Called with bytes done and bytes in all, 0 where the server does not say.
 
     Raises:
         InputError: The address is of another kind.
-        OSError: It could not be fetched; the reason is in the error.
+        OSError: It could not be downloaded; the error has the reason.
     """
     parsed = urlparse(url)
     if parsed.scheme not in ("http", "https", "file"):
         raise InputError(f"{url}: not an http, https or file address; mend the card's url.")
     key = hashlib.sha256(url.encode()).hexdigest()[:12]
     partial = folder / f".download-{key}.part"
-    for tried in range(_TRIES):
+    for attempt in range(_TRIES):
         try:
-            _go_on(url, partial, progress)
+            _continue(url, partial, progress)
         except (URLError, OSError, http.client.HTTPException) as error:
             if is_full(error):
                 raise
             again = not isinstance(error, HTTPError) and partial.is_file()
-            if not again or tried == _TRIES - 1:
+            if not again or attempt == _TRIES - 1:
                 raise OSError(_reason(error)) from error
             continue
         break
@@ -58,12 +58,12 @@ def download(url: str, folder: Path, progress: Progress = lambda _done, _all: No
 
 
 def drop(partial: Path) -> None:
-    """Forget what was downloaded."""
+    """Delete what was downloaded."""
     partial.unlink(missing_ok=True)
     _version(partial).unlink(missing_ok=True)
 
 
-def _go_on(url: str, partial: Path, progress: Progress) -> None:
+def _continue(url: str, partial: Path, progress: Progress) -> None:
     if url.startswith("file:"):
         check_regular(Path(url2pathname(urlparse(url).path)))
     have = partial.stat().st_size if partial.is_file() else 0
@@ -78,8 +78,8 @@ def _go_on(url: str, partial: Path, progress: Progress) -> None:
         if error.code != 416:
             raise
         if error.headers.get("Content-Range") == f"bytes */{have}":
-            return  # it was here whole
-        drop(partial)  # what is here is longer than the file: begin again
+            return  # the file is complete
+        drop(partial)  # longer than the file: begin again
         response = urlopen(Request(url), timeout=_SECONDS)
     with response:
         start = _start(response, have)
@@ -116,7 +116,7 @@ def _append(
 
 
 def _start(response: Any, have: int) -> int:
-    """Where what the server sends belongs: at the end of what is here, or at the beginning."""
+    """The offset of what the server sends: the end of what is here, or the beginning."""
     sent = response.headers.get("Content-Range") or ""
     return have if response.status == 206 and sent.startswith(f"bytes {have}-") else 0
 

@@ -1,9 +1,9 @@
 """The order in which a network reads flattened maps, shown by running it on marked values.
 
-In the run every map `(channels, height, width)` holds, instead of what was computed, the numbers of
-its elements, each number once in the whole network. What keeps a map's shape keeps its marks, what
-moves elements moves them, and what mixes them (a product with weights, a mean) ends in zeros. So the
-input of a fully connected layer tells, column by column, what that column reads.
+In the run every map `(channels, height, width)` holds, instead of the computed values, the numbers of
+its elements, each number once in the whole network. An operation that keeps a map's shape keeps its
+marks, one that moves elements moves them, and one that mixes them (a product with weights, a mean) gives
+zeros. So the input of a fully connected layer shows, column by column, what that column reads.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _MAPS = {
 }  # fmt: skip
 _PRODUCTS = {"addmm", "mm", "linear", "bmm", "baddbmm", "addbmm", "matmul", "mv", "addmv"}
 _REDUCED = {"mean", "sum", "amax", "amin", "max", "min", "norm", "linalg_vector_norm"}
-_MARKS = 1 << 24  # whole numbers that float32 tells apart
+_MARKS = 1 << 24  # whole numbers that float32 can represent
 
 Chart = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the columns of a matrix read, or the numbers of a vector belong to."""
+    """The elements of maps that a matrix's columns read, or to which a vector's numbers belong."""
 
     columns: Tensor
-    """`(width,)`: of each column, its number where all maps are flattened channels first."""
+    """`(width,)`: the number of each column's element where all maps are flattened channels first."""
     charts: tuple[tuple[int, Chart], ...]
-    """At which column each map begins, and its sides."""
+    """The first column of each map, and its sides."""
 
     def turned(self, blob: Tensor, flatten: str) -> Tensor:
-        """`blob`, whose last axis runs through the maps as `flatten` says, in the network's order."""
+        """`blob` in the network's order; its last axis has the elements of maps in the order `flatten`."""
         places = self.columns
         if flatten == "hwc":
             places = places.clone()
@@ -55,10 +55,9 @@ class Reading:
 
 
 def readings(model: nn.Module, size: tuple[int, int]) -> Mapping[str, Reading | None]:
-    """By the name of a matrix, or of a vector beside flattened maps, what it reads.
+    """What a matrix, or a vector applied to flattened maps, reads, by its name.
 
-    One that reads no map is not there; None stands for one that reads a map in an order that the
-    marks do not show.
+    Those that read no map are left out; None stands for an order that the marks do not show.
 
     Args:
         model: The network with weights of any values; it runs once.
@@ -116,7 +115,7 @@ class _Marking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         channels, rows, columns = tensor.shape[1:]
         if rows * columns > 1:
             self._sizes.add(count)
-        if self._next + count < _MARKS:  # one that is left unmarked is asked for
+        if self._next + count < _MARKS:  # `flatten` is asked for where a map is left unmarked
             tensor.copy_(torch.arange(self._next, self._next + count).reshape(tensor.shape))
             self._maps.append((self._next, (channels, rows, columns)))
             self._next += count
@@ -125,11 +124,11 @@ class _Marking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Whether every number in it is the mark of another element."""
         if tensor.dim() < 2 or not self._fits(tensor) or not tensor.is_floating_point():
             return False
-        whole = bool(((tensor >= 1) & (tensor < self._next) & (tensor == tensor.round())).all())
-        return whole and _distinct(tensor) == tensor.numel()
+        marks = bool(((tensor >= 1) & (tensor < self._next) & (tensor == tensor.round())).all())
+        return marks and _distinct(tensor) == tensor.numel()
 
     def _note(self, operation: str, given: list[Tensor]) -> None:
-        """Remember what a matrix, or a vector that is no bias, is used on."""
+        """Remember the inputs of a matrix, or of a vector that is no bias."""
         for own in given:
             for name in self._names.get(own.untyped_storage()._cdata, ()):
                 matrix = operation in _PRODUCTS and own.dim() == 2
@@ -143,17 +142,17 @@ class _Marking(TorchDispatchMode):  # type: ignore[no-untyped-call]
                         self._inputs.setdefault(name, []).append(other[0].clone())
 
     def read(self) -> dict[str, Reading | None]:
-        found: dict[str, Reading | None] = {}
+        readings: dict[str, Reading | None] = {}
         for name, inputs in self._inputs.items():
             if all(torch.equal(inputs[0], other) for other in inputs[1:]):
                 if self._reads_map(inputs[0]):
-                    found[name] = self._reading(inputs[0])
+                    readings[name] = self._reading(inputs[0])
             elif any(map(self._reads_map, inputs)):
-                found[name] = None
-        return found
+                readings[name] = None
+        return readings
 
     def _reads_map(self, row: Tensor) -> bool:
-        """Whether there are marks in it, or what may have been marks of a map as large as it is."""
+        """Whether a row holds marks, or values that may have been marks of a map of its size."""
         if bool((self._places(row) >= 0).any()):
             return True
         return len(row) in self._sizes and 2 * _distinct(row) > len(row)
@@ -176,7 +175,7 @@ class _Marking(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return Reading(columns, tuple(charts))
 
     def _places(self, row: Tensor) -> Tensor:
-        """Of each number, which map's mark it is; -1 for none."""
+        """The index of the map whose mark each number is; -1 for none."""
         starts = torch.tensor([start for start, _ in self._maps], dtype=torch.float64)
         places = torch.searchsorted(starts, row.double(), right=True) - 1
         none = (row < 1) | (row >= self._next) | (row != row.round())
@@ -184,10 +183,10 @@ class _Marking(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _distinct(tensor: Tensor) -> int:
-    """How many different numbers are in it."""
+    """The count of different numbers in a tensor."""
     return int((tensor.flatten().sort().values.diff() > 0).sum()) + 1
 
 
 def _columns(matrix: Tensor, row: Tensor) -> int:
-    """How many columns the stored matrix has, seen as it is or turned round."""
+    """The columns of a stored matrix, or of its transpose, that fit a row; -1 if neither does."""
     return row.shape[1] if row.shape[1] in matrix.shape else -1

@@ -19,15 +19,15 @@ def laid_out(
     """The blob in the network's shape, or None if it is not the same layer.
 
     A fully connected layer may be stored as a matrix or as filters, in the file as in the network.
-    A matrix that reads a map runs through it as `flatten` says, None being as the network does;
-    filters have their axes.
+    The columns of a matrix that reads a map are in the order `flatten`, None being the network's order;
+    filters have axes of their own.
 
     Args:
-        blob: A tensor of the file; on the `meta` device only its shape is held against the network's.
+        blob: A tensor of the file; on the `meta` device only its shape is compared with the network's.
         name: The network's name for it.
-        shape: Of the network's tensor.
+        shape: The shape of the network's tensor.
         flatten: `chw`, `hwc` or None.
-        readings: Gives what the network's matrices read, which takes a run of it.
+        readings: Gives what the network's matrices read, for which it runs once.
     """
     sides = tuple(blob.shape)
     if len(shape) == 1:
@@ -66,7 +66,7 @@ def _turned(blob: Tensor, name: str, flatten: str | None, readings: Readings) ->
 
 
 def _channels_first(matrix: Tensor, chart: Chart) -> Tensor:
-    """Columns in the order (height, width, channels), put in that of (channels, height, width)."""
+    """A matrix, its columns put from (height, width, channels) into (channels, height, width) order."""
     channels, rows, columns = chart
     apart = matrix.reshape(len(matrix), rows, columns, channels)
     return apart.permute(0, 3, 1, 2).reshape(len(matrix), -1)

@@ -11,7 +11,7 @@ from features.errors import InputError
 from features.formats.recognise import read, recognise
 from features.weights import converted
 from features.weights.add import fetch
-from features.weights.assign import Fitted, Target, fit, refuse_misfit, weigh
+from features.weights.assign import Assignment, Target, assign, refuse_misfit, weigh
 from features.weights.convention import input_for
 from features.weights.converted import Kept, kept_as
 from features.weights.entries import (
@@ -27,9 +27,9 @@ from features.weights.entries import (
 def locate(
     target: Target, given: str | None, announce: Callable[[str], None] = lambda _: None
 ) -> WeightsFile:
-    """The weights to use: the file `given`, else the card's own, fetched if they are not here.
+    """The weights to use: the file `given`, or else the card's own, fetched if they are not here.
 
-    `FILE#PART` is the network that stands at PART in a file of several.
+    `FILE#PART` is the network at the prefix PART in a file of several.
 
     Raises:
         InputError: The file does not exist, fails its checksum, or cannot be had here.
@@ -47,14 +47,14 @@ def locate(
         path = path_of(card, entry)
         if path is not None and path.exists():
             return _own(card, path, entry)
-        found = kept_as(card, entry)
-        if found is not None:
-            return as_file(found, entry)
-    found = kept_as(card, WeightsEntry())
-    if found is not None:
-        return as_file(found, WeightsEntry())
-    for damaged in (one for one in converted.kept(card.name) if not one.recipe):
-        converted.read(damaged.path)  # says so, instead of fetching anew in silence
+        kept = kept_as(card, entry)
+        if kept is not None:
+            return as_file(kept, entry)
+    kept = kept_as(card, WeightsEntry())
+    if kept is not None:
+        return as_file(kept, WeightsEntry())
+    for damaged in (kept for kept in converted.kept(card.name) if not kept.recipe):
+        converted.read(damaged.path)  # refuses it, instead of fetching it again without a word
     for entry in entries:
         if entry.url is not None:
             added = fetch(target, entry, announce=announce)
@@ -69,7 +69,7 @@ def locate(
                 "give it as --weights FILE, or use --weights random."
             )
     own = card.file is not None and card.file.parent != CARDS
-    why = "its weights cannot be fetched, since nobody publishes them under a licence and address "
+    why = "its weights cannot be fetched: they are not published at an address and under a licence "
     why += "that allow it"
     if own and not card.weights:
         why = "its card names no weights"
@@ -91,31 +91,34 @@ def here(card: Card) -> bool:
     )
 
 
-def fitted(file: WeightsFile, target: Target) -> Fitted:
+def assigned(file: WeightsFile, target: Target) -> Assignment:
     """The tensors that the network loads.
 
     Raises:
         InputError: The file is damaged, or belongs to another network.
     """
     if file.kept:
-        held = converted.read(file.path)
+        tensors = converted.read(file.path)
         shapes = {name: tensor.shape for name, tensor in target.model.state_dict().items()}
-        found = Fitted({name: t for name, t in held.items() if shapes.get(name) == t.shape})
-        found.missing = [
-            n for n in shapes if n not in held and not n.endswith("num_batches_tracked")
+        assignment = Assignment({n: t for n, t in tensors.items() if shapes.get(n) == t.shape})
+        assignment.missing = [
+            n for n in shapes if n not in tensors and not n.endswith("num_batches_tracked")
         ]
-        found.left = {n: f"{n} is {tuple(t.shape)} in the file" for n, t in held.items()}
-        found.left = {n: said for n, said in found.left.items() if n not in found.state}
-        weigh(found, target, Path(file.source))
+        assignment.left = {
+            name: f"{name} is {tuple(tensor.shape)} in the file"
+            for name, tensor in tensors.items()
+            if name not in assignment.state
+        }
+        weigh(assignment, target, Path(file.source))
     else:
-        found = fit(target, read(file.path, file.entry.format), file.entry, file.path)
-    refuse_misfit(found, target, file.path)
-    return found
+        assignment = assign(target, read(file.path, file.entry.format), file.entry, file.path)
+    refuse_misfit(assignment, target, file.path)
+    return assignment
 
 
-def input_of(file: WeightsFile, wanted: Input) -> Input:
-    """The preprocessing that belongs to these weights."""
-    return input_for(file.entry, wanted)
+def input_of(file: WeightsFile, card_input: Input) -> Input:
+    """The preprocessing for these weights."""
+    return input_for(file.entry, card_input)
 
 
 def path_of(card: Card, entry: WeightsEntry) -> Path | None:
@@ -125,31 +128,31 @@ def path_of(card: Card, entry: WeightsEntry) -> Path | None:
     return (card.file.parent if card.file else Path()) / entry.path
 
 
-def as_file(found: Kept, entry: WeightsEntry) -> WeightsFile:
+def as_file(kept: Kept, entry: WeightsEntry) -> WeightsFile:
     """A converted file as weights to load."""
-    name, _, part = found.source.partition("#")
+    name, _, part = kept.source.partition("#")
     if part and part != entry.key:
         entry = replace(entry, key=part)
     return WeightsFile(
-        found.path, found.sha256, found.published, found.verified, name, entry, kept=True
+        kept.path, kept.sha256, kept.published, kept.verified, name, entry, kept=True
     )
 
 
 def _given(card: Card, path: Path, part: str | None) -> WeightsFile:
-    """A file that the user names: known by its checksum, else read as others of its format are."""
+    """A file that the user names: recognised by its checksum, or else read like others of its format."""
     entries, digests = entries_of(card), digests_of(path)
-    known = by_checksum(entries, digests)
-    if known is not None:
-        found = WeightsFile(path, digests.sha256, True, True, path.name, entries[known])
-        return _at(found, part)
+    number = by_checksum(entries, digests)
+    if number is not None:
+        file = WeightsFile(path, digests.sha256, True, True, path.name, entries[number])
+        return _at(file, part)
     for entry in entries:
         own = path_of(card, entry)
         same = own is not None and own.exists() and own.samefile(path)
         if same and digests.meet(entry) is None:
             return _at(WeightsFile(path, digests.sha256, True, False, path.name, entry), part)
     kind = recognise(path)
-    like = by_likeness(card, entries, range(len(entries)), str(path), path.name, kind)
-    entry = WeightsEntry() if like is None else entries[like]
+    number = by_likeness(card, entries, range(len(entries)), str(path), path.name, kind)
+    entry = WeightsEntry() if number is None else entries[number]
     return _at(WeightsFile(path, digests.sha256, False, False, path.name, entry), part)
 
 

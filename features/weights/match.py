@@ -1,4 +1,4 @@
-"""The tensors of a file beside those of a network, and the pairs that leave no choice."""
+"""The tensors of a file beside those of a network, and the pairs that are certain."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from features.cards.card import WeightsEntry
 from features.errors import InputError
 from features.formats.blobs import Blobs
 from features.formats.recognise import read
-from features.weights.assign import Target, fit
+from features.weights.assign import Target, assign
 from features.weights.entries import split
 from features.weights.needed import tensors_in
 from features.weights.order import numbers_in
 
 
 @dataclass(frozen=True)
-class Row:
-    """A tensor of the network, one of the file, or both where they are a pair."""
+class MatchRow:
+    """A tensor of the network, a tensor of the file, or both where they are a pair."""
 
     network: str
-    """Empty where the file's has no pair."""
+    """The network's name; empty where the file's tensor has no pair."""
     network_shape: tuple[int, ...] | None
     file: str
     file_shape: tuple[int, ...] | None
@@ -40,13 +40,13 @@ class Row:
 class Match:
     """The tensors side by side, in the network's order, those of the file without a pair last."""
 
-    rows: list[Row]
+    rows: list[MatchRow]
     rename: Mapping[str, str]
     """For a card: the file's layers that are paired by shape or order, and the network's names."""
 
 
 def match(target: Target, file: Path) -> Match:
-    """Hold a file of weights, or FILE#PART where it holds several networks, against a network.
+    """Compare a file of weights, or FILE#PART where it holds several networks, with a network.
 
     Raises:
         InputError: The file is damaged, or not weights.
@@ -61,7 +61,7 @@ def match(target: Target, file: Path) -> Match:
     theirs = _layers({s: t for s, t in blobs.tensors.items() if s not in taken})
     own = _layers({n: wanted[n] for n in _in_order(target) if n not in pairs})
     rename: dict[str, str] = {}
-    for module, layer, how in _without_choice(target, own, theirs, blobs.ordered):
+    for module, layer, how in _certain_pairs(target, own, theirs, blobs.ordered):
         rename[layer] = module
         for part in own[module]:
             pairs[_join(module, part)] = (_join(layer, part), how)
@@ -70,18 +70,20 @@ def match(target: Target, file: Path) -> Match:
         if not name.endswith("num_batches_tracked") or name in pairs:
             source, how = pairs.get(name, ("", ""))
             shape = tuple(blobs.tensors[source].shape) if source else None
-            rows.append(Row(name, tuple(tensor.shape), source, shape, how))
+            rows.append(MatchRow(name, tuple(tensor.shape), source, shape, how))
     paired = {source for source, _ in pairs.values()}
     rows += [
-        Row("", None, s, tuple(t.shape), "") for s, t in blobs.tensors.items() if s not in paired
+        MatchRow("", None, s, tuple(t.shape), "")
+        for s, t in blobs.tensors.items()
+        if s not in paired
     ]
     return Match(rows, {layer.replace(".", r"\."): module for layer, module in rename.items()})
 
 
 def _by_name(target: Target, blobs: Blobs, file: Path, part: str | None) -> Mapping[str, str]:
-    """What `fit` takes by the names as they are, whether or not it is all that is needed."""
+    """The pairs that `assign` makes by name, whether or not they are all that is needed."""
     as_it_stands = replace(blobs, flatten="chw", by_order=False)
-    return fit(target, as_it_stands, WeightsEntry(key=part), file).sources
+    return assign(target, as_it_stands, WeightsEntry(key=part), file).sources
 
 
 def _in_order(target: Target) -> list[str]:
@@ -99,13 +101,13 @@ def _layers(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, tuple[int, ...
     return layers
 
 
-def _without_choice(
+def _certain_pairs(
     target: Target,
     own: Mapping[str, Mapping[str, tuple[int, ...]]],
     theirs: Mapping[str, Mapping[str, tuple[int, ...]]],
     ordered: bool,
 ) -> Iterator[tuple[str, str, str]]:
-    """Module, layer and how they are known to be a pair."""
+    """Module, layer, and whether shape or order makes them a pair."""
     alike: dict[Any, tuple[list[str], list[str]]] = {}
     for side, among in enumerate((own, theirs)):
         for layer, parts in among.items():
@@ -139,13 +141,13 @@ def _below(model: nn.Module, size: tuple[int, int]) -> dict[str, frozenset[str]]
     try:
         with torch.no_grad(), seen:
             model.eval()(torch.zeros(1, 3, *size, device=device))
-    except Exception:  # a network that needs memory is listed without an order
+    except Exception:  # a network that fails on the meta device is listed without an order
         return {}
     return seen.below
 
 
 class _Ancestors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Carries along every tensor which modules' tensors went into it."""
+    """Carries along with every tensor the modules whose parameters it depends on."""
 
     def __init__(self, names: Mapping[int, str]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""What a forward pass reads of a network's tensors, as far as the deepest layer that is asked for."""
+"""The tensors of a network that a forward pass reads up to the deepest chosen layer."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class _Done(Exception):
-    pass
+class _AllReturned(Exception):
+    """Every module has run as often as it should."""
 
 
 def read_up_to(model: nn.Module, calls: Mapping[str, int], size: tuple[int, int]) -> frozenset[str]:
     """The names of the parameters and buffers that run before the last of some modules has returned.
 
-    A tensor that the network has under several names is named by all of them.
+    A tensor with several names in the network is given under all of them.
 
     Args:
         model: The network, on any device; it runs once on zeros.
-        calls: The modules whose outputs are asked for, and how often each runs in a forward pass.
+        calls: The modules whose outputs are read, and how often each runs in a forward pass.
         size: Height and width of an image.
     """
     if not calls:
@@ -63,7 +63,7 @@ def _stopping_at(model: nn.Module, left: dict[str, int]) -> Iterator[None]:
         def hook(*_: Any) -> None:
             left[name] -= 1
             if not any(count > 0 for count in left.values()):
-                raise _Done
+                raise _AllReturned
 
         return hook
 
@@ -71,7 +71,7 @@ def _stopping_at(model: nn.Module, left: dict[str, int]) -> Iterator[None]:
     try:
         was = model.training
         model.eval()
-        with suppress(_Done):
+        with suppress(_AllReturned):
             yield
     finally:
         model.train(was)
@@ -84,7 +84,7 @@ def _storage(tensor: Tensor) -> int:
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Every tensor among what an operation takes or gives."""
+    """Every tensor among the arguments or results of an operation."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):

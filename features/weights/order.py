@@ -1,4 +1,4 @@
-"""Layers of a file given to those of a network by their order, where their names are automatic."""
+"""The layers of a file assigned to those of a network by their order, where their names are automatic."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from features.formats.blobs import Blobs
 
 
 def by_order(model: nn.Module, traced: Trace, blobs: Blobs, file: Path) -> dict[str, str]:
-    """The file's name for each of the network's, empty where either is no plain chain of layers.
+    """The file's name for each of the network's; empty where either is no plain chain of layers.
 
-    Where the file tells the order of its layers, that is it. Where only their names do, layers of a
-    kind follow their numbers (`conv2d_2` before `conv2d_10`).
+    Where the file records the order of its layers, that order counts. Where only their names do, layers
+    of a kind follow their numbers (`conv2d_2` before `conv2d_10`).
 
     Raises:
-        InputError: Only the names could tell the order, and they do not.
+        InputError: The order could be taken from the names alone, and they leave it open.
     """
     modules = dict(model.named_modules())
     weighted = [
@@ -51,7 +51,7 @@ def by_order(model: nn.Module, traced: Trace, blobs: Blobs, file: Path) -> dict[
 
 
 def numbers_in(name: str) -> tuple[str, tuple[int, ...]]:
-    """A name without its numbers, and those; `conv2d` is the one before `conv2d_1`."""
+    """A name without its numbers, and the numbers; `conv2d` comes before `conv2d_1`."""
     pattern = re.sub(r"\d+", "#", name)
     numbers = tuple(int(number) for number in re.findall(r"\d+", name))
     return (pattern, numbers) if pattern.endswith("#") else (f"{pattern}_#", (*numbers, 0))
@@ -72,8 +72,8 @@ def _by_numbers(
         if len(patterns) > 1:
             first, second, *_ = patterns.values()
             raise InputError(
-                f"{file}: only the names of its layers could tell their order, and which of {first} "
-                f"and {second} comes first they do not; say what each layer is by rename = "
+                f"{file}: its layers have no order but that of their names, which does not say whether "
+                f"{first} or {second} comes first; name the module of each layer by rename = "
                 '{ "' + first + '" = "MODULE" } under [[weights]] in a card.'
             )
         places |= zip(sorted(some, key=lambda layer: numbers_in(layer)[1]), own[kind], strict=True)
@@ -81,7 +81,7 @@ def _by_numbers(
 
 
 def _kinds(layers: Mapping[str, Mapping[str, Tensor]]) -> dict[str, list[str]]:
-    """Layers by what they must be, from the shapes of their tensors."""
+    """Layers by their kind, which the shapes of their tensors show."""
     kinds: dict[str, list[str]] = {}
     for layer, tensors in layers.items():
         kinds.setdefault(_kind(tensors), []).append(layer)

@@ -1,7 +1,7 @@
-"""Which of the networks in a file is meant: trainers put prefixes before names, and copies side by side.
+"""The networks in a file: training code puts prefixes before names, and copies side by side.
 
 A checkpoint may hold a network at `state_dict.module.encoder_q.` and its moving average at
-`state_dict.module.encoder_k.`. A part is what stands under one such prefix.
+`state_dict.module.encoder_k.`. A part is the tensors under one such prefix.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 
 
 @dataclass(frozen=True)
-class Part:
+class NetworkPart:
     """The tensors of a file under one prefix that have names of the network."""
 
     prefix: str
-    """With the dot at its end; empty for names as they are."""
+    """With the dot at its end; empty for names without a prefix."""
     names: Mapping[str, str]
-    """By the network's name for a tensor, the file's whole name."""
+    """The file's full name of each tensor by the network's name."""
 
     @property
     def shown(self) -> str:
-        """What a person writes after `#`."""
+        """The prefix as a person writes it after `#`."""
         return self.prefix.rstrip(".") or "."
 
 
-def parts_of(sources: Iterable[str], spelled: Callable[[str], str | None]) -> list[Part]:
-    """Every part of a file that has a name of the network, the largest first.
+def parts_of(sources: Iterable[str], spelled: Callable[[str], str | None]) -> list[NetworkPart]:
+    """Every part of a file with at least one name of the network, the largest first.
 
     Args:
         sources: The names in the file.
         spelled: The network's name for a file's name without prefix, None if it has none.
     """
-    found: dict[str, dict[str, str]] = {}
+    names_by_prefix: dict[str, dict[str, str]] = {}
     for source in sources:
         start = 0
         while True:
             own = spelled(source[start:])
             if own is not None:
-                found.setdefault(source[:start], {}).setdefault(own, source)
+                names_by_prefix.setdefault(source[:start], {}).setdefault(own, source)
             dot = source.find(".", start)
             if dot < 0:
                 break
             start = dot + 1
-    parts = [Part(prefix, names) for prefix, names in found.items()]
+    parts = [NetworkPart(prefix, names) for prefix, names in names_by_prefix.items()]
     return sorted(parts, key=lambda part: -len(part.names))  # a stable sort: the file's order
 
 
 def without_wrappers(sources: Sequence[str], wanted: Iterable[str]) -> dict[str, str]:
-    """The names without what compiling and sharding put inside them, to the file's own.
+    """The file's names by the same names without the parts that compiling and sharding put in.
 
-    Where the network itself has such names, or two would become one, they stay as they are.
+    Where the network itself has such names, or two would become equal, nothing is removed.
     """
     short = {
         ".".join(word for word in source.split(".") if word not in _WRAPPERS): source
@@ -67,8 +67,8 @@ def without_wrappers(sources: Sequence[str], wanted: Iterable[str]) -> dict[str,
     return {source: source for source in sources} if own or len(short) < len(sources) else short
 
 
-def chosen(parts: Sequence[Part], key: str, file: object) -> list[Part]:
-    """Those that `key` names: by their prefix, or else by some of its words in order.
+def chosen(parts: Sequence[NetworkPart], key: str, file: object) -> list[NetworkPart]:
+    """The parts that `key` names: by their prefix, or else by some of its words in order.
 
     Raises:
         InputError: There is none.
@@ -77,13 +77,13 @@ def chosen(parts: Sequence[Part], key: str, file: object) -> list[Part]:
     some = [part for part in parts if _in_order(key.strip(".").split("."), part.prefix.split("."))]
     if not exact and not some:
         raise InputError(
-            f"{file}: has no network at {key}; {_there_are(parts)}leave the part out, or name another."
+            f"{file}: has no network at {key}; {_fitting(parts)}leave the part out, or name another."
         )
     return exact or some
 
 
-def refuse_several(parts: Sequence[Part], file: object) -> None:
-    """Say which parts of the file fit.
+def refuse_several(parts: Sequence[NetworkPart], file: object) -> None:
+    """Refuse a file of which several parts fit, with their names.
 
     Raises:
         InputError: Always.
@@ -94,7 +94,9 @@ def refuse_several(parts: Sequence[Part], file: object) -> None:
     )
 
 
-def are_equal(parts: Sequence[Part], tensors: Mapping[str, Tensor], names: Iterable[str]) -> bool:
+def are_equal(
+    parts: Sequence[NetworkPart], tensors: Mapping[str, Tensor], names: Iterable[str]
+) -> bool:
     """Whether it makes no difference which of the parts is read."""
     first, *others = parts
     return all(
@@ -109,8 +111,8 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and torch.equal(a, b)
 
 
-def listed(parts: Sequence[Part]) -> str:
-    """The parts as a person may name them."""
+def listed(parts: Sequence[NetworkPart]) -> str:
+    """The prefixes of the parts, for messages."""
     return ", ".join(part.shown for part in parts[:8]) + (", ..." if len(parts) > 8 else "")
 
 
@@ -120,8 +122,8 @@ def group_of(source: str, groups: Sequence[str]) -> str:
     return max(held, key=len, default="")
 
 
-def _there_are(parts: Sequence[Part]) -> str:
-    return f"what fits is at {listed(parts)}; " if parts else ""
+def _fitting(parts: Sequence[NetworkPart]) -> str:
+    return f"networks that fit are at {listed(parts)}; " if parts else ""
 
 
 def _in_order(words: list[str], among: list[str]) -> bool:

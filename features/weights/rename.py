@@ -1,4 +1,4 @@
-"""Names that a card gives to the tensors of a file whose layers are called otherwise."""
+"""Renaming: the names that a card gives to the tensors of a file with other names than the network."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from features.errors import InputError
 
 
 def renamed(sources: Sequence[str], rules: Mapping[str, str], file: Path) -> dict[str, str]:
-    r"""The file's own name for each new one; what no rule is for keeps its name.
+    r"""The file's own name by the new name; a name that no rule matches stays as it is.
 
     A rule's pattern is a regular expression for the whole name of a layer (`conv2d_(\d+)`), or of a
-    tensor, after any prefix that ends in a dot; its name may use `\1`. The first that fits counts.
+    tensor, after any prefix that ends in a dot; its name may use `\1`. The first rule that matches counts.
 
     Raises:
-        InputError: A rule is for no name, or two names become one.
+        InputError: A rule matches no name, or two names become equal.
     """
     compiled = {re.compile(pattern): name for pattern, name in rules.items()}
     used: set[str] = set()
-    found: dict[str, str] = {}
+    by_new_name: dict[str, str] = {}
     for source in sources:
         new = source
         for pattern, name in compiled.items():
@@ -29,11 +29,11 @@ def renamed(sources: Sequence[str], rules: Mapping[str, str], file: Path) -> dic
                 new = changed
                 used.add(pattern.pattern)
                 break
-        if new in found:
+        if new in by_new_name:
             raise InputError(
-                f"{file}: rename makes {new} of both {found[new]} and {source}; mend it in the card."
+                f"{file}: rename makes {new} of both {by_new_name[new]} and {source}; mend it in the card."
             )
-        found[new] = source
+        by_new_name[new] = source
     idle = [pattern for pattern in rules if pattern not in used]
     if idle:
         raise InputError(
@@ -41,7 +41,7 @@ def renamed(sources: Sequence[str], rules: Mapping[str, str], file: Path) -> dic
             f"{', '.join(dict.fromkeys(source.rpartition('.')[0] for source in sources[:6]))}, ...); mend "
             "it in the card."
         )
-    return found
+    return by_new_name
 
 
 def _changed(source: str, pattern: re.Pattern[str], name: str) -> str | None:

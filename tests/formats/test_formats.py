@@ -49,7 +49,7 @@ from features.formats.blobs import Blobs, of
 from features.formats.meanimage import read as read_mean
 from features.formats.recognise import read, recognise
 from features.images.preprocess import describe, mean_of, normalise, to_pixels
-from features.weights.assign import Target, fit
+from features.weights.assign import Target, assign
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (16, 12, 3), dtype=np.uint8)
 
@@ -223,7 +223,7 @@ def test_batch_norms_of_matconvnet_and_torch7(tmp_path: Path) -> None:
     lua.put(("nn.Sequential", {"modules": modules}))
     (tmp_path / "net.t7").write_bytes(lua.bytes)
     for file in (tmp_path / "net.mat", tmp_path / "net.t7"):
-        found = fit(target, read(file), WeightsEntry(), file)
+        found = assign(target, read(file), WeightsEntry(), file)
         assert not found.missing + found.mismatched + found.unused
         for name, tensor in state.items():
             torch.testing.assert_close(found.state[name].float(), tensor, rtol=1e-5, atol=1e-6)
@@ -234,7 +234,7 @@ def test_a_norm_of_the_image_is_turned_with_the_channels(tmp_path: Path) -> None
     x = torch.rand(2, 3, 4, 4, generator=torch.Generator().manual_seed(2))
     target.model.load_state_dict(state, strict=False)
     expected = target.model(x)
-    found = fit(target, Blobs("npz", state), WeightsEntry(channel_order="bgr"), tmp_path)
+    found = assign(target, Blobs("npz", state), WeightsEntry(channel_order="bgr"), tmp_path)
     target.model.load_state_dict(found.state, strict=False)
     torch.testing.assert_close(target.model(x.flip(1)), expected)
 
@@ -260,7 +260,7 @@ def test_layers_are_not_taken_in_order_where_one_is_left_out_or_paths_part(tmp_p
         Card("forked", "toys", "none"), Forked(), trace(Forked(), (4, 4)), Input((4, 4))
     )
     blobs = Blobs("torch7", {f"{n}.weight": torch.ones(3, 3, 1, 1) for n in "123"}, by_order=True)
-    assert len(fit(target, blobs, WeightsEntry(), tmp_path).missing) == 3
+    assert len(assign(target, blobs, WeightsEntry(), tmp_path).missing) == 3
 
 
 class Forked(nn.Module):

@@ -19,7 +19,7 @@ from features.errors import InputError
 from features.formats.keras import arranged, named, split
 from features.formats.recognise import read
 from features.formats.sandbox import Part
-from features.weights.assign import Fitted, Target, fit
+from features.weights.assign import Assignment, Target, assign
 from features.weights.order import numbers_in
 
 Arrays = Mapping[str, Mapping[str, npt.NDArray[Any]]]
@@ -47,10 +47,10 @@ def write_named(path: Path, layers: Arrays) -> None:
                 group[f"{layer}/{part}:0"] = array
 
 
-def fitted(model: nn.Module, path: Path, size: tuple[int, int] = (9, 9)) -> Fitted:
+def fitted(model: nn.Module, path: Path, size: tuple[int, int] = (9, 9)) -> Assignment:
     model.eval()
     target = Target(Card("n", "toys", "none"), model, trace(model, size), Input(size))
-    found = fit(target, read(path), WeightsEntry(), path)
+    found = assign(target, read(path), WeightsEntry(), path)
     model.load_state_dict(found.state, strict=False)
     return found
 
@@ -85,7 +85,7 @@ def test_an_order_that_names_do_not_tell_is_refused(tmp_path: Path) -> None:
         fitted(twelve(), tmp_path / "w.h5")
     said = str(caught.value)
     assert "which of conv2d_" in said
-    assert " and stem comes first they do not; say what each layer is by rename = {" in said
+    assert " or stem comes first; name the module of each layer by rename = {" in said
     # where the file tells the order, names may be any
     write_named(tmp_path / "told.h5", {n: {"kernel": k, "bias": b} for n, (k, b) in layers.items()})
     model = twelve()

@@ -28,7 +28,7 @@ from features.formats.blobs import Blobs
 from features.images import preprocess
 from features.images.decode import read_rgb
 from features.images.preprocess import normalise, to_pixels
-from features.weights.assign import fit
+from features.weights.assign import assign
 
 GOLDEN: dict[str, dict[str, dict[str, Any]]] = json.loads(golden.DATA.read_text())
 INPUTS = {name: describe(name).input for name in GOLDEN}
@@ -56,7 +56,7 @@ def ready(name: str) -> tuple[nn.Module, Architecture]:
             for layer, blobs in golden.weights(name).items()
         }
         tensors = {renamed(name, key): tensor for key, tensor in named_tensors(held).items()}
-        found = fit(target, Blobs("caffe", tensors), WeightsEntry(), Path(name))
+        found = assign(target, Blobs("caffe", tensors), WeightsEntry(), Path(name))
         assert not found.missing + found.mismatched + found.unused
         counts = [key for key in target.model.state_dict() if key.endswith("num_batches_tracked")]
         state = {**found.state, **{key: torch.tensor(0) for key in counts}}

@@ -18,7 +18,7 @@ from features.cards.card import Card, Input, WeightsEntry
 from features.cards.trace import trace
 from features.errors import InputError
 from features.formats.blobs import Blobs
-from features.weights.assign import Fitted, Target, fit
+from features.weights.assign import Assignment, Target, assign
 from features.weights.flatten import readings
 
 SIDES = (4, 5, 3)  # channels, height, width of the last map
@@ -86,10 +86,10 @@ def by_hand(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def fitted(
     model: nn.Module, blobs: Mapping[str, Tensor], size: tuple[int, int], flatten: str
-) -> Fitted:
+) -> Assignment:
     target = Target(Card("n", "toys", "none"), model, trace(model, size), Input(size))
     entry = WeightsEntry(flatten=None if flatten == "format" else flatten)
-    return fit(target, Blobs("keras", blobs, flatten="hwc"), entry, Path("w.h5"))
+    return assign(target, Blobs("keras", blobs, flatten="hwc"), entry, Path("w.h5"))
 
 
 @pytest.mark.parametrize("kind", READS)

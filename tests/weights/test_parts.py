@@ -149,7 +149,7 @@ def test_what_is_not_needed_is_said_and_what_is_needed_is_refused(
     file = tmp_path / "five.pth"
     torch.save(five(), file)
     [note] = loaded(card, file).notes
-    assert note.startswith("five.pth: 2 tensors above deep are not needed and not taken (")
+    assert note.startswith("five.pth: 2 tensors above deep are not needed and not loaded (")
     assert "fc.weight is (5, 512) in the file and (1000, 512) in the network" in note
     for layers in ((lambda _, found: choose(found, ("fc",))), None):
         with pytest.raises(InputError) as caught:
@@ -241,7 +241,7 @@ def test_a_part_may_be_brought_in(
         return " ".join(result.stderr.split())
 
     assert "holds 2 networks that fit (net, ema)" in add("", code=3)
-    assert "two.pth: its tensors are those at ema" in add("#ema")
+    assert "two.pth: the tensors are read from ema" in add("#ema")
     backbone = load(str(card))
     assert backbone.name == "tiny@two#ema"
     assert torch.equal(backbone.model.state_dict()["fc.bias"], state["fc.bias"])
@@ -274,8 +274,10 @@ def test_a_study_of_a_headless_file(tiny_card: TinyCard, tmp_path: Path) -> None
     result = probe("--data", str(data), "--layer", "conv", "--workers", "2")
     assert result.exit_code == 0, result.output
     said = " ".join(result.stderr.split())
-    assert "2 tensors above conv are not needed and not taken (fc.weight is not in the file" in said
-    assert "its tensors are those at model" in said
+    assert (
+        "2 tensors above conv are not needed and not loaded (fc.weight is not in the file" in said
+    )
+    assert "the tensors are read from model" in said
     for words in (("--layer", "pool"), ("--views", "flip")):
         result = probe(*words)
         assert result.exit_code == 0, result.output
@@ -303,7 +305,9 @@ def test_a_fine_tune_makes_a_new_head_and_wants_all_below_it(
     result = probe()
     assert result.exit_code == 0, result.output
     said = " ".join(result.stderr.split())
-    assert "2 tensors of fc, which is made anew, are not needed and not taken (fc.weight is" in said
+    assert (
+        "2 tensors of fc, which is made anew, are not needed and not loaded (fc.weight is" in said
+    )
     result = probe("--freeze-through", "fc")
     assert result.exit_code == 3
     assert "its weights file has no fc.bias that fits, which lies below the cut fc" in " ".join(

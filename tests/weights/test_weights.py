@@ -20,7 +20,7 @@ from features.cards.card import WeightsEntry, find, shipped
 from features.errors import InputError
 from features.extraction.provenance import seen_in_training
 from features.formats.blobs import Blobs
-from features.weights.assign import fit
+from features.weights.assign import assign
 
 TinyCard = Callable[..., Path]
 
@@ -106,7 +106,7 @@ def test_vggface_blobs_find_their_modules(tmp_path: Path) -> None:
         for i, (module, layer) in enumerate(zip(modules, layers, strict=True))
         for part in ("weight", "bias")
     }
-    found = fit(target, Blobs("pytorch", blobs), WeightsEntry(), tmp_path / "any")
+    found = assign(target, Blobs("pytorch", blobs), WeightsEntry(), tmp_path / "any")
     assert not found.missing + found.mismatched + found.unused
     for i, module in enumerate(modules):
         for part in ("weight", "bias"):

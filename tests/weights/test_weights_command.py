@@ -616,11 +616,11 @@ def test_a_full_disk_is_called_that_and_what_is_there_is_kept(
 
 
 def test_two_at_once_take_turns(tmp_path: Path) -> None:
-    from features.weights.converted import alone
+    from features.weights.converted import locked_folder
 
     save_file(weights(), tmp_path / "net")
     card = write_card(tmp_path)
-    with alone("mini"):
+    with locked_folder("mini"):
         said = refused("weights", "add", card, tmp_path / "net")
     assert "another process is changing the weights of mini; wait" in said
     probe("weights", "add", card, tmp_path / "net")
