@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from features.cards.trust import REMEMBER
+from features.data import KINDS
 
 STUDY = Path("study")
 
@@ -19,7 +20,7 @@ Data = Annotated[
         "--data",
         metavar="DATA",
         help="Folder of class folders; CSV, TSV or Parquet manifest; .npz or .h5 of images; "
-        "adience:DIR, fairface:CSV, hf:DIR, lfw:DIR, utkface:DIR, webdataset:GLOB; or sample. Needed once.",
+        f"{KINDS}; or sample. Needed once.",
     ),
 ]
 Faces = Annotated[

@@ -1,41 +1,61 @@
-"""Data sets: what `--data` takes. A reader turns one kind into a Manifest; one short file each."""
+"""Data sets, as `--data` takes them: a file for each kind, whose `read_FILE` returns a Manifest."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from features.data.adience import read_adience
-from features.data.arrayfile import SUFFIXES
-from features.data.fairface import read_fairface
-from features.data.folders import read_folders
-from features.data.huggingface import read_huggingface
-from features.data.images import read_images
-from features.data.lfw import read_lfw
-from features.data.manifest import Manifest
-from features.data.parquet import read_parquet
-from features.data.sample import read_sample
-from features.data.table import read_table
-from features.data.unlabelled import read_unlabelled
-from features.data.utkface import read_utkface
-from features.data.webdataset import read_webdataset
 from features.errors import InputError, nearest
 
-READERS: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
-    "adience": (read_adience, ("faces", "labels")),
-    "fairface": (read_fairface, ()),
-    "hf": (read_huggingface, ()),
-    "lfw": (read_lfw, ("labels",)),
-    "unlabelled": (read_unlabelled, ()),
-    "utkface": (read_utkface, ()),
-    "webdataset": (read_webdataset, ()),
-}
-"""What stands before the colon, with the options that the reader takes."""
+if TYPE_CHECKING:
+    from features.data.manifest import Manifest
 
-KINDS = "adience:DIR, fairface:CSV, hf:DIR, lfw:DIR, utkface:DIR, webdataset:GLOB"
+
+@dataclass(frozen=True)
+class Reader:
+    """The reader of one kind of data, imported when it is used."""
+
+    file: str
+    """The file in this folder; the function is called `read_FILE`."""
+    argument: str = ""
+    """What a person writes after the colon, in capitals; empty for kinds that are not listed."""
+    caches_images: bool = False
+    """Whether its images are written out in the toolkit's cache folder."""
+
+    def function(self) -> Callable[..., Manifest]:
+        """The function: it takes the path after the colon, and options as keywords."""
+        read: Callable[..., Manifest] = getattr(
+            import_module(f"features.data.{self.file}"), f"read_{self.file}"
+        )
+        return read
+
+
+READERS = {
+    "adience": Reader("adience", "DIR"),
+    "fairface": Reader("fairface", "CSV"),
+    "hf": Reader("huggingface", "DIR", caches_images=True),
+    "lfw": Reader("lfw", "DIR"),
+    "unlabelled": Reader("unlabelled"),
+    "utkface": Reader("utkface", "DIR"),
+    "webdataset": Reader("webdataset", "GLOB", caches_images=True),
+}
+"""Readers by the word before the colon."""
+
+FILES = {
+    ".npz": Reader("images", caches_images=True),
+    ".h5": Reader("images", caches_images=True),
+    ".hdf5": Reader("images", caches_images=True),
+    ".parquet": Reader("parquet"),
+}
+"""Readers of single files by suffix; any other file is a CSV or TSV manifest."""
+
+KINDS = ", ".join(f"{word}:{kind.argument}" for word, kind in READERS.items() if kind.argument)
+"""The listed kinds as a person writes them: `adience:DIR, fairface:CSV, ...`."""
 
 
 def read_data(spec: str) -> Manifest:
@@ -43,56 +63,54 @@ def read_data(spec: str) -> Manifest:
 
     Args:
         spec: A folder of class folders, a `.csv`, `.tsv` or `.parquet` manifest, an `.npz` or `.h5`
-            file of images, `sample`, or one of `adience:DIR`, `fairface:CSV`, `hf:DIR`, `lfw:DIR`,
-            `utkface:DIR` and `webdataset:GLOB`, with options as in
+            file of images, `sample`, or one of KINDS, with options as in
             `adience:DIR?faces=coarse&labels=ranges`.
 
     Raises:
         InputError: It is none of these, or cannot be used.
     """
     if spec == "sample":
-        return read_sample()
-    kind, colon, rest = spec.partition(":")
-    if colon and kind in READERS:
-        read, known = READERS[kind]
+        return Reader("sample").function()()
+    word, colon, rest = spec.partition(":")
+    if colon and word in READERS:
+        read = READERS[word].function()
         where, options = _options(rest)
+        _, *keywords = signature(read).parameters.values()
+        defaults = {keyword.name: keyword.default for keyword in keywords}
         for name in options:
-            if name not in known:
-                takes = f"takes {', '.join(known)}" if known else "takes no options"
-                raise InputError(f"--{name}: {kind} {takes}; leave it out.")
+            if name not in defaults:
+                takes = f"takes {', '.join(defaults)}" if defaults else "takes no options"
+                raise InputError(f"--{name}: {word} {takes}; leave it out.")
         manifest = read(Path(where), **options)
-        usual = signature(read).parameters
-        unusual = {name: value for name, value in options.items() if value != usual[name].default}
-        return replace(manifest, source=with_options(manifest.source, unusual))
+        changed = {name: value for name, value in options.items() if value != defaults[name]}
+        return replace(manifest, source=with_options(manifest.source, changed))
     path = Path(spec)
     if path.is_dir():
-        return read_folders(path)
+        return Reader("folders").function()(path)
     if path.is_file():
-        if path.suffix in SUFFIXES:
-            return read_images(path)
-        return read_parquet(path) if path.suffix == ".parquet" else read_table(path)
-    known_kinds = [f"{name}:" for name in READERS]
-    hint = f"; {nearest(kind + ':', known_kinds)}" if colon and "/" not in kind else ""
+        return FILES.get(path.suffix, Reader("table")).function()(path)
+    words = [f"{word}:" for word in READERS]
+    hint = f"; {nearest(word + ':', words)}" if colon and "/" not in word else ""
     raise InputError(
         f"--data {spec}: there is no such folder or file{hint or '.'} Give a folder of class "
         f"folders, a CSV, TSV or Parquet manifest, an .npz or .h5 file of images, {KINDS} or sample."
     )
 
 
-def is_kept(source: str) -> bool:
-    """Whether the images of the data `source` lie in the toolkit's cache folder, where it wrote them."""
-    inside = source.startswith(("hf:", "webdataset:")) or Path(source).suffix in SUFFIXES
-    return inside or source == "sample"
+def caches_images(source: str) -> bool:
+    """Whether the images of the data `source` were written out in the toolkit's cache folder."""
+    reader = READERS.get(source.partition(":")[0]) or FILES.get(Path(source).suffix)
+    return source == "sample" or (reader is not None and reader.caches_images)
 
 
 def with_options(spec: str, options: Mapping[str, str | None]) -> str:
-    """`spec` with the options that are not None put behind it, as `read_data` takes them."""
+    """`spec` followed by the options that are not None, as `read_data` takes them."""
     pairs = "&".join(f"{name}={value}" for name, value in options.items() if value is not None)
     return f"{spec}?{pairs}" if pairs else spec
 
 
 def _options(rest: str) -> tuple[str, dict[str, str]]:
-    """`DIR?faces=coarse&labels=ranges` taken apart; a folder may have a question mark in its name."""
+    """`DIR?faces=coarse&labels=ranges` as folder and options; a folder's name may have a question mark."""
     where, mark, pairs = rest.rpartition("?")
     if not mark or not re.fullmatch(r"\w+=[^&?]*(&\w+=[^&?]*)*", pairs):
         return rest, {}

@@ -1,7 +1,7 @@
 """Adience: age in eight classes and gender of faces from Flickr, in five folds of whole users.
 
 Eidinger, Enbar, Hassner, "Age and gender estimation of unfiltered faces", IEEE TIFS 2014. The fold files
-spell some ages oddly, and papers differ in what they make of those; each policy adds to the one before:
+spell some ages in unexpected ways, which papers treat differently; each policy adds to the one before:
 
 published   the eight classes as they are spelled, as in the lists of Levi and Hassner 2015
 corrected   (25, 23) too, one face in 72 images of fold 0, for which those lists have a rule that never
@@ -58,7 +58,7 @@ _FOLDS = 5
 
 
 def read_adience(folder: Path, faces: str = "aligned", labels: str = "published") -> Manifest:
-    """Tasks `age` (ordered) and `gender`, subject `user_id`, the five folds; repeats are kept as rows.
+    """Tasks `age` (ordered) and `gender`, subject `user_id`, the five folds; repeated images stay as rows.
 
     An age outside the policy and a gender other than m and f leave that label empty.
 

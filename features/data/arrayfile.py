@@ -1,4 +1,4 @@
-"""Files of arrays, `.npz` and `.h5`: every array by its name, as far as it lies in the file itself."""
+"""Files of arrays, `.npz` and `.h5`: every array that lies in the file itself, by its name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from features.store.npy import array_of
 SUFFIXES = (".npz", ".h5", ".hdf5")
 _MOST_BYTES = 64 << 30
 _SMALL_BYTES = 1 << 26
-_INFLATION = 100  # what compression makes of numbers and texts, and more
+_INFLATION = 100  # numbers and texts compress by less than this
 _ROWS = 64  # of texts, read at once
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -35,7 +35,7 @@ def read_arrays(file: Path) -> Arrays:
     if not file.is_file():
         raise InputError(f"{file}: there is no such file; check the path.")
     if file.suffix not in SUFFIXES:
-        raise InputError(f"{file}: arrays come as .npz or .h5; save them so.")
+        raise InputError(f"{file}: arrays are read from .npz or .h5; save them as one of these.")
     most = min(_MOST_BYTES, max(_SMALL_BYTES, _INFLATION * file.stat().st_size))
     try:
         return dict(_of_npz(file, most) if file.suffix == ".npz" else _of_hdf5(file, most))
@@ -82,7 +82,7 @@ def _of_hdf5(file: Path, most: int) -> Iterator[tuple[str, npt.NDArray[Any]]]:
 
 
 def _texts(file: Path, data: h5py.Dataset, most: int) -> npt.NDArray[Any]:
-    """The texts of a data set, whose lengths only reading them tells."""
+    """The texts of a data set, whose lengths are known only once they are read."""
     texts: list[str] = []
     longest = 0
     for start in range(0, len(data) if data.ndim else 0, _ROWS):

@@ -1,4 +1,4 @@
-"""Texts in the cells of a CSV file, where a spreadsheet must not take them for formulas.
+"""The cells of a CSV file: a spreadsheet must not take a text for a formula.
 
 A text that begins with `=`, `+`, `-` or `@` and is no number is written with an apostrophe before it, which
 spreadsheets take as the sign of a text; it is read back as it was.
@@ -14,11 +14,11 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def quoted(text: str) -> str:
-    """The text as a cell that no spreadsheet runs."""
-    runs = _FORMULA.match(text) and not _NUMBER.fullmatch(text)
-    return f"'{text}" if runs else text
+    """The text as a cell that no spreadsheet takes for a formula."""
+    formula = _FORMULA.match(text) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if formula else text
 
 
 def unquoted(cell: str) -> str:
-    """The text that `quoted` made the cell of."""
+    """The text of a cell that `quoted` wrote."""
     return cell[1:] if _QUOTED.match(cell) else cell

@@ -41,7 +41,7 @@ def read_fairface(file: Path) -> Manifest:
             raise InputError(f"{file}: no column {name}; give FairFace's own label file.")
     columns = {name: [row[header.index(name)] for row in rows] for name in _LABELS}
     odd = set(columns["age"]) - {*AGES, ""}
-    if odd:  # spreadsheets turn 3-9 into the third of September
+    if odd:  # spreadsheets turn 3-9 into a date
         raise InputError(
             f"{file}: {min(odd)!r} is none of FairFace's ages; fetch the file again, a spreadsheet "
             "may have changed it."

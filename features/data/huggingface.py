@@ -14,11 +14,11 @@ from features.machine.regular_files import check_regular, read_regular
 
 
 def read_huggingface(folder: Path) -> Manifest:
-    """Rows in the order of the data set; of one with several splits all, with a column `split`.
+    """Rows in the order of the data set; several splits follow one another, with a column `split`.
 
-    The first column of images counts. Where it holds bytes, these are written out in the cache
-    folder; else it holds paths, from `folder` on. Class labels have their names, other columns of
-    text and numbers stand as they are, and null is an empty cell.
+    The first column of images is read. Where it holds bytes, these are written out in the cache
+    folder; else it holds paths, relative to `folder`. Class labels have their names, other columns of
+    text and numbers are copied, and null is an empty cell.
 
     Raises:
         InputError: This is no such folder, pyarrow is not installed, or there is no column of images.

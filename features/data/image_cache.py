@@ -1,4 +1,4 @@
-"""Images that a data set holds inside other files: written out in the cache folder, once."""
+"""Images that a data set holds inside other files: written out once in the cache folder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from features.machine.regular_files import open_regular
 
 
 def written_out(digest: str, images: Iterable[tuple[str, bytes]]) -> Path:
-    """The folder that holds `images`, made in one step where it is not there.
+    """The folder with `images`, made in one step where it does not exist yet.
 
     Args:
-        digest: Of whatever the images come from.
-        images: Path inside the folder and the bytes of the file; asked for only to write them.
+        digest: The digest of the files that the images come from.
+        images: Path inside the folder and bytes of each image; read only if the folder is made.
     """
     folder = home() / "arrays" / digest
     if folder.is_dir():
@@ -47,6 +47,6 @@ def digest_of(file: Path) -> str:
 
 
 def digest_of_all(files: Iterable[tuple[str, Path]]) -> str:
-    """A short digest of the bytes of files, under the names that their images will have."""
+    """A short digest of the names and bytes of files."""
     lines = "\n".join(f"{name}\n{digest_of(file)}" for name, file in files)
     return hashlib.sha256(lines.encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Images in one array, `.npz` or `.h5`: written out as PNG files in the cache folder, once."""
+"""Images in one array, `.npz` or `.h5`: written out once as PNG files in the cache folder."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def read_images(file: Path) -> Manifest:
-    """Rows of the array `images`, uint8 `(n, h, w)` or `(n, h, w, channels)`, in its order.
+    """One row per image of the array `images`, uint8 `(n, h, w)` or `(n, h, w, channels)`.
 
     Every other array `(n,)` or `(n, 1)` is a column: labels, and `subject`, `fold` or `split`. Arrays
-    called `train_images`, `val_images` and `test_images`, as in MedMNIST's files, are put one after
-    the other, with a column `split`.
+    called `train_images`, `val_images` and `test_images`, as in MedMNIST's files, are joined
+    one after the other, with a column `split`.
 
     Raises:
         InputError: There are no such arrays, or no labels.

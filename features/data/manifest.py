@@ -1,4 +1,4 @@
-"""What a data reader yields: one row per image with its labels, subject and fold."""
+"""What a data reader returns: one row per image with its labels, subject and fold."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from features.data.tasks import Task
 
 @dataclass(frozen=True)
 class Manifest:
-    """A data set before a study is made of it."""
+    """A data set as its reader returns it."""
 
     source: str
-    """As a person would give it to --data, with an absolute path."""
+    """The value of --data for it, with an absolute path."""
     root: Path
-    """Where the paths of the rows start."""
+    """The folder to which the paths of the rows are relative."""
     columns: Mapping[str, list[str]]
     """`path`, the label columns, and `subject` and `fold` where known; all of one length."""
     tasks: Mapping[str, Task] = field(default_factory=dict)

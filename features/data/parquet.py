@@ -27,7 +27,7 @@ def read_parquet(file: Path) -> Manifest:
         ) from error
     try:
         rows, size = parquet.read_metadata(file).num_rows, file.stat().st_size
-        if rows > max(_FEW, size):  # each has a path of its own, which takes a byte or more
+        if rows > max(_FEW, size):  # each row has a path, of one byte or more
             raise InputError(f"{file}: declares {rows:,} rows in {size:,} bytes; write it again.")
         table = parquet.read_table(file)
     except InputError:

@@ -1,4 +1,4 @@
-"""The built-in sample: faces drawn by the toolkit, kept in its cache folder."""
+"""The built-in sample: faces drawn by the toolkit, in its cache folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from features.machine.home import home
 
 
 def read_sample() -> Manifest:
-    """The drawn faces, drawn now if they are not in the cache folder yet."""
+    """The drawn faces, which are drawn now if they are not in the cache folder yet."""
     from features.sample.dataset import TASKS, write_sample
 
     folder = home() / "sample-1"

@@ -25,7 +25,7 @@ def read_table(file: Path) -> Manifest:
 
 
 def read_rows(file: Path, filled: str | None = None) -> tuple[list[str], list[list[str]]]:
-    """The header and the lines of a CSV file (or TSV, if it is named so or its header has tabs).
+    """The header and the lines of a CSV file, or TSV if its suffix is .tsv or its header has tabs.
 
     Raises:
         InputError: The file is no such table, or the column `filled` is missing or has empty cells.

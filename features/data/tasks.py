@@ -15,9 +15,9 @@ from features.errors import InputError, nearest
 
 RESERVED = ("path", "subject", "fold", "split", "use")
 _MANY = 100
-"""Classes; a column of more values has to show that these are classes."""
+"""Classes; more than this many numbers in a column are classes only if they count without a gap."""
 _FEW = 10
-"""Labels; in a column of so few, all may differ."""
+"""Labels; in a column with at most this many, all may differ."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> di
 
 
 def still_tasks(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> dict[str, Task]:
-    """The tasks of a study that names `known` ones: these, and other columns of 2 to 100 classes.
+    """The tasks of a stored study: the `known` ones, and other columns of 2 to 100 classes.
 
-    A study of before has no other; a column of more was none of its tasks, and is none now, so that
-    the folds which all tasks share stay as they were.
+    A column of more classes was no task in studies of earlier versions and stays none, so that the
+    folds, which all tasks share, stay as they were.
 
     Raises:
         InputError: No column is a task.
@@ -89,10 +89,10 @@ def unfit(columns: Mapping[str, Sequence[str]], tasks: Mapping[str, Task]) -> di
 
 
 def grown(task: Task, labels: set[str]) -> Task:
-    """The task with those of `labels`, which its rows had none of before, as classes after its own.
+    """The task with the labels among `labels` that are new to it as further classes, after its own.
 
     Raises:
-        InputError: The task is ordered, so that a class has a place that only a person knows.
+        InputError: The task is ordered, and only a person knows the place of a new class.
     """
     new = order(labels - {"", *task.classes})
     if new and task.ordered:
@@ -104,15 +104,15 @@ def grown(task: Task, labels: set[str]) -> Task:
     return replace(task, classes=(*task.classes, *new))
 
 
-def choose(tasks: Mapping[str, Task], columns: Mapping[str, Sequence[str]], asked: str) -> Task:
-    """The task called `asked`, or `NAME:ordered`.
+def choose(tasks: Mapping[str, Task], columns: Mapping[str, Sequence[str]], task_name: str) -> Task:
+    """The task that `--task NAME` or `--task NAME:ordered` chooses.
 
     Raises:
         InputError: There is no such column, or it cannot be classified.
     """
-    name, _, suffix = asked.partition(":")
+    name, _, suffix = task_name.partition(":")
     if suffix not in ("", "ordered"):
-        raise InputError(f"--task {asked}: after the colon only `ordered` can stand.")
+        raise InputError(f"--task {task_name}: after the colon only `ordered` is allowed.")
     if name not in tasks:
         if name in columns and name not in RESERVED:
             raise InputError(_unfit(name, columns[name]) or f"{name}: not a task.")

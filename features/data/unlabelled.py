@@ -1,4 +1,4 @@
-"""A sample of a domain: any images of a folder, without labels, in two halves drawn by chance."""
+"""A sample of a domain: the images of a folder, without labels, in two halves drawn at random."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from features.data.manifest import Manifest
 from features.errors import InputError
 
 MOST = 500
-"""Images of a sample; a larger folder gives this many, drawn by a fixed seed."""
+"""Images of a sample; of a larger folder this many are drawn with a fixed seed."""
 
 
 def read_unlabelled(folder: Path) -> Manifest:
-    """Rows of up to MOST images, wherever in the folder they lie; the column `half` is `a` or `b`.
+    """Rows of up to MOST images at any depth of the folder; the column `half` is `a` or `b`.
 
     Raises:
         InputError: There is no such folder, or too few images in it.

@@ -1,4 +1,4 @@
-"""UTKFace: age, gender and race stand in the file's name, `AGE_GENDER_RACE_STAMP.jpg`.
+"""UTKFace: age, gender and race are in the file's name, `AGE_GENDER_RACE_STAMP.jpg`.
 
 Zhang, Song, Qi, "Age progression/regression by conditional adversarial autoencoder", CVPR 2017.
 """

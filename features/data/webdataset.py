@@ -24,9 +24,9 @@ Columns = dict[str, str]
 def read_webdataset(pattern: Path) -> Manifest:
     """A row per image, in the order of the archives' names and of their members.
 
-    `cls` is the column `label`; text and numbers of a `json` are columns of their own, and other
-    members are left out. The path of a row is ARCHIVE/MEMBER. The images are written out in the
-    cache folder; a member that is a link or lies outside the archive is not.
+    `cls` is the column `label`; texts and numbers of a `json` are columns of their own, and other
+    members are ignored. The path of a row is ARCHIVE/MEMBER. The images are written out in the
+    cache folder, except for members that are links or lie outside the archive.
 
     Raises:
         InputError: No archive matches, one is damaged, or there are no images or no labels.
@@ -88,7 +88,7 @@ def _images(archive: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile.TarFile]]:
-    """Every file's stem, which the members of one image share, its kind after the first dot, and itself."""
+    """Stem, which the members of one image share, kind after the first dot, member and open archive."""
     try:
         check_regular(archive)
         with tarfile.open(archive) as opened:
@@ -104,7 +104,7 @@ def _members(archive: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile
                 if member.isfile() and not place.is_absolute() and ".." not in place.parts:
                     stem, _, kind = place.name.partition(".")
                     yield str(place.with_name(stem or place.name)), kind.lower(), member, opened
-            # A header that is cut off ends the loop as the empty blocks do that end a whole archive.
+            # A truncated header ends the loop as the empty blocks at the end of a complete archive do.
             opened.fileobj.seek(opened.offset)
             if len(opened.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
                 raise tarfile.ReadError("it ends early")

@@ -25,7 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from features.arrays import Bools, Ints
-from features.data import is_kept, read_data
+from features.data import caches_images, read_data
 from features.data.cells import quoted, unquoted
 from features.data.manifest import Manifest
 from features.data.table import read_rows
@@ -313,7 +313,7 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
         manifest = read_data(data if data is not None else "sample")
         return draft(folder, manifest), manifest
     study = open_study(folder)
-    if is_kept(study.source) and not study.root.is_dir():
+    if caches_images(study.source) and not study.root.is_dir():
         study = replace(study, root=read_data(study.source).root)  # the cache was emptied or moved
     if data is not None:
         manifest = read_data(data)

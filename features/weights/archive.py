@@ -80,7 +80,7 @@ def _unpack(path: Path, folder: Path, member: str | None) -> list[str]:
         parts = PurePosixPath(entry.name.replace("\\", "/")).parts
         if ".." in parts or entry.name.startswith(("/", "\\")) or entry.is_link:
             raise InputError(
-                f"{path}: its member {entry.name[:80]!r} leads out of the archive; fetch a sound entry."
+                f"{path}: its member {entry.name[:80]!r} leads out of the archive; fetch a sound archive."
             )
         if not entry.is_file or entry.content is None or parts[-1].startswith("._"):
             continue

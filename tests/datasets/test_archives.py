@@ -12,7 +12,7 @@ import pyarrow as arrow
 import pytest
 from PIL import Image
 
-from features.data import is_kept, read_data
+from features.data import caches_images, read_data
 from features.errors import InputError
 from features.images.decode import read_rgb
 from features.study.study import draft, open_or_draft, save
@@ -220,7 +220,7 @@ def test_a_study_finds_its_images_when_the_cache_was_emptied(
     manifest = read_data(
         {"hf": f"hf:{tmp_path / 'set'}", "webdataset": f"webdataset:{tmp_path}/a-*.tar"}[kind]
     )
-    assert is_kept(manifest.source)
+    assert caches_images(manifest.source)
     save(draft(tmp_path / "study", manifest))
     shutil.rmtree(kept)
     study, _ = open_or_draft(tmp_path / "study", None)

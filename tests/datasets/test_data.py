@@ -1,21 +1,42 @@
 import csv
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from features.data import read_data
+from features.data import READERS, Reader, caches_images, read_data
 from features.data.manifest import Manifest
 from features.data.tasks import Task, choose, infer, order, unfit
 from features.data.utkface import AGES
 from features.errors import InputError
 from features.study.settings import updated
 from features.study.study import Study, appended, draft, open_or_draft, open_study, save
+
+
+def test_a_data_set_is_one_file_and_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("features.data.squares")
+
+    def read_squares(folder: Path, colour: str = "red") -> Manifest:
+        return Manifest(f"squares:{folder}", folder, {"path": ["a.png"], "label": [colour]})
+
+    module.read_squares = read_squares  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "features.data.squares", module)
+    monkeypatch.setitem(READERS, "squares", Reader("squares", "DIR", caches_images=True))
+    assert read_data(f"squares:{tmp_path}").source == f"squares:{tmp_path}"
+    blue = read_data(f"squares:{tmp_path}?colour=blue")
+    assert (blue.source, blue.columns["label"]) == (f"squares:{tmp_path}?colour=blue", ["blue"])
+    assert caches_images(blue.source)
+    assert refused(f"squares:{tmp_path}?size=3") == "--size: squares takes colour; leave it out."
+    assert "did you mean squares:" in refused(f"square:{tmp_path.name}")
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -360,7 +381,7 @@ def test_choosing_a_task() -> None:
     for asked, said in {
         "aeg": "there is no such label column; did you mean age",
         "path": "there is no such label column",
-        "age:sorted": "after the colon only `ordered` can stand",
+        "age:sorted": "after the colon only `ordered` is allowed",
     }.items():
         with pytest.raises(InputError, match=said):
             choose(tasks, columns, asked)

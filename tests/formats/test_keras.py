@@ -84,7 +84,7 @@ def test_an_order_that_names_do_not_tell_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         fitted(twelve(), tmp_path / "w.h5")
     said = str(caught.value)
-    assert "which of conv2d_" in said
+    assert "which does not say whether conv2d_" in said
     assert " or stem comes first; name the module of each layer by rename = {" in said
     # where the file tells the order, names may be any
     write_named(tmp_path / "told.h5", {n: {"kernel": k, "bias": b} for n, (k, b) in layers.items()})
@@ -145,7 +145,7 @@ def test_a_separable_convolution_keeps_both_kernels(numbered: bool, tmp_path: Pa
         "separable_conv2d.pointwise.weight", "separable_conv2d.pointwise.bias",
     }  # fmt: skip
     if numbered:  # a pointwise kernel and an ordinary one: which comes first the names do not tell
-        with pytest.raises(InputError, match="comes first they do not"):
+        with pytest.raises(InputError, match="order but that of their names"):
             fitted(Separable(), tmp_path / "w.h5")
         return
     model = Separable()

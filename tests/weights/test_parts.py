@@ -186,7 +186,9 @@ def test_of_several_networks_the_user_chooses(card: Path, tmp_path: Path, expect
     with pytest.raises(InputError) as caught:
         loaded(card, file, "#ema")
     said = sentence(str(caught.value), file)
-    assert said.startswith("has no network at ema; what fits is at student.module.backbone, ")
+    assert said.startswith(
+        "has no network at ema; networks that fit are at student.module.backbone, "
+    )
     with pytest.raises(InputError, match="2 networks that fit"):
         loaded(card, file, "#backbone")
 

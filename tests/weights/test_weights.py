@@ -260,7 +260,7 @@ def test_weights_that_nobody_publishes_must_be_brought(tiny_card: TinyCard) -> N
     own = tiny_card().parent / "tiny.safetensors"
     digest = weights_files.sha256_of(own)
     card = tiny_card('path = "tiny.safetensors"', f'sha256 = "{digest}"')
-    with pytest.raises(InputError, match=r"^tiny: its weights cannot be fetched, .*--weights FILE"):
+    with pytest.raises(InputError, match=r"^tiny: its weights cannot be fetched: .*--weights FILE"):
         load(str(card))
     brought = load(str(card), str(own))
     assert brought.name == "tiny"

@@ -539,7 +539,7 @@ from features.weights import add
 import safetensors.torch
 
 name = sys.argv[3]
-where = {"unpack": add, "read": add, "fit": add, "_sound": add, "save_file": safetensors.torch}
+where = {"unpack": add, "read": add, "assign": add, "save_file": safetensors.torch}
 owner = where[name.removeprefix("after ")]
 inner = getattr(owner, name.removeprefix("after "))
 
@@ -555,7 +555,7 @@ add.add(target_of(sys.argv[1]), Path(sys.argv[2]))
 
 @pytest.mark.parametrize(
     "moment",
-    ["after unpack", "fit", "save_file", "after save_file"],
+    ["after unpack", "assign", "save_file", "after save_file"],
 )
 def test_killed_at_any_step_leaves_nothing_half(moment: str, tmp_path: Path, home: Path) -> None:
     tar_of(tmp_path / "given", {"net": save(weights())})
