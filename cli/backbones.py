@@ -10,7 +10,7 @@ _LISTED = 4
 def backbones(json: options.Json = False) -> None:
     """List the backbones that ship: domain, layers, input, parameters, licence, weights.
 
-    torchvision:NAME, timm:NAME and card files (./mine.toml) work too.
+    torchvision:NAME, timm:NAME, hf:NAME, onnx:FILE and card files (./mine.toml) work too.
 
     Example: probe backbones
     """

@@ -39,7 +39,7 @@ Labels = Annotated[
     ),
 ]
 
-_NETWORK = "A card's name, a card file, torchvision:NAME or timm:NAME"
+_NETWORK = "A card's name, a card file, torchvision:NAME, timm:NAME, hf:NAME or onnx:FILE"
 Network = Annotated[str, typer.Argument(metavar="BACKBONE", help=f"{_NETWORK}.")]
 Backbone = Annotated[str, typer.Option("--backbone", "-b", metavar="NAME", help=f"{_NETWORK}.")]
 Backbones = Annotated[

@@ -59,7 +59,8 @@ def load(
     """Build a backbone and give it its weights.
 
     Args:
-        name: A card in the package, a card file, `torchvision:NAME` or `timm:NAME`.
+        name: A card in the package, a card file, `torchvision:NAME`, `timm:NAME`, `hf:NAME` or
+            `onnx:FILE`.
         weights: A file, or FILE#PART where it holds several networks; `random` for weights drawn from
             `seed`; None for the card's own.
         seed: The seed of random weights.

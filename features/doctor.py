@@ -48,6 +48,8 @@ def examine() -> list[Finding]:
         findings.append(Finding("gpu", "none", "extraction runs on the processor"))
     findings.append(_faiss())
     findings.append(_optional("timm", "for timm:NAME: pip install 'transfer-probe[timm]'"))
+    findings.append(_optional("transformers", "for hf:NAME: pip install 'transfer-probe[hf]'"))
+    findings.append(_optional("onnxruntime", "for onnx:FILE: pip install 'transfer-probe[onnx]'"))
     findings.append(Finding("decoder", jpeg.name(), "" if "torchcodec" in jpeg.name() else _DECODE))
     return findings + _clashes()
 

@@ -55,6 +55,13 @@ class Input:
     mean: tuple[float, ...] | str = (0.0, 0.0, 0.0)
     """Subtracted after scaling, in `channel_order`: a number per channel, or a mean image's path."""
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    crop_offset: str = "round"
+    """Half of an odd margin: `round` as in torchvision, `floor` as in transformers and Caffe."""
+
+    @property
+    def floors(self) -> bool:
+        """Whether half of an odd margin is rounded down, as Caffe does where a mean image is subtracted."""
+        return self.crop_offset == "floor" or isinstance(self.mean, str)
 
 
 @dataclass(frozen=True)
@@ -133,13 +140,19 @@ def find(name: str) -> Card:
         if not path.is_file():
             raise InputError(f"{name}: there is no such card file; check the path.")
         return read_file(path)
-    if name.partition(":")[0] in ("torchvision", "timm") and ":" in name:
+    kind, _, of_kind = name.partition(":")
+    if kind in ("torchvision", "timm") and of_kind:
         return Card(name=name, domain="objects", network=name)
+    if kind == "hf" and of_kind:
+        # a folder is named by its last part, as a card is by its name wherever it lies
+        path = Path(of_kind)
+        short = path.absolute().name if path.is_dir() or path.is_absolute() else of_kind
+        return Card(name=f"hf:{short}", domain="unknown", network=name)
     cards = shipped()
     if name not in cards:
         raise InputError(
             f"{name}: there is no backbone of this name; {nearest(name, cards)} "
-            "A card file (./mine.toml), torchvision:NAME and timm:NAME work too."
+            "A card file (./mine.toml), torchvision:NAME, timm:NAME, hf:NAME and onnx:FILE work too."
         )
     return cards[name]
 
@@ -219,6 +232,8 @@ def _check_values(card: Card, toml: TomlFile) -> None:
     if card.input is not None:
         if card.input.interpolation not in ("bilinear", "bicubic"):
             toml.refuse("interpolation", "interpolation is bilinear or bicubic.")
+        if card.input.crop_offset not in ("round", "floor"):
+            toml.refuse("crop_offset", "crop_offset is round or floor.")
         _check_order(card.input.channel_order, toml)
         _check_mean(card.input.mean, toml)
         if len(card.input.std) != 3 or min(card.input.std) <= 0:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from features.cards import trust
+from features.cards import huggingface, trust
 from features.cards.card import Card, Input
 from features.cards.outputs import LARGER
 from features.cards.trace import shapes_at
@@ -82,6 +82,8 @@ def published_input(card: Card, model: nn.Module) -> Input:
             return _torchvision_input(weights.transforms())
     if kind == "timm":
         return _timm_input(card, model)
+    if kind == "hf":
+        return huggingface.published_input(card, name)
     raise InputError(
         f"{card.file or card.name}: [input] is missing; add size, scale, mean and std, since "
         f"{card.network} publishes none."
@@ -96,14 +98,17 @@ def larger_shapes(
     A network of one size is built again for the larger one where its library has an option for that;
     there are no shapes where it takes no other size at all. `model` may be on the meta device.
     """
-    option = {"timm": "img_size", "torchvision": "input_size"}.get(card.network.partition(":")[0])
+    kind = card.network.partition(":")[0]
+    option = {"timm": "img_size", "torchvision": "input_size", "hf": "image_size"}.get(kind)
     parts = [name for name, _ in model.named_children()]
     best: tuple[tuple[int, int], dict[str, tuple[int, ...]]] = (LARGER[0], {})
     for times in LARGER:
         larger = (times[0] * size[0], times[1] * size[1])
         tried = [shapes_at(model, larger)]
         if option is not None and any(name not in tried[0] for name in parts):
-            other = replace(card, options={**card.options, option: larger})
+            # transformers has one number for a square
+            side = larger[0] if kind == "hf" and larger[0] == larger[1] else larger
+            other = replace(card, options={**card.options, option: side})
             with suppress(InputError):
                 tried.append(shapes_at(build(other, device="meta"), larger))
         shapes = max(tried, key=len)
@@ -115,14 +120,10 @@ def larger_shapes(
 
 
 def projects(card: Card) -> bool:
-    """Whether the last layer of a timm network projects to an embedding, as those of CLIP do."""
+    """Whether a network ends in an embedding and no classifier, as those of transformers and CLIP do."""
     kind, _, name = card.network.partition(":")
-    return (
-        kind == "timm"
-        and "clip" in name
-        and "_ft_" not in name
-        and "num_classes" not in card.options
-    )
+    clip = kind == "timm" and "clip" in name and "_ft_" not in name
+    return kind == "hf" or (clip and "num_classes" not in card.options)
 
 
 def with_licence(card: Card) -> Card:
@@ -158,8 +159,8 @@ def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
     if not name:
         raise InputError(
             f"{card.line('network')}: network = {card.network!r} is not KIND:NAME; write "
-            "torchvision:NAME, timm:NAME, caffe:FILE.prototxt, features.networks:FUNCTION or "
-            "./FILE.py:FUNCTION."
+            "torchvision:NAME, timm:NAME, hf:NAME, onnx:FILE, caffe:FILE.prototxt, "
+            "features.networks:FUNCTION or ./FILE.py:FUNCTION."
         )
     options = dict(card.options)
     if kind in ("torchvision", "timm"):
@@ -179,6 +180,8 @@ def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
                 f"{nearest(name, timm.list_models())}"
             )
         return lambda: timm.create_model(name, pretrained=False, **options)
+    if kind == "hf":
+        return huggingface.builder(card, name, options)
     if kind == "caffe":
         from features.caffe import network_from_prototxt
 

@@ -87,7 +87,7 @@ class ExtractOne(ExtractOptions):
     study: Path | str
     """The study's folder; made if `data` (or the built-in sample) begins one."""
     backbone: str
-    """A card's name, a card file, `torchvision:NAME` or `timm:NAME`."""
+    """A card's name, a card file, `torchvision:NAME`, `timm:NAME`, `hf:NAME` or `onnx:FILE`."""
     weights: str | None = field(default=None, kw_only=True)
     """A file, `random`, or None for the card's own."""
 
@@ -99,5 +99,5 @@ class ExtractSeveral(ExtractOptions):
     study: Path | str
     """The study's folder; made if `data` (or the built-in sample) begins one."""
     backbones: Mapping[str, str | None]
-    """Cards' names, card files, `torchvision:NAME` or `timm:NAME`, each with its weights: a file, `random`,
+    """Cards' names, card files, or names as for `extract`, each with its weights: a file, `random`,
     or None for the card's own."""

@@ -59,11 +59,19 @@ def network_of(backbone: Backbone) -> dict[str, Any]:
     """The settings that decide a backbone's features, but for its name."""
     card, file = backbone.architecture.card, backbone.weights
     return {
-        "network": card.network,
+        "network": _network_name(card.network),
         "options": dict(card.options),
         "preprocessing": preprocess.describe(backbone.architecture.input),
         "weights": file.identity if file else f"random, seed {backbone.seed}",
     }
+
+
+def _network_name(network: str) -> str:
+    """The network as it is called wherever its folder lies; what is in it, its weights tell."""
+    kind, _, name = network.partition(":")
+    return (
+        f"{kind}:{Path(name).absolute().name}" if kind == "hf" and Path(name).is_dir() else network
+    )
 
 
 def decisive(job: ExtractJob) -> dict[str, Any]:

@@ -23,14 +23,14 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 def geometry(wanted: Input) -> Geometry:
     """The settings that decide the pixels: inputs that agree in them share one decoded image."""
     resize = wanted.resize if wanted.resize is not None else wanted.size
-    return wanted.size, resize, wanted.interpolation, isinstance(wanted.mean, str)
+    return wanted.size, resize, wanted.interpolation, wanted.floors
 
 
 def to_pixels(image: Image.Image, wanted: Input) -> npt.NDArray[np.uint8]:
     """Resize and centre-crop an RGB image to `(3, h, w)`, channels still in RGB.
 
     The filter is Pillow's, which smooths when it shrinks ("antialiased"); the offset of the crop is
-    rounded as torchvision rounds it, or as Caffe does where a mean image is subtracted.
+    rounded as `wanted` has it.
     """
     height, width = wanted.size
     size = _resized(image.size, wanted)
@@ -88,11 +88,12 @@ def describe(wanted: Input) -> str:
     """The preprocessing in words, as every feature file carries it."""
     height, width = wanted.size
     resize = wanted.resize if wanted.resize is not None else wanted.size
+    floored = ", offset rounded down" if wanted.crop_offset == "floor" else ""
     to = f"shorter side {resize}" if isinstance(resize, int) else f"{resize[0]} x {resize[1]}"
     return (
         f"EXIF orientation applied, RGB, resized to {to} ({wanted.interpolation}, antialiased), "
-        f"centre crop {height} x {width} (height x width), channels {wanted.channel_order.upper()}, "
-        f"pixels 0..{wanted.scale:.9g}, minus {_mean_in_words(wanted)}, divided by {list(wanted.std)}"
+        f"centre crop {height} x {width} (height x width{floored}), "
+        f"channels {wanted.channel_order.upper()}, pixels 0..{wanted.scale:.9g}, minus {_mean_in_words(wanted)}, divided by {list(wanted.std)}"
     )
 
 
@@ -105,7 +106,7 @@ def _mean_in_words(wanted: Input) -> str:
 
 def offset(room: int, wanted: Input) -> int:
     """Where the centre crop begins in an image that is larger by `room` pixels."""
-    return room // 2 if isinstance(wanted.mean, str) else round(room / 2.0)
+    return room // 2 if wanted.floors else round(room / 2.0)
 
 
 def _resized(size: tuple[int, int], wanted: Input) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
+from features.cards import huggingface
 from features.cards.card import Card, WeightsEntry
 from features.cards.network import timm_weights, torchvision_weights
 from features.errors import InputError
@@ -69,8 +70,14 @@ class Digests:
 
 
 def entries_of(card: Card) -> tuple[WeightsEntry, ...]:
-    """The card's weights entries, or else the publisher's own for torchvision and timm."""
+    """The card's weights entries, or else the publisher's own for torchvision, timm and hf.
+
+    Raises:
+        InputError: It is a folder of transformers that holds none.
+    """
     kind, _, name = card.network.partition(":")
+    if kind == "hf" and not card.weights:
+        return huggingface.weights_entries(card, name)
     if card.weights or kind not in ("torchvision", "timm"):
         return card.weights
     weights = torchvision_weights(name) if kind == "torchvision" else timm_weights(name)

@@ -23,7 +23,7 @@ class FineTuneOptions:
     study: Path | str
     """The study's folder; made if `data` (or the built-in sample) begins one."""
     backbone: str
-    """A card's name, a card file, `torchvision:NAME` or `timm:NAME`."""
+    """A card's name, a card file, `torchvision:NAME`, `timm:NAME` or `hf:NAME`."""
     _: KW_ONLY
     data: str | None = None
     """What `--data` takes; needed once."""
