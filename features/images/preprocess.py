@@ -93,7 +93,8 @@ def describe(wanted: Input) -> str:
     return (
         f"EXIF orientation applied, RGB, resized to {to} ({wanted.interpolation}, antialiased), "
         f"centre crop {height} x {width} (height x width{floored}), "
-        f"channels {wanted.channel_order.upper()}, pixels 0..{wanted.scale:.9g}, minus {_mean_in_words(wanted)}, divided by {list(wanted.std)}"
+        f"channels {wanted.channel_order.upper()}, "
+        f"pixels 0..{wanted.scale:.9g}, minus {_mean_in_words(wanted)}, divided by {list(wanted.std)}"
     )
 
 
