@@ -98,6 +98,7 @@ def _plain(checked: Check) -> dict[str, Any]:
             "near": [[paths[a], paths[b], alike] for a, b, alike in checked.copies.near],
             "across_folds": named(checked.copies_across),
             "too_large": named(checked.too_large),
+            "placeholders": named(checked.placeholders),
             "conflicts": [
                 {"task": c.task, "paths": [paths[row] for row in c.rows], "labels": c.labels}
                 for c in checked.conflicts
@@ -131,7 +132,8 @@ def _tell(checked: Check) -> None:
         ("the same bytes or path", checked.copies.exact),
         ("the same picture", tuple((a, b) for a, b, _ in checked.copies.near)),
         ("copies in several folds", checked.copies_across),
-        ("copies above 1 % of the rows, shown only", checked.too_large),
+        ("alike, but too many to be copies", checked.too_large),
+        ("one file for many subjects, left out", checked.placeholders),
     ]
     for what, several in groups:
         _list(what, [" = ".join(dict.fromkeys(paths[row] for row in group)) for group in several])

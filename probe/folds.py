@@ -11,6 +11,7 @@ import numpy as np
 from features.arrays import Bools, Ints
 from features.data.tasks import Task
 from features.errors import InputError
+from features.study.copies import Copies
 from features.study.study import Study
 
 _INNER_PARTS = 3  # of the training rows, where only one other fold is left
@@ -248,10 +249,16 @@ def kept_together(study: Study, folds: int | None) -> Ints:
 
     Where the data set's own folds or split are kept to, likeness by the kind of picture is no copy.
     """
+    copies = kept_copies(study, folds)
+    return (study if copies is study.copies else replace(study, copies=copies)).subjects
+
+
+def kept_copies(study: Study, folds: int | None) -> Copies | None:
+    """The copies that no split may part; without those that are alike by their kind, in given folds."""
     given = own_folds(study) is not None or (folds is None and has_split(study))
     if given and study.copies is not None:
-        study = replace(study, copies=study.copies.plausible(len(study)))
-    return study.subjects
+        return study.copies.plausible(len(study))
+    return study.copies
 
 
 def in_several(subjects: Ints, fold: Ints) -> list[Ints]:

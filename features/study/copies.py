@@ -14,7 +14,8 @@ from features.machine.files import write_text
 from features.machine.regular_files import read_regular
 
 Group = tuple[int, ...]
-_VERSION = 1
+_VERSION = 2
+"""Version 1 knew nothing of mirrored copies."""
 _FEW = 10
 _MOST_ALIKE = 0.1
 
@@ -29,6 +30,8 @@ class Copies:
     """Pairs of other rows that show one picture, and how alike they are, 1 being the same."""
     unreadable: dict[int, str] = field(default_factory=dict)
     """Rows whose file does not decode, and why."""
+    turned: bool = True
+    """Whether mirrored and turned copies were looked for; earlier versions did not."""
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -36,12 +39,43 @@ class Copies:
         return joined([*self.exact, *((a, b) for a, b, _ in self.near)])
 
     def acted_on(self, rows: int) -> tuple[Group, ...]:
-        """The groups of at most one per cent of the `rows`, or of ten rows.
+        """The groups whose rows no split may part.
 
-        A larger one is a picture that says nothing, such as a grey card: to keep all that share it
-        together would tie up subjects who have nothing to do with each other.
+        Rows with equal bytes always are such a group, however many. Pictures that are merely alike join
+        their groups, unless that would tie a tenth of all `rows`, and more than ten, to each other:
+        pictures of one kind, such as drawings and plots, are alike without being copies
+        (`too_many_alike` has those).
         """
-        return tuple(g for g in self.groups if len(g) <= largest(rows))
+        return self._grouped(rows)[0]
+
+    def too_many_alike(self, rows: int) -> tuple[Group, ...]:
+        """Rows that are alike in a group too large to be copies of one picture; `rows` is their number.
+
+        Splits may part them, wherever their bytes differ.
+        """
+        return self._grouped(rows)[1]
+
+    def _grouped(self, rows: int) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
+        """Groups that are kept together, and those that are too large to be."""
+        groups = self.groups
+        file_of = {row: number for number, same in enumerate(self.exact) for row in same}
+        large = tuple(
+            group
+            for group in groups
+            if len({file_of.get(row, -1 - row) for row in group}) > largest(rows)
+        )
+        if not large:
+            return groups, ()
+        tied = {row for group in large for row in group}
+        return joined([*self.exact, *((a, b) for a, b, _ in self.near if a not in tied)]), large
+
+    def shared(self, subjects: Sequence[str]) -> tuple[Group, ...]:
+        """Rows with equal bytes that are of more than ten subjects: a placeholder, nobody's picture.
+
+        Args:
+            subjects: The subject of every row, empty where none is given.
+        """
+        return tuple(g for g in self.exact if len({subjects[row] for row in g} - {""}) > _FEW)
 
     def plausible(self, rows: int) -> Copies:
         """These copies, without the near ones where those are over a tenth of the `rows` and over four.
@@ -55,8 +89,8 @@ class Copies:
 
 
 def largest(rows: int) -> int:
-    """The size of the largest group of copies that is acted on."""
-    return max(_FEW, rows // 100)
+    """The most different files that are taken for versions of one picture."""
+    return max(_FEW, rows // 10)
 
 
 def joined(groups: Iterable[Sequence[int]]) -> tuple[Group, ...]:
@@ -88,7 +122,7 @@ def merged(subjects: Ints, groups: Iterable[Group]) -> Ints:
 def save(file: Path, copies: Copies, images: str) -> None:
     """Write `copies`, which are among the rows whose paths hash to `images`."""
     values = {
-        "version": _VERSION,
+        "version": _VERSION if copies.turned else 1,
         "images": images,
         "exact": copies.exact,
         "near": copies.near,
@@ -101,12 +135,13 @@ def load(file: Path, images: str) -> Copies | None:
     """The copies among these rows; None if no `probe data check` has looked at these rows."""
     try:
         values = json.loads(read_regular(file))
-        if values["version"] != _VERSION or values["images"] != images:
+        if values["version"] not in (1, _VERSION) or values["images"] != images:
             return None
         return Copies(
             tuple(map(tuple, values["exact"])),
             tuple((int(a), int(b), float(alike)) for a, b, alike in values["near"]),
             {int(row): why for row, why in values["unreadable"].items()},
+            turned=values["version"] == _VERSION,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

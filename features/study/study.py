@@ -35,7 +35,7 @@ from features.machine.files import file_name, write_text, write_texts
 from features.machine.locks import locked
 from features.store.featurefile import FeatureFile
 from features.study import copies
-from features.study.copies import Copies, merged
+from features.study.copies import Copies, Group, merged
 from features.study.settings import updated
 
 __all__ = ["Study", "draft", "open_study", "save"]
@@ -69,8 +69,22 @@ class Study:
 
     @cached_property
     def used(self) -> Bools:
-        """Which rows take part, `(n,)`; the column `use` is 0 for those that do not."""
-        return np.array([use != "0" for use in self.columns.get("use", ["1"] * len(self))])
+        """Which rows take part, `(n,)`.
+
+        Those do not whose column `use` is 0, and those of a file that more than ten subjects share: it
+        is a placeholder, and no picture of them.
+        """
+        used = np.array([use != "0" for use in self.columns.get("use", ["1"] * len(self))])
+        for group in self.placeholders:
+            used[list(group)] = False
+        return used
+
+    @cached_property
+    def placeholders(self) -> tuple[Group, ...]:
+        """Rows whose one file is given as the picture of more than ten subjects."""
+        if self.copies is None or "subject" not in self.columns:
+            return ()
+        return self.copies.shared(self.columns["subject"])
 
     @cached_property
     def named_subjects(self) -> Ints:

@@ -11,7 +11,14 @@ from features.data.tasks import Task
 from features.errors import InputError
 from features.study.copies import Copies, Group
 from features.study.study import Study
-from probe.folds import Unfit, in_several, make_splits, own_folds, too_small_sentence
+from probe.folds import (
+    Unfit,
+    in_several,
+    kept_copies,
+    make_splits,
+    own_folds,
+    too_small_sentence,
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,9 @@ class Check:
     copies_across: tuple[Group, ...]
     """Copies in several of the data set's own folds."""
     too_large: tuple[Group, ...]
-    """Groups of copies that are only shown, since they hold more than one per cent of the rows."""
+    """Groups of images that are alike, too large to be copies of one picture: splits may part them."""
+    placeholders: tuple[Group, ...]
+    """Rows of one file that is given as the picture of more than ten subjects: they are left out."""
     conflicts: tuple[Conflict, ...]
     refused: tuple[str, ...]
     """Why `probe fit` would refuse this data, a sentence for each reason."""
@@ -78,10 +87,8 @@ def check(study: Study, copies: Copies) -> Check:
     readable[list(copies.unreadable)] = False
     groups = [tuple(r for r in group if study.used[r]) for group in copies.groups]
     groups = [group for group in groups if len(group) > 1]
-    acted_on = set(map(frozenset, copies.acted_on(len(study))))
-    whole = {frozenset(group) for group in copies.groups} - acted_on
     fold = own_folds(study)
-    refused, unfit, notes = [], [], list(study.no_tasks.values())
+    refused, unfit, notes = [], [], [*study.no_tasks.values(), *cautions(study)]
     tasks = {}
     for task in study.tasks.values():
         folds = fold
@@ -105,7 +112,8 @@ def check(study: Study, copies: Copies) -> Check:
         subjects=len(np.unique(study.named_subjects[used])),
         subjects_across=tuple(names[used[places[0]]] for places in across),
         copies_across=tuple(_across(groups, fold)),
-        too_large=tuple(g for g in groups if any(set(g) <= large for large in whole)),
+        too_large=copies.too_many_alike(len(study)),
+        placeholders=study.placeholders,
         conflicts=tuple(_conflicts(study, groups)),
         refused=tuple(dict.fromkeys(refused)),
         notes=tuple(dict.fromkeys(notes)),
@@ -116,8 +124,8 @@ def without_copies(study: Study, copies: Copies) -> Study:
     """The study with copies marked as not to be used; no row is moved or removed.
 
     The first row of every group stays in use, and so do rows that repeat its path; where the labels of
-    a group conflict no row stays, since nothing tells which label is right. Groups of more than one per
-    cent of the rows are left alone.
+    a group conflict no row stays, since nothing tells which label is right. Images that are alike in a
+    group too large to be copies are left alone.
     """
     use = list(study.columns.get("use", ["1"] * len(study)))
     for group in copies.acted_on(len(study)):
@@ -127,6 +135,29 @@ def without_copies(study: Study, copies: Copies) -> Study:
             if unsure or study.paths[row] != study.paths[rows[0]]:
                 use[row] = "0"
     return replace(study, columns={**study.columns, "use": use}, copies=copies)
+
+
+def cautions(study: Study) -> tuple[str, ...]:
+    """A sentence for each way in which copies may still stand on both sides of a split, or are left out."""
+    if study.copies is None:
+        return ()
+    sentences = []
+    for group in study.placeholders:
+        subjects = {study.columns["subject"][row] for row in group} - {""}
+        sentences.append(
+            f"{len(group)} rows of {len(subjects)} subjects have the same file as "
+            f"{study.paths[group[0]]}: a placeholder, left out"
+        )
+    alike = study.copies.too_many_alike(len(study))
+    if not alike and kept_copies(study, None) is not study.copies:
+        alike = study.copies.groups
+    if alike:
+        sentences.append(
+            f"{sum(map(len, alike))} images are alike, too many to be taken for copies (such as "
+            f"{study.paths[alike[0][0]]} and {study.paths[alike[0][1]]}): if they are frames of a film or "
+            "versions of one picture, give them a column subject, or results are inflated"
+        )
+    return tuple(sentences)
 
 
 def _count(study: Study, task: Task, fold: Ints | None) -> TaskCount:

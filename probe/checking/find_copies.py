@@ -17,7 +17,7 @@ from features.machine.locks import locked
 from features.study import copies
 from features.study.copies import Copies
 from features.study.study import Study, open_or_draft, save, save_images
-from probe.checking.check import Check, check, without_copies
+from probe.checking.check import Check, cautions, check, without_copies
 from probe.checking.likeness import alikeness
 from probe.folds import own_folds
 from probe.probes.knn import neighbours
@@ -25,9 +25,14 @@ from probe.probes.knn import neighbours
 ALIKE = 0.85
 """The likeness at which two images count as one picture. Of versions of an image 99 in 100 lie above
 0.95; the most alike of 188,191 pairs of photographs of people (LFW, aligned) at 0.77."""
+Images = npt.NDArray[np.uint8]
+Turn = Callable[[Images], Images]
 _COARSE = 16
 _NEIGHBOURS = 10
 _SIMILAR = 0.4
+_NEIGHBOURS_TURNED = 3
+_SIMILAR_TURNED = 0.7
+"""A turned copy is seldom cropped as well, so that fewer candidates will do: they cost the most here."""
 _FLAT = 2.0  # grey levels: an image with less spread shows nothing that could be compared
 
 
@@ -37,7 +42,8 @@ def find(study: Study, progress: Callable[[int, int], None] = lambda _done, _all
     Exact copies have the same bytes, or are rows of the same path. For near copies, each image's ten
     nearest by a 16 x 16 grey picture are candidates, and every candidate is laid over the image and
     compared in detail (probe/checking/likeness.py). That tells re-encoded, resized and slightly cropped
-    versions of an image from two photographs of one person.
+    versions of an image from two photographs of one person. The same is done with every image mirrored
+    and turned.
 
     Args:
         study: The study.
@@ -72,12 +78,14 @@ def checked(study: Study, announce: Callable[[str], None] = lambda _: None) -> S
 
     Where none of the image files exists, as with imported features, the study is returned as it is.
     """
-    if study.copies is not None or not _any_there(study):
-        return study
-    announce(f"looking for copies among {len(set(study.paths))} images, once")
-    study = replace(study, copies=find(study))
-    if (study.folder / "study.toml").is_file():
-        save_images(study)
+    known = study.copies is not None and study.copies.turned
+    if not known and _any_there(study):
+        announce(f"looking for copies among {len(set(study.paths))} images, once")
+        study = replace(study, copies=find(study))
+        if (study.folder / "study.toml").is_file():
+            save_images(study)
+    for sentence in cautions(study):
+        announce(sentence)
     return study
 
 
@@ -142,28 +150,74 @@ def _near(grey: npt.NDArray[np.uint8], places: Ints) -> list[tuple[int, int, flo
     places = places[grey[places].std((1, 2)) > _FLAT]
     if len(places) < 2:
         return []
-    pairs = places[_candidates(grey[places])]
-    alike = np.maximum(alikeness(grey, pairs), alikeness(grey, pairs[:, ::-1]))
-    order = np.argsort(-alike, kind="stable")
-    return [
-        (int(pairs[i, 0]), int(pairs[i, 1]), float(alike[i])) for i in order if alike[i] >= ALIKE
-    ]
+    grey = grey[places]
+    likeness: dict[tuple[int, int], float] = {}
+    for turn in _TURNS:
+        pairs = _candidates(grey, turn)
+        second, place = np.unique(pairs[:, 1], return_inverse=True)
+        images = np.concatenate([grey, turn(grey[second])])
+        laid = np.stack([pairs[:, 0], len(grey) + place], axis=1)
+        alike = np.maximum(alikeness(images, laid), alikeness(images, laid[:, ::-1]))
+        for (a, b), value in zip(np.sort(pairs, axis=1).tolist(), alike.tolist(), strict=True):
+            if value >= ALIKE:
+                likeness[a, b] = max(value, likeness.get((a, b), 0.0))
+    ordered = sorted(likeness, key=lambda pair: (-likeness[pair], pair))
+    return [(int(places[a]), int(places[b]), likeness[a, b]) for a, b in ordered]
 
 
-def _candidates(grey: npt.NDArray[np.uint8]) -> Ints:
-    """Pairs `(m, 2)` of images that look alike when they are small, each pair once.
+def _candidates(grey: npt.NDArray[np.uint8], turn: Turn) -> Ints:
+    """Pairs `(m, 2)` of images, the second of which looks like the first once it is turned.
 
-    The mean image is subtracted, since aligned faces all look alike.
+    They are compared when they are small; the mean image is subtracted, since aligned faces all look
+    alike. As `turn` is undone by itself or by another of `_TURNS`, either order of a pair will do.
     """
+    x = _small(grey)
+    both = np.concatenate([x, _small(turn(grey))])
+    if len(x) > _NEIGHBOURS:  # the mean of a few images is as much image as mean
+        both -= x.mean(0)
+    part = np.repeat([0, -1], len(x))
+    queries = np.arange(len(x), 2 * len(x))
+    turned = turn is not _as_it_is
+    k = _NEIGHBOURS_TURNED if turned else _NEIGHBOURS + 1  # itself is among the latter
+    similarity, place = neighbours(both, part, k, queries=queries)[0]
+    image = np.repeat(np.arange(len(x)), place.shape[1])
+    pairs = np.stack([place[len(x) :].ravel(), image], axis=1)
+    least = _SIMILAR_TURNED if turned else _SIMILAR
+    wanted = (similarity[len(x) :].ravel() > least) & (pairs[:, 0] != pairs[:, 1])
+    pairs = pairs[wanted]
+    if turn is not _quarter:
+        pairs = np.sort(pairs, axis=1)
+    return np.unique(pairs, axis=0)
+
+
+def _small(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The images at 16 x 16, `(n, 256)`, each of mean 0 and length 1."""
     step = SIDE // _COARSE
     x = grey.reshape(len(grey), _COARSE, step, _COARSE, step).mean((2, 4), dtype=np.float32)
     x = x.reshape(len(grey), -1)
     x -= x.mean(1, keepdims=True)
-    x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
-    if len(x) > _NEIGHBOURS:  # the mean of a few images is as much image as mean
-        x -= x.mean(0)
-    similarity, place = neighbours(x, np.zeros(len(x), dtype=np.int64), _NEIGHBOURS + 1)[0]
-    image = np.repeat(np.arange(len(x)), place.shape[1])
-    pairs = np.sort(np.stack([image, place.ravel()], axis=1), axis=1)
-    wanted = (similarity.ravel() > _SIMILAR) & (pairs[:, 0] < pairs[:, 1])
-    return np.unique(pairs[wanted], axis=0)
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6))
+
+
+def _as_it_is(images: Images) -> Images:
+    return images
+
+
+def _mirrored(images: Images) -> Images:
+    return images[:, :, ::-1]
+
+
+def _flipped(images: Images) -> Images:
+    return images[:, ::-1]
+
+
+def _upside_down(images: Images) -> Images:
+    return images[:, ::-1, ::-1]
+
+
+def _quarter(images: Images) -> Images:
+    return images.swapaxes(1, 2)[:, ::-1]
+
+
+_TURNS: tuple[Turn, ...] = (_as_it_is, _mirrored, _flipped, _upside_down, _quarter)
+"""A pair is found by one of its orders, so that three quarters are one quarter seen from the other."""

@@ -97,7 +97,8 @@ def test_a_clean_data_set_begins_no_study(tmp_path: Path) -> None:
     assert len(report["tasks"]["y"]["folds"]) == 5
     assert sum(fold["n"] for fold in report["tasks"]["y"]["folds"]) == 30
     assert report["duplicates"] == {
-        "exact": [], "near": [], "across_folds": [], "too_large": [], "conflicts": []
+        "exact": [], "near": [], "across_folds": [], "too_large": [], "placeholders": [],
+        "conflicts": [],
     }  # fmt: skip
     assert report["unreadable"] == {}
 
@@ -156,47 +157,65 @@ def test_copies_are_on_one_side_of_every_split_that_is_made(tmp_path: Path) -> N
         assert study.subjects[i] == study.subjects[i + 1]
 
 
-def test_a_picture_that_many_share_is_shown_and_not_acted_on(tmp_path: Path) -> None:
+def test_a_picture_that_many_share_is_kept_to_one_fold(tmp_path: Path) -> None:
     file = faces(tmp_path, fold=[str(i // 2 % 3) for i in range(30)])
     for i in range(11):
         (tmp_path / f"{i}.jpg").write_bytes((tmp_path / "29.jpg").read_bytes())
+    done = run("--data", file, "--study", tmp_path / "study")
+    assert done.exit_code == 3
+    assert "12 images have copies" not in done.stderr  # 11 rows are away from the first's fold
+    assert "images have copies in another fold" in done.stderr
+
+
+def test_a_placeholder_of_many_subjects_is_left_out_and_named(tmp_path: Path) -> None:
+    file = faces(tmp_path, 36, subject=[str(i) for i in range(36)])
+    for i in range(12):
+        (tmp_path / f"{i}.jpg").write_bytes((tmp_path / "0.jpg").read_bytes())
     report = check_as_json("--data", file, "--study", tmp_path / "study")
-    assert [len(group) for group in report["duplicates"]["too_large"]] == [12]
+    assert report["duplicates"]["placeholders"] == [[f"{i}.jpg" for i in range(12)]]
     assert report["refused"] == []
+    assert report["tasks"]["y"]["n"] == 24
+    done = run("--data", file, "--study", tmp_path / "study")
+    assert (
+        "12 rows of 12 subjects have the same file as 0.jpg: a placeholder, left out" in done.stderr
+    )
 
 
-def memorising(folder: Path, given: bool) -> Study:
-    """Shuffled labels, every picture twice with one label, and features that tell pictures apart."""
+def memorising(folder: Path, given: bool, times: int = 2) -> Study:
+    """Shuffled labels, every picture `times` with one label, and features that tell pictures apart."""
     rng = np.random.default_rng(0)
     n = 400
-    y = np.repeat(rng.integers(0, 2, n // 2), 2)
+    y = np.repeat(rng.integers(0, 2, n // times), times)
     columns = {"path": [f"{i}.png" for i in range(n)], "y": [str(v) for v in y]}
     if given:
         columns["fold"] = [str(f) for f in rng.integers(0, 5, n)]
     made = draft(folder, Manifest("here", folder, columns))
     save(made)
-    x = np.repeat(rng.standard_normal((n // 2, 8)), 2, axis=0) + 1e-3 * rng.standard_normal((n, 8))
+    x = np.repeat(rng.standard_normal((n // times, 8)), times, axis=0) + 1e-3 * rng.standard_normal(
+        (n, 8)
+    )
     studies.add(made, "net", {"fc": x.astype(np.float32)})
     return made
 
 
+@pytest.mark.parametrize("times", [2, 20])
 def test_one_nearest_neighbour_remembers_nothing_with_leaks_planted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """200 pairs of copies with random labels: left alone they are remembered, grouped it is chance."""
+    """Copies with random labels: left alone they are remembered, grouped it is chance."""
     from probe.probes import knn
 
     monkeypatch.setattr(knn, "GRID", (1,))
-    pairs = Copies(tuple((i, i + 1) for i in range(0, 400, 2)))
-    study = memorising(tmp_path / "made", given=False)
+    same = Copies(tuple(tuple(range(i, i + times)) for i in range(0, 400, times)))
+    study = memorising(tmp_path / "made", False, times)
     leaked = [r for r in fit(study.folder, probes=("knn",)).rows if r.layer == "fc"]
     assert np.mean([row.accuracy for row in leaked]) > 0.8
-    save(replace(study, copies=pairs))
+    save(replace(study, copies=same))
     grouped = [r for r in fit(study.folder, probes=("knn",)).rows if r.layer == "fc"]
     right = sum(row.accuracy * row.n_test for row in grouped)
-    assert abs(right - 200) < 3.5 * np.sqrt(400 / 4 * 2)  # two images of a pair fall together
-    own = memorising(tmp_path / "given", given=True)
-    save(replace(own, copies=pairs))
+    assert abs(right - 200) < 3.5 * np.sqrt(400 / 4 * times)  # the images of a group fall together
+    own = memorising(tmp_path / "given", True, times)
+    save(replace(own, copies=same))
     with pytest.raises(InputError, match=r"copies in another fold .*--drop-duplicates"):
         fit(own.folder, probes=("knn",))
 

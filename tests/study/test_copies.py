@@ -12,16 +12,17 @@ import numpy as np
 import pictures
 import pytest
 import studies
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageFilter
 
 from features.data import read_data
 from features.data.manifest import Manifest
 from features.study import copies
-from features.study.copies import Copies, joined, largest, merged
+from features.study.copies import Copies, joined, merged
 from features.study.study import Study, draft
-from probe.checking.find_copies import ALIKE, find
+from probe.checking.check import cautions
+from probe.checking.find_copies import ALIKE, checked, find
 from probe.checking.likeness import alikeness
 
 REAL = Path(__file__).parents[3] / "shared" / "real"
@@ -42,6 +43,7 @@ def alike(a: Image.Image, b: Image.Image) -> float:
     return float(alikeness(np.stack([grey(a), grey(b)]), np.array([[0, 1]]))[0])
 
 
+@settings(deadline=None)
 @given(Pairs)
 def test_groups_that_share_a_row_are_one(groups: list[list[int]]) -> None:
     """Against reachability, spelled out."""
@@ -60,6 +62,7 @@ def test_groups_that_share_a_row_are_one(groups: list[list[int]]) -> None:
         assert (b in reached) == (b in together.get(a, ()))
 
 
+@settings(deadline=None)
 @given(Pairs, st.integers(0, 2**16))
 def test_subjects_that_share_a_picture_are_one(groups: list[list[int]], seed: int) -> None:
     subjects = np.random.default_rng(seed).integers(0, 9, 21)
@@ -79,11 +82,67 @@ def test_what_was_found_is_kept_with_the_rows_it_is_about(tmp_path: Path) -> Non
     assert copies.load(tmp_path / "copies.json", "abc") is None
 
 
-def test_a_group_above_one_per_cent_is_not_acted_on() -> None:
-    result = Copies((tuple(range(12)), (20, 21), tuple(range(30, 40))))
-    assert largest(600) == 10
-    assert result.acted_on(600) == ((20, 21), tuple(range(30, 40)))
-    assert result.acted_on(1200) == result.groups
+def test_equal_bytes_always_act_and_likeness_up_to_a_tenth_of_the_rows() -> None:
+    same = Copies((tuple(range(60)), (70, 71)))
+    assert same.acted_on(100) == same.groups
+    assert same.too_many_alike(100) == ()
+    chain = tuple((row, row + 1, 0.9) for row in range(59))
+    alike = Copies(((3, 4), (70, 71)), (*chain, (80, 81, 0.9)))
+    assert alike.acted_on(100) == ((3, 4), (70, 71), (80, 81))
+    assert alike.too_many_alike(100) == (tuple(range(60)),)
+    assert alike.acted_on(590) == alike.groups  # 59 files, as rows 3 and 4 are of one
+    assert alike.acted_on(589) != alike.groups
+
+
+def test_a_file_of_more_than_ten_subjects_is_nobodys(tmp_path: Path) -> None:
+    subjects = [*map(str, range(11)), "a", "a", "", *map(str, range(12, 22))]
+    copies = Copies((tuple(range(11)), tuple(range(11, 14)), tuple(range(14, 24))))
+    assert copies.shared(subjects) == (tuple(range(11)),)
+    study = studies.begin(
+        tmp_path / "study", {"label": [i % 2 for i in range(24)]}, subject=subjects
+    )
+    assert study.used.all()
+    known = replace(study, copies=copies)
+    assert known.used.tolist() == [False] * 11 + [True] * 13
+    assert len(set(known.subjects[:11])) == 11  # it joins nobody
+    (sentence,) = cautions(known)
+    assert sentence.startswith("11 rows of 11 subjects have the same file as")
+
+
+def test_copies_of_a_version_that_knew_no_mirrors_are_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures.save(pictures.drawn(0), tmp_path / "a.png")
+    pictures.save(pictures.drawn(0).transpose(Image.Transpose.FLIP_LEFT_RIGHT), tmp_path / "b.png")
+    study = study_of(tmp_path, ["a.png", "b.png"])
+    old = Copies(unreadable={1: "no"}, turned=False)
+    copies.save(tmp_path / "copies.json", old, "abc")
+    assert '"version": 1' in (tmp_path / "copies.json").read_text()
+    assert copies.load(tmp_path / "copies.json", "abc") == old
+    announced: list[str] = []
+    result = checked(replace(study, copies=old), announced.append)
+    assert result.copies is not None
+    assert result.copies.groups == ((0, 1),)
+    assert announced == ["looking for copies among 2 images, once"]
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "b.png").unlink()
+    assert checked(replace(study, copies=old)).copies == old
+
+
+@pytest.mark.parametrize("turn", list(Image.Transpose)[:5], ids=lambda turn: turn.name)
+def test_mirrored_and_turned_copies_are_found(turn: Image.Transpose, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = []
+    for i in range(40):
+        pictures.save(pictures.drawn(i), tmp_path / f"{i}.png")
+        paths.append(f"{i}.png")
+    for i in range(12):
+        turned = pictures.drawn(i).transpose(turn)
+        name = f"{'Ab'[i % 2]}-{i}.jpg"
+        pictures.save(pictures.encoded(turned, int(rng.integers(50, 90))), tmp_path / name)
+        paths.append(name)
+    result = find(study_of(tmp_path, paths))
+    assert {(a, b) for a, b, _ in result.near} == {(i, 40 + i) for i in range(12)}
 
 
 def test_versions_of_a_picture_are_alike_and_other_pictures_are_not() -> None:
