@@ -22,6 +22,7 @@ from probe.checking.check import check
 from probe.checking.find_copies import checked
 from probe.fitting.fit import fit
 from probe.folds import make_splits
+from probe.probes.methods import METHODS
 
 
 def faces(folder: Path, n: int = 30, **more: list[str]) -> Path:
@@ -203,9 +204,7 @@ def test_one_nearest_neighbour_remembers_nothing_with_leaks_planted(
     times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Copies with random labels: left alone they are remembered, grouped it is chance."""
-    from probe.probes import knn
-
-    monkeypatch.setattr(knn, "GRID", (1,))
+    monkeypatch.setitem(METHODS, "knn", replace(METHODS["knn"], grid=(1.0,)))
     same = Copies(tuple(tuple(range(i, i + times)) for i in range(0, 400, times)))
     study = memorising(tmp_path / "made", False, times)
     leaked = [r for r in fit(study.folder, probes=("knn",)).rows if r.layer == "fc"]
