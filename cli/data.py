@@ -30,6 +30,7 @@ def check(
     data: options.Data = None,
     faces: options.Faces = None,
     labels: options.Labels = None,
+    levels: options.Levels = None,
     study: options.Study = options.STUDY,
     drop: Annotated[
         bool,
@@ -62,7 +63,7 @@ def check(
 
     if sheet is not None:
         check_place(sheet)
-    spec = options.data_with(data, faces, labels)
+    spec = options.data_with(data, faces=faces, labels=labels, levels=levels)
     if not (study / "study.toml").is_file() and spec is None:
         show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
     with show.Progress("reading", "images") as progress:

@@ -33,6 +33,7 @@ def extract(
     data: options.Data = None,
     faces: options.Faces = None,
     labels: options.Labels = None,
+    levels: options.Levels = None,
     study: options.Study = options.STUDY,
     weights: Annotated[
         list[str] | None,
@@ -113,7 +114,7 @@ def extract(
     from features.extraction.extract import extract_with
     from features.extraction.options import ExtractOptions
 
-    data = options.data_with(data, faces, labels)
+    data = options.data_with(data, faces=faces, labels=labels, levels=levels)
     if not (study / "study.toml").is_file() and data is None:
         show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
     chosen = _weights_of(backbone, weights or [])

@@ -62,6 +62,7 @@ def finetune(
     ] = False,
     study: options.Study = options.STUDY,
     data: options.Data = None,
+    levels: options.Levels = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -170,7 +171,7 @@ def finetune(
         done = run(
             study,
             backbone,
-            data=data,
+            data=options.data_with(data, levels=levels),
             weights=weights,
             tasks=task or (),
             from_scratch=from_scratch,

@@ -38,6 +38,16 @@ Labels = Annotated[
         show_default="published",
     ),
 ]
+Levels = Annotated[
+    str | None,
+    typer.Option(
+        "--levels",
+        metavar="LEVELS",
+        help="What the folders of a folder are, from the outermost: split/label, fold/label, subject/label "
+        "or other columns; - is none.",
+        show_default="label, or split/label where they are named so",
+    ),
+]
 
 _NETWORK = "A card's name, a card file, torchvision:NAME, timm:NAME, hf:NAME or onnx:FILE"
 Network = Annotated[str, typer.Argument(metavar="BACKBONE", help=f"{_NETWORK}.")]
@@ -125,15 +135,15 @@ def views(text: str, default: str | bool) -> typer.models.OptionInfo:
     return option
 
 
-def data_with(data: str | None, faces: str | None, labels: str | None) -> str | None:
-    """What `--data` names, with the options of its reader."""
+def data_with(data: str | None, **given: str | None) -> str | None:
+    """What `--data` names, with the options of its reader by their names, `_` for `-`."""
     from features.data import with_options
     from features.errors import InputError
 
-    given = {"faces": faces, "labels": labels}
+    options = {name.replace("_", "-"): value for name, value in given.items()}
     if data is None:
-        for name, value in given.items():
+        for name, value in options.items():
             if value is not None:
                 raise InputError(f"--{name} {value}: goes with --data, which is not given.")
         return None
-    return with_options(data, given)
+    return with_options(data, options)

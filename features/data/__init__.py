@@ -64,7 +64,7 @@ def read_data(spec: str) -> Manifest:
     Args:
         spec: A folder of class folders, a `.csv`, `.tsv` or `.parquet` manifest, an `.npz` or `.h5`
             file of images, `sample`, or one of KINDS, with options as in
-            `adience:DIR?faces=coarse&labels=ranges`.
+            `adience:DIR?faces=coarse&labels=ranges` or `DIR?levels=fold/label`.
 
     Raises:
         InputError: It is none of these, or cannot be used.
@@ -73,22 +73,15 @@ def read_data(spec: str) -> Manifest:
         return Reader("sample").function()()
     word, colon, rest = spec.partition(":")
     if colon and word in READERS:
-        read = READERS[word].function()
         where, options = _options(rest)
-        _, *keywords = signature(read).parameters.values()
-        defaults = {keyword.name: keyword.default for keyword in keywords}
-        for name in options:
-            if name not in defaults:
-                takes = f"takes {', '.join(defaults)}" if defaults else "takes no options"
-                raise InputError(f"--{name}: {word} {takes}; leave it out.")
-        manifest = read(Path(where), **options)
-        changed = {name: value for name, value in options.items() if value != defaults[name]}
-        return replace(manifest, source=with_options(manifest.source, changed))
-    path = Path(spec)
+        return _read(READERS[word], word, Path(where), options)
+    where, options = (spec, {}) if Path(spec).exists() else _options(spec)
+    path = Path(where)
     if path.is_dir():
-        return Reader("folders").function()(path)
+        return _read(Reader("folders"), "a folder", path, options)
     if path.is_file():
-        return FILES.get(path.suffix, Reader("table")).function()(path)
+        reader = FILES.get(path.suffix, Reader("table"))
+        return _read(reader, f"a {path.suffix} file", path, options)
     words = [f"{word}:" for word in READERS]
     hint = f"; {nearest(word + ':', words)}" if colon and "/" not in word else ""
     raise InputError(
@@ -99,7 +92,8 @@ def read_data(spec: str) -> Manifest:
 
 def caches_images(source: str) -> bool:
     """Whether the images of the data `source` were written out in the toolkit's cache folder."""
-    reader = READERS.get(source.partition(":")[0]) or FILES.get(Path(source).suffix)
+    where, _ = _options(source)
+    reader = READERS.get(where.partition(":")[0]) or FILES.get(Path(where).suffix)
     return source == "sample" or (reader is not None and reader.caches_images)
 
 
@@ -107,6 +101,20 @@ def with_options(spec: str, options: Mapping[str, str | None]) -> str:
     """`spec` followed by the options that are not None, as `read_data` takes them."""
     pairs = "&".join(f"{name}={value}" for name, value in options.items() if value is not None)
     return f"{spec}?{pairs}" if pairs else spec
+
+
+def _read(reader: Reader, what: str, path: Path, options: Mapping[str, str]) -> Manifest:
+    """What the reader of `what` makes of `path`; its source names the options that are not the default."""
+    read = reader.function()
+    _, *keywords = signature(read).parameters.values()
+    defaults = {keyword.name: keyword.default for keyword in keywords}
+    for name in options:
+        if name not in defaults:
+            takes = f"takes {', '.join(defaults)}" if defaults else "takes no options"
+            raise InputError(f"--{name}: {what} {takes}; leave it out.")
+    manifest = read(path, **options)
+    changed = {name: value for name, value in options.items() if value != defaults[name]}
+    return replace(manifest, source=with_options(manifest.source, changed))
 
 
 def _options(rest: str) -> tuple[str, dict[str, str]]:

@@ -1,38 +1,258 @@
-"""A folder of class folders: the first folder of an image's path is its label."""
+"""A folder of class folders, or of a split with class folders below; other levels are named by a person."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from features.data.imagefiles import image_files
+from features.data.imagefiles import Found, look_below
+from features.data.kinds import needed
 from features.data.manifest import Manifest
 from features.data.tasks import Task, order
 from features.errors import InputError
 
+SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
+_IGNORED = "-"
+_FOLD = re.compile(r"(fold|split|part|cv|batch|set)s?[ _-]*\d+|\d+", re.IGNORECASE)
+_PERSON = re.compile(
+    r"(person|people|subject|subj|patient|participant|user|case|id|p|s)[ _-]*\d+", re.IGNORECASE
+)
+_BESIDE = ("labels", "label", "masks", "annotations", "json", "xml", "xmls", "txt")
+_NAMED = 3
 
-def read_folders(folder: Path) -> Manifest:
+
+def read_folders(folder: Path, levels: str | None = None) -> Manifest:
     """One row per image file under `folder`, in order of path; the task is called `label`.
 
+    The first folder of a path is its label. One folder around all others is looked through, and where
+    the first folders are a split, `train` and `test` for instance, the label is the second.
+
+    Args:
+        folder: The folder.
+        levels: What the folders of a path are, from the outermost: names of columns with slashes
+            between them, such as `fold/label`; `-` is no column. None: told from the names.
+
     Raises:
-        InputError: There is no image, or images lie beside class folders but in none.
+        InputError: There is no image, images lie beside class folders but in none, or only a person
+            can tell what the folders are.
     """
-    paths = image_files(folder)
-    if not paths:
+    found = look_below(folder)
+    if not found.images:
         raise InputError(
-            f"{folder}: there are no image files in it; give a folder with one folder of images "
-            "per class."
+            f"{folder}: there are no image files in it{_kinds(found)}; give a folder with one folder of "
+            "images per class."
         )
-    labels = [path.split("/")[0] if "/" in path else "" for path in paths]
-    if not any(labels):
+    if levels is not None:
+        return _by_levels(folder, found, levels)
+    base = _around(found.images)
+    tops: dict[str, list[str]] = defaultdict(list)
+    for path in found.images:
+        if path.startswith(base) and "/" in path[len(base) :]:
+            tops[path[len(base) :].partition("/")[0]].append(path[len(base) :])
+    if not tops:
+        _refuse_pairs(folder, found, "")
         raise InputError(
-            f"{folder}: its {len(paths)} images lie in no class folder; sort them into one folder "
+            f"{folder}: its {len(found.images)} images lie in no class folder; sort them into one folder "
             "per class, or write a CSV manifest with the columns path and label."
         )
-    loose = tuple(
-        (p, "in no class folder") for p, label in zip(paths, labels, strict=True) if not label
+    _refuse_pairs(folder, found, base)
+    if all(name.casefold() in SPLITS for name in tops):
+        return _split(folder, found, base, tops)
+    _refuse_others(folder, tops)
+    left_out = []
+    for name in [name for name in tops if name.casefold() in SPLITS]:
+        below = {path.split("/")[1] for path in tops[name] if path.count("/") > 1}
+        if below & set(tops):
+            raise InputError(
+                f"{folder}: {name} has class folders and lies beside class folders; put those into a "
+                f"folder train beside {name}, or give --levels label if {name} is a class."
+            )
+        if not below and len(tops) > 2:
+            left_out.append((base + name, f"{len(tops.pop(name))} images in no class folder"))
+    paths = sorted(base + path for several in tops.values() for path in several)
+    columns = {"path": paths, "label": [path[len(base) :].partition("/")[0] for path in paths]}
+    left_out += _loose(found, [base + name + "/" for name in tops], left_out)
+    return _manifest(folder, columns, [*left_out, *_empty(found, [base])], found, ())
+
+
+def _split(folder: Path, found: Found, base: str, tops: dict[str, list[str]]) -> Manifest:
+    """The manifest of a split with class folders below."""
+    rows, left_out, names = [], [], []
+    for name, paths in tops.items():
+        inside = [path for path in paths if path.count("/") > 1]
+        rows += [(base + path, path.split("/")[1], name) for path in inside]
+        names += [name] if inside else []
+        if len(inside) < len(paths):
+            left_out.append((base + name, f"{len(paths) - len(inside)} images in no class folder"))
+    if not rows:
+        raise InputError(
+            f"{folder}: {_and(tops)} are named as a split and hold no class folders; write a CSV manifest "
+            "with the columns path, label and split, or give --levels label if they are the classes."
+        )
+    rows.sort()
+    columns = {"path": [path for path, _, _ in rows], "label": [label for _, label, _ in rows]}
+    if len(names) > 1:
+        columns["split"] = [name for *_, name in rows]
+    left_out += _loose(found, [base + name + "/" for name in tops], left_out)
+    left_out += _empty(found, [f"{base}{name}/" for name in tops])
+    note = (
+        f"{folder}: {_and(names)} are the split and the folders below them the classes; --levels label "
+        "takes them for classes"
     )
-    kept = [(p, label) for p, label in zip(paths, labels, strict=True) if label]
-    columns = {"path": [p for p, _ in kept], "label": [label for _, label in kept]}
-    classes = order(set(columns["label"]))
+    return _manifest(folder, columns, left_out, found, (note,) if len(names) > 1 else ())
+
+
+def _by_levels(folder: Path, found: Found, levels: str) -> Manifest:
+    names = [name.strip() for name in levels.split("/")]
+    named = [name for name in names if name != _IGNORED]
+    if "" in named or len(set(named)) < len(named) or {"path", "use"} & set(named) or not named:
+        raise InputError(
+            f"--levels {levels}: name a column for every level of folders, each once, such as "
+            "split/label, fold/label or subject/label; - is no column."
+        )
+    kept = [path for path in found.images if path.count("/") >= len(names)]
+    if not kept:
+        raise InputError(
+            f"--levels {levels}: no image in {folder} lies in so many folders; name fewer levels."
+        )
+    columns = {"path": kept}
+    for level, name in enumerate(names):
+        if name != _IGNORED:
+            columns[name] = [path.split("/")[level] for path in kept]
+    left_out = [
+        (path, f"in fewer folders than {levels} has")
+        for path in sorted(set(found.images) - set(kept))
+    ]
+    made = _manifest(folder, columns, left_out, found, ())
+    return (
+        made if "label" in columns else Manifest(made.source, made.root, columns, {}, made.left_out)
+    )
+
+
+def _manifest(
+    folder: Path,
+    columns: dict[str, list[str]],
+    left_out: Iterable[tuple[str, str]],
+    found: Found,
+    notes: tuple[str, ...],
+) -> Manifest:
+    classes = order(set(columns.get("label", ())))
     tasks = {"label": Task("label", classes)} if len(classes) > 1 else {}
-    return Manifest(str(folder.resolve()), folder.resolve(), columns, tasks, left_out=loose)
+    everything = (*sorted(left_out), *found.left_out, *_unread(found))
+    return Manifest(
+        str(folder.resolve()), folder.resolve(), columns, tasks, everything, notes=notes
+    )
+
+
+def _around(paths: Sequence[str]) -> str:
+    """The folders around all others, such as `images/`; empty where there are none."""
+    base = ""
+    while True:
+        inside = [path[len(base) :] for path in paths if path.startswith(base)]
+        heads = {path.partition("/")[0] for path in inside if "/" in path}
+        if len(heads) != 1:
+            return base if heads else ""
+        base += f"{heads.pop()}/"
+
+
+def _refuse_others(folder: Path, tops: dict[str, list[str]]) -> None:
+    """Refuse folders that are named as folds or persons: only a person can tell what they are."""
+    below = Counter(
+        name
+        for paths in tops.values()
+        for name in {path.split("/")[1] for path in paths if path.count("/") > 1}
+    )
+    repeated = len(tops) > 1 and sum(count > 1 for count in below.values()) > 1
+    named = [name for name in tops if not name.isdigit()]
+    folds = all(_FOLD.fullmatch(name) for name in tops) and len(tops) > 1
+    persons = all(_PERSON.fullmatch(name) for name in tops)
+    if folds and (repeated or (named and not below)):
+        what, levels = ("folds", "fold/label") if named else ("folds or persons", "fold/label")
+    elif persons and repeated:
+        what, levels = "persons", "subject/label"
+    else:
+        return
+    other = ", --levels subject/label" if not named else ""
+    raise InputError(
+        f"{folder}: its folders {_and(sorted(tops))} look like {what} and not like classes; give --levels "
+        f"{levels}{other}, or --levels label if they are the classes."
+    )
+
+
+def _refuse_pairs(folder: Path, found: Found, base: str) -> None:
+    """Refuse pictures in one folder and something of each in another, as detectors are taught with."""
+    inside = [name[len(base) :] for name in found.folders if name.startswith(base)]
+    parents: dict[str, set[str]] = defaultdict(set)
+    for name in [base.rstrip("/"), *inside]:
+        parents[name.rpartition("/")[0].casefold()].add(name.rpartition("/")[2].casefold())
+    for names in parents.values():
+        beside = names & set(_BESIDE)
+        if "images" in names and beside and not _has_classes(found.images):
+            raise InputError(
+                f"{folder}: images lie in images and what is known of them in {beside.pop()}, so that no "
+                "folder is a class; write a CSV manifest with the columns path and label, or give "
+                "--levels label if they are the classes."
+            )
+
+
+def _has_classes(paths: Sequence[str]) -> bool:
+    """Whether folders called `images` hold several folders of images."""
+    below = set()
+    for path in paths:
+        parts = path.split("/")
+        lower = [part.casefold() for part in parts[:-1]]
+        if "images" in lower and lower.index("images") + 1 < len(lower):
+            below.add(lower[lower.index("images") + 1])
+    return len(below) > 1
+
+
+def _loose(
+    found: Found, inside: Sequence[str], known: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Images in none of the folders `inside`, and in none that is named already."""
+    taken = (*inside, *(f"{name}/" for name, _ in known))
+    return [(p, "in no class folder") for p in found.images if not p.startswith(taken)]
+
+
+def _empty(found: Found, bases: Sequence[str]) -> list[tuple[str, str]]:
+    """Folders that stand where classes do and hold no image that is read, each with the reason."""
+    holding = set()
+    for path in found.images:
+        parts = path.split("/")[:-1]
+        holding |= {"/".join(parts[: i + 1]) for i in range(len(parts))}
+    empty = []
+    for name in found.folders:
+        parent = name[: name.rfind("/") + 1]
+        if name not in holding and parent in bases:
+            why = _kinds(found, name)
+            empty.append((name, f"no class, for there are no images in it{why}"))
+    return empty
+
+
+def _kinds(found: Found, below: str = "") -> str:
+    """The kinds that are not read and lie below a folder, as the end of a clause."""
+    counts: Counter[str] = Counter()
+    for (where, kind), count in found.unread.items():
+        if not below or where == below or where.startswith(f"{below}/"):
+            counts[kind] += count
+    several = [f"{count} {kind}, {needed(kind)}" for kind, count in sorted(counts.items())]
+    return f" that are read ({'; '.join(several)})" if several else ""
+
+
+def _unread(found: Found) -> list[tuple[str, str]]:
+    return [
+        (
+            f"{where}/*{kind}" if where else f"*{kind}",
+            f"{count} image{'s' * (count > 1)} of a kind that is not read; {needed(kind)}",
+        )
+        for (where, kind), count in sorted(found.unread.items())
+    ]
+
+
+def _and(names: Iterable[str]) -> str:
+    several = list(names)
+    if len(several) > _NAMED + 1:
+        several = [*several[:_NAMED], f"{len(several) - _NAMED} more"]
+    return " and ".join([", ".join(several[:-1]), several[-1]]) if len(several) > 1 else several[0]

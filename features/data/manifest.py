@@ -26,6 +26,8 @@ class Manifest:
     closest: str | None = None
     """The domain nearest to these images, where the reader knows it."""
     synthetic: bool = False
+    notes: tuple[str, ...] = ()
+    """What was taken for what, where it could be taken otherwise, in sentences."""
 
     def __len__(self) -> int:
         """The number of rows."""

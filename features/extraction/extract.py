@@ -96,7 +96,7 @@ def extract_with(
         if manifest is not None:
             for result in results:
                 result.left_out = dict(manifest.left_out)
-            for sentence in opened.no_tasks.values():
+            for sentence in (*manifest.notes, *opened.no_tasks.values()):
                 options.announce(sentence)
         started = time.perf_counter()
         run = ExtractRun(opened, manifest is None, targets, results, workers, options, locks)

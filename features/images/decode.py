@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.filesize import decimal
 
+from features.data.kinds import register
 from features.images.jpeg import decode_jpeg
 from features.machine.regular_files import open_regular
 
@@ -62,6 +63,7 @@ def decode(data: bytes) -> Image.Image:
     """
     if not data:
         raise Unreadable("an empty file")
+    register()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata that viewers ignore too

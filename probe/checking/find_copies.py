@@ -138,7 +138,10 @@ def examine(
     elif drop or group:
         save(opened)
     result = check(opened, all_copies)
-    return result if manifest is None else replace(result, left_out=manifest.left_out)
+    if manifest is None:
+        return result
+    notes = tuple(f"{note}." for note in manifest.notes)
+    return replace(result, left_out=manifest.left_out, notes=(*notes, *result.notes))
 
 
 def _any_there(study: Study) -> bool:

@@ -88,6 +88,8 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
     devices = several(options.device)
     precision = _precision(options, devices[0])
     study, manifest = open_or_draft(Path(options.study), options.data)
+    for sentence in () if manifest is None else (*manifest.notes, *study.no_tasks.values()):
+        options.announce(sentence)
     study = checked(study, options.announce)
     backbone = _load(options)
     asked = variants(

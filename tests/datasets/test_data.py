@@ -91,7 +91,8 @@ def test_class_folders(tmp_path: Path) -> None:
         "label": ["cat", "cat", "cat", "dog", "dog"],
     }
     assert (found.root, found.source) == (tmp_path, str(tmp_path))
-    assert (found.left_out, found.synthetic, found.closest) == ((), False, None)
+    assert found.left_out == ((".hidden", "a hidden folder, of 1 images"),)
+    assert (found.synthetic, found.closest, found.notes) == (False, None, ())
 
 
 def test_the_order_does_not_depend_on_the_file_system(tmp_path: Path) -> None:
@@ -126,7 +127,13 @@ def test_a_relative_folder_is_remembered_by_its_whole_path(
 def test_links_in_a_circle_end(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.jpg", "b/2.jpg")
     (tmp_path / "a" / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert read_data(str(tmp_path)).columns["path"] == ["a/1.jpg", "b/2.jpg"]
+    (tmp_path / "b" / "up").symlink_to(tmp_path.parent, target_is_directory=True)
+    found = read_data(str(tmp_path))
+    assert found.columns["path"] == ["a/1.jpg", "b/2.jpg"]
+    assert found.left_out == (
+        ("a/loop", "a link to a folder that is read already"),
+        ("b/up", "a link to a folder that this one lies in"),
+    )
 
 
 @pytest.mark.parametrize("spec", ["/gone", "gone.csv", "adiense:x", "utkfac:/x"])
