@@ -1,4 +1,4 @@
-"""What every reader yields: named tensors in PyTorch's layout."""
+"""What every reader returns: named tensors in PyTorch's layout."""
 
 from __future__ import annotations
 
@@ -28,23 +28,22 @@ class Blobs:
     format: str
     tensors: Mapping[str, Tensor]
     flatten: str = "chw"
-    """How the columns of a matrix that reads a map run in files of this kind, unless a card says
-    otherwise: channels first or last."""
+    """The order of a matrix's columns that read a map, channels first or last, unless a card gives it."""
     by_order: bool = False
-    """Names of this kind of file are often automatic; the order is that of the network."""
+    """Whether layers may be assigned by their order: names in files of this format are often automatic."""
     ordered: bool = True
-    """Whether that order is the file's own, and not only told by the numbers in the names."""
+    """Whether the file records that order; otherwise only the numbers in the names show it."""
     unread: tuple[str, ...] = ()
-    """Tensors of kinds that no network here has: sparse, quantised, complex."""
+    """Tensors of kinds that no network has here: sparse, quantised, complex."""
     groups: tuple[str, ...] = ()
-    """The containers in the file that hold tensors; their names stand before those of the tensors."""
+    """The containers in the file that hold tensors; their names are prefixes of those of the tensors."""
 
 
 def of(file_format: str, path: Path, tensors: Mapping[str, Tensor], **about: object) -> Blobs:
-    """The blobs of a file, less what no network could load.
+    """The blobs of a file, without the tensors that no network could load.
 
     Raises:
-        InputError: There are none.
+        InputError: No tensor is left.
     """
     usable = {name: tensor.detach() for name, tensor in tensors.items() if is_plain(tensor)}
     if not usable:

@@ -1,8 +1,8 @@
-"""PyTorch's files and plain pickles, read inertly: what they hold, and the numbers of its tensors.
+"""PyTorch's files and plain pickles, read without running anything: their objects and tensors.
 
-A zip holds the pickle as `data.pkl` and each storage as `data/KEY`. Before zip there were four pickles
-in a row, a number, a version, the machine's kind and the object, then the keys of the storages, and
-behind each other their counts, int64, and numbers.
+A zip file holds the pickle as `data.pkl` and each storage as `data/KEY`. The older format is four pickles
+one after the other, a number, a version, the kind of machine and the object, then the keys of the
+storages, and after them their counts, int64, and numbers.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.formats.safe_pickle import Array, Bounded, Numbers, Rebuilt, Refused, Unpickler
+from features.formats.safe_pickle import Array, Bounded, Rebuilt, Refused, Storage, Unpickler
 
-_MAGIC = 0x1950A86A20F9469CFC6C  # the first number of a file of before zip
+_MAGIC = 0x1950A86A20F9469CFC6C  # the first number of a file in the older format
 
 
 def content_of(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
     """The first object of a PyTorch file or a plain pickle, and a function that gives its tensors.
 
-    That function takes what the object holds and returns a tensor, or None for what is none.
+    That function takes a value inside the object and returns its tensor, or None if it is none.
 
     Raises:
-        Refused: It calls what nothing here calls.
+        Refused: It calls a function that is not allowed.
         ValueError, OSError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile: It is damaged.
     """
     with path.open("rb") as file:
@@ -40,8 +40,8 @@ def content_of(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
 
 def _zipped(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
     archive = zipfile.ZipFile(path)
-    # packed ones, which only the text of a script is, are never read
-    stored = {one.filename: one for one in archive.infolist() if not one.compress_type}
+    # compressed members, which only hold the text of a script, are never read
+    stored = {member.filename: member for member in archive.infolist() if not member.compress_type}
     name = next(name for name in stored if name.endswith("data.pkl"))
     folder = name.removesuffix("data.pkl")
     order = f"{folder}byteorder"
@@ -50,8 +50,8 @@ def _zipped(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
     pickled = archive.read(stored[name])
     content = Unpickler(Bounded(io.BytesIO(pickled), len(pickled))).load()
 
-    def read(numbers: Numbers) -> bytes:
-        return archive.read(stored[f"{folder}data/{numbers.key}"])
+    def read(storage: Storage) -> bytes:
+        return archive.read(stored[f"{folder}data/{storage.key}"])
 
     return content, _Storages(read).tensor
 
@@ -70,18 +70,18 @@ def _legacy(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
         keys = Unpickler(bounded).load()
         places: dict[str, tuple[int, int]] = {}
         for key in keys:
-            numbers = unpickler.storages[str(key)]
+            storage = unpickler.storages[str(key)]
             (count,) = struct.unpack("<q", bounded.read(8))
-            if count != numbers.count:
-                raise ValueError(f"a storage of {count} numbers is declared with {numbers.count}")
-            length = count * numbers.dtype.itemsize
+            if count != storage.count:
+                raise ValueError(f"a storage of {count} numbers is declared with {storage.count}")
+            length = count * storage.dtype.itemsize
             places[str(key)] = (file.tell(), length)
             if not 0 <= length <= size - file.tell():
                 raise EOFError("it ends in the middle of a storage")
             file.seek(length, 1)
 
-    def read(numbers: Numbers) -> bytes:
-        start, length = places[numbers.key]
+    def read(storage: Storage) -> bytes:
+        start, length = places[storage.key]
         with path.open("rb") as file:
             file.seek(start)
             return file.read(length)
@@ -89,16 +89,16 @@ def _legacy(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
     return content, _Storages(read).tensor
 
 
-def _nothing(numbers: Numbers) -> bytes:
-    raise ValueError(f"it has no storage {numbers.key}")
+def _nothing(storage: Storage) -> bytes:
+    raise ValueError(f"it has no storage {storage.key}")
 
 
 class _Storages:
-    """The numbers of a file's storages, each read once."""
+    """The storages of a file, each read once."""
 
-    def __init__(self, read: Callable[[Numbers], bytes]) -> None:
+    def __init__(self, read: Callable[[Storage], bytes]) -> None:
         self._read = read
-        self._held: dict[str, Tensor] = {}
+        self._tensors: dict[str, Tensor] = {}
         self._arrays: dict[int, tuple[Any, np.ndarray[Any, np.dtype[np.uint8]]]] = {}
 
     def tensor(self, value: Any) -> Tensor | None:
@@ -107,20 +107,20 @@ class _Storages:
             return torch.from_numpy(value.of(self._bytes_of(value.content)))
         if not isinstance(value, Rebuilt):
             return None
-        numbers, sides, strides = value.numbers, value.sides, value.strides
+        storage, sides, strides = value.storage, value.sides, value.strides
         if 0 in sides:
-            return torch.empty(sides, dtype=numbers.dtype)
+            return torch.empty(sides, dtype=storage.dtype)
         last = value.offset + sum((a - 1) * b for a, b in zip(sides, strides, strict=True))
-        if min((*sides, *strides, value.offset), default=0) < 0 or last >= numbers.count:
-            raise ValueError(f"a tensor of {sides} in {numbers.count} numbers")
-        if prod(sides) > numbers.count:
-            raise ValueError(f"a tensor of {sides} repeats {numbers.count} numbers")
-        if numbers.key not in self._held:
-            content = self._read(numbers)
-            if len(content) != numbers.count * numbers.dtype.itemsize:
-                raise ValueError(f"storage {numbers.key} is not as long as it is declared")
-            self._held[numbers.key] = torch.frombuffer(bytearray(content), dtype=numbers.dtype)
-        return self._held[numbers.key].as_strided(sides, strides, value.offset)
+        if min((*sides, *strides, value.offset), default=0) < 0 or last >= storage.count:
+            raise ValueError(f"a tensor of {sides} in {storage.count} numbers")
+        if prod(sides) > storage.count:
+            raise ValueError(f"a tensor of {sides} repeats {storage.count} numbers")
+        if storage.key not in self._tensors:
+            content = self._read(storage)
+            if len(content) != storage.count * storage.dtype.itemsize:
+                raise ValueError(f"storage {storage.key} is not as long as it is declared")
+            self._tensors[storage.key] = torch.frombuffer(bytearray(content), dtype=storage.dtype)
+        return self._tensors[storage.key].as_strided(sides, strides, value.offset)
 
     def _bytes_of(self, content: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """The bytes of an array, copied once however many arrays a file makes of them."""

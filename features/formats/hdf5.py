@@ -1,4 +1,4 @@
-"""Reading a foreign HDF5 file, in a process of its own: nothing outside the file is followed."""
+"""Reading a foreign HDF5 file in a separate process: no link out of the file is followed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _INFLATION = 100
 
 
 class Reader:
-    """Takes arrays out of one file, as much in all as a file of its size can hold."""
+    """Reads arrays of one file, in all no more than a file of its size can hold."""
 
     def __init__(self, path: Path) -> None:
-        """`path` is the file that will be read."""
+        """A reader of the file `path`."""
         self._left = max(1 << 26, _INFLATION * path.stat().st_size)
 
     def inside(self, group: Any, path: str) -> Any:
-        """What stands at `path` under `group`, each step of it inside this very file.
+        """The node at `path` under `group`, each step of it inside this file.
 
         Raises:
             InputError: A step is missing or leads to another file.
@@ -56,7 +56,7 @@ def names(group: Any) -> list[str]:
 
 
 def is_inside(group: Any, name: str) -> bool:
-    """Whether `name` is in `group` and no link to another file."""
+    """Whether `name` is in `group` and not a link to another file."""
     if not isinstance(group, h5py.Group) or name not in group:
         return False
     return isinstance(group.get(name, getlink=True), h5py.HardLink)

@@ -1,6 +1,6 @@
 """Keras `.h5`: HDF5 with one group per layer, in TensorFlow's layout.
 
-`parse` runs in a process of its own (see sandbox.py) and needs no PyTorch; `read` does not touch HDF5.
+`parse` runs in a separate process (see sandbox.py) and needs no PyTorch; `read` does not open HDF5.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import InputError
-from features.formats.sandbox import Part, run
+from features.formats.sandbox import LayerArray, run
 from features.formats.signatures import HDF5
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def recognise(_path: Path, head: bytes, _size: int) -> bool:
 def read(path: Path) -> Blobs:
     """The tensors in PyTorch's layout; matrices that read a map have its channels last.
 
-    What belongs to no layer that is known keeps its own name and layout, so that it is told.
+    Arrays of an unknown kind keep their name and layout, so that messages can list them.
 
     Raises:
         InputError: The file is damaged or no Keras file.
@@ -65,17 +65,17 @@ def read(path: Path) -> Blobs:
     return blobs.of("keras", path, tensors, flatten="hwc", by_order=True, ordered=not numbered)
 
 
-def named(parts: Iterable[Part]) -> dict[str, npt.NDArray[Any]]:
+def named(parts: Iterable[LayerArray]) -> dict[str, npt.NDArray[Any]]:
     """Arrays in PyTorch's layout by layer and part.
 
     A separable convolution `x` is two layers, `x.depthwise` and `x.pointwise`, the latter with its
-    bias. A batch norm without gain or shift has ones or zeros, which is what that means.
+    bias. A batch norm without gain or shift gets ones or zeros, which have the same effect.
     """
     layers: dict[str, dict[str, npt.NDArray[Any]]] = {}
     for layer, part, array in parts:
         again = 2
         name = layer
-        while part in layers.get(name, {}):  # two layers of one name, in models inside models
+        while part in layers.get(name, {}):  # two layers of one name, in nested models
             name, again = f"{layer}~{again}", again + 1
         layers.setdefault(name, {})[part] = array
     arrays = {}
@@ -92,23 +92,23 @@ def named(parts: Iterable[Part]) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def by_purpose(parts: Iterable[Part]) -> list[Part]:
-    """The same arrays, their numbers in a layer replaced by what they are.
+def by_purpose(parts: Iterable[LayerArray]) -> list[LayerArray]:
+    """The same arrays; the number of each in its layer is replaced by its part, such as `kernel`.
 
-    Which it is tells the layer's name, which begins as its class does, and how many axes they have;
-    where these do not, the number stays.
+    The part is derived from the layer's name, which begins like its class, and from the axes of the
+    arrays; where these do not decide it, the number stays.
     """
-    layers: dict[str, list[Part]] = {}
+    layers: dict[str, list[LayerArray]] = {}
     for part in parts:
         layers.setdefault(part.layer, []).append(part)
     return [
-        Part(layer, name, part.array)
+        LayerArray(layer, name, part.array)
         for layer, own in layers.items()
         for part, name in zip(own, _purposes(layer, own), strict=True)
     ]
 
 
-def _purposes(layer: str, parts: list[Part]) -> list[str]:
+def _purposes(layer: str, parts: list[LayerArray]) -> list[str]:
     axes = [part.array.ndim for part in parts]
     kernels = ["kernel"]
     if axes[:2] in ([4, 4], [3, 3]):
@@ -127,7 +127,7 @@ def _purposes(layer: str, parts: list[Part]) -> list[str]:
 
 
 def split(name: str, separator: str = "/") -> tuple[str, str] | None:
-    """A weight's layer and part: `fc6/kernel:0` is fc6 and kernel; None if it is named otherwise."""
+    """A weight's layer and part: `fc6/kernel:0` gives fc6 and kernel; None for other names."""
     name = name.partition(":")[0]
     layer, _, part = name.rpartition("/")
     if part in _NAMES and layer:
@@ -137,10 +137,10 @@ def split(name: str, separator: str = "/") -> tuple[str, str] | None:
 
 
 def arranged(part: str, array: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]:
-    """PyTorch's name and layout of a part; one that is not known stays as it is.
+    """PyTorch's name and layout of a part; an unknown part stays as it is.
 
-    `(h, w, in, out)` becomes `(out, in, h, w)`, `(in, out)` becomes `(out, in)`, likewise along one
-    axis or three.
+    `(h, w, in, out)` becomes `(out, in, h, w)`, `(in, out)` becomes `(out, in)`, and likewise with one or
+    three spatial axes.
     """
     if part == "depthwise_kernel" and array.ndim in (3, 4):
         *sides, channels, times = array.shape
@@ -152,8 +152,8 @@ def arranged(part: str, array: npt.NDArray[Any]) -> tuple[str, npt.NDArray[Any]]
     return _NAMES.get(part, part), np.ascontiguousarray(array)
 
 
-def parse(path: Path) -> list[Part]:
-    """The arrays of every layer in the order of the model; runs in a process of its own."""
+def parse(path: Path) -> list[LayerArray]:
+    """The arrays of every layer in the order of the model; runs in a separate process."""
     import h5py
 
     from features.formats import hdf5
@@ -163,13 +163,13 @@ def parse(path: Path) -> list[Part]:
         root = file["model_weights"] if hdf5.is_inside(file, "model_weights") else file
         if "layer_names" in root.attrs or "layer_names0" in root.attrs:
             return _named(reader, root)
-        found = _shortened(_numbered(reader, root))
-    if not found:
+        parts = _shortened(_numbered(reader, root))
+    if not parts:
         raise InputError("no layers of Keras in it")
-    return found
+    return parts
 
 
-def _named(reader: Any, root: Any) -> list[Part]:
+def _named(reader: Any, root: Any) -> list[LayerArray]:
     parts = []
     for layer in _texts(root, "layer_names"):
         group = reader.inside(root, layer)
@@ -179,16 +179,16 @@ def _named(reader: Any, root: Any) -> list[Part]:
         nested = len({pair[0] for pair in pairs if pair}) > 1
         for name, pair in zip(names, pairs, strict=True):
             array = reader.numbers(reader.inside(group, name))
-            if pair is None:  # of no kind that is known: told by its own name
+            if pair is None:  # of an unknown kind: it keeps its own name
                 own, _, part = name.partition(":")[0].rpartition("/")
-                parts.append(Part(own if nested and own else layer, part, array))
+                parts.append(LayerArray(own if nested and own else layer, part, array))
             else:
-                parts.append(Part(pair[0] if nested else layer, pair[1], array))
+                parts.append(LayerArray(pair[0] if nested else layer, pair[1], array))
     return parts
 
 
-def _numbered(reader: Any, group: Any, place: tuple[str, ...] = ()) -> list[Part]:
-    """The newer layout: `layers/NAME/vars/0`, where only the number tells what an array is.
+def _numbered(reader: Any, group: Any, place: tuple[str, ...] = ()) -> list[LayerArray]:
+    """The arrays of the newer layout, `layers/NAME/vars/0`, where an array has a number and no name.
 
     Layers come in the order of the names, which is not the model's.
     """
@@ -201,20 +201,20 @@ def _numbered(reader: Any, group: Any, place: tuple[str, ...] = ()) -> list[Part
         if name == "vars":
             for key in sorted(hdf5.names(group[name]), key=lambda key: (len(key), key)):
                 array = reader.numbers(reader.inside(group[name], key))
-                parts.append(Part("/".join(place), key, array))
+                parts.append(LayerArray("/".join(place), key, array))
         elif not name.startswith(_NOT_LAYERS):
             inner = place if name in _LISTS else (*place, name)
             parts += _numbered(reader, group[name], inner)
     return parts
 
 
-def _shortened(parts: list[Part]) -> list[Part]:
-    """Layers by the last word of their place, where no two layers share it."""
+def _shortened(parts: list[LayerArray]) -> list[LayerArray]:
+    """The same arrays; layers are called by the last word of their path where no two layers share it."""
     short: dict[str, set[str]] = {}
     for part in parts:
         short.setdefault(part.layer.rpartition("/")[2], set()).add(part.layer)
     return [
-        Part(
+        LayerArray(
             last if len(short[last := part.layer.rpartition("/")[2]]) == 1 else part.layer,
             *part[1:],
         )
@@ -223,10 +223,10 @@ def _shortened(parts: list[Part]) -> list[Part]:
 
 
 def _texts(group: Any, name: str) -> list[str]:
-    """A list of names, which Keras splits into several attributes where it is long."""
+    """The list of names in an attribute, or in several, into which Keras splits long lists."""
     keys: Iterator[str] = takewhile(
         group.attrs.__contains__, (f"{name}{number}" for number in count())
     )
     keys = iter([name]) if name in group.attrs else keys
-    found = [text for key in keys for text in np.asarray(group.attrs[key]).ravel().tolist()]
-    return [text.decode() if isinstance(text, bytes) else str(text) for text in found]
+    texts = [text for key in keys for text in np.asarray(group.attrs[key]).ravel().tolist()]
+    return [text.decode() if isinstance(text, bytes) else str(text) for text in texts]

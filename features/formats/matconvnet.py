@@ -1,7 +1,7 @@
 """MatConvNet `.mat`: SimpleNN and DagNN networks, in MATLAB's version 5 or 7.3 files.
 
 Filters are (height, width, in / groups, out), fully connected layers among them. `parse` runs in a
-process of its own (see sandbox.py) and needs no PyTorch.
+separate process (see sandbox.py) and needs no PyTorch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from features.errors import InputError
 from features.formats import matlab
-from features.formats.sandbox import Part, run
+from features.formats.sandbox import LayerArray, run
 from features.formats.signatures import HDF5
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ def read(path: Path) -> Blobs:
     return blobs.of("matconvnet", path, tensors, by_order=True)
 
 
-def parse(path: Path) -> list[Part]:
-    """The arrays of every layer; runs in a process of its own."""
-    with matlab.variables(path) as found:
-        net = found
-        if "net" in found and isinstance(found["net"], dict):
-            net = found["net"]
+def parse(path: Path) -> list[LayerArray]:
+    """The arrays of every layer; runs in a separate process."""
+    with matlab.variables(path) as variables:
+        net = variables
+        if "net" in variables and isinstance(variables["net"], dict):
+            net = variables["net"]
         if "layers" not in net:
             raise InputError("no layers of MatConvNet in it")
         layers = matlab.elements(net["layers"])
@@ -64,7 +64,7 @@ def parse(path: Path) -> list[Part]:
         return parts
 
 
-def _parts(layer: dict[str, Any], values: dict[str, Any]) -> list[Part]:
+def _parts(layer: dict[str, Any], values: dict[str, Any]) -> list[LayerArray]:
     name, kind = str(layer["name"]), str(layer.get("type", "conv")).rpartition(".")[2]
     arrays = [
         *matlab.elements(layer.get("weights", [])),
@@ -80,24 +80,24 @@ def _parts(layer: dict[str, Any], values: dict[str, Any]) -> list[Part]:
         return _batch_norm(name, arrays)
     if not arrays:
         return []
-    parts = [Part(name, "weight", _filters(arrays[0]))]
-    parts += [Part(name, "bias", array.ravel()) for array in arrays[1:2]]
-    return parts + [Part(name, str(number), a) for number, a in enumerate(arrays[2:], 2)]
+    parts = [LayerArray(name, "weight", _filters(arrays[0]))]
+    parts += [LayerArray(name, "bias", array.ravel()) for array in arrays[1:2]]
+    return parts + [LayerArray(name, str(number), a) for number, a in enumerate(arrays[2:], 2)]
 
 
 def _filters(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """`(h, w, in, out)`, whose last sides of 1 MATLAB drops, to `(out, in, h, w)`."""
+    """Filters `(h, w, in, out)`, of which MATLAB drops trailing sides of 1, as `(out, in, h, w)`."""
     array = array.reshape(array.shape + (1,) * (4 - array.ndim))
     return array.transpose(3, 2, 0, 1)
 
 
-def _batch_norm(name: str, arrays: list[npt.NDArray[Any]]) -> list[Part]:
-    """Gain, bias and moments `(n, 2)`: the mean, and the root of variance plus epsilon."""
+def _batch_norm(name: str, arrays: list[npt.NDArray[Any]]) -> list[LayerArray]:
+    """Gain, bias, mean and root of variance plus epsilon; the file has the last two as moments `(n, 2)`."""
     parts = [
-        Part(name, part, array.ravel())
+        LayerArray(name, part, array.ravel())
         for part, array in zip(("weight", "bias"), arrays, strict=False)
     ]
     if len(arrays) > 2 and arrays[2].ndim == 2 and arrays[2].shape[1] == 2:
-        parts.append(Part(name, "running_mean", arrays[2][:, 0]))
-        parts.append(Part(name, "running_std", arrays[2][:, 1]))
+        parts.append(LayerArray(name, "running_mean", arrays[2][:, 0]))
+        parts.append(LayerArray(name, "running_std", arrays[2][:, 1]))
     return parts

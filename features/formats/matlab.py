@@ -1,4 +1,4 @@
-"""MATLAB's files as Python values, in a process of its own.
+"""MATLAB's files as Python values, read in a separate process.
 
 A numeric array is an array, text a str, a cell array a list, a struct a dict, an array of structs a
 list of dicts.
@@ -42,7 +42,7 @@ def variables(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def elements(value: Any) -> list[Any]:
-    """The elements of a cell or struct array; a single struct or text is its own only one."""
+    """The elements of a cell or struct array; for a single struct or text a list of it alone."""
     if isinstance(value, list):
         return value
     if isinstance(value, dict | str):
@@ -59,15 +59,15 @@ def _version5(value: Any, depth: int) -> Any:
     if not isinstance(value, np.ndarray):
         return value
     if value.dtype.names is not None or value.dtype == object:
-        found = [_version5(element, depth + 1) for element in value.ravel(order="F")]
-        return found[0] if value.dtype.names is not None and len(found) == 1 else found
+        values = [_version5(element, depth + 1) for element in value.ravel(order="F")]
+        return values[0] if value.dtype.names is not None and len(values) == 1 else values
     if value.dtype.kind in "US":
         return "".join(str(text) for text in value.ravel())
     return value
 
 
 class _Version73:
-    """HDF5, where cells and structs refer to one another and every array is transposed."""
+    """A file of version 7.3: HDF5, where cells and structs are references and every array is transposed."""
 
     def __init__(self, path: Path, file: h5py.File) -> None:
         self._file, self._reader, self._left = file, Reader(path), _NODES
@@ -88,7 +88,7 @@ class _Version73:
         return array
 
     def _struct(self, node: h5py.Group, depth: int) -> Any:
-        """One struct, or an array of structs, whose fields are then references side by side."""
+        """A struct, or a list of structs where the fields are arrays of references."""
         fields = {name: node[name] for name in node if is_inside(node, name)}
         several = fields and all(
             isinstance(field, h5py.Dataset)

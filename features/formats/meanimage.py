@@ -1,7 +1,7 @@
-"""A mean image: what is subtracted from an image pixel by pixel.
+"""A mean image, which is subtracted from an image pixel by pixel.
 
 Caffe's `.binaryproto`, NumPy's `.npy`, or MATLAB's `.mat`; `(3, h, w)`, or `(h, w, 3)` in the last
-two, its channels in the order that the card says.
+two, with the channels in the order that the card gives.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import InputError
-from features.formats.sandbox import Part, run
+from features.formats.sandbox import LayerArray, run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,21 +47,23 @@ def _read(path: Path, _changed: int) -> Tensor:
         from features.caffe import read_binaryproto
 
         arrays = [read_binaryproto(path).numpy()]
-    found = [image for image in map(_channels_first, arrays) if image is not None]
-    if len(found) != 1 or not np.isfinite(found[0]).all():
+    images = [image for image in map(_channels_first, arrays) if image is not None]
+    if len(images) != 1 or not np.isfinite(images[0]).all():
         raise InputError(
             f"{path}: not one image of three channels; give a mean image of (3, h, w)."
         )
-    return torch.from_numpy(np.ascontiguousarray(found[0], dtype=np.float32))
+    return torch.from_numpy(np.ascontiguousarray(images[0], dtype=np.float32))
 
 
-def parse(path: Path) -> list[Part]:
-    """The images in a MATLAB file, wherever they lie; runs in a process of its own."""
+def parse(path: Path) -> list[LayerArray]:
+    """The images in a MATLAB file at any depth; runs in a separate process."""
     from features.formats import matlab
 
-    with matlab.variables(path) as found:
+    with matlab.variables(path) as variables:
         return [
-            Part("", "", value) for value in _arrays(found) if _channels_first(value) is not None
+            LayerArray("", "", value)
+            for value in _arrays(variables)
+            if _channels_first(value) is not None
         ]
 
 

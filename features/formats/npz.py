@@ -1,6 +1,6 @@
 """NumPy's `.npz`: arrays by name, in PyTorch's layout or in TensorFlow's.
 
-The names tell the layout. `LAYER.weight`, `LAYER.bias` and the like are PyTorch's. `LAYER_W`,
+The names show the layout. `LAYER.weight`, `LAYER.bias` and the like are PyTorch's. `LAYER_W`,
 `LAYER_b`, `LAYER/kernel` and `LAYER/bias` are TensorFlow's: filters (height, width, in, out) and
 matrices (in, out) that read a map with its channels last.
 """
@@ -19,7 +19,7 @@ from torch import Tensor
 from features.errors import InputError
 from features.formats import keras
 from features.formats.blobs import MOST, Blobs, because, of
-from features.formats.sandbox import Part
+from features.formats.sandbox import LayerArray
 from features.formats.signatures import members
 from features.store.npy import array_of
 
@@ -51,8 +51,8 @@ def read(path: Path) -> Blobs:
     if any(part is None for part in parts.values()):
         tensors = {name.replace("/", "."): _tensor(array) for name, array in arrays.items()}
         return of("npz", path, tensors)
-    found = [Part(*(parts[name] or ("", "")), array) for name, array in arrays.items()]
-    tensors = {name: _tensor(array) for name, array in keras.named(found).items()}
+    layers = [LayerArray(*(parts[name] or ("", "")), array) for name, array in arrays.items()]
+    tensors = {name: _tensor(array) for name, array in keras.named(layers).items()}
     return of("npz", path, tensors, flatten="hwc")
 
 

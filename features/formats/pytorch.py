@@ -1,4 +1,4 @@
-"""PyTorch's own files (`.pth`, `.pt`, `.ckpt`): pickles, of which nothing but tensors is taken."""
+"""PyTorch's own files (`.pth`, `.pt`, `.ckpt`): pickles, of which only the tensors are read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def recognise(path: Path, head: bytes, _size: int) -> bool:
 
 
 def read(path: Path) -> Blobs:
-    """Every named tensor in a checkpoint, however deep; nothing in it is ever executed.
+    """Every named tensor in a checkpoint, at any depth; nothing in it is ever executed.
 
     A tensor at `{"ema": {"model": {"fc.bias": ...}}}` is called `ema.model.fc.bias`.
 
@@ -38,7 +38,7 @@ def read(path: Path) -> Blobs:
         tensors, groups = named(*_content(path))
     except InputError:
         raise
-    except Exception as error:  # of many kinds; all mean that the file is unusable
+    except Exception as error:  # many kinds, which all mean that the file cannot be used
         asks = isinstance(error, Refused)
         why = f"{error}, and nothing in a file is run" if asks else because(error)
         raise InputError(
@@ -50,10 +50,10 @@ def read(path: Path) -> Blobs:
 
 
 def _content(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
-    """What a file holds, and what gives the tensors of it.
+    """The object in a file, and a function that gives the tensor of a value inside it.
 
-    PyTorch's own reader, which runs no code either but copies what a file names again and again, reads
-    the rare kinds of tensors that are not rebuilt here.
+    The rare kinds of tensors that are not rebuilt here are read by PyTorch's own reader; it runs no code
+    either, but copies repeatedly what a file names repeatedly.
     """
     try:
         return content_of(path)
@@ -62,12 +62,12 @@ def _content(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
             raise
         try:
             return torch.load(path, map_location="cpu", weights_only=True), _itself
-        except Exception:  # torch raises many kinds; the reason is better than any
+        except Exception:  # torch raises many kinds; `reason` says more
             raise reason from None
 
 
 def _loader(path: Path) -> str:
-    """What loads the file, code and all, where it was made."""
+    """The call that loads the file, with its code, on the machine where it was made."""
     if _is_script(path):
         return f"torch.jit.load({path.name!r})"
     return f"torch.load({path.name!r}, weights_only=False)"
@@ -93,28 +93,28 @@ def named(
 
     Args:
         content: A mapping, or a stand-in for a module.
-        tensor: Gives the tensor that a value is, or None.
+        tensor: Gives the tensor of a value, or None.
     """
     tensors: dict[str, Tensor] = {}
     groups: list[str] = []
     seen: set[int] = set()
 
-    def collect(held: object, place: str, of_thing: bool = False) -> None:
-        if id(held) in seen or not isinstance(held, Thing | Pairs | Mapping):
+    def collect(value: object, place: str, of_thing: bool = False) -> None:
+        if id(value) in seen or not isinstance(value, Thing | Pairs | Mapping):
             return
-        seen.add(id(held))
-        if isinstance(held, Thing):
-            for part in held.held():
-                collect(part, place, of_thing=True)
+        seen.add(id(value))
+        if isinstance(value, Thing):
+            for mapping in value.mappings():
+                collect(mapping, place, of_thing=True)
             return
         direct = False
-        for key, value in held.pairs if isinstance(held, Pairs) else held.items():
-            found = tensor(value)
-            if found is not None:
-                tensors.setdefault(f"{place}{key}", found)
+        for key, item in value.pairs if isinstance(value, Pairs) else value.items():
+            read = tensor(item)
+            if read is not None:
+                tensors.setdefault(f"{place}{key}", read)
                 direct = True
             else:
-                collect(value, f"{place}{key}.")
+                collect(item, f"{place}{key}.")
         if place and direct and not of_thing:
             groups.append(place.removesuffix("."))
 
@@ -123,7 +123,7 @@ def named(
 
 
 def _refuse_bombs(path: Path) -> None:
-    """A pickle may ask for byte arrays of any size, and hide it in a compressed record."""
+    """Refuse a pickle that asks for byte arrays, which may have any size, or may hide it by compression."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data.find(b"bytearray") >= 0:
             raise InputError(
@@ -134,10 +134,10 @@ def _refuse_bombs(path: Path) -> None:
     if zipped:
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
-        packed = [one for one in records if one.compress_type]
-        # TorchScript packs the text of its code, which is never read here
-        if not all("/code/" in one.filename for one in packed) or (
-            sum(one.compress_size for one in records) > size
+        packed = [record for record in records if record.compress_type]
+        # TorchScript compresses the text of its code, which is never read here
+        if not all("/code/" in record.filename for record in packed) or (
+            sum(record.compress_size for record in records) > size
         ):
             raise InputError(
                 f"{path}: its records are compressed or overlap, as PyTorch writes none; fetch a "

@@ -60,7 +60,7 @@ def read(path: Path, expected: str | None = None) -> Blobs:
 
     Args:
         path: The file.
-        expected: The format it is said to have.
+        expected: The format that its card gives.
 
     Raises:
         InputError: The file is damaged, of another format, an archive, or not weights at all.

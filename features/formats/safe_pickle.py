@@ -1,9 +1,9 @@
 """Pickles read for their tensors alone: nothing that they name is imported, and nothing is called.
 
-Checkpoints hold more than tensors: the arguments of a training run, paths, NumPy's numbers, whole
-modules, and TorchScript's archives are pickles of modules too. Here every class that a pickle names
-is a stand-in that only keeps what it is given. What a pickle would call is refused by name, unless it
-is one of the few that build tensors and arrays, which are rebuilt here from their numbers.
+Checkpoints hold more than tensors: the arguments of a training run, paths, NumPy's numbers, complete
+modules; and TorchScript's archives are pickles of modules too. Here every class that a pickle names
+is replaced by a stand-in that only stores its arguments. A function that a pickle would call is refused
+by name, unless it is one of the few that build tensors and arrays, which are rebuilt here.
 """
 
 from __future__ import annotations
@@ -34,55 +34,55 @@ _MODULES = ("_parameters", "_buffers", "_modules")
 
 
 class Refused(ValueError):
-    """What a pickle asks for that nothing here does."""
+    """A pickle calls a function, or holds a kind of value, that is not allowed."""
 
 
 class _Kind(type):
     """The class of stand-ins: calling one is what a pickle does to run a function."""
 
-    said = ""
+    full_name = ""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        last = cls.said.rpartition(".")[2]
+        last = cls.full_name.rpartition(".")[2]
         if not last[:1].isupper():  # a function, by Python's way of naming
-            raise Refused(f"it calls {cls.said}")
+            raise Refused(f"it calls {cls.full_name}")
         return Thing.make(cls)
 
 
 class Thing(metaclass=_Kind):
-    """An object of a class that is not imported: what it was given, and nothing that it could do."""
+    """A stand-in for an object of a class that is not imported: its state, without any behaviour."""
 
     items: dict[Any, Any]
     states: list[Mapping[Any, Any]]
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Thing:
-        """What it is given here is no state."""
+        """An empty stand-in; the arguments are not kept."""
         return Thing.make(cls)
 
     @staticmethod
     def make(kind: Any) -> Thing:
-        """An empty one of a class."""
+        """An empty stand-in of a class."""
         made: Thing = object.__new__(kind)
         made.items, made.states = {}, []
         return made
 
     def __setstate__(self, state: Any) -> None:
-        """Keep the attributes."""
+        """Store the attributes."""
         parts = state if isinstance(state, tuple) else (state,)
         self.states += [part for part in parts if isinstance(part, Mapping)]
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        """Keep what a mapping is given."""
+        """Store an item of a mapping."""
         self.items[key] = value
 
     def append(self, _value: Any) -> None:
-        """Lists hold no named tensors."""
+        """Ignore the value: lists hold no named tensors."""
 
     def extend(self, _values: Any) -> None:
-        """Lists hold no named tensors."""
+        """Ignore the values: lists hold no named tensors."""
 
-    def held(self) -> list[Mapping[Any, Any]]:
-        """The mappings that it holds: of a module its parameters, buffers and modules, else all."""
+    def mappings(self) -> list[Mapping[Any, Any]]:
+        """The mappings in its state: of a module its parameters, buffers and modules, else all."""
         own = [state.get(key) for state in self.states for key in _MODULES]
         modules = [part for part in own if isinstance(part, Mapping)]
         return modules or [self.items, *self.states]
@@ -90,14 +90,14 @@ class Thing(metaclass=_Kind):
 
 @dataclass(frozen=True)
 class Pairs:
-    """An ordered dictionary as Python 2 writes it: a list of pairs, which is not copied."""
+    """An ordered dictionary as Python 2 pickles it: a list of pairs, which is not copied."""
 
     pairs: list[Any]
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """A storage: which one, and how many numbers of what kind."""
+class Storage:
+    """A storage of a file: its key, and the count and type of its numbers."""
 
     key: str
     dtype: torch.dtype
@@ -106,25 +106,25 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """A tensor: a view of a storage, made when the storage has been read."""
+    """A tensor as a view of a storage, which is read later."""
 
-    numbers: Numbers
+    storage: Storage
     offset: int
     sides: tuple[int, ...]
     strides: tuple[int, ...]
 
 
 class Array:
-    """One of NumPy's arrays: its bytes, which are not copied, and what its `__setstate__` is given."""
+    """A NumPy array: its bytes, which are not copied, and the arguments of its `__setstate__`."""
 
     def __init__(
         self, content: Any = b"", kind: Any = None, sides: Any = (), order: Any = "C"
     ) -> None:
-        """By default an array of nothing yet."""
+        """An array, by default without bytes yet."""
         self.content, self.kind, self.sides, self.order = content, kind, sides, order
 
     def __setstate__(self, state: Any) -> None:
-        """Take version, shape, kind of numbers, their order and their bytes."""
+        """Store shape, type, order and bytes."""
         _version, self.sides, self.kind, fortran, self.content = state
         self.order = "F" if fortran else "C"
 
@@ -160,12 +160,12 @@ class _Dtype:
 
 
 class Unpickler(pickle._Unpickler):
-    """Python's own reader in Python: a number in a file cannot make it take memory."""
+    """Python's own unpickler, written in Python: a number in a file cannot make it allocate memory."""
 
     def __init__(self, file: Any) -> None:
         """`file` has `read` and `readline`."""
         super().__init__(file, encoding="latin1")
-        self.storages: dict[str, Numbers] = {}
+        self.storages: dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         """A stand-in, or what rebuilds a tensor or an array."""
@@ -176,10 +176,10 @@ class Unpickler(pickle._Unpickler):
             return _STORAGES[name[:-7]]
         if module.partition(".")[0] in _SYSTEM or module in _BUILTINS:
             raise Refused(f"it calls {full}")
-        return _Kind(name.rpartition(".")[2] or "_", (Thing,), {"said": full})
+        return _Kind(name.rpartition(".")[2] or "_", (Thing,), {"full_name": full})
 
     def persistent_load(self, pid: Any) -> Any:
-        """A storage, from the note of it in the pickle."""
+        """The storage that a persistent id of the pickle describes."""
         if pid[0] == "module":  # a class with the text of its module beside it
             return pid[1]
         kind, dtype, key, _place, count, *view = pid
@@ -187,11 +187,11 @@ class Unpickler(pickle._Unpickler):
             raise Refused(f"it has a storage of the kind {str(kind)[:20]!r}")
         if not isinstance(dtype, torch.dtype):
             raise Refused("it has a storage of numbers of an unknown kind")
-        return self.storages.setdefault(str(key), Numbers(str(key), dtype, count))
+        return self.storages.setdefault(str(key), Storage(str(key), dtype, count))
 
 
 def _load_bytes(unpickler: Any) -> None:
-    """Python's own takes the memory before it reads."""
+    """Push bytes onto the stack; Python's own function allocates them before it reads."""
     (length,) = struct.unpack("<Q", unpickler.read(8))
     unpickler.append(bytes(unpickler.read(length)))
 
@@ -200,14 +200,14 @@ Unpickler.dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: _load_
 
 
 class Bounded:
-    """A file that is asked for no more than it has: the reader takes memory before it reads."""
+    """A file that refuses to read beyond its end, since the unpickler allocates memory before it reads."""
 
     def __init__(self, file: Any, size: int) -> None:
-        """`size` is that of the whole file."""
+        """`size` is the file's length in bytes."""
         self._file, self._size = file, size
 
     def read(self, count: int) -> bytes:
-        """The next bytes, all of them."""
+        """The next `count` bytes."""
         if count > self._size - self._file.tell():
             raise EOFError("it ends too early")
         return bytes(self._file.read(count))
@@ -217,17 +217,17 @@ class Bounded:
         return bytes(self._file.readline())
 
 
-def _rebuilt(numbers: Any, offset: Any, sides: Any, strides: Any, *_: Any) -> Any:
-    if not isinstance(numbers, Numbers):
+def _rebuilt(storage: Any, offset: Any, sides: Any, strides: Any, *_: Any) -> Any:
+    if not isinstance(storage, Storage):
         raise Refused("it has a tensor without a storage")
-    whole = (int(offset), *map(int, sides), *map(int, strides))
+    integers = (int(offset), *map(int, sides), *map(int, strides))
     if len(sides) > 32 or len(sides) != len(strides):
         raise ValueError("a tensor of an impossible shape")
-    return Rebuilt(numbers, whole[0], whole[1 : 1 + len(sides)], whole[1 + len(sides) :])
+    return Rebuilt(storage, integers[0], integers[1 : 1 + len(sides)], integers[1 + len(sides) :])
 
 
 def _encoded(text: Any, encoding: Any = "latin1") -> Any:
-    """Bytes as protocols without them write them: text, which is not copied."""
+    """Bytes as protocols without a bytes type write them: text, which is not copied."""
     if str(encoding) not in ("latin1", "latin-1") or not isinstance(text, str):
         raise Refused(f"it has text as {str(encoding)[:20]!r}")
     return text
@@ -246,7 +246,7 @@ def _first(value: Any, *_: Any) -> Any:
 
 
 def _empty(*_: Any) -> Any:
-    """What holds no named tensor: a set, a range, a number."""
+    """None, in place of what holds no named tensor: a set, a range, a number."""
     return None
 
 
@@ -255,7 +255,7 @@ def _default(*_: Any) -> dict[Any, Any]:
 
 
 def _object(kind: Any, *_: Any) -> Any:
-    """How protocols of old make an object."""
+    """A new object, as old protocols make it."""
     return Thing.make(kind) if isinstance(kind, _Kind) else None
 
 
@@ -301,6 +301,6 @@ _REBUILD: dict[str, Callable[..., Any]] = {
     "__builtin__.dict": _default,
     "builtins.dict": _default,
     **dict.fromkeys(
-        ("types.SimpleNamespace", "functools.partial"), _Kind("Held", (Thing,), {"said": "Held"})
+        ("types.SimpleNamespace", "functools.partial"), _Kind("Held", (Thing,), {"full_name": "Held"})
     ),
 }  # fmt: skip

@@ -1,7 +1,7 @@
-"""A process of its own for what only a C library can parse, since a damaged file can crash it.
+"""A separate process for formats that only a C library can parse, since a damaged file can crash it.
 
-The child has limits on memory, time and output, loads no plugins, and hands arrays back through a
-safetensors file, so that whatever goes wrong in it ends in one sentence here.
+The child has limits on memory, time and output, loads no plugins, and returns arrays through a
+safetensors file, so that anything that goes wrong in it becomes one error message here.
 """
 
 from __future__ import annotations
@@ -27,26 +27,24 @@ _BOOT = (
 _MEMORY = 3 << 30
 _SECONDS = 10
 _PATIENCE = 4
-"""Times the seconds of computing: a busy machine takes longer."""
-
-
+"""The time limit is this many times the seconds of computing: a busy machine takes longer."""
 FULL = 28
-"""How a child ends that found the disk full."""
+"""The exit status of a child for which the disk was full."""
 
 
-class Part(NamedTuple):
-    """One array of a layer, such as its kernel."""
+class LayerArray(NamedTuple):
+    """One array of a layer, and which part of the layer it is, such as its kernel."""
 
     layer: str
     part: str
     array: npt.NDArray[Any]
 
 
-def run(kind: str, path: Path) -> list[Part]:
-    """Parse `path` in a process of its own.
+def run(kind: str, path: Path) -> list[LayerArray]:
+    """Parse `path` in a separate process.
 
     Raises:
-        InputError: The file is damaged, or parsing it crashed or took too much.
+        InputError: The file is damaged, or parsing it crashed or exceeded a limit.
         OSError: The disk is full.
     """
     from safetensors import safe_open
@@ -60,7 +58,7 @@ def run(kind: str, path: Path) -> list[Part]:
             done = subprocess.run(
                 [sys.executable, "-P", "-c", _BOOT, *arguments],
                 cwd=folder,
-                env={**os.environ, **_quiet(folder)},
+                env={**os.environ, **_environment(folder)},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -78,15 +76,15 @@ def run(kind: str, path: Path) -> list[Part]:
                 f"{path}: a damaged {kind} file ({_reason(Path(folder))}); fetch it again."
             )
         with safe_open(target, "np") as file:
-            listed = json.loads(file.metadata()["parts"])
+            names = json.loads(file.metadata()["parts"])
             return [
-                Part(layer, part, file.get_tensor(str(number)))
-                for number, (layer, part) in enumerate(listed)
+                LayerArray(layer, part, file.get_tensor(str(number)))
+                for number, (layer, part) in enumerate(names)
             ]
 
 
-def _quiet(folder: str) -> dict[str, str]:
-    """The environment of the child: one thread, and no HDF5 plugins, as a file could name any filter."""
+def _environment(folder: str) -> dict[str, str]:
+    """Variables for the child: one thread, and no HDF5 plugins, since a file could name any filter."""
     return {
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",

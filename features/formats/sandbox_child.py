@@ -1,4 +1,4 @@
-"""The process that parses a foreign file; started by sandbox.py, it never sees PyTorch."""
+"""The process that parses a foreign file: started by sandbox.py, it never imports PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from features.formats.blobs import because
-from features.formats.sandbox import FULL, Part
+from features.formats.sandbox import FULL, LayerArray
 from features.machine.files import is_full
 
 
@@ -30,26 +30,26 @@ def main() -> None:
 
 
 def limit(memory: int, seconds: int) -> None:
-    """Bound this process: bytes of memory and of output, seconds of computing, no core file."""
-    for what, bound in (
+    """Limit this process: bytes of memory and of output, seconds of computing, no core file."""
+    for resource_kind, bound in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_FSIZE, memory),
         (resource.RLIMIT_CORE, 0),
     ):
         try:
-            resource.setrlimit(what, (bound, bound))
+            resource.setrlimit(resource_kind, (bound, bound))
         except (OSError, ValueError):  # not every system has every limit
             continue
 
 
-def parse(kind: str, path: Path) -> list[Part]:
-    """The arrays of `path` as the module of its format finds them."""
-    parts: list[Part] = importlib.import_module(f"features.formats.{kind}").parse(path)
+def parse(kind: str, path: Path) -> list[LayerArray]:
+    """The arrays of `path`, parsed by the module of its format."""
+    parts: list[LayerArray] = importlib.import_module(f"features.formats.{kind}").parse(path)
     return parts
 
 
-def _save(parts: list[Part], target: Path) -> None:
+def _save(parts: list[LayerArray], target: Path) -> None:
     from safetensors.numpy import save_file
 
     arrays = {
@@ -57,7 +57,7 @@ def _save(parts: list[Part], target: Path) -> None:
         for number, (_, _, array) in enumerate(parts)
     }
     names = [(layer, part) for layer, part, _ in parts]
-    # Renamed when whole, so that a child killed while writing leaves nothing to read.
+    # Renamed when complete, so that a child killed while writing leaves nothing to read.
     written = target.with_suffix(".part")
     save_file(arrays, written, metadata={"parts": json.dumps(names)})
     written.rename(target)

@@ -1,4 +1,4 @@
-"""Weights in several files: a folder or an index that says which tensor lies in which."""
+"""Weights in several files: a folder, or an index of which tensor is in which file."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from features.errors import InputError
 
 _MOST = 64 << 20
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_WHOLE = ("model.safetensors", "pytorch_model.bin", "pytorch_model.safetensors", "model.bin")
+_SINGLE = ("model.safetensors", "pytorch_model.bin", "pytorch_model.safetensors", "model.bin")
 _NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)\.(safetensors|bin|pt|pth)")
 
 
 def files_of(path: Path) -> list[Path] | None:
-    """The files that hold the weights, in order; None where `path` is one of weights itself.
+    """The files that hold the weights, in order; None where `path` is itself a file of weights.
 
     Raises:
-        InputError: A file is missing, or the folder holds weights of a kind that must be gathered first.
+        InputError: A file is missing, or the folder holds weights that must be gathered first.
     """
     if path.is_dir():
         return _of_folder(path)
@@ -39,9 +39,9 @@ def _of_folder(folder: Path) -> list[Path]:
     indices += sorted(n for n in names if n.endswith(".index.json") and n not in indices)
     if indices:
         return _of_index(folder / indices[0])
-    whole = [name for name in _WHOLE if name in names]
-    if whole:
-        return [folder / whole[0]]
+    single = [name for name in _SINGLE if name in names]
+    if single:
+        return [folder / single[0]]
     if any(re.search(r"(optim|model)_states\.pt$", name) for name in names) or (
         "zero_to_fp32.py" in names
     ):
@@ -86,8 +86,8 @@ def _of_index(path: Path) -> list[Path]:
     try:
         if path.stat().st_size > _MOST:
             raise ValueError("it is too large")
-        held = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        names = dict.fromkeys(str(name) for name in held.values())
+        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        names = dict.fromkeys(str(name) for name in weight_map.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise InputError(
             f"{path}: not the index of a sharded file of weights (no weight_map in it); give the "

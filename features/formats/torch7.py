@@ -11,8 +11,8 @@ The binary serialisation, little-endian. An object is a type, int32, and then
     6 function  int32 length, bytecode, object: its upvalues
     7, 8        the same after an int32 index
 
-where an index met before stands for the object it had then, and a file older than versions has the
-class name in the place of "V N". The content of a tensor is int32 dimensions, int64 sizes, int64
+where an index that occurred before stands for the same object, and a file older than the versions has
+the class name in place of "V N". The content of a tensor is int32 dimensions, int64 sizes, int64
 strides, int64 offset from 1, and a storage; that of a storage is int64 count and numbers; that of any
 other class is a table. Bytecode is skipped.
 """
@@ -48,7 +48,7 @@ _PARTS = ("weight", "bias", "running_mean", "running_var", "running_std")
 
 
 class TorchObject(dict[Any, Any]):
-    """The table of an object, with the name of its class."""
+    """The table of an object; `kind` is the name of its class."""
 
     kind = ""
 
@@ -64,7 +64,7 @@ def recognise(_path: Path, head: bytes, _size: int) -> bool:
 
 
 def read(path: Path) -> Blobs:
-    """The tensors of a network's modules, by their names or else by their places (`3.1.weight`).
+    """The tensors of a network's modules, by their names or else by their positions (`3.1.weight`).
 
     Raises:
         InputError: The file is damaged, or holds no tensors.
@@ -140,9 +140,9 @@ class _Reader:
         match = re.fullmatch(r"torch\.(?:Cuda)?([A-Z][a-z]+|)(Tensor|Storage)", name)
         if match and match[1] in _KINDS:
             dtype = np.dtype(_KINDS[match[1]]).newbyteorder("<")
-            found = self._storage(dtype) if match[2] == "Storage" else self._tensor(depth)
-            self._known[index] = found
-            return found
+            tensor = self._storage(dtype) if match[2] == "Storage" else self._tensor(depth)
+            self._known[index] = tensor
+            return tensor
         made = TorchObject()
         made.kind = name
         self._known[index] = made
@@ -225,10 +225,10 @@ def _join(place: str, key: object) -> str:
 
 
 def _arranged(module: TorchObject, part: str) -> Tensor:
-    """PyTorch's layout: convolutions by matrix product keep their filters as matrices."""
+    """A tensor in PyTorch's layout: some convolutions store their filters as matrices."""
     tensor: Tensor = module[part]
     if part == "running_std":
-        # Before running_var there was the inverse root of variance plus epsilon.
+        # Older files have the inverse root of variance plus epsilon in place of running_var.
         return tensor.to(torch.float64).reciprocal()
     sides = [module.get(key) for key in ("nInputPlane", "kH", "kW")]
     if part == "weight" and tensor.dim() == 2 and all(isinstance(side, float) for side in sides):

@@ -1,4 +1,4 @@
-"""Files of other kinds that are given as weights: named as what they are, with what to do."""
+"""Files whose weights are not read: each is named as what it is, with what to do."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _TABLE_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
 
 
 def other_kind(path: Path, head: bytes) -> str | None:
-    """What a file is whose tensors are not read, and what to do, as the end of a sentence."""
-    for magic, (what, how) in _PACKED.items():
+    """What a file is, and what to do, as the end of a sentence; None for an unknown kind."""
+    for magic, (kind, command) in _PACKED.items():
         if head.startswith(magic):
-            return f"{what}; {how} and give what is in it."
+            return f"{kind}; {command} and give what is in it."
     if head[4:8] == b"TFL3":
         return f"a TensorFlow Lite graph; {_ELSEWHERE}."
     if head.startswith(b"GGUF"):
@@ -39,7 +39,7 @@ def other_kind(path: Path, head: bytes) -> str | None:
 
 
 def _protobuf(path: Path, head: bytes) -> str | None:
-    """ONNX, Core ML and TensorFlow's graphs are messages like Caffe's, with other fields first."""
+    """The same of ONNX, Core ML and TensorFlow graphs: messages like Caffe's, with other fields first."""
     if len(head) > 4 and head[:1] == b"\x08" and 0 < head[1] < 64:
         text = head[4 : 4 + head[3]]
         if head[2:3] in b"\x1a\x22\x28\x3a\x42" or (head[2:3] == b"\x12" and _is_text(text)):

@@ -18,7 +18,7 @@ from features.cards.trace import trace
 from features.errors import InputError
 from features.formats.keras import arranged, named, split
 from features.formats.recognise import read
-from features.formats.sandbox import Part
+from features.formats.sandbox import LayerArray
 from features.weights.assign import Assignment, Target, assign
 from features.weights.order import numbers_in
 
@@ -189,13 +189,16 @@ def test_layers_of_one_name_in_models_inside_models(tmp_path: Path) -> None:
         "dense.weight": (2, 4),
         "dense.bias": (2,),
     }
-    again = named([Part("a", "bias", np.zeros(1)), Part("a", "bias", np.ones(1))])
+    again = named([LayerArray("a", "bias", np.zeros(1)), LayerArray("a", "bias", np.ones(1))])
     assert set(again) == {"a.bias", "a~2.bias"}
 
 
 def test_a_batch_norm_without_gain_or_shift() -> None:
-    moments = [Part("n", "moving_mean", drawn(4)), Part("n", "moving_variance", drawn(4))]
-    found = named([Part("n", "beta", drawn(4)), *moments])
+    moments = [
+        LayerArray("n", "moving_mean", drawn(4)),
+        LayerArray("n", "moving_variance", drawn(4)),
+    ]
+    found = named([LayerArray("n", "beta", drawn(4)), *moments])
     assert np.array_equal(found["n.weight"], np.ones(4))
     assert set(found) == {"n.weight", "n.bias", "n.running_mean", "n.running_var"}
     assert np.array_equal(named(moments)["n.bias"], np.zeros(4))
