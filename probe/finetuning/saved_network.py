@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tomlkit
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -176,21 +177,31 @@ def _card(
         "citation": card.citation,
         "homepage": card.homepage,
     }
-    lines = [
-        f"# Trained here: {about['method']}, fold {about['fold']}; only that fold's images are new to it.",
-        *(f"{key} = {_toml(value)}" for key, value in head.items() if value not in (None, {}, [])),
-        "",
-        "[input]",
-    ]
-    for field in fields(Input):
-        value = getattr(architecture.input, field.name)
-        if value is not None:
-            lines.append(f"{field.name} = {_toml(value)}")
-    lines += ["", "[layers]"]
-    lines += [f"{_toml(x.name)} = {_toml(x.module)}" for x in architecture.layers]
-    lines += ["", "[[weights]]", f"path = {_toml(file.name)}", 'format = "safetensors"']
-    lines += [f"sha256 = {_toml(sha256_of(file))}"]
-    return "\n".join(lines) + "\n"
+    document = tomlkit.document()
+    document.add(
+        tomlkit.comment(
+            f"Trained here: {about['method']}, fold {about['fold']}; only that fold's images are new to it."
+        )
+    )
+    for key, value in head.items():
+        if value not in (None, {}, []):
+            document.add(key, _item(value))
+    read = {field.name: getattr(architecture.input, field.name) for field in fields(Input)}
+    document["input"] = {key: _item(value) for key, value in read.items() if value is not None}
+    document["layers"] = {layer.name: layer.module for layer in architecture.layers}
+    weights = {"path": file.name, "format": "safetensors", "sha256": sha256_of(file)}
+    document["weights"] = tomlkit.aot()
+    document["weights"].append(tomlkit.item(weights))
+    return tomlkit.dumps(document)
+
+
+def _item(value: Any) -> Any:
+    """A value as TOML has it: a tuple as a list, a mapping as one line."""
+    if isinstance(value, dict):
+        table = tomlkit.inline_table()
+        table.update({key: _item(item) for key, item in value.items()})
+        return table
+    return [_item(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _from_anywhere(card: Card) -> Card:
@@ -202,11 +213,3 @@ def _from_anywhere(card: Card) -> Card:
     if kind.endswith(".py"):
         return replace(card, network=f"{home / kind}:{rest}")
     return card
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
