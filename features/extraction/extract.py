@@ -25,7 +25,8 @@ from features.extraction.update import updated
 from features.keywords import taken_from
 from features.machine import device as devices
 from features.store.contents import FileContents, contents_of
-from features.store.featurefile import PENDING, partial_of
+from features.store.featurefile import PENDING
+from features.store.paths import partial_of
 from features.study.alike import unlike_files
 from features.study.study import Study, open_or_draft
 

@@ -18,8 +18,9 @@ from features.extraction.rounds import Round
 from features.extraction.update import grow
 from features.machine.locks import lock_of, locked
 from features.store.contents import FileContents, contents_of
-from features.store.featurefile import PENDING, partial_of
+from features.store.featurefile import PENDING
 from features.store.making import copy, create, finish, sweep
+from features.store.paths import partial_of
 from features.store.writer import Writer
 from features.study.study import Study
 

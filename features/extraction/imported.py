@@ -17,8 +17,9 @@ from features.data.arrayfile import read_arrays, strings
 from features.data.manifest import Manifest
 from features.errors import InputError, nearest
 from features.machine.locks import lock_of, locked
-from features.store.featurefile import UNKNOWN, FeatureFile, partial_of
+from features.store.featurefile import UNKNOWN, FeatureFile
 from features.store.making import create, finish
+from features.store.paths import partial_of
 from features.store.writer import Writer
 from features.study.study import Study, begin, draft, open_study
 

@@ -19,7 +19,8 @@ from features.extraction.batches import blocks
 from features.extraction.pipeline import ExtractJob, Pass
 from features.extraction.provenance import check_contract, check_outputs
 from features.store.contents import FileContents
-from features.store.featurefile import PENDING, partial_of
+from features.store.featurefile import PENDING
+from features.store.paths import partial_of
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from features.extraction.pipeline import STAGES, Computed, compute
 from features.extraction.rounds import FeatureTarget, Round, next_round
 from features.extraction.summary import Extraction, Plan
 from features.extraction.workers import WrittenWindow, work_together, written
-from features.machine.device import name_of
+from features.machine.device import device_name
 from features.store.contents import FileContents, contents_of
 from features.store.seconds import Timing, note_seconds
 from features.store.writer import Writer
@@ -206,7 +206,7 @@ def _measured(run: ExtractRun, rounds: list[Round], seconds: float, images: int)
     return Timing(
         seconds=seconds,
         images=images,
-        device=name_of(job.device),
+        device=device_name(job.device),
         precision=job.precision,
         workers=workers,
         threads=job.threads * job.lanes * workers,

@@ -10,8 +10,8 @@ from features.extraction.provenance import grown
 from features.machine import files
 from features.machine.locks import lock_of, locked
 from features.store.contents import FileContents, contents_of
-from features.store.featurefile import every_file
 from features.store.making import GROWN, copy, sweep
+from features.store.paths import every_file
 from features.study.study import Study, appended, hash_of, save
 
 

@@ -1,1 +1,1 @@
-"""What the toolkit asks of the machine: files and locks, its own folder, devices, processes."""
+"""The machine: files and locks, the cache folder, devices, processes."""

@@ -1,4 +1,4 @@
-"""Where the network runs, and how its memory is kept."""
+"""The device on which a network runs, its precision, and how memory is reused."""
 
 import ctypes
 import os
@@ -14,7 +14,7 @@ PRECISIONS = ("float32", "tf32", "bf16", "fp16")
 
 
 def resolve(device: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda` or `cuda:I`; `auto` is the GPU where there is one.
+    """The device called `auto`, `cpu`, `cuda` or `cuda:I`; `auto` is the GPU if there is one.
 
     Raises:
         InputError: There is no such device here.
@@ -34,10 +34,10 @@ def resolve(device: str) -> torch.device:
 
 
 def several(device: str) -> list[torch.device]:
-    """The devices called `cuda:I,J,...`, or the one that `resolve` finds.
+    """The devices called `cuda:I,J,...`, or the single device of any other name.
 
     Raises:
-        InputError: One of them is not here, or is named twice.
+        InputError: This machine lacks one of them, or one is named twice.
     """
     first, *others = device.split(",")
     kind = first.partition(":")[0]
@@ -47,16 +47,16 @@ def several(device: str) -> list[torch.device]:
     return devices
 
 
-def name_of(device: torch.device) -> str:
-    """The device for people: `cpu`, or the name of the GPU."""
+def device_name(device: torch.device) -> str:
+    """The device in words: `cpu`, or the name of the GPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Refuse what the device does not compute in.
+    """Refuse a precision in which the device does not compute.
 
     Raises:
-        InputError: There is no such precision, or not on this device.
+        InputError: There is no such precision, or the device does not have it.
     """
     if precision not in PRECISIONS:
         raise InputError(
@@ -70,7 +70,7 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 @contextmanager
 def precise(device: torch.device, precision: str) -> Iterator[None]:
-    """Let a GPU compute float32 as float32, or as TensorFloat-32 where that was asked for."""
+    """Let a GPU compute float32 exactly, or as TensorFloat-32 where `precision` is `tf32`."""
     if device.type != "cuda":
         yield
         return
@@ -95,10 +95,10 @@ _LARGEST_BLOCK = 32 << 20
 
 @contextmanager
 def reusing_memory(largest: int) -> Iterator[None]:
-    """Keep freed memory for the next batch instead of giving it back to the system.
+    """Keep freed memory for the next batch instead of returning it to the system.
 
-    A forward pass allots and frees the same large maps again and again, and by default glibc returns
-    each to the system, which then clears every page anew. How much it gains depends on the network
+    A forward pass allocates and frees the same large maps repeatedly, and by default glibc returns
+    each to the system, which then clears every page again. The gain depends on the network
     and the batch size; tests/bench/extraction.py measures it.
 
     Args:
@@ -114,16 +114,16 @@ def reusing_memory(largest: int) -> Iterator[None]:
     libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
     if largest <= _LARGEST_BLOCK:
         libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK)
-    else:  # larger blocks fit only into the arena that grows without bound
+    else:  # larger blocks fit only into the arena, which grows without bound
         libc.mallopt(_MMAP_MAX, 0)
         libc.mallopt(_ARENA_MAX, 1)
     try:
         yield
     finally:
-        # Setting any of these switches glibc's own rule off for good: that whoever frees a large block
-        # may keep as much next time. So what stays is what that rule ends with, once a block of 32 MiB
-        # has been freed. Restoring the defaults instead made a block of 1 MiB, allotted, filled and
-        # freed, cost 480 to 510 us for the rest of the process; it was 30 to 34 before and inside.
+        # Setting any of these permanently switches off glibc's own rule, which raises the thresholds when
+        # a large block is freed. So they are left at the values at which that rule arrives once a block
+        # of 32 MiB has been freed. Restoring the defaults instead made a block of 1 MiB, allocated, filled
+        # and freed, cost 480 to 510 us for the rest of the process; it was 30 to 34 before and inside.
         libc.mallopt(_MMAP_THRESHOLD, _LARGEST_BLOCK)
         libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_BLOCK)
         libc.mallopt(_MMAP_MAX, 1 << 16)

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and names that every file system takes."""
+"""Files that are written completely or not at all, and names that every file system accepts."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "a file would become larger than the file system or `ulimit -f` allows",
 }
-"""What says that there is no more room, in words."""
+"""The error numbers that mean that there is no more space, in words."""
 
 _LONGEST_NAME = 120
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; when the block ends well, it becomes `path` in one step."""
+    """Yield a path to write to; when the block ends without an error, it is renamed to `path`."""
     with _beside(path) as written:
         yield written
         _complete(written)
@@ -31,7 +31,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def sweep(path: Path) -> None:
-    """Remove what processes that were killed left of replacing `path`; only its writer may call this."""
+    """Remove the temporary files of processes that were killed; only the writer of `path` may call this."""
     name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}{re.escape(path.suffix)}")
     for left in path.parent.glob(".*"):
         if name.fullmatch(left.name):
@@ -39,12 +39,12 @@ def sweep(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` in one step; bytes of odd file names survive."""
+    """Write `text` to `path` in one step; bytes of file names that are not UTF-8 are preserved."""
     write_texts({path: text})
 
 
 def write_texts(texts: Mapping[Path, str]) -> None:
-    """Write a text to each path; none is replaced before all are on disk, then each in its order.
+    """Write a text to each path: once all are on disk, each replaces its file, in order.
 
     Raises:
         OSError: One could not be written; then none is replaced.
@@ -60,7 +60,7 @@ def write_texts(texts: Mapping[Path, str]) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Yield a new file in the folder of `path`; it is gone after the block unless it was renamed."""
+    """Yield a new file in the folder of `path`; it is deleted after the block unless it was renamed."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     try:
@@ -70,28 +70,28 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def _complete(written: Path) -> None:
-    """Have the disk hold what was written, with the permissions that a new file gets."""
+    """Sync a file to disk and give it the permissions of a new file."""
     with written.open("r+b") as file:  # Windows syncs only what is open for writing
         os.fsync(file.fileno())
     written.chmod(0o666 & ~_umask())
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error says that there is no more room, also one of a library that keeps no errno."""
+    """Whether an error means that the disk is full, also one of a library that keeps no errno."""
     return why_full(error) is not None
 
 
 def why_full(error: BaseException) -> str | None:
-    """Which want of room an error, or what it came of, tells of, in words; None if of none."""
+    """Why an error, or a cause of it, means that there is no more space, in words; None if it does not."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:
         seen.add(id(cause))
-        # As Rust's libraries, and HDF5, put it into words.
-        told = re.search(r"\(os error (\d+)\)|errno = (\d+)", str(cause))
+        # the wording of Rust's libraries and of HDF5
+        match = re.search(r"\(os error (\d+)\)|errno = (\d+)", str(cause))
         number = getattr(cause, "errno", None)
-        if number not in FULL and told:
-            number = int(told[1] or told[2])
+        if number not in FULL and match:
+            number = int(match[1] or match[2])
         if number in FULL:
             return FULL[number]
         cause = cause.__cause__ or cause.__context__
@@ -101,7 +101,7 @@ def why_full(error: BaseException) -> str | None:
 def file_name(name: str) -> str:
     """`name` with every character that is unsafe in a file name replaced by `_`.
 
-    A long one, which file systems would refuse, is cut and told from others by a hash.
+    A name that is too long for a file system is cut and ends in a hash of the full name.
     """
     safe = re.sub(r"[^A-Za-z0-9._@+-]", "_", name)
     if not safe.strip("."):  # the folder itself, or the one above

@@ -1,4 +1,4 @@
-"""Where the toolkit keeps what it fetched or drew: `$PROBE_HOME`, else the platform's cache."""
+"""The toolkit's cache folder, for what it fetched or drew: `$PROBE_HOME`, else in the platform's cache."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def home() -> Path:
-    """The folder, not necessarily there yet."""
+    """The cache folder, which may not exist yet."""
     if chosen := os.environ.get("PROBE_HOME"):
         return Path(chosen)
     if sys.platform == "darwin":

@@ -1,4 +1,4 @@
-"""Several processes at work on one thing, ended together."""
+"""Running a function in several processes, which end together."""
 
 from __future__ import annotations
 
@@ -14,21 +14,20 @@ from typing import Any
 from features.errors import InputError, Stopped
 
 
-def together(work: Callable[..., None], each: Sequence[tuple[Any, ...]]) -> Generator[Any]:
-    """Run `work(*arguments, send)` in a process for every entry of `each`, and yield what they send.
+def together(work: Callable[..., None], calls: Sequence[tuple[Any, ...]]) -> Generator[Any]:
+    """Run `work(*arguments, send)` in a process for each of `calls`, and yield what they send.
 
-    When the generator is closed, or a process fails, all are ended.
+    When the generator is closed, or a process fails, all processes are ended.
 
     Raises:
-        InputError: As `work`.
-        Stopped: As `work`, or a process was killed.
-        OSError: As `work`.
+        InputError, OSError: `work` raised it.
+        Stopped: `work` raised it, or a process was killed.
         RuntimeError: A bug in `work`, with its traceback.
     """
     spawn = multiprocessing.get_context("spawn")
     processes, messages = [], []
     try:
-        for arguments in each:
+        for arguments in calls:
             mine, theirs = spawn.Pipe(duplex=False)
             process = spawn.Process(target=_run, args=(work, arguments, theirs))
             process.start()
@@ -54,7 +53,7 @@ def _listen(processes: Sequence[Any], messages: list[Connection]) -> Iterator[An
                 process = processes[messages.index(ready)]
                 process.join()
                 raise Stopped(
-                    f"a worker ended with exit code {process.exitcode}, perhaps for want of memory; "
+                    f"a worker ended with exit code {process.exitcode}, perhaps because memory ran out; "
                     "what was done is kept, run the same command again to go on."
                 ) from None
             if isinstance(message, Exception):

@@ -1,6 +1,6 @@
-"""The one door for files that are opened by name: regular files only.
+"""Opening files by name: regular files only.
 
-A pipe or a terminal would be waited for, for ever, and a device may have no end.
+Reading a pipe or a terminal could wait for ever, and a device may have no end.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def open_regular(path: Path) -> BufferedReader:
     """The file `path`, or what it links to, open for reading bytes.
 
     Raises:
-        OSError: There is none, it cannot be read, or it is no regular file.
-        ValueError: There is a NUL in the name.
+        OSError: It does not exist, cannot be read, or is not a regular file.
+        ValueError: The name contains a NUL.
     """
-    # O_NONBLOCK opens a pipe without waiting for its other end, and changes nothing of a file.
+    # O_NONBLOCK opens a pipe without waiting for its other end, and has no effect on a file.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
@@ -36,16 +36,16 @@ def read_regular(path: Path) -> bytes:
     """The bytes of the file `path`.
 
     Raises:
-        OSError, ValueError: As `open_regular`.
+        OSError, ValueError: As in `open_regular`.
     """
     with open_regular(path) as file:
         return file.read()
 
 
 def check_regular(path: Path) -> None:
-    """Make sure that a library which opens `path` by its name meets a regular file.
+    """Refuse `path` unless it is a regular file, before a library opens it by its name.
 
     Raises:
-        OSError, ValueError: As `open_regular`.
+        OSError, ValueError: As in `open_regular`.
     """
     open_regular(path).close()

@@ -1,4 +1,4 @@
-"""JSON in which every number is finite: a parser that holds to the standard knows no NaN."""
+"""JSON in which every number is finite: NaN and infinity are not in the standard."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def finite(value: object) -> object:
-    """`value` as dictionaries, lists, numbers and text, null for NaN and the infinities."""
+    """`value` as dictionaries, lists, numbers and text, with None for NaN and the infinities."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a feature file holds besides its features, read at once."""
+"""The contents of a feature file except its features, read at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from features.store.featurefile import FeatureFile
 
 @dataclass(frozen=True)
 class FileContents:
-    """A feature file at one moment, finished or in the making."""
+    """A finished or partial feature file at one moment."""
 
     attributes: Mapping[str, Any]
     """The root attributes."""
@@ -25,13 +25,13 @@ class FileContents:
     status: npt.NDArray[np.uint8]
     """0 pending, 1 done, 2 unreadable; `(n,)`."""
     aim: Ints
-    """The rows that its last run set out to compute."""
+    """The rows that its last run was to compute."""
     reasons: Mapping[int, str]
-    """Why each unreadable row is so, by row."""
+    """The reason by unreadable row."""
     compression: str
     """How the features are compressed: `none`, `gzip` or `lzf`."""
     read_as: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """The module of every data set and what it returned, by key; empty in files from before."""
+    """The module of every data set and the kind of its output, by key; the kind is empty in older files."""
 
     @property
     def n(self) -> int:
@@ -40,7 +40,7 @@ class FileContents:
 
 
 def contents_of(path: Path) -> FileContents | None:
-    """What the feature file at `path` holds; None where there is no file.
+    """The contents of the feature file at `path`; None where there is no file.
 
     Raises:
         InputError: It is not a feature file, or another process is writing it.

@@ -3,27 +3,27 @@
 Format `probe-features`, version 1. Row i is row i of the study's images.csv throughout.
 
 - `/layers/KEY` MUST be `(n, dim)` float32 or float16. KEY is the layer's name, or `LAYER:POOL`
-  for a further pooling of the same layer. Its attributes MUST be `layer`, `module`, `pool`
+  for another pooling of the same layer. Its attributes MUST be `layer`, `module`, `pool`
   (`none`, `auto`, `avg`, `max`, `grid:K`; of tokens `cls` and `cls+avg` too), `shape` (of one image
   before pooling: `(channels, height, width)`, `(tokens, channels)` or `(dim,)`) and `depth` (0 to 1).
-  `output` MAY say what the module returned: `map`, `map channels last`, `tokens, prefix P, ...` or
+  `output` MAY give the kind of the module's output: `map`, `map channels last`, `tokens, prefix P, ...` or
   `vector`; without it a map or a vector. `KEY@VIEW` MAY hold the mean over the crops of a view
-  (`flip`, `10crop`) in the place of the centre crop; its attribute `view` then MUST name it.
+  (`flip`, `10crop`) instead of the centre crop; its attribute `view` then MUST name it.
 - `/status` MUST be `(n,)` uint8: 0 pending, 1 done, 2 unreadable. A row is done when every layer
   in the file is. Rows that are not done hold no features (NaN or zeros).
 - `/checksums/KEY` MUST be `(n,)` uint32: zlib's CRC-32 of the row's bytes in `/layers/KEY`.
-- `/aim` MAY be `(n,)` uint8: the rows that the last run set out to compute.
+- `/aim` MAY be `(n,)` uint8: 1 for the rows that the last run was to compute.
 - `/seal` MAY be `(32,)` uint8: SHA-256 of everything in a finished file but the features
-  themselves, as `seal` below computes it. It covers the checksums, so a change anywhere shows.
+  themselves, as `seal` below computes it. It covers the checksums, so any change is detected.
 - `/reasons` MAY be `(n,)` fixed-length bytes: why a row is unreadable, in UTF-8.
 - Root attributes MUST be `format`, `version`, `backbone`, `domain`, `images` (SHA-256 of the
   paths of images.csv, NUL between them), `contract` (SHA-256 of what decides the numbers), `card`,
   `weights` and `made_with` (JSON) and `preprocessing` (words). Others MAY follow.
 
-How long computing took is not in it: the file is the same to the byte whoever computed it and how
-often it was interrupted. `NAME.seconds.json` MAY stand beside it (features/store/seconds.py).
+The time that computing took is not in it: the file is the same to the byte on any run, however often that
+was interrupted. `NAME.seconds.json` MAY stand beside it (features/store/seconds.py).
 
-A file in the making is `NAME.h5.partial` and becomes `NAME.h5` in one step; features/store/making.py makes
+An unfinished file is `NAME.h5.partial` and becomes `NAME.h5` in one step; features/store/making.py creates
 both, features/store/writer.py fills the former. Data sets MAY be chunked in whole rows, and compressed by a
 filter that HDF5 brings itself.
 """
@@ -54,13 +54,13 @@ VERSION = 1
 PENDING, DONE, UNREADABLE = 0, 1, 2
 REASON_BYTES = 96
 UNKNOWN = "unknown"
-"""The domain of imported features of which nobody said it."""
+"""The domain of imported features for which none was given."""
 _PART_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
 class Damage:
-    """What has changed in a finished file since it was written."""
+    """A change in a finished file since it was written."""
 
     what: str
     """A layer, `status`, `checksums or attributes`, or `structure`."""
@@ -114,8 +114,8 @@ class FeatureFile:
     def domain(self) -> str:
         """What the backbone was pretrained on.
 
-        Imported features of which nobody said it were marked `none` once, which is the domain of
-        random weights; they are `unknown`.
+        Earlier versions wrote `none`, the domain of random weights, for imported features without a
+        given domain; that is read as `unknown`.
         """
         domain = str(self._file.attrs["domain"])
         if domain == "none" and self.imported:
@@ -135,12 +135,12 @@ class FeatureFile:
 
     @property
     def keys(self) -> list[str]:
-        """Layers, and `LAYER:POOL` for further poolings, in depth order; the centre crop's only."""
+        """Layers, and `LAYER:POOL` for further poolings, in depth order; of the centre crop alone."""
         layers = self._file["layers"]
         return [key for key in self.stored if "view" not in layers[key].attrs]
 
     def has(self, key: str, view: str) -> bool:
-        """Whether a data set is there under a view."""
+        """Whether the file has a data set under a view."""
         return at_view(key, view) in self._file["layers"]
 
     @property
@@ -156,7 +156,7 @@ class FeatureFile:
 
     @property
     def aim(self) -> Ints:
-        """The rows that the last run set out to compute; all where the file does not say."""
+        """The rows that the last run was to compute; all rows where the file does not record them."""
         rows = np.arange(len(self))
         return np.flatnonzero(self._file["aim"][:]) if "aim" in self._file else rows
 
@@ -166,14 +166,14 @@ class FeatureFile:
         return compression_of(self._file)
 
     def reasons(self) -> dict[int, str]:
-        """Why each unreadable row is unreadable, by row."""
+        """The reason by unreadable row."""
         rows = np.flatnonzero(self.status == UNREADABLE)
         if "reasons" not in self._file:
             return {int(row): "" for row in rows}
         return {int(r): self._file["reasons"][r].decode("utf-8", "replace") for r in rows}
 
     def about(self, key: str) -> dict[str, Any]:
-        """Layer, module, output, pool, shape, depth and dim of one data set."""
+        """Layer, module, output, pool, shape, depth and dim of a data set."""
         data = self._dataset(key)
         texts = {name: data.attrs[name] for name in ("layer", "module", "pool")}
         texts["output"] = str(data.attrs.get("output", ""))
@@ -181,22 +181,22 @@ class FeatureFile:
         return {**texts, "shape": shape, "depth": float(data.attrs["depth"]), "dim": data.shape[1]}
 
     def pooling(self, key: str) -> tuple[str, str, str]:
-        """The layer, the pooling and the view of one data set."""
+        """The layer, the pooling and the view of a data set."""
         return pooling_of(self._file["layers"][key])
 
     def read_as(self, key: str) -> tuple[str, str]:
-        """The module of one data set and what it returned, which files from before do not say."""
+        """The module of a data set and the kind of its output, which is empty in older files."""
         attributes = self._file["layers"][key].attrs
         return str(attributes["module"]), str(attributes.get("output", ""))
 
     def bytes(self, key: str) -> int:
-        """The bytes that one data set takes on disk."""
+        """The bytes that a data set takes on disk."""
         return int(self._dataset(key).id.get_storage_size())
 
     def read(self, key: str, rows: npt.NDArray[np.integer[Any]] | None = None) -> Floats:
         """The features of one layer, `(len(rows), dim)` float32; all rows by default.
 
-        Rows that are not done come as NaN. Every row that is done is checked.
+        Rows that are not done are NaN. The checksum of every row that is done is checked.
 
         Raises:
             InputError: There is no such layer, or a row has changed since it was written.
@@ -223,9 +223,9 @@ class FeatureFile:
         return hashlib.sha256(self._file["checksums"][key][:][rows].tobytes()).hexdigest()
 
     def verify(self) -> list[Damage]:
-        """What has changed since it was written, found by reading every row; empty if all is well.
+        """The changes since the file was written, found by reading every row; empty if there are none.
 
-        Files written before there was a seal are checked row by row only.
+        Older files without a seal are checked row by row only.
         """
         damages = []
         try:
@@ -280,17 +280,6 @@ def compression_of(file: h5py.File) -> str:
 def at_view(key: str, view: str) -> str:
     """The key of a data set under a view."""
     return key if view == "center" else f"{key}@{view}"
-
-
-def partial_of(path: Path) -> Path:
-    """Where the finished file `path` lies while it is in the making."""
-    return path.with_name(path.name + ".partial")
-
-
-def every_file(study: Path) -> list[Path]:
-    """The feature files in a study's folder, finished ones and those in the making."""
-    paths = sorted((study / "features").glob("*.h5*"))
-    return [path for path in paths if path.suffix in (".h5", ".partial")]
 
 
 def seal(file: h5py.File) -> bytes:

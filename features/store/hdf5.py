@@ -13,12 +13,13 @@ from features.machine.locks import NO_LOCKS
 def open_hdf5(
     path: Path, mode: Literal["r", "r+", "w"] = "r", *, locking: bool = True
 ) -> h5py.File:
-    """Open an HDF5 file, locked as HDF5 locks it where the file system can.
+    """Open an HDF5 file with HDF5's own lock where the file system has locks.
 
-    HDF5 itself goes without only where `flock` is not implemented, not where it finds no lock service.
+    HDF5 itself opens without a lock only where `flock` is not implemented, not where a lock service is
+    missing.
 
     Raises:
-        OSError: As h5py.
+        OSError: The file cannot be opened, or another process has locked it.
     """
     try:
         return h5py.File(path, mode, locking=None if locking else False)

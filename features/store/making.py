@@ -1,7 +1,7 @@
-"""Making feature files: with room for every row, finished, merged, compressed, grown; each in one step.
+"""Making feature files: created with space for every row, finished, merged, compressed, extended.
 
-A file is written under another name and takes its own when it is whole, so that a process killed at any
-moment leaves the old one or the new one.
+A file is written under another name and renamed when it is complete, so that a process killed at any
+moment leaves either the old file or the new one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FILTERS = {"none": {}, "lzf": {"shuffle": True, "compression": "lzf"}} | {
     "gzip": {"shuffle": True, "compression": "gzip", "compression_opts": 1}
 }
 GROWN = ".grown"
-"""What follows the name of a file that stands ready to replace the one with fewer rows."""
+"""The suffix of a file that is ready to replace the one with fewer rows."""
 _CHUNK_BYTES = 1 << 20
 _SLACK_BYTES = 1 << 16
 
@@ -47,13 +47,13 @@ def create(
     dtype: str,
     attributes: Mapping[str, Any],
 ) -> None:
-    """Make an empty partial file with room for `n` rows of every layer.
+    """Make an empty partial file with space for `n` rows of every layer.
 
     Args:
         path: The file to make.
-        n: Rows.
+        n: The number of rows.
         aim: The rows that will be computed.
-        layers: For each data set its `key`, `dim` and the attributes the format asks for.
+        layers: For each data set its `key`, `dim` and the attributes that the format requires.
         dtype: `float32` or `float16`.
         attributes: The root attributes besides `format` and `version`.
     """
@@ -77,12 +77,12 @@ def create(
 
 
 def finish(partial: Path, finished: Path, compress: str) -> None:
-    """Seal `partial` and make it `finished`, or put its layers beside those there, in one step.
+    """Seal `partial` and rename it to `finished`, or add its layers to those of that file, in one step.
 
     Args:
         partial: A file with every row of its aim done or unreadable.
-        finished: Where the finished file lies or will lie.
-        compress: `gzip`, `lzf` or `none`; layers that join others are compressed as those are.
+        finished: The path of the finished file, which may exist.
+        compress: `gzip`, `lzf` or `none`; layers that are added are compressed like those there.
     """
     if finished.is_file():
         merge(partial, finished)
@@ -96,7 +96,7 @@ def finish(partial: Path, finished: Path, compress: str) -> None:
 
 
 def merge(partial: Path, finished: Path) -> None:
-    """Put the layers of `partial` beside those of `finished`, in one step for a reader."""
+    """Add the layers of `partial` to those of `finished`, in one step for a reader."""
     size = finished.stat().st_size + partial.stat().st_size
     with (
         open_file(finished) as old,
@@ -126,13 +126,13 @@ def copy(
     compress: str | None = None,
     attributes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a feature file anew, in one step for a reader; new rows at its end are pending.
+    """Write a copy of a feature file, in one step for a reader; new rows at its end are pending.
 
     Args:
-        old_path: The file as it is.
-        new_path: What to write; the old file itself may be replaced.
-        n: Rows, at least as many as there are; None: as many.
-        compress: `gzip`, `lzf` or `none`; None leaves that as it is.
+        old_path: The file to copy.
+        new_path: The file to write, which may be the old file.
+        n: The number of rows, at least that of the old file; None: the same number.
+        compress: `gzip`, `lzf` or `none`; None: as in the old file.
         attributes: Root attributes to change.
     """
     with open_file(old_path) as old:
@@ -154,7 +154,7 @@ def copy(
 
 
 def sweep(path: Path) -> None:
-    """Remove what a killed process left of writing the feature file `path` anew."""
+    """Remove what a killed process left of rewriting the feature file `path`."""
     for left in path.parent.glob(f"{path.name}.*"):
         if left.suffix in (".merging", ".new", GROWN):
             left.unlink(missing_ok=True)
@@ -163,7 +163,7 @@ def sweep(path: Path) -> None:
 
 @contextmanager
 def _making(path: Path, size: int, suffix: str = ".new") -> Iterator[h5py.File]:
-    """A new HDF5 file that becomes `path`, and is on disk, when the block ends well."""
+    """A new HDF5 file that is synced to disk and renamed to `path` when the block ends without an error."""
     making = path.with_name(path.name + suffix)
     making.unlink(missing_ok=True)
     try:
@@ -178,7 +178,7 @@ def _making(path: Path, size: int, suffix: str = ".new") -> Iterator[h5py.File]:
 
 
 def _rows(file: h5py.File, n: int, aim: Ints) -> None:
-    """The data sets that are not features, with every row pending."""
+    """Create the data sets that are not features, with every row pending."""
     file["status"] = np.full(n, PENDING, dtype=np.uint8)
     file["aim"] = np.isin(np.arange(n), aim).astype(np.uint8)
     file["reasons"] = np.zeros(n, dtype=f"S{REASON_BYTES}")
@@ -188,10 +188,10 @@ def _rows(file: h5py.File, n: int, aim: Ints) -> None:
 def _layers(file: h5py.File, to: h5py.File, n: int, compress: str | None) -> None:
     """Copy every layer of `file` with its checksums into `to`, which has `n` rows."""
     for key, data in file["layers"].items():
-        as_it_is = str(data.compression or "none")
+        compression = str(data.compression or "none")
         for name in (f"layers/{key}", f"checksums/{key}"):
             old = file[name]
-            kind = "none" if name.startswith("checksums/") else compress or as_it_is
+            kind = "none" if name.startswith("checksums/") else compress or compression
             if n == old.shape[0] and kind == str(old.compression or "none"):
                 file.copy(name, to.require_group(name.split("/")[0]), name=key)
                 continue
@@ -208,7 +208,7 @@ def _seal(file: h5py.File) -> None:
 
 
 def _seal_in_place(path: Path) -> None:
-    """Write the seal of a file as its rows were written, without HDF5."""
+    """Write the seal into a file at its offset, without HDF5, as its rows were written."""
     with open_file(path) as file:
         if "seal" not in file:
             return
@@ -219,7 +219,7 @@ def _seal_in_place(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have the disk hold what was written: a name must not outlive a power cut without its data."""
+    """Sync to disk: after a power cut there must be no name without its data."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

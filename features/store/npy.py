@@ -1,4 +1,4 @@
-"""NumPy's `.npy`: one array, its header believed only as far as the file's size bears it out."""
+"""NumPy's `.npy`: one array, whose header must agree with the size of the file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def array_of(file: Any, size: int) -> npt.NDArray[Any]:
-    """A `.npy` file of `size` bytes, its header held against them before any memory is taken.
+    """The array of a `.npy` file of `size` bytes; its header is checked before memory is allocated.
 
     Raises:
         ValueError: It is damaged, or holds Python objects.

@@ -1,4 +1,4 @@
-"""HDF5 files for which the disk has given room beforehand: HDF5 crashes where a later write finds none."""
+"""HDF5 files whose disk space is reserved beforehand: HDF5 crashes where a later write finds none."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from features.store.hdf5 import open_hdf5
 
 @contextmanager
 def with_room(path: Path, room: int) -> Iterator[h5py.File]:
-    """The HDF5 file at `path`, open for writing up to `room` bytes more; made where it is not there.
+    """The HDF5 file at `path`, created if need be, open for writing up to `room` more bytes.
 
     Raises:
-        OSError: The disk has no such room.
+        OSError: The disk has less space than that.
     """
     if not path.exists() or not path.stat().st_size:
         with h5py.File.in_memory() as empty:
             empty.flush()
             path.write_bytes(empty.id.get_file_image())
     reserve(path, path.stat().st_size + room)
-    with open_hdf5(path, "r+") as file:  # gives back at the end what it did not need
+    with open_hdf5(path, "r+") as file:  # closing it frees the space that was not needed
         yield file
 
 
 def reserve(path: Path, size: int) -> None:
-    """Give `path` disk space for `size` bytes.
+    """Reserve disk space for `size` bytes of `path`.
 
     Raises:
-        OSError: The disk is full; `path` is gone then.
+        OSError: The disk is full; `path` is deleted then.
     """
     if not hasattr(os, "posix_fallocate"):
         return

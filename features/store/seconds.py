@@ -1,7 +1,7 @@
-"""How long computing took: `NAME.seconds.json` beside a feature file.
+"""The time that computing took: `NAME.seconds.json` beside a feature file.
 
-It differs between runs that give the same numbers, and so is kept out of the feature file, which is the
-same to the byte whoever computed it.
+It differs between runs that give the same numbers, and so is not in the feature file, which is the same to
+the byte on any run.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from features.machine.regular_files import read_regular
 
 @dataclass(frozen=True)
 class Timing:
-    """What passes over images took, from the first image read to the features on disk."""
+    """The time of passes over images, from the first image read to the features on disk."""
 
     seconds: float
     images: int
-    """How many were computed in these seconds."""
+    """The number computed in these seconds."""
     device: str
     precision: str
     workers: int
     threads: int
-    """The threads that computed, in all workers together, on a processor."""
+    """The computing threads of all workers together, on a processor."""
     together: tuple[str, ...]
-    """The backbones that shared the passes, and so the seconds."""
+    """The backbones that shared the passes and so the seconds."""
 
     @property
     def per_thousand(self) -> float:
@@ -37,12 +37,12 @@ class Timing:
 
 
 def seconds_path(file: Path) -> Path:
-    """Where the seconds of the feature file `file` are kept."""
+    """The path of the seconds of the feature file `file`."""
     return file.with_suffix(".seconds.json")
 
 
 def read_seconds(file: Path) -> dict[str, Timing]:
-    """What was measured, by data set of the feature file `file`; nothing where nothing is known."""
+    """The timing by data set of the feature file `file`; empty where none is recorded."""
     try:
         by_key = json.loads(read_regular(seconds_path(file)))
         return {
@@ -54,9 +54,9 @@ def read_seconds(file: Path) -> dict[str, Timing]:
 
 
 def note_seconds(file: Path, keys: Iterable[str], measured: Timing) -> None:
-    """Add a pass that computed the data sets `keys` to what earlier ones of the same kind took.
+    """Add the time of a pass that computed the data sets `keys` to that of earlier passes.
 
-    A pass on another device, in another precision or with others replaces them.
+    A pass on another device, in another precision or with other backbones replaces them.
     """
     if not measured.images:
         return

@@ -1,9 +1,9 @@
-"""Writing rows into a feature file in the making, in place and resumable at any moment.
+"""Writing rows into a partial feature file, in place and resumable at any moment.
 
-All space of such a file is allotted when making.py beside this makes it, and its data sets are chunked in
-whole rows without filters. So a row has its place in the file once and for all, and is written there
-past HDF5: features and checksums, then the status. A process killed at any moment leaves a whole file
-and loses at most the batches under way, and several processes may write rows of their own side by side.
+All space of such a file is allocated when making.py creates it, and its data sets are chunked in whole
+rows without filters. So a row has a fixed place in the file and is written there without HDF5: features
+and checksums, then the status. A process killed at any moment leaves a valid file and loses at most the
+batches in progress, and several processes may write rows of their own at the same time.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from features.store.featurefile import (
 )
 
 _DIRTY_BYTES = 1 << 28
-_sync = getattr(os, "fdatasync", os.fsync)  # Linux alone can leave the times aside
+_sync = getattr(os, "fdatasync", os.fsync)  # only Linux can sync without the time stamps
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the rows of one data set lie in the file."""
+    """The place of a data set's rows in the file."""
 
     dtype: np.dtype[Any]
     width: int
-    """Bytes of a row."""
+    """Bytes per row."""
     per_chunk: int
     offsets: Ints
-    """Where every chunk begins in the file, in bytes."""
+    """The offset of every chunk in the file, in bytes."""
 
     def spans(self, rows: Ints) -> Iterator[tuple[slice, int]]:
-        """Runs of ascending rows that lie side by side: slices into `rows`, and where in the file."""
+        """Runs of ascending rows that are adjacent in the file: slices into `rows`, offsets in the file."""
         for here, there in runs(rows):
             start, row = here.start, there.start
             while start < here.stop:
@@ -61,7 +61,7 @@ class _Place:
 
 
 class Writer:
-    """A feature file in the making, which no other process may write but this run's own workers."""
+    """A partial feature file, which no process may write but this run's own workers."""
 
     def __init__(self, path: Path, *, alone: bool = True) -> None:
         """Open the partial file `path`, made by `create`, for writing.
@@ -115,16 +115,16 @@ class Writer:
 
     @property
     def aimed(self) -> Ints:
-        """The rows that this file's run sets out to compute."""
+        """The rows that this file's run is to compute."""
         return np.flatnonzero(self._read("aim", np.arange(self._n)))
 
     def aim(self, rows: Ints) -> None:
-        """Set out to compute `rows`."""
+        """Record that this run is to compute `rows`."""
         self._write("aim", np.arange(self._n), np.isin(np.arange(self._n), rows).astype(np.uint8))
 
     @property
     def status(self) -> npt.NDArray[np.uint8]:
-        """As in FeatureFile."""
+        """0 pending, 1 done, 2 unreadable; `(n,)`."""
         return self._read("status", np.arange(self._n))
 
     def write(self, rows: Ints, features: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -143,7 +143,7 @@ class Writer:
             self._dirty += values.nbytes
         self._mark(rows, DONE)
         if self._dirty > _DIRTY_BYTES:
-            # So that memory never fills with pages to be written, and a power cut loses little.
+            # so that unwritten pages never fill the memory, and a power cut loses little
             _sync(self._fd)
             self._dirty = 0
 
@@ -153,11 +153,11 @@ class Writer:
             raise InputError(f"{self.path}: holds other layers than were computed ({odd}).")
         for key, values in features.items():
             place = self._places[f"layers/{key}"]
-            wanted = (len(rows), place.width // place.dtype.itemsize)
-            if values.shape != wanted:
+            expected = (len(rows), place.width // place.dtype.itemsize)
+            if values.shape != expected:
                 raise InputError(
-                    f"{self.path}: layer {key} gave an array of {values.shape} where {wanted}, a row "
-                    "for each image, is wanted; nothing of this batch is written, leave the layer out."
+                    f"{self.path}: layer {key} gave an array of {values.shape} in place of {expected}, "
+                    "a row for each image; nothing of this batch is written, leave the layer out."
                 )
 
     def refuse(self, reasons: Mapping[int, str]) -> None:
@@ -168,7 +168,7 @@ class Writer:
         self._mark(rows, UNREADABLE)
 
     def repeat(self, rows: Ints, first_rows: Ints) -> None:
-        """Give `rows` what `first_rows` hold, features or refusal: the same image listed twice."""
+        """Copy the features, or the reason for none, of `first_rows` to `rows`, which are the same images."""
         status = self.status
         for row, first in zip(rows.tolist(), first_rows.tolist(), strict=True):
             there = np.array([first])

@@ -17,7 +17,7 @@ from pathlib import Path
 from features.errors import InputError, Stopped
 from features.machine.files import sweep
 from features.machine.locks import locked
-from features.store.featurefile import partial_of
+from features.store.paths import partial_of
 from features.study.status import remove_features
 from features.study.study import open_study
 from probe.results import predictions

@@ -19,8 +19,8 @@ from features.cards.row_law import foreign_rows
 from features.errors import InputError
 from features.extraction.capture import capture
 from features.extraction.extract import extract
-from features.store.featurefile import partial_of
 from features.store.making import create
+from features.store.paths import partial_of
 from features.store.writer import Writer
 
 RUN = CliRunner()
@@ -277,9 +277,7 @@ def test_the_writer_refuses_any_other_array_before_it_touches_the_file(
     before = path.read_bytes()
     rows, right = np.arange(4), np.ones((4, 2), np.float32)
     with Writer(path) as writer:
-        with pytest.raises(
-            InputError, match="a row for each image, is wanted; nothing of this batch"
-        ):
+        with pytest.raises(InputError, match="a row for each image; nothing of this batch"):
             writer.write(rows, {"fc": right, "other": np.ones(shape, np.float32)})
         with pytest.raises(InputError, match=r"holds other layers than were computed \(other\)"):
             writer.write(rows, {"fc": right})

@@ -100,7 +100,7 @@ def done(file: Path) -> int:
 TERM = "error: stopped by SIGTERM; what was done is kept, run the same command again to go on."
 INTERRUPTED = "error: interrupted; what was done is kept, run the same command again to go on."
 DEAD = (
-    "error: a worker ended with exit code -9, perhaps for want of memory; what was done is kept, "
+    "error: a worker ended with exit code -9, perhaps because memory ran out; what was done is kept, "
     "run the same command again to go on."
 )
 

@@ -355,6 +355,6 @@ def test_every_kind_of_tensor_is_what_pytorch_itself_reads(legacy: bool, tmp_pat
 
 def test_a_class_may_be_named_and_a_function_not(tmp_path: Path) -> None:
     content, _ = content_of(pickled(tmp_path, b"cmade.up\nThing\n)R."))
-    assert content.held() == [{}]
+    assert content.mappings() == [{}]
     with pytest.raises(Refused, match=r"it calls made.up.thing"):
         content_of(pickled(tmp_path, b"cmade.up\nthing\n)R."))

@@ -124,7 +124,7 @@ def test_the_marker_of_another_host_is_named_with_what_to_delete(
         pass
     assert str(refused.value) == (
         "results.csv: process 41 of the host elsewhere is writing it; wait until it has finished, or "
-        f"delete {marker} if that process is no more."
+        f"delete {marker} if that process no longer runs."
     )
     marker.unlink()
     with locked(path, "results.csv"):

@@ -1,0 +1,16 @@
+"""The names of feature files on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def partial_of(path: Path) -> Path:
+    """The path of the file that becomes the finished file `path`, while it is written."""
+    return path.with_name(path.name + ".partial")
+
+
+def every_file(study: Path) -> list[Path]:
+    """The feature files in a study's folder, finished and partial ones."""
+    paths = sorted((study / "features").glob("*.h5*"))
+    return [path for path in paths if path.suffix in (".h5", ".partial")]
