@@ -12,7 +12,9 @@ from features.data.manifest import Manifest
 from features.data.tasks import Task
 from features.store.making import create
 from features.store.writer import Writer
-from features.study.study import Study, draft, open_study, save
+from features.study.drafting import draft
+from features.study.saving import save
+from features.study.study import Study, open_study
 from probe.analysis.curves import Panel, TaskCurves, curves
 from probe.fitting.fit import fit
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from features.data.manifest import Manifest
 from features.data.tasks import Task
 from features.errors import InputError
-from features.study.study import Study, draft
+from features.study.drafting import draft
+from features.study.study import Study
 from probe.folds import Splits, Unfit, make_splits, too_small_sentence, training_of
 
 Ints = NDArray[np.int64]

@@ -9,7 +9,8 @@ import pytest
 
 from features.data import read_data
 from features.extraction.extract import extract
-from features.study.study import draft, open_study
+from features.study.drafting import draft
+from features.study.study import open_study
 from probe.folds import make_splits
 
 ROOT = Path(__file__).parent.parent

@@ -28,7 +28,8 @@ from features.store.contents import FileContents, contents_of
 from features.store.featurefile import PENDING
 from features.store.paths import partial_of
 from features.study.alike import unlike_files
-from features.study.study import Study, open_or_draft
+from features.study.drafting import open_or_draft
+from features.study.study import Study
 
 
 @taken_from(ExtractOne)

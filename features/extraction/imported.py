@@ -21,7 +21,9 @@ from features.store.featurefile import UNKNOWN, FeatureFile
 from features.store.making import create, finish
 from features.store.paths import partial_of
 from features.store.writer import Writer
-from features.study.study import Study, begin, draft, open_study
+from features.study.drafting import draft
+from features.study.saving import begin
+from features.study.study import Study, open_study
 
 _LARGEST = 1e15
 

@@ -28,7 +28,8 @@ from features.machine.device import device_name
 from features.store.contents import FileContents, contents_of
 from features.store.seconds import Timing, note_seconds
 from features.store.writer import Writer
-from features.study.study import Study, begin
+from features.study.saving import begin
+from features.study.study import Study
 
 
 @dataclass

@@ -12,7 +12,9 @@ from features.machine.locks import lock_of, locked
 from features.store.contents import FileContents, contents_of
 from features.store.making import GROWN, copy, sweep
 from features.store.paths import every_file
-from features.study.study import Study, appended, hash_of, save
+from features.study.drafting import appended
+from features.study.saving import save
+from features.study.study import Study, hash_of
 
 
 def updated(study: Study, data: str | None) -> Study:

@@ -168,7 +168,7 @@ class Writer:
         self._mark(rows, UNREADABLE)
 
     def repeat(self, rows: Ints, first_rows: Ints) -> None:
-        """Copy the features, or the reason for none, of `first_rows` to `rows`, which are the same images."""
+        """Copy features, or the reason for none, of `first_rows` to `rows`: both list the same images."""
         status = self.status
         for row, first in zip(rows.tolist(), first_rows.tolist(), strict=True):
             there = np.array([first])

@@ -1,1 +1,1 @@
-"""The folder of a study: what it remembers of its images, their copies, and what it holds."""
+"""The folder of a study: its images, their copies, its settings, and the features in it."""

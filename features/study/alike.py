@@ -1,4 +1,4 @@
-"""Whether the feature files of a study hold the same rows, since only those can be compared."""
+"""Whether the feature files of a study have the same rows, since only those can be compared."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from features.study.study import Study
 
 
 def unlike_rows(study: Study, backbones: Sequence[str]) -> str | None:
-    """Two of the backbones that hold other rows, in one sentence; None if all hold the same.
+    """Two backbones with features of different rows, in one sentence; None if all have the same rows.
 
-    Only rows that are in use and have a label count.
+    Only rows that are in use and labelled count.
     """
     return _unlike(study, ((name, _done(study, name)) for name in backbones))
 
 
 def unlike_files(study: Study, known: Mapping[Path, FileContents]) -> str | None:
-    """As `unlike_rows`, for every finished feature file of the study, each opened once.
+    """The same for every finished feature file of the study, each opened once.
 
     Args:
         study: The study.
-        known: What files hold that have been read already.
+        known: The contents of files that have been read already.
 
     Raises:
         InputError: A file is damaged, or its rows are not those of the study.
@@ -34,16 +34,16 @@ def unlike_files(study: Study, known: Mapping[Path, FileContents]) -> str | None
 
     def each() -> Iterator[tuple[str, Bools]]:
         for path in study.finished_files():
-            held = known[path] if path in known else contents_of(path)
-            if held is not None:
-                study.check_rows(path, held.attributes, held.n)
-                yield str(held.attributes["backbone"]), held.status == DONE
+            contents = known[path] if path in known else contents_of(path)
+            if contents is not None:
+                study.check_rows(path, contents.attributes, contents.n)
+                yield str(contents.attributes["backbone"]), contents.status == DONE
 
     return _unlike(study, each())
 
 
 def _unlike(study: Study, each: Iterable[tuple[str, Bools]]) -> str | None:
-    """As `unlike_rows`, of backbones with the rows that have features, `(n,)`."""
+    """The same for pairs of a backbone and its rows with features, `(n,)`."""
     labelled = np.any([study.labels(task) >= 0 for task in study.tasks], axis=0)
     takes_part = study.used & labelled
     first: tuple[str, bytes, int] | None = None
@@ -55,9 +55,9 @@ def _unlike(study: Study, each: Iterable[tuple[str, Bools]]) -> str | None:
             continue
         same = "" if first[2] != here[2] else ", which are not the same"
         return (
-            f"{first[0]} holds {first[2]:,} of {len(study):,} images and {name} {here[2]:,}{same}; "
-            "only the same images can be compared, so extract both alike (with the same --limit, or "
-            "without), or set use to 0 for the others in images.csv."
+            f"{first[0]} has {first[2]:,} of {len(study):,} images and {name} {here[2]:,}{same}; "
+            "only the same images can be compared, so extract both with the same --limit, or "
+            "without, or set use to 0 for the others in images.csv."
         )
     return None
 
@@ -65,8 +65,8 @@ def _unlike(study: Study, each: Iterable[tuple[str, Bools]]) -> str | None:
 def held_rows(study: Study, backbone: str) -> Bools:
     """The rows with features in the file of `backbone`, `(n,)`.
 
-    A fine-tune has no file; it reads the images that are extracted, so any other file says it. All
-    rows where there is none.
+    A fine-tuned network has no file; it is trained on the extracted images, so any other file gives the
+    rows. All rows where there is no file.
     """
     for name in (backbone, *study.backbones()):
         if study.feature_path(name).is_file():

@@ -1,4 +1,4 @@
-"""Which rows of a study show the same image, as `probe data check` tells it: kept in copies.json."""
+"""The rows of a study that show the same image, found by `probe data check`, in copies.json."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _MOST_ALIKE = 0.1
 
 @dataclass(frozen=True)
 class Copies:
-    """Rows of images.csv that show one image."""
+    """Rows of images.csv that show the same image."""
 
     exact: tuple[Group, ...] = ()
-    """Rows whose files are the same byte for byte, or the same file."""
+    """Groups of rows whose files have the same bytes."""
     near: tuple[tuple[int, int, float], ...] = ()
-    """Pairs of other rows that show one picture, and how alike they are, 1 being the same."""
+    """Pairs of other rows that show the same picture, and their similarity, 1 being identical."""
     unreadable: dict[int, str] = field(default_factory=dict)
-    """Rows whose file does not decode, and why."""
+    """The reason by row whose file cannot be decoded."""
     turned: bool = True
-    """Whether mirrored and turned copies were looked for; earlier versions did not."""
+    """Whether mirrored and turned copies were searched for; earlier versions did not."""
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -70,7 +70,7 @@ class Copies:
         return joined([*self.exact, *((a, b) for a, b, _ in self.near if a not in tied)]), large
 
     def shared(self, subjects: Sequence[str]) -> tuple[Group, ...]:
-        """Rows with equal bytes that are of more than ten subjects: a placeholder, nobody's picture.
+        """Rows with equal bytes that are of more than ten subjects: which is a placeholder picture.
 
         Args:
             subjects: The subject of every row, empty where none is given.
@@ -78,10 +78,10 @@ class Copies:
         return tuple(g for g in self.exact if len({subjects[row] for row in g} - {""}) > _FEW)
 
     def plausible(self, rows: int) -> Copies:
-        """These copies, without the near ones where those are over a tenth of the `rows` and over four.
+        """These copies; without the near ones if those are over four rows and over a tenth of the `rows`.
 
-        Then the pictures are alike by their kind, as drawings, scans and plots are, and likeness is no
-        sign of a copy.
+        Then the pictures are similar by their nature, like drawings, scans and plots, and similarity is
+        no sign of a copy.
         """
         alike = {row for a, b, _ in self.near for row in (a, b)}
         few = len(alike) <= max(4, _MOST_ALIKE * rows)
@@ -94,7 +94,7 @@ def largest(rows: int) -> int:
 
 
 def joined(groups: Iterable[Sequence[int]]) -> tuple[Group, ...]:
-    """The groups, those that share a row made one; each ascending, and in the order of their first row."""
+    """The groups, merged where they share a row; each ascending, in the order of their first row."""
     edges = [(group[0], row) for group in groups for row in group[1:]]
     if not edges:
         return ()
@@ -112,7 +112,7 @@ def joined(groups: Iterable[Sequence[int]]) -> tuple[Group, ...]:
 
 
 def merged(subjects: Ints, groups: Iterable[Group]) -> Ints:
-    """Subject numbers `(n,)` with those that share a group of copies made one."""
+    """Subject numbers `(n,)`, merged where subjects share a group of copies."""
     number = np.arange(subjects.max(initial=-1) + 1)
     for together in joined([subjects[list(group)].tolist() for group in groups]):
         number[list(together)] = together[0]
@@ -120,7 +120,7 @@ def merged(subjects: Ints, groups: Iterable[Group]) -> Ints:
 
 
 def save(file: Path, copies: Copies, images: str) -> None:
-    """Write `copies`, which are among the rows whose paths hash to `images`."""
+    """Write `copies` of the rows whose paths have the hash `images`."""
     values = {
         "version": _VERSION if copies.turned else 1,
         "images": images,
@@ -132,7 +132,7 @@ def save(file: Path, copies: Copies, images: str) -> None:
 
 
 def load(file: Path, images: str) -> Copies | None:
-    """The copies among these rows; None if no `probe data check` has looked at these rows."""
+    """The copies among the rows with the hash `images`; None if `probe data check` was not run on them."""
     try:
         values = json.loads(read_regular(file))
         if values["version"] not in (1, _VERSION) or values["images"] != images:

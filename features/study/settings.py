@@ -1,4 +1,4 @@
-"""Writing study.toml, in which people write too: their comments, order and spacing stay."""
+"""Changing study.toml, which people edit too: their comments, order and spacing stay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def updated(text: str, settings: Mapping[str, Any]) -> str:
-    """The TOML `text` with the values of `settings`, whose mappings are tables; all else stays as it is."""
+    """The TOML `text` with the values of `settings`, whose mappings are tables; the rest is unchanged."""
     import tomlkit
 
     document = tomlkit.parse(text)

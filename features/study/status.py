@@ -1,4 +1,4 @@
-"""What a study holds on disk, and taking a backbone out of it."""
+"""The features in a study, their verification, and removing a backbone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from features.study.study import Study
 
 @dataclass(frozen=True)
 class StoredBackbone:
-    """What a study holds of one backbone."""
+    """The features of one backbone in a study."""
 
     backbone: str
     domain: str
@@ -25,7 +25,7 @@ class StoredBackbone:
     pending: int
     bytes: int
     finished: bool
-    """False: an interrupted run; `probe extract` goes on with it."""
+    """False: an interrupted run, which `probe extract` continues."""
 
 
 def held(study: Study) -> list[StoredBackbone]:
@@ -57,7 +57,7 @@ def held(study: Study) -> list[StoredBackbone]:
 
 
 def verify(study: Study) -> dict[str, list[Damage]]:
-    """What has changed on disk since it was written, by backbone, of every finished feature file."""
+    """The changes on disk since writing, by backbone, in every finished feature file."""
     damages: dict[str, list[Damage]] = {}
     for path in study.finished_files():
         with FeatureFile(path) as file:
@@ -72,22 +72,22 @@ def remove_features(study: Study, backbone: str) -> list[Path]:
         InputError: There are none, or another process is writing them.
     """
     path = study.feature_path(backbone)
-    there = [p for p in (path, partial_of(path)) if p.is_file()]
-    if not there:
+    existing = [p for p in (path, partial_of(path)) if p.is_file()]
+    if not existing:
         raise InputError(
             f"{backbone}: no features of it in {study.folder}; {nearest(backbone, study.backbones())}"
         )
     lock = lock_of(path)
     with locked(lock, str(path)):
-        for file in there:
+        for file in existing:
             file.unlink()
         seconds_path(path).unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
-    return there
+    return existing
 
 
 def unreadable(study: Study) -> dict[str, str]:
-    """The reason by path of every row that some finished feature file could not read."""
+    """The reason by path of every row that is unreadable in a finished feature file."""
     reasons: dict[str, str] = {}
     for name in study.backbones():
         with study.features(name) as file:

@@ -16,7 +16,9 @@ from features.images.thumbnails import SIDE, thumbnails
 from features.machine.locks import locked
 from features.study import copies
 from features.study.copies import Copies
-from features.study.study import Study, open_or_draft, save, save_images
+from features.study.drafting import open_or_draft
+from features.study.saving import save, save_images
+from features.study.study import Study
 from probe.checking.check import Check, cautions, check, without_copies
 from probe.checking.likeness import alikeness
 from probe.folds import own_folds

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from features.keywords import taken_from
 from features.machine.locks import locked
-from features.study import study as studies
+from features.study import saving
 from features.study.study import Study
 from probe.finetuning.commit import commit, notes, results_of
 from probe.finetuning.devices import train_beside
@@ -91,7 +91,7 @@ def finetune(options: FineTuneOptions) -> Finetuned:
     started = time.perf_counter()
     plan = prepare(options)
     if plan.is_new:
-        studies.save(plan.run.study)
+        saving.save(plan.run.study)
     done = Finetuned(plan.run.study, notes=plan.notes)
     jobs = _jobs_to_train(plan, done)
     with ExitStack() as locks:

@@ -19,7 +19,8 @@ from features.extraction.provenance import network_of
 from features.machine.device import check_precision, several
 from features.machine.files import file_name
 from features.store.featurefile import DONE, PENDING
-from features.study.study import Study, open_or_draft
+from features.study.drafting import open_or_draft
+from features.study.study import Study
 from probe.checking.find_copies import checked
 from probe.finetuning.job import FineTuneJob, FineTuneRun, base_network
 from probe.finetuning.options import FineTuneOptions

@@ -30,7 +30,7 @@ from features.cards.card import Input
 from features.data import read_data
 from features.images.views import canvas_of
 from features.machine.device import cores, resolve
-from features.study.study import draft
+from features.study.drafting import draft
 from probe.training.feed import ImageFeed
 from probe.training.recipes import recipe
 from probe.training.setup import Goal, TrainingJob

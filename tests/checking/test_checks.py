@@ -17,7 +17,9 @@ from cli.app import app
 from features.data.manifest import Manifest
 from features.errors import InputError
 from features.study.copies import Copies
-from features.study.study import Study, draft, open_study, save
+from features.study.drafting import draft
+from features.study.saving import save
+from features.study.study import Study, open_study
 from probe.checking.check import check
 from probe.checking.find_copies import checked
 from probe.fitting.fit import fit

@@ -15,7 +15,8 @@ from PIL import Image
 from features.data import caches_images, read_data
 from features.errors import InputError
 from features.images.decode import read_rgb
-from features.study.study import draft, open_or_draft, save
+from features.study.drafting import draft, open_or_draft
+from features.study.saving import save
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ from features.data.cells import quoted, unquoted
 from features.data.manifest import Manifest
 from features.errors import InputError
 from features.extraction.imported import import_features
-from features.study.study import draft, open_study
+from features.study.drafting import draft
+from features.study.study import open_study
 from probe.reporting.tables.table import Column, Table, to_csv, to_latex, to_markdown
 
 FORMULA = '=HYPERLINK("http://x","y")'

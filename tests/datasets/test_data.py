@@ -16,8 +16,10 @@ from features.data.manifest import Manifest
 from features.data.tasks import Task, choose, infer, order, unfit
 from features.data.utkface import AGES
 from features.errors import InputError
+from features.study.drafting import appended, draft, open_or_draft
+from features.study.saving import save
 from features.study.settings import updated
-from features.study.study import Study, appended, draft, open_or_draft, open_study, save
+from features.study.study import Study, open_study
 
 
 def test_a_data_set_is_one_file_and_one_line(

@@ -24,7 +24,7 @@ from features.extraction.provenance import file_attributes
 from features.extraction.rounds import FeatureTarget, next_round
 from features.store.contents import FileContents
 from features.store.featurefile import DONE, PENDING, UNREADABLE
-from features.study.study import draft
+from features.study.drafting import draft
 
 TinyCard = Callable[..., Path]
 

@@ -22,7 +22,7 @@ from features.machine import files
 from features.store import making
 from features.store.featurefile import DONE, PENDING, FeatureFile
 from features.store.making import copy
-from features.study import study as module
+from features.study import drafting
 from features.study.study import Study, open_study
 
 
@@ -80,7 +80,7 @@ def gained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "path": [f"{i:03}.png" for i in range(48)],
         "label": [str(i % 2) for i in range(47)] + ["7"],
     }
-    monkeypatch.setattr(module, "read_data", lambda _: Manifest("toys", tmp_path, columns))
+    monkeypatch.setattr(drafting, "read_data", lambda _: Manifest("toys", tmp_path, columns))
 
 
 def check_grown(study: Study) -> None:

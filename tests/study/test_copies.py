@@ -20,7 +20,8 @@ from features.data import read_data
 from features.data.manifest import Manifest
 from features.study import copies
 from features.study.copies import Copies, joined, merged
-from features.study.study import Study, draft
+from features.study.drafting import draft
+from features.study.study import Study
 from probe.checking.check import cautions
 from probe.checking.find_copies import ALIKE, checked, find
 from probe.checking.likeness import alikeness

@@ -17,7 +17,8 @@ from features.errors import InputError
 from features.extraction.extract import extract
 from features.extraction.update import grow
 from features.store.contents import contents_of
-from features.study.study import Study, open_study, save
+from features.study.saving import save
+from features.study.study import Study, open_study
 from probe.analysis.compare import compare
 from probe.analysis.curves import curves, difference
 from probe.analysis.outcomes import name_of

@@ -1,0 +1,118 @@
+"""Drafting a study from a data set, and adding the rows that the data gained; nothing is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from features.data import caches_images, read_data
+from features.data.manifest import Manifest
+from features.data.tasks import grown, infer, still_tasks
+from features.errors import InputError
+from features.study.study import Study, open_study
+
+_MOST_CHARACTERS = 100_000  # of a cell; Python's csv reads up to 131,072
+
+
+def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | None]:
+    """The study in `folder`, or a draft of one of `data` and its manifest.
+
+    Raises:
+        InputError: The study holds other data, or the data cannot be used.
+    """
+    if not (folder / "study.toml").is_file():
+        manifest = read_data(data if data is not None else "sample")
+        return draft(folder, manifest), manifest
+    study = open_study(folder)
+    if caches_images(study.source) and not study.root.is_dir():
+        study = replace(study, root=read_data(study.source).root)  # the cache was emptied or moved
+    if data is not None:
+        manifest = read_data(data)
+        if manifest.source != study.source:
+            raise InputError(
+                f"{folder}: this study is of {study.source}, not of {manifest.source}; give "
+                "another --study for other data, or leave --data out."
+            )
+    return study, None
+
+
+def draft(folder: Path, manifest: Manifest) -> Study:
+    """The study of the data set `manifest` in `folder`; nothing is written yet.
+
+    Raises:
+        InputError: No column of the manifest is a task.
+    """
+    columns = _storable(manifest)
+    columns.setdefault("use", ["1"] * len(manifest))
+    last = [name for name in ("subject", "fold", "use") if name in columns]
+    ordered = {"path": columns.pop("path")}
+    ordered |= {name: values for name, values in columns.items() if name not in last}
+    ordered |= {name: columns[name] for name in last}
+    return Study(
+        folder=folder,
+        source=manifest.source,
+        root=manifest.root,
+        columns=ordered,
+        tasks=infer(ordered, manifest.tasks),
+        closest=manifest.closest,
+        synthetic=manifest.synthetic,
+    )
+
+
+def _storable(manifest: Manifest) -> dict[str, list[str]]:
+    """The columns, with names stripped of blanks at the ends, which images.csv would lose.
+
+    Raises:
+        InputError: A name or a cell cannot be written so that it is read back the same.
+    """
+    columns: dict[str, list[str]] = {}
+    for name, values in manifest.columns.items():
+        stripped = name.strip()
+        if stripped in columns or "\0" in name:
+            raise InputError(
+                f"{manifest.source}: a column is called {name!r}, and a name has no NUL and "
+                "differs from the others in more than blanks; rename it."
+            )
+        for row, value in enumerate(values):
+            if "\0" in value or len(value) > _MOST_CHARACTERS:
+                problem = "a NUL" if "\0" in value else f"{len(value):,} characters"
+                raise InputError(
+                    f"{manifest.source}: {stripped} of row {row} has {problem}, so it is no path and no "
+                    "label; correct it or leave the column out."
+                )
+        columns[stripped] = values
+    return columns
+
+
+def appended(study: Study, data: str | None = None) -> Study:
+    """The study with the rows that its data gained appended; nothing is written yet.
+
+    Existing rows stay as they are, even if the data has changed them, and so do the classes of
+    study.toml; new classes come after them.
+
+    Raises:
+        InputError: The data is not the study's, or cannot be used, or an ordered task gains a class.
+    """
+    manifest = read_data(data if data is not None else study.source)
+    if manifest.source != study.source:
+        raise InputError(f"{study.folder}: this study is of {study.source}, not of that data.")
+    there = Counter(study.paths)
+    new = []
+    for row, path in enumerate(manifest.columns["path"]):
+        there[path] -= 1
+        if there[path] < 0:
+            new.append(row)
+    if not new:
+        return study
+    blank = {"use": "1"}
+    columns = {}
+    for name, values in study.columns.items():
+        added = manifest.columns.get(name, [blank.get(name, "")] * len(manifest))
+        columns[name] = [*values, *(added[row] for row in new)]
+    known = {
+        name: grown(task, set(columns[name]) - set(study.columns[name]))
+        for name, task in study.tasks.items()
+    }
+    tasks = still_tasks(columns, {**manifest.tasks, **known})
+    return replace(study, columns=columns, tasks=tasks, copies=None)  # new rows may be copies too

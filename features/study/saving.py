@@ -1,0 +1,80 @@
+"""Saving a study: study.toml, images.csv and copies.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+from importlib.metadata import version
+from typing import Literal
+
+from features.data.cells import quoted
+from features.errors import InputError
+from features.machine.files import write_text, write_texts
+from features.machine.locks import locked
+from features.study import copies
+from features.study.settings import updated
+from features.study.study import Study
+
+
+def save(study: Study) -> None:
+    """Write study.toml, images.csv and known copies; the folder is created if need be."""
+    (study.folder / "features").mkdir(parents=True, exist_ok=True)
+    images, settings = study.folder / "images.csv", study.folder / "study.toml"
+    texts = {images: _csv(study), settings: _toml(study)}
+    if settings.exists():  # a row whose class study.toml lacks would drop out of its task
+        texts = {path: texts[path] for path in (settings, images)}
+    write_texts(texts)
+    if study.copies is not None:
+        copies.save(study.folder / "copies.json", study.copies, study.images_hash)
+
+
+def begin(study: Study) -> None:
+    """Save a study in a folder that has none.
+
+    Raises:
+        InputError: Another process has begun one there in the meantime.
+    """
+    study.folder.mkdir(parents=True, exist_ok=True)
+    with locked(study.folder / ".images.lock", str(study.folder / "images.csv")):
+        if (study.folder / "study.toml").exists():
+            raise InputError(
+                f"{study.folder}: another process has just begun a study here; run the command again."
+            )
+        save(study)
+
+
+def save_images(study: Study) -> None:
+    """Write images.csv, and copies.json if copies have been searched for."""
+    write_text(study.folder / "images.csv", _csv(study))
+    if study.copies is not None:
+        copies.save(study.folder / "copies.json", study.copies, study.images_hash)
+
+
+def _csv(study: Study) -> str:
+    text = io.StringIO()
+    returns = any("\r" in cell for name in study.columns for cell in (name, *study.columns[name]))
+    # Python's writer leaves a bare carriage return unquoted, and its reader ends the line there.
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if returns else csv.QUOTE_MINIMAL
+    writer = csv.writer(text, lineterminator="\n", quoting=quoting)
+    writer.writerow(map(quoted, study.columns))
+    writer.writerows(map(quoted, row) for row in zip(*study.columns.values(), strict=True))
+    return text.getvalue()
+
+
+def _toml(study: Study) -> str:
+    file = study.folder / "study.toml"
+    if file.is_file():
+        text = file.read_bytes().decode("utf-8", errors="surrogateescape")
+    elif study.closest is None:
+        text = ""
+    else:
+        text = 'toolkit = ""\nclosest = ""  # the domain nearest to these images\n'
+    closest = {} if study.closest is None else {"closest": study.closest}
+    data = {"source": study.source, "root": str(study.root), "synthetic": study.synthetic}
+    tasks = {
+        task.name: {"classes": list(task.classes), "ordered": task.ordered}
+        for task in study.tasks.values()
+    }
+    return updated(
+        text, {"toolkit": version("transfer-probe"), **closest, "data": data, "tasks": tasks}
+    )
