@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from features.arrays import Doubles, Ints
+from features.arrays import Doubles, Floats, Ints
 from features.extraction.domain_samples import domain_samples
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study
@@ -20,6 +20,8 @@ from probe.scoring.distances import DISTANCES, NAMES, Distance, common_space
 IMAGES = 400
 """How many images of each set are measured, drawn by a fixed seed."""
 _PARTS = 10
+_VERSION = "2"
+"""Of how distances are measured; those of another are measured again."""
 _LEAST = 5
 """How many layers a correlation needs."""
 
@@ -40,7 +42,8 @@ class Closeness:
     high: float
     """The 95 % interval: a jackknife over ten parts of each set, subjects kept whole."""
     floor: float
-    """The same distance between two halves of the study's own images, which is due to sampling alone."""
+    """The same distance between as many images of the study and as many others of other subjects, which
+    is due to sampling alone."""
     images: int
     source_images: int
     made_of: str
@@ -69,8 +72,8 @@ def closeness(
 ) -> list[Closeness]:
     """The distances to every sample in `sources/`; measured once and kept in closeness.csv.
 
-    The sets of one layer are compared in the first 64 principal axes of their union, in which every set
-    has the same weight (probe/scoring/distances.py).
+    The sets of one layer, all equally large, are compared in the first 64 principal axes of their union
+    (probe/scoring/distances.py).
 
     Args:
         study: The study.
@@ -112,16 +115,19 @@ def _shared(study: Study, samples: dict[str, Study], backbone: str) -> list[str]
 def _measure(
     study: Study, samples: dict[str, Study], backbone: str, key: str, marks: dict[str, str]
 ) -> list[Closeness]:
-    with study.features(backbone) as file:
-        rows = _draw(study, file)
-        target, about, domain = file.read(key, rows), file.about(key), file.domain
     others = []
     for sample in samples.values():
         with sample.features(backbone) as file:
             others.append(file.read(key, _draw(sample, file)))
-    here, *there = common_space(target, *others)
-    own = _parts(study.subjects[rows])
-    half = own % 2 == 0
+    with study.features(backbone) as file:
+        # A distance falls as its sets grow, by chance alone: all sets are equally large.
+        first, second = _halves(study, file, min(IMAGES, *map(len, others)))
+        about, domain = file.about(key), file.domain
+        both = file.read(key, np.sort(np.concatenate([first, second])))
+    is_first = np.isin(np.sort(np.concatenate([first, second])), first)
+    others = [_first(x, len(first)) for x in others]
+    here, again, *there = common_space(both[is_first], both[~is_first], *others)
+    own = _parts(study.subjects[first])
     made = []
     for name, x in zip(samples, there, strict=True):
         parts = np.random.default_rng(0).permutation(len(x)) % _PARTS
@@ -130,7 +136,7 @@ def _measure(
             made.append(
                 Closeness(
                     backbone, domain, key, about["depth"], name, measure, value,
-                    max(0.0, value - margin), value + margin, distance(here[half], here[~half]),
+                    max(0.0, value - margin), value + margin, distance(here, again),
                     len(here), len(x), marks[name],
                 )
             )  # fmt: skip
@@ -161,12 +167,37 @@ def _draw(study: Study, file: FeatureFile) -> Ints:
     return np.sort(np.random.default_rng(0).permutation(usable)[:IMAGES])
 
 
+def _halves(study: Study, file: FeatureFile, most: int) -> tuple[Ints, Ints]:
+    """Two sets of up to `most` rows, equally many and ascending, that share no subject.
+
+    Where all rows are of one subject they are split as they come.
+    """
+    usable = np.random.default_rng(0).permutation(
+        np.flatnonzero(study.used & (file.status == DONE))
+    )
+    _, subject = np.unique(study.subjects[usable], return_inverse=True)
+    if subject.max() == 0:
+        subject = np.arange(len(usable))
+    shuffled = np.random.default_rng(0).permutation(subject.max() + 1)
+    before = np.cumsum(np.bincount(subject)[shuffled])
+    in_first = np.isin(subject, shuffled[: 1 + np.searchsorted(before[:-1], len(usable) / 2)])
+    if in_first.all():  # the last subject has more than half of the rows
+        in_first = subject != shuffled[-1]
+    count = min(most, int(in_first.sum()), int((~in_first).sum()))
+    return np.sort(usable[in_first][:count]), np.sort(usable[~in_first][:count])
+
+
+def _first(x: Floats, count: int) -> Floats:
+    """`count` rows drawn from `x`, or all where it has fewer."""
+    return x[np.sort(np.random.default_rng(0).permutation(len(x))[:count])]
+
+
 def _mark(study: Study, sample: Study, backbone: str) -> str:
     contracts = []
     for folder in (study, sample):
         with folder.features(backbone) as file:
             contracts.append(str(file.attributes["contract"])[:8])
-    return "-".join(contracts)
+    return "-".join([*contracts, _VERSION])
 
 
 def correlations(tasks: Sequence[TaskCurves], distances: Sequence[Closeness]) -> list[Correlation]:

@@ -74,14 +74,15 @@ def rank(
     lines: list[LayerScore] = []
     grams: list[Floats] = []
     drawn = _draw(opened, rows, seed)
+    # Rows are often sorted by class, so that the first would be of a few classes alone.
+    compared = np.sort(np.random.default_rng(seed).permutation(drawn)[:_ALIKE_ROWS])
     for number, (backbone, key) in enumerate(jobs):
         progress(number, len(jobs), f"{backbone}/{key}")
         with opened.features(backbone) as file:
             here = drawn[file.status[drawn] == DONE]
             x = file.read(key, here)
             lines += _score(file, key, x, {task: y[here] for task, y in labels.items()})
-            shared = np.isin(drawn[:_ALIKE_ROWS], here)
-        grams.append(_gram(x, shared))
+        grams.append(_gram(x[np.isin(here, compared)], np.isin(compared, here)))
     progress(len(jobs), len(jobs), "")
     names = [f"{backbone}/{key}" for backbone, key in jobs]
     alike = _alike(grams)
@@ -172,17 +173,17 @@ def _leep(logits: Floats, y: Ints) -> float:
 
 
 def _gram(x: Floats, shared: Bools) -> Floats:
-    """The U-centred Gram matrix of the draw's first rows, flattened; 0 for rows without features.
+    """The U-centred Gram matrix of the rows compared, flattened; 0 for rows without features.
 
     Args:
-        x: The features of the draw's rows that have them.
-        shared: Whether each of the draw's first rows has features.
+        x: The features of those rows that have them.
+        shared: Whether each of the rows has features.
     """
     size = len(shared)
     made = np.zeros((size, size))
     here = np.flatnonzero(shared)
     if len(here) > 3:
-        made[np.ix_(here, here)] = u_centred(linear_gram(x[: len(here)]))
+        made[np.ix_(here, here)] = u_centred(linear_gram(x))
     return made.astype(np.float32).ravel()
 
 

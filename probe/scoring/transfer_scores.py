@@ -56,6 +56,9 @@ def logme(x: npt.NDArray[np.floating] | Basis, y: Ints) -> float:
         t = (y == label).astype(np.float64)
         z = (u.T @ t) ** 2  # squared coordinates of t in the singular basis
         rest = max(float(t @ t - z.sum()), 0.0)  # of t outside the span of the features
+        if not len(s):  # features of 0: alpha grows without bound, and only noise is left
+            evidence.append((float(np.log(n / (2 * np.pi * rest))) - 1) / 2)
+            continue
         alpha = beta = 1.0
         for _ in range(_ROUNDS):
             lam = alpha / beta
@@ -82,7 +85,12 @@ def h_score(x: npt.NDArray[np.floating], y: Ints) -> float:
     trace is taken in the space of the rows.
     """
     f = np.array(x, dtype=np.float64)
+    f = f[
+        :, f.min(0) < f.max(0)
+    ]  # a constant feature tells nothing, and a covariance of 0 has no inverse
     n, d = f.shape
+    if d == 0:
+        return 0.0
     f -= f.mean(0)
     shrink, mean = ledoit_wolf(f)
     if shrink == 1:
@@ -101,7 +109,9 @@ def h_score(x: npt.NDArray[np.floating], y: Ints) -> float:
         inner = f @ f.T + n * ridge / (1 - shrink) * np.eye(n)
         solved = (g.T - f.T @ np.linalg.solve(inner, f @ g.T)) / ridge
     else:
-        solved = np.linalg.pinv(f.T @ f / n) @ g.T
+        # pinv(X'X) = X' pinv(X X')^2 X, in the space of the rows
+        inner = np.linalg.pinv(f @ f.T, hermitian=True)
+        solved = n * f.T @ (inner @ (inner @ (f @ g.T)))
     return float((1 - shrink) * np.trace(g @ solved) / n)
 
 

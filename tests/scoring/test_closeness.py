@@ -12,8 +12,9 @@ from scipy import linalg
 from typer.testing import CliRunner
 
 from cli.app import app
-from features.arrays import Doubles
+from features.arrays import Doubles, Ints
 from features.extraction.domain_samples import domain_samples, sample_folder
+from features.store.featurefile import FeatureFile
 from features.study.study import Study, open_study
 from probe.analysis.curves import curves
 from probe.fitting.fit import fit
@@ -107,6 +108,44 @@ def with_sources(folder: Path) -> Study:
     return open_study(folder)
 
 
+def halves(study: Study, file: FeatureFile) -> tuple[Ints, Ints]:
+    first, second = measured._halves(study, file, measured.IMAGES)
+    assert not set(study.subjects[first]) & set(study.subjects[second])
+    return first, second
+
+
+@pytest.mark.parametrize(
+    "sizes", [[1] * 40, [20, 1, 1, 1], [1, 1, 1, 20], [23], [5, 4, 3, 11, 2, 7]]
+)
+def test_halves_are_equal_and_share_no_subject(sizes: list[int], tmp_path: Path) -> None:
+    subjects = [str(s) for s, size in enumerate(sizes) for _ in range(size)]
+    y = [i % 2 for i in range(len(subjects))]
+    study = studies.begin(tmp_path / "study", {"label": y}, subject=subjects)
+    studies.add(study, "net", {"fc": np.ones((len(y), 2), dtype=np.float32)})
+    with study.features("net") as file:
+        first, second = measured._halves(study, file, 12)
+    assert 1 <= len(first) == len(second) <= 12
+    assert not set(first) & set(second)
+    if len(sizes) > 1:
+        assert not set(study.subjects[first]) & set(study.subjects[second])
+
+
+def test_the_floor_is_the_distance_of_equally_large_sets_of_one_kind(tmp_path: Path) -> None:
+    """Were its sets half as large as the others, it would be twice the distance of a set like them."""
+    floors, values = [], []
+    for seed in range(6):
+        folder = tmp_path / str(seed)
+        study = studies.begin(folder, {"label": [i % 2 for i in range(160)]})
+        source = studies.begin(folder / "sources" / "same", {"label": [i % 2 for i in range(160)]})
+        for number, which in enumerate((study, source)):
+            x = cloud(160, 10, 100 * seed + number).astype(np.float32)
+            studies.add(which, "net", {"fc": x}, domain="faces")
+        (distance,) = (c for c in closeness(open_study(folder)) if c.measure == "frechet")
+        floors.append(distance.floor)
+        values.append(distance.value)
+    assert 0.8 < np.mean(floors) / np.mean(values) < 1.25
+
+
 def test_distances_of_a_study_again(tmp_path: Path) -> None:
     study = with_sources(tmp_path / "study")
     distances = closeness(study)
@@ -118,17 +157,20 @@ def test_distances_of_a_study_again(tmp_path: Path) -> None:
     }
     with study.features("near") as file:
         target = file.read("l5")
+        first, second = halves(study, file)
     there = []
     for name in ("faces", "objects"):
         with domain_samples(study)[name].features("near") as file:
-            there.append(file.read("l5"))
-    order = np.random.default_rng(0).permutation(120)
-    space = common_space(target[np.sort(order)], *there)
+            drawn = np.random.default_rng(0).permutation(len(file))[:60]
+            there.append(file.read("l5")[np.sort(drawn)])
+    space = common_space(target[first], target[second], *there)
     distance = next(
         c for c in distances
         if (c.backbone, c.key, c.source, c.measure) == ("near", "l5", "objects", "frechet")
     )  # fmt: skip
-    assert distance.value == pytest.approx(frechet(space[0], space[2]))
+    assert distance.value == pytest.approx(frechet(space[0], space[3]))
+    assert distance.floor == pytest.approx(frechet(space[0], space[1]))
+    assert distance.images == distance.source_images == 60
     assert distance.low < distance.value < distance.high
     assert distance.low > distance.floor
     by_layer = [

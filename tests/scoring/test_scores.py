@@ -145,6 +145,30 @@ def test_h_score_is_the_papers_trace(n: int, d: int) -> None:
     assert h_score(x, y) == pytest.approx(wanted)
 
 
+def test_constant_features_cost_no_time_and_tell_nothing() -> None:
+    """9,216 constant features: a pseudo-inverse of their covariance would take an hour."""
+    x, y = labelled(40, 5)
+    padded = np.concatenate([x, np.zeros((40, 9_000)), np.full((40, 216), 3.0)], axis=1)
+    assert h_score(padded, y) == pytest.approx(h_score(x, y))
+    dead = np.zeros((40, 9_216))
+    assert h_score(dead, y) == 0.0
+    assert h_score(dead + 1, y) == 0.0
+    # A normal with the mean 0 and the variance of the indicator: its log density per image.
+    wanted = np.mean([-0.5 * np.log(2 * np.pi * v) - 0.5 for v in (np.eye(3)[y] ** 2).mean(0)])
+    assert logme(dead, y) == pytest.approx(wanted)
+
+
+def test_layers_are_compared_on_rows_of_all_classes(tmp_path: Path) -> None:
+    """Two layers that are alike on the first class and unlike on the others, in rows sorted by class."""
+    draw = np.random.default_rng(0)
+    y = np.repeat([0, 1], 500)
+    study = studies.begin(tmp_path / "study", {"label": y.tolist()})
+    a, b = draw.standard_normal((2, 1000, 6)).astype(np.float32)
+    studies.add(study, "net", {"a": a, "b": np.where(y[:, None] == 0, a, b).astype(np.float32)})
+    result = rank(tmp_path / "study", rows=1000)
+    assert 0.1 < result.alike[0, 1] < 0.6
+
+
 def test_h_score_by_hand() -> None:
     """One feature: the variance between classes over the whole; nothing to shrink."""
     x = np.array([[0.0], [2], [4], [6]])  # mean 3, variance 5; class means 1 and 5, variance 4
