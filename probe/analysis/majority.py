@@ -7,10 +7,10 @@ import numpy as np
 from features.arrays import Bools, Floats, Ints
 from features.study.alike import held_rows
 from features.study.study import Study
-from probe.analysis.outcomes import Outcomes, interval, per_image
+from probe.analysis.outcomes import Outcomes, measured
 from probe.analysis.statistics import Interval
 from probe.folds import training_of
-from probe.results.metrics import measure
+from probe.results.metrics import PredictedImages, measure
 from probe.results.predictions import Key
 from probe.results.rows import Row
 
@@ -78,6 +78,5 @@ def majority(outcomes: Outcomes) -> tuple[tuple[Row, ...], dict[str, Interval]] 
         outcomes.study, outcomes.task, outcomes.fold, held, outcomes.ordered, ""
     )
     tested = outcomes.fold >= 0
-    values = per_image(scores[tested].argmax(1), outcomes.y[tested], outcomes.fold[tested])
-    subjects = outcomes.subjects[tested]
-    return tuple(rows), {m: interval(m, values[m], subjects) for m in outcomes.metrics}
+    images = PredictedImages(scores[tested].argmax(1), outcomes.y[tested], outcomes.fold[tested])
+    return tuple(rows), measured(images, outcomes.subjects[tested], outcomes.metrics)

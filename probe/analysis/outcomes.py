@@ -14,66 +14,37 @@ from features.study.study import Study
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, retraining
 from probe.folds import has_split
 from probe.results import predictions
+from probe.results.metrics import CURVES, Metric, PredictedImages
 from probe.results.protocol import differences, mark, outdated
 from probe.results.rows import Row
 
 Name = tuple[str, str, str]
 """The name of a result within its task: backbone, layer and method as predictions/ has them."""
 
-METRICS = {
-    "accuracy": "accuracy",
-    "balanced": "balanced accuracy",
-    "one_off": "one-off accuracy",
-    "mae": "mean error in classes",
-}
-"""Metrics that are the mean of one value per image, with their names for people."""
-
 _AT_ONCE = 64
-_COLUMN = {"balanced": "balanced_accuracy"}
 
 
-def per_image(
-    predicted: npt.NDArray[np.integer], y: Ints, fold: npt.NDArray[np.integer]
-) -> dict[str, Doubles]:
-    """A value for every image and metric, `(n,)` each; the mean over the images is the metric.
-
-    Balanced accuracy is the mean over folds of the mean recall of the classes that occur. The value of
-    an image is that mean plus the image's share in the deviation, n w (correct - recall of its class in
-    its fold) with w = 1 / (folds x classes x images of the class in the fold). So the mean of the values
-    is the metric, and their spread between subjects is that of the linearised ratio.
+def measured(
+    images: PredictedImages, subjects: Ints, metrics: Sequence[str]
+) -> dict[str, Interval]:
+    """Metrics over all images with their 95 % intervals over subjects, cut to the metric's range.
 
     Args:
-        predicted: Predicted class numbers, `(n,)`.
-        y: True class numbers, `(n,)`.
-        fold: The fold each image was tested in, `(n,)`.
+        images: Predicted and true classes, and folds, `(n,)`.
+        subjects: The subject of every image, `(n,)`.
+        metrics: Names in `CURVES`.
     """
-    correct = (predicted == y).astype(np.float64)
-    off = np.abs(predicted.astype(np.int64) - y)
-    classes = int(y.max()) + 1
-    cell = fold.astype(np.int64) * classes + y
-    size = np.bincount(cell, minlength=(int(fold.max()) + 1) * classes)
-    hits = np.bincount(cell, weights=correct, minlength=len(size))
-    occurs = size.reshape(-1, classes) > 0
-    parts = occurs.sum(1)  # classes that occur, per fold
-    folds = int((parts > 0).sum())
-    weight = 1 / (folds * parts[fold] * size[cell])
-    recall = hits[cell] / size[cell]
-    mean = float((weight * correct).sum())
-    return {
-        "accuracy": correct,
-        "balanced": mean + len(y) * weight * (correct - recall),
-        "one_off": (off <= 1).astype(np.float64),
-        "mae": off.astype(np.float64),
-    }
+    return {name: _interval(CURVES[name], images, subjects) for name in metrics}
 
 
-def interval(metric: str, values: Doubles, subjects: Ints) -> Interval:
-    """The mean of per-image values with its 95 % interval over subjects, cut to the metric's range."""
-    if metric in ("accuracy", "one_off"):
+def _interval(metric: Metric, images: PredictedImages, subjects: Ints) -> Interval:
+    assert metric.per_image is not None
+    values = metric.per_image(images)
+    if metric.binary:
         return accuracy_interval(values, subjects)
     mean = mean_interval(values, subjects)
-    highest = 1.0 if metric == "balanced" else np.inf
-    return Interval(mean.value, max(0.0, mean.low), min(highest, mean.high), mean.effective)
+    low, high = max(0.0, mean.low), min(metric.highest, mean.high)
+    return Interval(mean.value, low, high, mean.effective)
 
 
 class Outcomes:
@@ -89,7 +60,7 @@ class Outcomes:
         self.y = study.labels(task)
         self.subjects = study.subjects
         self.ordered = study.tasks[task].ordered or any(row.one_off is not None for row in rows)
-        self.metrics = tuple(METRICS) if self.ordered else ("accuracy", "balanced")
+        self.metrics = tuple(n for n, m in CURVES.items() if self.ordered or not m.ordered)
         self.fold: Ints | None = None
         """The fold that each image was tested in, `(n,)`, -1 where in none; None without predictions."""
         self.backbone = ""
@@ -148,8 +119,8 @@ class Outcomes:
 
     def measure(self, rows: Sequence[Row]) -> dict[str, Interval]:
         """Every metric of one result, from all its folds; without predictions there are no intervals."""
-        measured = self._measured.get(name_of(rows[0]))
-        return measured if measured is not None else _of_folds(rows, self.metrics)
+        pooled = self._measured.get(name_of(rows[0]))
+        return pooled if pooled is not None else _of_folds(rows, self.metrics)
 
     def _read(self, wanted: Mapping[Name, str]) -> None:
         file = self.study.folder / predictions.STORE
@@ -178,9 +149,8 @@ class Outcomes:
         scores = np.nan_to_num(prediction.scores, nan=-np.inf)
         predicted = np.where(tested, scores.argmax(1), -1).astype(np.int32)
         self._predicted[name] = predicted
-        values = per_image(predicted[tested], self.y[tested], fold[tested])
-        subjects = self.subjects[tested]
-        self._measured[name] = {m: interval(m, values[m], subjects) for m in self.metrics}
+        images = PredictedImages(predicted[tested], self.y[tested], fold[tested])
+        self._measured[name] = measured(images, self.subjects[tested], self.metrics)
 
 
 def wider(study: Study, rows: Sequence[Row]) -> float:
@@ -209,13 +179,14 @@ def _stored(file: Path, task: str, names: Iterable[Name]) -> Mapping[Name, predi
 
 
 def _of_folds(rows: Sequence[Row], metrics: Sequence[str]) -> dict[str, Interval]:
-    """The mean of each metric over the folds, weighted by their images except for balanced accuracy."""
+    """The mean of each metric over the folds, weighted by their images where the metric is."""
     n = np.array([max(row.n_test, 1) for row in rows], dtype=np.float64)
     means = {}
-    for metric in metrics:
-        values = [getattr(row, _COLUMN.get(metric, metric)) for row in rows]
+    for name in metrics:
+        metric = CURVES[name]
+        values = [getattr(row, metric.column) for row in rows]
         if None not in values:
-            weights = np.ones_like(n) if metric == "balanced" else n
+            weights = np.ones_like(n) if metric.folds_alike else n
             value = float(np.average(np.array(values, dtype=np.float64), weights=weights))
-            means[metric] = Interval(value, np.nan, np.nan, np.nan)
+            means[name] = Interval(value, np.nan, np.nan, np.nan)
     return means

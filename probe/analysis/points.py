@@ -17,7 +17,7 @@ class Point:
     pool: str
     depth: float
     metrics: Mapping[str, Interval]
-    """By their names in probe/analysis/outcomes.py."""
+    """By their names in `CURVES` of probe/results/metrics.py."""
     rows: tuple[Row, ...]
     """A row for every fold."""
 

@@ -26,7 +26,7 @@ _SURE = 3.0
 
 
 @dataclass(frozen=True)
-class TestedFold:
+class FoldOutcome:
     """One test fold: what was chosen on its training rows."""
 
     fold: int
@@ -52,7 +52,7 @@ class Outcome:
 
     scores: Floats
     """`(n, K)`, rows as images.csv; NaN where not tested."""
-    folds: tuple[TestedFold, ...]
+    folds: tuple[FoldOutcome, ...]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def cross_validate(
         for fold, (refit,) in zip(folds, refits, strict=True):
             rows = splits.held_out_rows(splits.tested(fold))
             scores[rows] = refit.scores
-            results[fold] = TestedFold(
+            results[fold] = FoldOutcome(
                 fold,
                 refit.value,
                 chosen[fold].at_edge,

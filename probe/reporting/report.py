@@ -11,7 +11,6 @@ from features.errors import InputError, nearest
 from features.machine.files import file_name, write_text
 from features.study.study import Study, open_study
 from probe.analysis.curves import TaskCurves, curves
-from probe.analysis.outcomes import METRICS
 from probe.reporting.charts.figures import curve_figure, gap_figure, save, tuned_figure
 from probe.reporting.charts.legend import tuned_signs
 from probe.reporting.charts.task_charts import charts
@@ -32,6 +31,7 @@ from probe.reporting.tables.table import Table, to_csv, to_latex, to_markdown
 from probe.reporting.tables.variations import few_shot_table, repeats_table, views_table
 from probe.reporting.words import contaminations, findings, headline
 from probe.results import rows as results
+from probe.results.metrics import CURVES
 from probe.results.rows import BEST
 
 _MOST_FOLDS = 500
@@ -75,8 +75,8 @@ def report(
     opened = study if isinstance(study, Study) else open_study(study)
     tasks = curves(opened)
     for metric in metrics:
-        if metric not in METRICS:
-            raise InputError(f"--metric {metric}: not a metric; {nearest(metric, METRICS)}")
+        if metric not in CURVES:
+            raise InputError(f"--metric {metric}: not a metric; {nearest(metric, CURVES)}")
     contents = contents_of(opened, tasks, by, progress)
     tables = (
         layer_table(tasks),

@@ -1,8 +1,15 @@
-"""The metrics of a set of scores: accuracies, log loss, calibration, AUC, errors in classes."""
+"""The metrics, a record each: every column, figure and table of a metric reads its record.
+
+To add a metric, add a field to `Measured` here; it becomes a column of results.csv. The names of all
+metrics are in the protocol, so with a new one the next `probe fit` makes the results of before again.
+"""
 
 from __future__ import annotations
 
-from typing import TypedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,27 +24,236 @@ NEVER_SEEN = 1e-15
 """The least probability where a loss chooses: a class that training lacks must cost more than any other."""
 
 
-class Measured(TypedDict):
-    """Metrics by name; None where one does not apply. All but log loss and MAE are fractions."""
+@dataclass(frozen=True)
+class ScoredImages:
+    """The scores of tested images and their true classes, and what several metrics read of them."""
 
-    accuracy: float
-    balanced_accuracy: float
+    scores: npt.NDArray[np.floating]
+    """`(n, K)`."""
+    y: Ints
+    """Class numbers, `(n,)`."""
+    ordered: bool
+    """Whether the classes have an order."""
+    kind: ScoreKind
+    """What the scores are."""
+
+    @cached_property
+    def confusion(self) -> Ints:
+        """Images by true class (rows) and predicted class (columns), `(K, K)`."""
+        return confusion(self.scores, self.y)
+
+    @cached_property
+    def probabilities(self) -> Doubles | None:
+        """Class probabilities `(n, K)`; None where the scores are margins."""
+        return None if self.kind == "margins" else probabilities(self.scores, self.kind)
+
+    @cached_property
+    def classes_off(self) -> Ints | None:
+        """How many classes each prediction is off, `(n,)`; None where classes have no order."""
+        return np.abs(self.scores.argmax(1) - self.y) if self.ordered else None
+
+
+@dataclass(frozen=True)
+class PredictedImages:
+    """The predicted and true classes of images, and the fold that tested each, `(n,)` each."""
+
+    predicted: npt.NDArray[np.integer]
+    y: Ints
+    fold: npt.NDArray[np.integer]
+
+    @cached_property
+    def correct(self) -> Doubles:
+        """1 where the prediction is right, else 0, `(n,)`."""
+        return np.asarray(self.predicted == self.y, dtype=np.float64)
+
+    @cached_property
+    def classes_off(self) -> Ints:
+        """How many classes each prediction is off, `(n,)`."""
+        return np.asarray(np.abs(self.predicted.astype(np.int64) - self.y))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A metric: how it is computed, and how people read it."""
+
+    words: str
+    """Its name in charts."""
+    of: Callable[[ScoredImages], float | None]
+    """Computes it of the images of one fold; None where it does not apply."""
+    heading: str = ""
+    """The heading of its column in tables; empty: it is in results.csv only."""
+    per_fold: bool = False
+    """Whether people see it in the table of folds only; the CSV of the table of layers has it too."""
+    unit: Literal["%", "classes", "nats"] = "%"
+    """In per cent it is a fraction, and lies between 0 and 1; otherwise it may be any number from 0 up."""
+    lower_is_better: bool = False
+    ordered: bool = False
+    """Whether it needs classes with an order."""
+    folds_alike: bool = False
+    """Whether its mean over folds counts every fold alike, and not every image."""
+    per_image: Callable[[PredictedImages], Doubles] | None = None
+    """A value for every image, `(n,)`, whose mean is the metric; it gives the metric its curves and
+    intervals. None: it has none."""
+    binary: bool = False
+    """Whether these values are all 0 or 1."""
+    option: str = ""
+    """Its name in `--metric` and in the report's data, where that is not the column's."""
+    column: str = ""
+    """Its column in results.csv: the name of the field."""
+
+    @property
+    def label(self) -> str:
+        """Its name at the axis of a chart."""
+        return f"{self.words} (lower is better)" if self.lower_is_better else self.words
+
+    @property
+    def factor(self) -> float:
+        """What its numbers are multiplied by in charts."""
+        return 100.0 if self.unit == "%" else 1.0
+
+    @property
+    def highest(self) -> float:
+        """The highest value that it can have."""
+        return 1.0 if self.unit == "%" else np.inf
+
+
+def _metric(*, optional: bool = False, **about: Any) -> Any:
+    """A field of `Measured` with its record; an `optional` one is None where it does not apply."""
+    metadata = {"metric": Metric(**about)}
+    return field(default=None, metadata=metadata) if optional else field(metadata=metadata)
+
+
+def _accuracy(tested: ScoredImages) -> float:
+    return float(np.diag(tested.confusion).sum() / len(tested.y))
+
+
+def _balanced_accuracy(tested: ScoredImages) -> float:
+    hits, occurs = np.diag(tested.confusion), tested.confusion.sum(1)
+    return float((hits[occurs > 0] / occurs[occurs > 0]).mean())
+
+
+def _balanced_per_image(images: PredictedImages) -> Doubles:
+    """Values whose mean is the mean over folds of the mean recall of the classes that occur.
+
+    The value of an image is that mean plus the image's share in the deviation, n w (correct - recall of
+    its class in its fold) with w = 1 / (folds x classes x images of the class in the fold). So the mean
+    of the values is the metric, and their spread between subjects is that of the linearised ratio.
+    """
+    y, fold, correct = images.y, images.fold, images.correct
+    classes = int(y.max()) + 1
+    cell = fold.astype(np.int64) * classes + y
+    size = np.bincount(cell, minlength=(int(fold.max()) + 1) * classes)
+    hits = np.bincount(cell, weights=correct, minlength=len(size))
+    occurs = size.reshape(-1, classes) > 0
+    parts = occurs.sum(1)  # classes that occur, per fold
+    folds = int((parts > 0).sum())
+    weight = 1 / (folds * parts[fold] * size[cell])
+    recall = hits[cell] / size[cell]
+    mean = float((weight * correct).sum())
+    return np.asarray(mean + len(y) * weight * (correct - recall))
+
+
+def _macro_f1(tested: ScoredImages) -> float:
+    table = tested.confusion
+    hits, occurs, claimed = np.diag(table), table.sum(1), table.sum(0)
+    either = (occurs + claimed) > 0
+    return float((2 * hits[either] / (occurs + claimed)[either]).mean())
+
+
+def _log_loss(tested: ScoredImages) -> float | None:
+    p = tested.probabilities
+    return None if p is None else log_loss(p, tested.y)
+
+
+def _calibration_error(tested: ScoredImages) -> float | None:
+    p = tested.probabilities
+    return None if p is None else calibration_error(p, tested.y)
+
+
+def _auc(tested: ScoredImages) -> float | None:
+    two = tested.scores.shape[1] == 2 and bool((tested.confusion.sum(1) > 0).all())
+    return auc(tested.scores, tested.y) if two else None
+
+
+def _one_off(tested: ScoredImages) -> float | None:
+    off = tested.classes_off
+    return None if off is None else float((off <= 1).mean())
+
+
+def _mean_error(tested: ScoredImages) -> float | None:
+    off = tested.classes_off
+    return None if off is None else float(off.mean())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """All metrics, in the order of their columns; None where one does not apply."""
+
+    accuracy: float = _metric(
+        words="accuracy",
+        of=_accuracy,
+        heading="accuracy",
+        per_image=lambda images: images.correct,
+        binary=True,
+    )
+    balanced_accuracy: float = _metric(
+        words="balanced accuracy",
+        of=_balanced_accuracy,
+        heading="balanced",
+        folds_alike=True,
+        per_image=_balanced_per_image,
+        option="balanced",
+    )
     """The mean recall of the classes that occur."""
-    macro_f1: float
+    macro_f1: float = _metric(
+        words="macro F1", of=_macro_f1, heading="macro F1", per_fold=True, folds_alike=True
+    )
     """The mean F1 of the classes that occur or are predicted."""
-    log_loss: float | None
-    """In nats, of probabilities."""
-    calibration_error: float | None
+    log_loss: float | None = _metric(
+        optional=True, words="log loss", of=_log_loss, unit="nats", lower_is_better=True
+    )
+    """In nats; of methods whose scores are probabilities."""
+    calibration_error: float | None = _metric(
+        optional=True,
+        words="expected calibration error",
+        of=_calibration_error,
+        lower_is_better=True,
+    )
     """The expected calibration error of probabilities."""
-    auc: float | None
+    auc: float | None = _metric(optional=True, words="area under the ROC curve", of=_auc)
     """The area under the ROC curve, for two classes that both occur."""
-    one_off: float | None
+    one_off: float | None = _metric(
+        optional=True,
+        words="one-off accuracy",
+        of=_one_off,
+        heading="one-off",
+        ordered=True,
+        per_image=lambda images: (images.classes_off <= 1).astype(np.float64),
+        binary=True,
+    )
     """The share of images at most one class off, for ordered classes."""
-    mae: float | None
+    mae: float | None = _metric(
+        optional=True,
+        words="mean error in classes",
+        of=_mean_error,
+        heading="MAE",
+        unit="classes",
+        lower_is_better=True,
+        ordered=True,
+        per_image=lambda images: images.classes_off.astype(np.float64),
+    )
     """The mean distance in classes, for ordered classes."""
 
 
-NAMES = tuple(Measured.__annotations__)
+def _record(name: str, metric: Metric) -> Metric:
+    return replace(metric, column=name, option=metric.option or name)
+
+
+COLUMNS = {f.name: _record(f.name, f.metadata["metric"]) for f in fields(Measured)}
+"""All metrics by their columns in results.csv."""
+
+CURVES = {metric.option: metric for metric in COLUMNS.values() if metric.per_image is not None}
+"""The metrics that have curves and intervals, by their names in `--metric`."""
 
 
 def kind_of(method: str) -> ScoreKind:
@@ -49,8 +265,8 @@ def kind_of(method: str) -> ScoreKind:
 
 def measure(
     scores: npt.NDArray[np.floating], y: Ints, ordered: bool, kind: ScoreKind = "margins"
-) -> Measured:
-    """Metrics of the largest score against the truth.
+) -> dict[str, Any]:
+    """Every metric of the largest score against the truth, by its column: the fields of `Measured`.
 
     Args:
         scores: `(n, K)`.
@@ -58,21 +274,8 @@ def measure(
         ordered: Whether classes have an order.
         kind: What the scores are.
     """
-    table = confusion(scores, y)
-    hits, occurs, claimed = np.diag(table), table.sum(1), table.sum(0)
-    either = (occurs + claimed) > 0
-    p = None if kind == "margins" else probabilities(scores, kind)
-    off = np.abs(scores.argmax(1) - y) if ordered else None
-    return {
-        "accuracy": float(hits.sum() / len(y)),
-        "balanced_accuracy": float((hits[occurs > 0] / occurs[occurs > 0]).mean()),
-        "macro_f1": float((2 * hits[either] / (occurs + claimed)[either]).mean()),
-        "log_loss": None if p is None else log_loss(p, y),
-        "calibration_error": None if p is None else calibration_error(p, y),
-        "auc": auc(scores, y) if scores.shape[1] == 2 and (occurs > 0).all() else None,
-        "one_off": None if off is None else float((off <= 1).mean()),
-        "mae": None if off is None else float(off.mean()),
-    }
+    tested = ScoredImages(scores, y, ordered, kind)
+    return {column: metric.of(tested) for column, metric in COLUMNS.items()}
 
 
 def confusion(scores: npt.NDArray[np.floating], y: Ints) -> Ints:

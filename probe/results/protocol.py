@@ -47,7 +47,7 @@ def protocol(
     tested = splits.part >= 0
     defining = {
         "version": _VERSION,
-        "metrics": metrics.NAMES,
+        "metrics": tuple(metrics.COLUMNS),
         "images": study.images_hash,
         "classes": task.classes,
         "ordered": task.ordered,

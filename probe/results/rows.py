@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe.results import csv_records, predictions
+from probe.results.metrics import Measured
 
 BEST = "best"
 """The layer of a row whose layer was chosen inside the training folds."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of results.csv; accuracies are fractions, an empty cell is not applicable."""
+class _Place:
+    """The columns before the metrics: what is measured, and in which fold."""
 
     backbone: str
     domain: str
@@ -33,16 +34,15 @@ class Row:
     """
     task: str
     fold: int
-    accuracy: float
-    balanced_accuracy: float
-    macro_f1: float
-    log_loss: float | None = None
-    """In nats; of methods whose scores are probabilities."""
-    calibration_error: float | None = None
-    auc: float | None = None
-    """For two classes."""
-    one_off: float | None = None
-    mae: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Measured, _Place):
+    """One line of results.csv; accuracies are fractions, an empty cell is not applicable.
+
+    Its columns are those of `_Place`, the metrics, and then these.
+    """
+
     n_test: int
     n_train: int
     dim: int | None = None

@@ -13,7 +13,15 @@ from sklearn.metrics import (
 )
 
 from probe.results import metrics
-from probe.results.metrics import calibration_error, confusion, measure, probabilities
+from probe.results.metrics import (
+    COLUMNS,
+    CURVES,
+    PredictedImages,
+    calibration_error,
+    confusion,
+    measure,
+    probabilities,
+)
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
@@ -132,3 +140,32 @@ def test_a_class_never_seen_costs_more_than_any_other() -> None:
     assert unseen == pytest.approx(-np.log(1e-15))
     even = probabilities(np.zeros((2, 5), dtype=np.float32), "logits")
     assert metrics.log_loss(even, np.array([0, 3])) == pytest.approx(np.log(5))
+
+
+@given(st.integers(0, 2**16), st.integers(2, 6), st.integers(1, 60))
+def test_a_metric_with_curves_is_the_mean_of_its_values_per_image(
+    seed: int, classes: int, n: int
+) -> None:
+    drawn = np.random.default_rng(seed)
+    y, predicted = drawn.integers(0, classes, (2, n))
+    measured = measure(np.eye(classes)[predicted], y, True)
+    images = PredictedImages(predicted, y, np.zeros(n, dtype=np.int64))
+    for metric in CURVES.values():
+        assert metric.per_image is not None
+        values = metric.per_image(images)
+        assert values.mean() == pytest.approx(measured[metric.column]), metric.words
+        assert not metric.binary or set(values) <= {0, 1}
+
+
+def test_a_record_gives_a_metric_its_column_and_its_names() -> None:
+    """The columns are those of results.csv as it always was, and their order with them."""
+    names = "accuracy balanced_accuracy macro_f1 log_loss calibration_error auc one_off mae"
+    assert list(COLUMNS) == list(names.split(" "))
+    assert list(CURVES) == ["accuracy", "balanced", "one_off", "mae"]
+    assert [m.column for m in CURVES.values()] == [
+        "accuracy",
+        "balanced_accuracy",
+        "one_off",
+        "mae",
+    ]
+    assert CURVES["mae"].label == "mean error in classes (lower is better)"

@@ -14,10 +14,10 @@ import numpy as np
 
 from features.machine.files import replacing
 from probe.analysis.curves import Panel, TaskCurves
-from probe.analysis.outcomes import METRICS
 from probe.analysis.points import Curve
 from probe.reporting.charts.axis import layer_ticks, place
 from probe.reporting.charts.looks import LIGHT, shapes, slots
+from probe.results.metrics import CURVES
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -55,9 +55,9 @@ def curve_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") ->
                 for curve in task.tuned:
                     _tuned_marks(ax, curve, metric, ticks, handles)
                 _levels(ax, task, metric, handles)
-                _label_axes(ax, panel.title, ticks, METRICS[metric])
+                _label_axes(ax, panel.title, ticks, CURVES[metric].label)
         _add_title_and_legend(
-            figure, axes, handles, f"{task.task}: {METRICS[metric]} over depth", synthetic
+            figure, axes, handles, f"{task.task}: {CURVES[metric].words} over depth", synthetic
         )
     return figure
 
@@ -123,15 +123,19 @@ def tuned_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") ->
                     name=_tuned_name(curve),
                 )
             else:
-                value = 100 * curve.points[0].metrics[metric].value
+                value = CURVES[metric].factor * curve.points[0].metrics[metric].value
                 style = (0, (4, 2)) if curve.kind == "scratch" else (0, (1, 1))
                 colour = look[curve.backbone, curve.domain][0]
                 line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
                 handles.setdefault(_tuned_name(curve), line)
         _levels(ax, task, metric, handles)
-        _label_axes(ax, "fine-tuning", ticks, METRICS[metric], "cut: frozen or copied through")
+        _label_axes(ax, "fine-tuning", ticks, CURVES[metric].label, "cut: frozen or copied through")
         _add_title_and_legend(
-            figure, axes, handles, f"{task.task}: {METRICS[metric]} by depth of the cut", synthetic
+            figure,
+            axes,
+            handles,
+            f"{task.task}: {CURVES[metric].words} by depth of the cut",
+            synthetic,
         )
     return figure
 
@@ -202,7 +206,7 @@ def _line(
     colour, shape = look
     style = {"none": (0, (4, 2)), "control": (0, (1, 1.5))}.get(curve.domain, "-")
     label = name or f"{curve.backbone} ({curve.domain})"
-    scale = _scale(metric)
+    scale = CURVES[metric].factor
     y = [scale * p.metrics[metric].value for p in points]
     if len(points) == 1 and curve.domain == "control":  # one number, whatever the depth
         handles.setdefault(label, ax.axhline(y[0], color=colour, linestyle=style))
@@ -231,7 +235,7 @@ def _tuned_marks(
 ) -> None:
     """Draw a fine-tune in a probe's panel: a mark at each cut, a level line for the whole network."""
     colour = LIGHT[slots([curve.domain])[curve.domain]]
-    scale = _scale(metric)
+    scale = CURVES[metric].factor
     for point in curve.points:
         if metric not in point.metrics:
             continue
@@ -249,10 +253,6 @@ def _tuned_marks(
 
 def _tuned_name(curve: Curve) -> str:
     return f"{curve.method} {curve.backbone}"
-
-
-def _scale(metric: str) -> float:
-    return 1.0 if metric == "mae" else 100.0
 
 
 def _levels(ax: Axes, task: TaskCurves, metric: str, handles: dict[str, Artist]) -> None:

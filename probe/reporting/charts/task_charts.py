@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from probe.analysis.curves import Panel, TaskCurves
-from probe.analysis.outcomes import METRICS
 from probe.analysis.points import Curve
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.axis import layer_ticks
@@ -23,6 +22,7 @@ from probe.reporting.charts.chart import (
 from probe.reporting.charts.legend import CROSS, PLUS
 from probe.reporting.charts.looks import Looks
 from probe.reporting.charts.plane import LEFT, RIGHT, Plane, band, path, plane_of
+from probe.results.metrics import CURVES
 
 TUNING = "fine-tuning"
 """What stands for the method of the charts of fine-tunes."""
@@ -65,8 +65,8 @@ def _curve_chart(task: TaskCurves, panel: Panel, metric: str, looks: Looks) -> C
     values = [end for curve in shown for p in curve.points for end in _ends(p.metrics[metric])]
     plane = plane_of(
         [*values, *(level.value for level in levels)],
-        METRICS[metric],
-        factor=1 if metric == "mae" else 100,
+        CURVES[metric].label,
+        factor=CURVES[metric].factor,
         along="depth of the cut" if only_tuned else "depth",
         names=names,
     )
@@ -79,7 +79,7 @@ def _curve_chart(task: TaskCurves, panel: Panel, metric: str, looks: Looks) -> C
         for curve in shown
     ]
     return Chart(
-        f"{METRICS[metric]}: {panel.title}",
+        f"{CURVES[metric].words}: {panel.title}",
         Plot(
             plane,
             tuple(
@@ -93,7 +93,7 @@ def _curve_chart(task: TaskCurves, panel: Panel, metric: str, looks: Looks) -> C
         task.task,
         panel.method,
         panel.pool,
-        unit="classes" if metric == "mae" else "%",
+        unit=CURVES[metric].unit,
     )
 
 

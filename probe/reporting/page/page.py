@@ -17,13 +17,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from features.machine.strict_json import to_json
-from probe.analysis.outcomes import METRICS
 from probe.reporting.charts.chart import Chart, Plot
 from probe.reporting.charts.legend import CROSS, OUTLINES, PLUS, backbone_sign
 from probe.reporting.charts.looks import DARK, LIGHT, Looks, shapes, slots
 from probe.reporting.charts.plane import HEIGHT, LEFT, RIGHT, TOP, WIDTH
 from probe.reporting.charts.task_charts import TUNING
 from probe.reporting.page.contents import Contents
+from probe.results.metrics import CURVES
 
 _OPEN_ROWS = 60
 """A table of more rows is folded away."""
@@ -102,7 +102,7 @@ def _choices(contents: Contents, charts: Sequence[Chart]) -> dict[str, dict[str,
         "task": {section.task: section.task for section in contents.tasks},
         "method": {c.method: c.method for c in charts if c.method and c.method != TUNING},
         "pool": {c.pool: c.pool for c in charts if c.pool and c.pool != "none"},
-        "metric": {c.metric: METRICS[c.metric] for c in charts if c.metric in METRICS},
+        "metric": {c.metric: CURVES[c.metric].words for c in charts if c.metric in CURVES},
     }
 
 

@@ -8,26 +8,33 @@ import numpy as np
 
 from probe.analysis.curves import TaskCurves
 from probe.analysis.statistics import Interval
-from probe.reporting.tables.table import Cell, Column, Table
+from probe.reporting.tables.table import Cell, Column, Kind, Table
+from probe.results.metrics import COLUMNS, Metric
 from probe.results.rows import BEST, Row
 
+_METRICS = [m for m in COLUMNS.values() if m.heading]
+
+
+def _column(metric: Metric, hidden: bool = False) -> Column:
+    shown: Kind = "percent" if metric.unit == "%" else "decimal"
+    return Column(metric.column, metric.heading, "hidden" if hidden else shown)
+
+
+_ACCURACY, *_OTHERS = _METRICS
 _LAYERS = (
     Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
     Column("domain", "domain"), Column("layer_shown", "layer", "label"), Column("layer", "layer", "hidden"),
     Column("pool", "pool"), Column("depth", "depth", "decimal"), Column("dim", "dim", "hidden"),
-    Column("accuracy", "accuracy", "percent"), Column("interval", "95 % interval", "interval"),
+    _column(_ACCURACY), Column("interval", "95 % interval", "interval"),
     Column("fold_mean", "mean of folds", "percent"), Column("fold_sd", "SD", "percent"),
-    Column("fold_sem", "SEM", "hidden"), Column("balanced_accuracy", "balanced", "percent"),
-    Column("macro_f1", "macro F1", "hidden"), Column("one_off", "one-off", "percent"),
-    Column("mae", "MAE", "decimal"), Column("images", "images", "hidden"),
+    Column("fold_sem", "SEM", "hidden"), *(_column(m, hidden=m.per_fold) for m in _OTHERS),
+    Column("images", "images", "hidden"),
     Column("at_edge", "at edge", "hidden"), Column("chosen", "chosen", "hidden"),
 )  # fmt: skip
 _FOLDS = (
     Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
     Column("layer", "layer"), Column("pool", "pool"), Column("fold", "fold", "count"),
-    Column("accuracy", "accuracy", "percent"), Column("balanced_accuracy", "balanced", "percent"),
-    Column("macro_f1", "macro F1", "percent"), Column("one_off", "one-off", "percent"),
-    Column("mae", "MAE", "decimal"), Column("n_test", "test images", "count"),
+    *map(_column, _METRICS), Column("n_test", "test images", "count"),
     Column("n_train", "training images", "count"), Column("C", "C", "decimal"),
     Column("chosen", "chosen"),
 )  # fmt: skip
@@ -68,9 +75,11 @@ def _cells(rows: Sequence[Row], metrics: Mapping[str, Interval]) -> tuple[Cell, 
     folds = np.array([row.accuracy for row in rows])
     sd = float(folds.std(ddof=1)) if len(folds) > 1 else float("nan")
 
-    def pooled(name: str) -> float | None:
-        values = [getattr(row, name) for row in rows]
-        return None if None in values else float(np.average(values, weights=n))
+    def over_folds(metric: Metric) -> float | None:
+        values = [getattr(row, metric.column) for row in rows]
+        if None in values:
+            return None
+        return float(np.average(values, weights=None if metric.folds_alike else n))
 
     first, accuracy = rows[0], metrics["accuracy"]
     chosen = ", ".join(dict.fromkeys(row.chosen for row in rows))
@@ -90,10 +99,7 @@ def _cells(rows: Sequence[Row], metrics: Mapping[str, Interval]) -> tuple[Cell, 
         float(folds.mean()),
         sd,
         sd / float(np.sqrt(len(folds))),
-        float(np.mean([row.balanced_accuracy for row in rows])),
-        float(np.mean([row.macro_f1 for row in rows])),
-        pooled("one_off"),
-        pooled("mae"),
+        *map(over_folds, _OTHERS),
         int(sum(row.n_test for row in rows)),
         sum(row.at_edge for row in rows),
         chosen,
