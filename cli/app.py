@@ -7,6 +7,7 @@ part-way, run again to go on; 130 interrupted.
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 from pathlib import Path
@@ -28,9 +29,10 @@ from cli import (
     study,
     weights,
 )
+from cli.start import INTERRUPTED, TERMINATED
 from features.cards.trust import Untrusted, trust
 from features.errors import InputError, Stopped
-from features.machine.files import why_full
+from features.machine.files import causes, why_full
 
 
 class ErrorBoundary(TyperGroup):
@@ -38,30 +40,65 @@ class ErrorBoundary(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
-        signal.signal(signal.SIGTERM, _stop)
+        before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)]
+        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             return super().invoke(ctx)
         except Untrusted as error:
             if not _allowed(error):
                 _end(str(error), 3)
             return self.main()  # the same command once more
-        except InputError as error:
-            _end(str(error), 3)
-        except Stopped as error:
-            _end(str(error), 4)
-        except KeyboardInterrupt:
-            _end("interrupted; what was done is kept, run the same command again to go on.", 130)
         except BrokenPipeError:
             sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
             raise typer.Exit(0) from None
-        except Exception as error:
-            if (why := why_full(error)) is not None:
-                _end(f"{why}; make room and run the same command again to go on.", 4)
-            if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
-                _end(
-                    f"{error.filename}: {error.strerror}; check its permissions or name another.", 3
-                )
-            raise
+        except (Exception, KeyboardInterrupt) as error:
+            ended = _told(error)
+            if ended is None:
+                raise
+            _end(*ended)
+        finally:
+            for number, handler in before:
+                if handler is not None:
+                    signal.signal(number, handler)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which as Ctrl-C nothing on the way up may take for an error of its own."""
+
+
+def _told(error: BaseException) -> tuple[str, int] | None:
+    """The sentence and the exit code of what is no bug."""
+    # A library whose import was interrupted may raise an error of its own over it.
+    raised = list(causes(error))
+    for kind, (message, code) in INTERRUPTIONS.items():
+        if any(isinstance(each, kind) for each in raised):
+            return message, code
+    if isinstance(error, InputError):
+        return str(error), 3
+    if isinstance(error, Stopped):
+        return str(error), 4
+    if (why := why_full(error)) is not None:
+        return f"{why}; make room and run the same command again to go on.", 4
+    if isinstance(error, OSError) and error.errno in _PERMISSIONS:
+        return f"{error.filename}: {error.strerror}; check its permissions or name another.", 3
+    if isinstance(error, OSError) and error.errno in _OUTSIDE:
+        name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return f"{name}{os.strerror(error.errno)}; see to that and run the same command again.", 3
+    return None
+
+
+INTERRUPTIONS: dict[type[BaseException], tuple[str, int]] = {
+    Terminated: (TERMINATED, 4),
+    KeyboardInterrupt: (INTERRUPTED, 130),
+}
+_PERMISSIONS = (errno.EACCES, errno.EPERM, errno.EROFS)
+_OUTSIDE = (
+    errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTEMPTY,
+    errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.EBUSY, errno.ENODEV, errno.ENXIO,
+    errno.ETXTBSY, errno.EINVAL, errno.EBADF,
+)  # fmt: skip
+"""What the machine says of files, folders and disks; the program is not wrong then."""
 
 
 def _end(message: str, code: int) -> None:
@@ -80,8 +117,8 @@ def _allowed(error: Untrusted) -> bool:
     return False
 
 
-def _stop(_number: int, _frame: object) -> None:
-    raise Stopped("stopped by SIGTERM; what was done is kept, run the same command again to go on.")
+def _terminate(_number: int, _frame: object) -> None:
+    raise Terminated
 
 
 app = typer.Typer(

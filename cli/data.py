@@ -58,13 +58,14 @@ def check(
 
     Example: probe data check --data sample --sheet copies.png
     """
+    from features.study.study import has_study
     from probe.checking.contact_sheet import check_place, write_sheet
     from probe.checking.find_copies import examine
 
     if sheet is not None:
         check_place(sheet)
     spec = options.data_with(data, faces=faces, labels=labels, levels=levels)
-    if not (study / "study.toml").is_file() and spec is None:
+    if not has_study(study) and spec is None:
         show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
     with show.Progress("reading", "images") as progress:
         checked = examine(study, data=spec, drop=drop, group=group, progress=progress)

@@ -147,7 +147,12 @@ def fit(
         return
     if fitted.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
-    show.put_bars(curves(fitted.study))
+    try:
+        show.put_bars(curves(fitted.study))
+    except (
+        InputError
+    ) as error:  # such as rows of an earlier fit that are not to be compared with these
+        show.say(f"warning: {error}")
     viewed = views_table(fitted.rows) if view else None
     for table in (
         few_shot_table(fitted.rows, only_best=True),

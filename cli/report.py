@@ -74,9 +74,11 @@ def rank(
 
     Example: probe rank --task age
     """
+    from features.study.study import open_study
     from probe.scoring.agreement import agreements, measured
     from probe.scoring.rank import rank as run
 
+    accuracy = measured(open_study(study))  # first, since results.csv may not read
     with show.Progress("scoring", "layers") as progress:
         made = run(
             study,
@@ -87,7 +89,6 @@ def rank(
             seed=seed,
             progress=progress,
         )
-    accuracy = measured(made.study)
     agreed = agreements(made.lines, accuracy)
     if json:
         show.put_json({"scores": made.lines, "agreement": agreed})

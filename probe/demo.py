@@ -9,7 +9,7 @@ from pathlib import Path
 from features.errors import InputError
 from features.extraction.extract import extract
 from features.sample.dataset import PLANTED
-from features.study.study import open_study
+from features.study.study import has_study, open_study
 from probe.analysis.curves import TaskCurves
 from probe.finetuning.finetune import finetune
 from probe.fitting.fit import fit
@@ -43,7 +43,7 @@ def run(folder: Path, progress: Callable[[int, int, str], None]) -> tuple[Report
     Raises:
         InputError: The folder holds a study of other data.
     """
-    if (folder / "study.toml").is_file() and open_study(folder).source != "sample":
+    if has_study(folder) and open_study(folder).source != "sample":
         raise InputError(f"{folder}: holds a study of other data; give another --study.")
     steps = len(BACKBONES) + 4
     for number, (name, weights) in enumerate(BACKBONES):

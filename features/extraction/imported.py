@@ -23,7 +23,7 @@ from features.store.paths import partial_of
 from features.store.writer import Writer
 from features.study.drafting import draft
 from features.study.saving import begin
-from features.study.study import Study, open_study
+from features.study.study import Study, has_study, open_study
 
 _LARGEST = 1e15
 
@@ -66,7 +66,7 @@ def import_features(
     arrays = read_arrays(file)
     features = _features(file, arrays, layer)
     n = len(features)
-    is_new = not (folder / "study.toml").is_file()
+    is_new = not has_study(folder)
     if not is_new:
         opened = open_study(folder)
         if len(opened) != n:
@@ -77,7 +77,7 @@ def import_features(
     else:
         opened = draft(folder, _manifest(file, arrays, n))
     path = opened.feature_path(name)
-    if path.is_file():
+    if opened.file_is_there(name):
         with FeatureFile(path) as old:
             if old.backbone != name:
                 raise InputError(

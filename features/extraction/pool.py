@@ -88,7 +88,10 @@ def pooled(layer: Layer, pool: str, view: str = "center") -> Pooled:
 
     Raises:
         InputError: The places of tokens are not known, and a grid of them is asked for.
+        InputError: There is no such pooling, as in a damaged file.
     """
+    if not _POOLS.fullmatch(pool):
+        raise InputError(f"{layer.name}: {pool!r} is no pooling; extract the backbone anew.")
     flat = layer.output.kind == "vector"
     name = layer.name if flat or pool in ("auto", "none") else f"{layer.name}:{pool}"
     return Pooled(at_view(name, view), layer, "none" if flat else pool, _grid(layer, pool), view)

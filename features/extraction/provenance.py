@@ -104,7 +104,7 @@ def check_contract(job: ExtractJob, path: Path, attributes: Mapping[str, Any]) -
     """
     if attributes["contract"] == contract(job):
         return
-    before, now = json.loads(attributes["decisive"]), decisive(job)
+    before, now = json.loads(attributes.get("decisive", "{}")), decisive(job)
     differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     raise InputError(
         f"{path}: made with another {' and '.join(differ)}; `probe remove {job.backbone.name}` "
@@ -143,7 +143,7 @@ def check_outputs(job: ExtractJob, path: Path, contents: FileContents) -> None:
 
 def grown(attributes: Mapping[str, Any], images: str) -> dict[str, Any]:
     """What changes in a file's attributes when its study gains rows at the end; `images` is its hash."""
-    decided = json.loads(attributes["decisive"])
+    decided = json.loads(attributes.get("decisive", "{}"))
     if "images" not in decided:  # imported features
         return {"images": images}
     decided["images"] = images

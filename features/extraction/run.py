@@ -29,7 +29,7 @@ from features.store.contents import FileContents, contents_of
 from features.store.seconds import Timing, note_seconds
 from features.store.writer import Writer
 from features.study.saving import begin
-from features.study.study import Study
+from features.study.study import Study, has_study
 
 
 @dataclass
@@ -82,7 +82,7 @@ def check_not_begun(study: Study) -> None:
     Raises:
         InputError: One has.
     """
-    if (study.folder / "study.toml").is_file():
+    if has_study(study.folder):
         raise InputError(
             f"{study.folder}: another process has just begun a study here; run the command again."
         )

@@ -25,8 +25,8 @@ def updated(study: Study, data: str | None) -> Study:
     with fewer rows than images.csv; the next run grows those.
 
     Raises:
-        InputError: The data is not the study's, an ordered task gains a class, or another process is
-            writing a file.
+        InputError: The data is not the study's, an ordered task gains a class, the rows of a file are
+            not the study's, or another process is writing a file.
         OSError: A file could not be written.
     """
     with ExitStack() as stack:
@@ -41,7 +41,10 @@ def updated(study: Study, data: str | None) -> Study:
         new = {path: path.with_name(path.name + GROWN) for path in paths}
         for path, beside in new.items():
             stack.callback(beside.unlink, missing_ok=True)
-            _grow(more, path, beside, contents_of(path))
+            held = contents_of(path)
+            if held is not None and held.attributes["images"] != hash_of(more.paths[: held.n]):
+                more.check_rows(path, held.attributes, held.n)
+            _grow(more, path, beside, held)
         if more is not study:
             save(more)
         for path, beside in new.items():

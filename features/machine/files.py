@@ -49,6 +49,9 @@ def write_texts(texts: Mapping[Path, str]) -> None:
     Raises:
         OSError: One could not be written; then none is replaced.
     """
+    for path in texts:
+        if path.is_dir():  # known before any other is replaced
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with ExitStack() as stack:
         written = {path: stack.enter_context(_beside(path)) for path in texts}
         for path, text in texts.items():
@@ -83,10 +86,7 @@ def is_full(error: BaseException) -> bool:
 
 def why_full(error: BaseException) -> str | None:
     """Why an error, or a cause of it, means that there is no more space, in words; None if it does not."""
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
+    for cause in causes(error):
         # the wording of Rust's libraries and of HDF5
         match = re.search(r"\(os error (\d+)\)|errno = (\d+)", str(cause))
         number = getattr(cause, "errno", None)
@@ -94,8 +94,17 @@ def why_full(error: BaseException) -> str | None:
             number = int(match[1] or match[2])
         if number in FULL:
             return FULL[number]
-        cause = cause.__cause__ or cause.__context__
     return None
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and then what it came of, one after the other."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def file_name(name: str) -> str:

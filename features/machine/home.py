@@ -4,14 +4,28 @@ import os
 import sys
 from pathlib import Path
 
+from features.errors import InputError
+
 
 def home() -> Path:
-    """The cache folder, which may not exist yet."""
+    """The cache folder, which may not exist yet.
+
+    Raises:
+        InputError: Nothing says where the user's home is.
+    """
     if chosen := os.environ.get("PROBE_HOME"):
         return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "probe"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "probe"
+    cache = os.environ.get("XDG_CACHE_HOME")
+    if cache and sys.platform != "darwin":
+        return Path(cache) / "probe"
+    try:
+        own = Path.home()
+    except RuntimeError as error:
+        raise InputError(
+            "this user has no home folder, in which weights and drawn images would be kept; set "
+            "PROBE_HOME to a folder for them."
+        ) from error
+    return own / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "probe"
 
 
 def offline() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,7 @@ def contents_of(path: Path) -> FileContents | None:
     Raises:
         InputError: It is not a feature file, or another process is writing it.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     with FeatureFile(path) as file:
         return FileContents(

@@ -30,8 +30,10 @@ filter that HDF5 brings itself.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,6 +50,7 @@ from features.arrays import Floats, Ints
 from features.errors import InputError, nearest
 from features.machine.regular_files import check_regular
 from features.store.hdf5 import open_hdf5
+from features.store.whole import Misfit, check
 
 FORMAT = "probe-features"
 VERSION = 1
@@ -56,6 +59,22 @@ REASON_BYTES = 96
 UNKNOWN = "unknown"
 """The domain of imported features for which none was given."""
 _PART_BYTES = 1 << 26
+_UNREAD = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
+"""What h5py raises where a file is not what it was."""
+_OUTSIDE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EISDIR,
+    errno.ENOENT,
+    errno.ELOOP,
+    errno.EIO,
+    errno.EMFILE,
+)
+"""Errors that say nothing of what is in a file."""
+
+
+class Damaged(InputError):
+    """A feature file that is not whole: only making it again helps."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +93,8 @@ class FeatureFile:
         """Open the finished or partial file `path`.
 
         Raises:
-            InputError: It is not a feature file, or another process is writing it.
+            Damaged: It is not a whole feature file.
+            InputError: It cannot be read, is of a later version, or another process is writing it.
         """
         self.path = path
         self._file = open_file(path)
@@ -204,8 +224,11 @@ class FeatureFile:
         data = self._dataset(key)
         rows = np.arange(len(self)) if rows is None else np.asarray(rows)
         out = np.empty((len(rows), data.shape[1]), dtype=data.dtype)
-        for here, there in runs(rows):
-            data.read_direct(out, there, here)
+        try:
+            for here, there in runs(rows):
+                data.read_direct(out, there, here)
+        except OSError as error:
+            raise self._unread(key) from error
         done = self.status[rows] == DONE
         sums = self._file["checksums"][key][:][rows]
         bad = [int(rows[i]) for i in np.flatnonzero(done) if zlib.crc32(out[i].data) != sums[i]]
@@ -241,7 +264,7 @@ class FeatureFile:
                 sealed = bytes(self._file["seal"][:])
                 if any(sealed) and sealed != seal(self._file):
                     damages.append(Damage("status, reasons, checksums or attributes"))
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
+        except _UNREAD as error:
             damages.append(Damage(f"structure ({str(error).splitlines()[0][:80]})"))
         return damages
 
@@ -257,7 +280,13 @@ class FeatureFile:
 
     def columns(self, key: str, start: int, stop: int) -> Floats:
         """Some columns of all rows, `(n, stop - start)` float32; checksums are not compared."""
-        return np.asarray(self._dataset(key)[:, start:stop], dtype=np.float32)
+        try:
+            return np.asarray(self._dataset(key)[:, start:stop], dtype=np.float32)
+        except OSError as error:
+            raise self._unread(key) from error
+
+    def _unread(self, key: str) -> Damaged:
+        return Damaged(f"{self.path}: layer {key} cannot be read; {_way_out(self.path)}")
 
     def _dataset(self, key: str) -> Any:
         if key not in self._file["layers"]:
@@ -306,7 +335,8 @@ def open_file(path: Path, *, locking: bool = True) -> h5py.File:
     """Open `path` for reading with h5py, checked to be a feature file.
 
     Raises:
-        InputError: It is not one, or another process is writing it.
+        Damaged: It is not a whole one.
+        InputError: It cannot be read, is of a later version, or another process is writing it.
     """
     try:
         check_regular(path)
@@ -320,17 +350,35 @@ def open_file(path: Path, *, locking: bool = True) -> h5py.File:
             raise InputError(
                 f"{path}: another process is using it; wait until it has ended."
             ) from error
-        raise InputError(
-            f"{path}: not a whole HDF5 file; delete it and run `probe extract` again."
-        ) from error
-    if file.attrs.get("format") != FORMAT:
+        if error.errno in _OUTSIDE:
+            raise InputError(
+                f"{path}: cannot be read ({os.strerror(error.errno)}); check it."
+            ) from error
+        raise Damaged(f"{path}: not a whole HDF5 file; {_way_out(path)}") from error
+    try:
+        _check_version(path, file)
+        check(file)
+    except InputError:
         file.close()
-        raise InputError(f"{path}: not a feature file; `probe extract` makes one.")
-    if int(file.attrs["version"]) > VERSION:
-        version = file.attrs["version"]
+        raise
+    except _UNREAD as error:
         file.close()
-        raise InputError(f"{path}: format version {version} is newer than this program; update it.")
+        why = str(error) if isinstance(error, Misfit) else "HDF5 cannot read a part of it"
+        raise Damaged(f"{path}: damaged, since {why}; {_way_out(path)}") from error
     return file
+
+
+def _check_version(path: Path, file: h5py.File) -> None:
+    """Refuse other formats and later versions, in which all else may be otherwise."""
+    if str(file.attrs.get("format")) != FORMAT:
+        raise Damaged(f"{path}: not a feature file; `probe extract` makes one: {_way_out(path)}")
+    if (version := int(file.attrs["version"])) > VERSION:
+        raise InputError(f"{path}: format version {version} is newer than this program; update it.")
+
+
+def _way_out(path: Path) -> str:
+    name = path.name.removesuffix(".partial").removesuffix(".h5")
+    return f"`probe remove {name}` takes it out, then extract it again."
 
 
 def runs(rows: npt.NDArray[Any]) -> Iterator[tuple[slice, slice]]:

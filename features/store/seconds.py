@@ -7,9 +7,11 @@ the byte on any run.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from features.machine.files import write_text
 from features.machine.regular_files import read_regular
@@ -45,12 +47,28 @@ def read_seconds(file: Path) -> dict[str, Timing]:
     """The timing by data set of the feature file `file`; empty where none is recorded."""
     try:
         by_key = json.loads(read_regular(seconds_path(file)))
-        return {
-            key: Timing(**{**values, "together": tuple(values["together"])})
-            for key, values in by_key.items()
-        }
-    except (OSError, ValueError):  # never measured, or killed while writing it
+        return {key: _timing(values) for key, values in by_key.items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # never measured, or damaged
         return {}
+
+
+def _timing(values: Any) -> Timing:
+    """The values of one data set.
+
+    Raises:
+        TypeError: One is of another kind, or missing.
+        ValueError: Seconds are not a finite number, or of no images.
+    """
+    timing = Timing(**{**values, "together": tuple(values.get("together", ()))})
+    kinds = {"device": str, "precision": str, "images": int, "workers": int, "threads": int}
+    for name, kind in kinds.items():
+        if type(getattr(timing, name)) is not kind:
+            raise TypeError(name)
+    if not math.isfinite(timing.seconds) or timing.images < 1:
+        raise ValueError("no time")
+    if not all(isinstance(name, str) for name in timing.together):
+        raise TypeError("together")
+    return timing
 
 
 def note_seconds(file: Path, keys: Iterable[str], measured: Timing) -> None:

@@ -69,7 +69,7 @@ def held_rows(study: Study, backbone: str) -> Bools:
     rows. All rows where there is no file.
     """
     for name in (backbone, *study.backbones()):
-        if study.feature_path(name).is_file():
+        if study.file_is_there(name):
             return _done(study, name)
     return np.ones(len(study), dtype=np.bool_)
 

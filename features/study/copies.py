@@ -131,17 +131,24 @@ def save(file: Path, copies: Copies, images: str) -> None:
     write_text(file, json.dumps(values))
 
 
-def load(file: Path, images: str) -> Copies | None:
-    """The copies among the rows with the hash `images`; None if `probe data check` was not run on them."""
+def load(file: Path, images: str, rows: int) -> Copies | None:
+    """The copies among so many rows with the hash `images`; None if `probe data check` was not run on them.
+
+    None also if the file is damaged: the copies can be looked for again.
+    """
     try:
         values = json.loads(read_regular(file))
         if values["version"] not in (1, _VERSION) or values["images"] != images:
             return None
-        return Copies(
-            tuple(map(tuple, values["exact"])),
+        held = Copies(
+            tuple(tuple(map(int, group)) for group in values["exact"]),
             tuple((int(a), int(b), float(alike)) for a, b, alike in values["near"]),
-            {int(row): why for row, why in values["unreadable"].items()},
+            {int(row): str(why) for row, why in values["unreadable"].items()},
             turned=values["version"] == _VERSION,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
+    named = {row for group in held.exact for row in group} | held.unreadable.keys()
+    named |= {row for a, b, _ in held.near for row in (a, b)}
+    there = all(0 <= row < rows for row in named)
+    return held if there and all(held.exact) else None

@@ -10,7 +10,7 @@ from features.data import caches_images, read_data
 from features.data.manifest import Manifest
 from features.data.tasks import grown, infer, still_tasks
 from features.errors import InputError
-from features.study.study import Study, open_study
+from features.study.study import Study, has_study, open_study
 
 _MOST_CHARACTERS = 100_000  # of a cell; Python's csv reads up to 131,072
 
@@ -21,7 +21,7 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
     Raises:
         InputError: The study holds other data, or the data cannot be used.
     """
-    if not (folder / "study.toml").is_file():
+    if not has_study(folder):
         manifest = read_data(data if data is not None else "sample")
         return draft(folder, manifest), manifest
     study = open_study(folder)

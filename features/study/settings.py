@@ -1,9 +1,80 @@
-"""Changing study.toml, which people edit too: their comments, order and spacing stay."""
+"""study.toml, which people edit too: what it says is checked; their comments, order and spacing stay."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, MutableMapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from features.data.tasks import Task
+from features.errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What study.toml says."""
+
+    source: str
+    """What `--data` named."""
+    root: str
+    """The folder that paths in images.csv start from."""
+    tasks: tuple[Task, ...]
+    closest: str | None = None
+    synthetic: bool = False
+
+
+def read_settings(text: str, file: Path) -> Settings:
+    """What the TOML `text` of study.toml says.
+
+    Raises:
+        InputError: It is no TOML, or something is missing or of another kind; `file` is named.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
+        raise InputError(f"{file}: not a TOML file, {why}; mend that line.") from error
+    data = raw.get("data")
+    if not isinstance(data, dict):
+        raise InputError(f"{file}: the table [data] is missing; restore it.")
+    for name in ("source", "root"):
+        if not isinstance(data.get(name), str) or "\0" in data[name]:
+            _refuse(file, f"data.{name}", data.get(name), "a text in quotes")
+    closest, synthetic = raw.get("closest"), data.get("synthetic", False)
+    if closest is not None and not isinstance(closest, str):
+        _refuse(file, "closest", closest, "the name of a domain in quotes")
+    if not isinstance(synthetic, bool):
+        _refuse(file, "data.synthetic", synthetic, "true or false")
+    tasks = raw.get("tasks", {})
+    if not isinstance(tasks, dict):
+        _refuse(file, "tasks", tasks, "a table for each task")
+    known = tuple(_task(file, name, about) for name, about in tasks.items())
+    return Settings(data["source"], data["root"], known, closest, synthetic)
+
+
+def _task(file: Path, name: str, about: Any) -> Task:
+    if not isinstance(about, dict):
+        _refuse(file, f"tasks.{name}", about, "a table with classes")
+    classes, ordered = about.get("classes"), about.get("ordered", False)
+    if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
+        _refuse(file, f"tasks.{name}.classes", classes, "a list of texts in quotes")
+    if len(classes) < 2:
+        _refuse(file, f"tasks.{name}.classes", classes, "two classes or more")
+    twice = next((c for c in classes if classes.count(c) > 1), None)
+    if twice is not None:
+        raise InputError(f"{file}: tasks.{name}.classes has {twice!r} twice; name each class once.")
+    if not isinstance(ordered, bool):
+        _refuse(file, f"tasks.{name}.ordered", ordered, "true or false, without quotes")
+    return Task(name, tuple(classes), ordered)
+
+
+def _refuse(file: Path, name: str, value: object, wanted: str) -> NoReturn:
+    if value is None:
+        raise InputError(f"{file}: {name} is missing; it is {wanted}, restore it.")
+    shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:60]}..."
+    raise InputError(f"{file}: {name} is {shown}, and should be {wanted}; correct it.")
 
 
 def updated(text: str, settings: Mapping[str, Any]) -> str:

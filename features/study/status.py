@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from features.errors import InputError, nearest
 from features.machine.locks import lock_of, locked
-from features.store.featurefile import DONE, PENDING, UNREADABLE, Damage, FeatureFile
+from features.store.featurefile import DONE, PENDING, UNREADABLE, Damage, Damaged, FeatureFile
 from features.store.paths import every_file, partial_of
 from features.store.seconds import seconds_path
 from features.study.study import Study
@@ -26,18 +27,23 @@ class StoredBackbone:
     bytes: int
     finished: bool
     """False: an interrupted run, which `probe extract` continues."""
+    damage: str = ""
+    """What is wrong with its file, in a sentence; empty if nothing is."""
 
 
 def held(study: Study) -> list[StoredBackbone]:
-    """Every backbone of the study, finished or not."""
+    """Every backbone of the study, finished or not, and damaged ones too."""
     backbones = []
     for path in every_file(study.folder):
         try:
             opened = FeatureFile(path)
-        except InputError:  # another process is writing it
+        except InputError as error:  # damaged, or another process is writing it
             name = path.name.removesuffix(".partial").removesuffix(".h5")
-            size = path.stat().st_size
-            backbones.append(StoredBackbone(name, "", (), 0, 0, 0, size, finished=False))
+            size = path.lstat().st_size
+            damage = str(error) if isinstance(error, Damaged) else ""
+            backbones.append(
+                StoredBackbone(name, "", (), 0, 0, 0, size, finished=False, damage=damage)
+            )
             continue
         with opened as file:
             status = file.status
@@ -72,7 +78,10 @@ def remove_features(study: Study, backbone: str) -> list[Path]:
         InputError: There are none, or another process is writing them.
     """
     path = study.feature_path(backbone)
-    existing = [p for p in (path, partial_of(path)) if p.is_file()]
+    existing = [p for p in (path, partial_of(path)) if os.path.lexists(p)]
+    folder = next((p for p in existing if p.is_dir() and not p.is_symlink()), None)
+    if folder is not None:
+        raise InputError(f"{folder}: a folder where a feature file belongs; remove it.")
     if not existing:
         raise InputError(
             f"{backbone}: no features of it in {study.folder}; {nearest(backbone, study.backbones())}"

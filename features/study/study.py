@@ -13,7 +13,7 @@ drafting.py makes studies, saving.py writes them.
 from __future__ import annotations
 
 import hashlib
-import tomllib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,9 +28,11 @@ from features.data.table import read_rows
 from features.data.tasks import Task, still_tasks, unfit
 from features.errors import InputError, nearest
 from features.machine.files import file_name
+from features.machine.regular_files import read_regular
 from features.store.featurefile import FeatureFile
 from features.study import copies
 from features.study.copies import Copies, Group, merged
+from features.study.settings import read_settings
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,10 @@ class Study:
         """The finished feature files, by name."""
         return sorted((self.folder / "features").glob("*.h5"))
 
+    def file_is_there(self, backbone: str) -> bool:
+        """Whether anything stands where the finished feature file of `backbone` belongs."""
+        return os.path.lexists(self.feature_path(backbone))
+
     def backbones(self) -> list[str]:
         """The backbones with a finished feature file, by name."""
         names = []
@@ -132,7 +138,7 @@ class Study:
             InputError: There is none, or its rows are not those of this study.
         """
         path = self.feature_path(backbone)
-        if not path.is_file():
+        if not self.file_is_there(backbone):
             raise InputError(
                 f"{self.folder}: no features of {backbone}; {nearest(backbone, self.backbones())} "
                 f"`probe extract --backbone {backbone}` makes them."
@@ -181,33 +187,52 @@ def open_study(folder: Path | str) -> Study:
         InputError: There is none, or its study.toml or images.csv cannot be used.
     """
     folder = Path(folder)
-    file = folder / "study.toml"
-    if not file.is_file():
+    if not has_study(folder):
         raise InputError(
             f"{folder}: there is no study here; `probe extract --study {folder}` begins one."
         )
+    file = folder / "study.toml"
     try:
-        raw = tomllib.loads(file.read_bytes().decode("utf-8", errors="surrogateescape"))
-        data = raw["data"]
-        known = {
-            name: Task(name, tuple(task["classes"]), bool(task.get("ordered", False)))
-            for name, task in raw.get("tasks", {}).items()
-        }
-        header, rows = read_rows(folder / "images.csv", filled="path")
-        columns = {
-            unquoted(name): [unquoted(row[i]) for row in rows] for i, name in enumerate(header)
-        }
-        study = Study(
-            folder=folder,
-            source=data["source"],
-            root=Path(data["root"]),
-            columns=columns,
-            tasks=still_tasks(columns, {k: v for k, v in known.items() if k in columns}),
-            closest=raw.get("closest"),
-            synthetic=bool(data.get("synthetic", False)),
+        text = read_regular(file).decode("utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); check it.") from error
+    settings = read_settings(text, file)
+    header, rows = read_rows(folder / "images.csv", filled="path")
+    if not rows:
+        raise InputError(
+            f"{folder / 'images.csv'}: a header and no rows, where the study's images were; restore it."
         )
-        return replace(study, copies=copies.load(folder / "copies.json", study.images_hash))
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{file}: not a TOML file, {error}; mend that line.") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{file}: {error} is missing or wrong; restore it.") from error
+    columns = {unquoted(name): [unquoted(row[i]) for row in rows] for i, name in enumerate(header)}
+    known = {task.name: task for task in settings.tasks if task.name in columns}
+    study = Study(
+        folder=folder,
+        source=settings.source,
+        root=Path(settings.root),
+        columns=columns,
+        tasks=still_tasks(columns, known),
+        closest=settings.closest,
+        synthetic=settings.synthetic,
+    )
+    held = copies.load(folder / "copies.json", study.images_hash, len(study))
+    return replace(study, copies=held)
+
+
+def has_study(folder: Path) -> bool:
+    """Whether there is a study in `folder`, which need not exist.
+
+    Raises:
+        InputError: There is something at its name, or at that of study.toml, that no study can be in.
+    """
+    for above in (folder, *folder.absolute().parents):
+        if os.path.lexists(above):
+            if not above.is_dir():
+                what = "a link to nothing" if not above.exists() else "a file, not a folder"
+                raise InputError(f"--study {folder}: {above} is {what}; name another folder.")
+            break
+    file = folder / "study.toml"
+    if os.path.lexists(file) and not file.is_file():
+        raise InputError(
+            f"{file}: a folder, a link to nothing or a device, not a file; restore it, or take it away "
+            "to begin another study."
+        )
+    return file.is_file()

@@ -18,7 +18,7 @@ from features.study import copies
 from features.study.copies import Copies
 from features.study.drafting import open_or_draft
 from features.study.saving import save, save_images
-from features.study.study import Study
+from features.study.study import Study, has_study
 from probe.checking.check import Check, cautions, check, without_copies
 from probe.checking.likeness import alikeness
 from probe.folds import own_folds
@@ -84,7 +84,7 @@ def checked(study: Study, announce: Callable[[str], None] = lambda _: None) -> S
     if not known and _any_there(study):
         announce(f"looking for copies among {len(set(study.paths))} images, once")
         study = replace(study, copies=find(study))
-        if (study.folder / "study.toml").is_file():
+        if has_study(study.folder):
             save_images(study)
     for sentence in cautions(study):
         announce(sentence)

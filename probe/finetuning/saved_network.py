@@ -25,8 +25,12 @@ from features.backbone import Backbone
 from features.cards.card import Card, Input
 from features.errors import InputError
 from features.machine.files import file_name, replacing, write_text
+from features.machine.regular_files import check_regular
 from features.weights import sha256_of
 from probe.training.head import Network
+
+_UNREAD = (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeError)
+"""What reading a file raises that is not what `write` wrote."""
 
 
 def name_of(backbone: str, tasks: tuple[str, ...], method: str, cut: str, fold: int) -> str:
@@ -84,10 +88,11 @@ def read(study: Path, name: str, seen: Ints) -> dict[str, Tensor]:
     """
     file = _existing(study, name)
     try:
+        check_regular(file)
         with safe_open(file, "pt") as opened:
             metadata = json.loads(opened.metadata()["made"])
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except _UNREAD as error:
         raise InputError(f"{file}: damaged; train it again with --save --redo.") from error
     if metadata.get("rows") != rows_hash(seen):
         raise InputError(
@@ -103,11 +108,12 @@ def made_under(study: Path, name: str) -> dict[str, str] | None:
     if not file.with_suffix(".toml").is_file():
         return None
     try:
+        check_regular(file)
         with safe_open(file, "pt") as opened:
             protocol = json.loads(opened.metadata()["made"]).get("protocol")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+    except _UNREAD:
         return None
-    return dict(protocol) if protocol else None
+    return dict(protocol) if isinstance(protocol, dict) else None
 
 
 def digest(study: Path, name: str) -> str:

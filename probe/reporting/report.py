@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,6 +74,8 @@ def report(
             unknown.
     """
     opened = study if isinstance(study, Study) else open_study(study)
+    folder = opened.folder / "report"
+    _check_folder(folder)
     tasks = curves(opened)
     for metric in metrics:
         if metric not in CURVES:
@@ -87,7 +90,6 @@ def report(
         *contents.tables,
         *(table for section in contents.more for table in section.tables),
     )
-    folder = opened.folder / "report"
     folder.mkdir(exist_ok=True)
     for stem, task in _stems(tasks).items():
         _write_figures(folder, stem, task, metrics, opened.synthetic)
@@ -98,6 +100,15 @@ def report(
             write_text(folder / f"{table.name}.tex", to_latex(table, opened.synthetic))
     write_text(folder / "index.html", page(contents))
     return Report(opened, folder, tuple(tasks), contents, tables)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which a file of the report could not take its place, before any is written."""
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError(f"{folder}: a file where the report's folder belongs; take it away.")
+    for path in folder.glob("*.*"):
+        if path.is_dir():
+            raise InputError(f"{path}: a folder where the report writes a file; take it away.")
 
 
 def _write_figures(

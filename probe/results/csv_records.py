@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -47,7 +48,7 @@ def read(file: Path, kind: type[Record], remedy: str) -> list[Record]:
     Raises:
         InputError: A column without a default is missing, or a cell does not read.
     """
-    if not file.is_file():
+    if not os.path.lexists(file):  # a folder or a pipe there is told of when it is read
         return []
     header, lines = read_rows(file)
     for field in fields(kind):

@@ -8,6 +8,7 @@ not there, and a result whose rows are missing is made again.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from features.errors import InputError, Stopped
-from features.machine.files import sweep
+from features.machine.files import file_name, sweep
 from features.machine.locks import locked
 from features.store.paths import partial_of
 from features.study.status import remove_features
@@ -103,6 +104,7 @@ class Ledger:
         if time.perf_counter() - self._committed < after:
             return
         if self._new_scores:
+            predictions.check_places(self.store, self._new_scores)
             written = len(self.rows)
             self.rows = self._still_alike()
             others = [row for row in self.rows if row.stored not in self._new_scores]
@@ -150,6 +152,12 @@ def open_ledger(folder: Path, wait: float = 0.0) -> Iterator[Ledger]:
         Stopped: It was still writing after `wait` seconds.
     """
     table = folder / "results.csv"
+    for file in (table, folder / "predictions.h5", folder / "training.csv"):
+        if file.is_dir():
+            raise InputError(f"{file}: a folder where a file belongs; take it away.")
+    store = folder / predictions.STORE
+    if os.path.lexists(store) and not store.is_dir():
+        raise InputError(f"{store}: a file where a folder belongs; take it away.")
     with ExitStack() as held:
         try:
             held.enter_context(locked(folder / ".results.lock", str(table), wait))
@@ -175,10 +183,14 @@ def remove(study: Path | str, backbone: str) -> int:
     opened = open_study(study)
     with open_ledger(opened.folder) as ledger:
         path = opened.feature_path(backbone)
+        names = {row.backbone for row in ledger.rows}
+        if backbone not in names:  # a damaged file is known by the name of the file alone
+            backbone = next((n for n in sorted(names) if file_name(n) == backbone), backbone)
         # Killed before, it may have left any of the three.
         has_results = any(row.backbone == backbone for row in ledger.rows)
         has_results = has_results or predictions.holds(ledger.store, backbone)
-        if path.is_file() or partial_of(path).is_file() or not has_results:
+        there = os.path.lexists(path) or os.path.lexists(partial_of(path))
+        if there or not has_results:
             remove_features(opened, backbone)
         return ledger.remove(backbone)
 

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import struct
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,12 +33,14 @@ import numpy.typing as npt
 from features.arrays import Doubles, Floats, Ints
 from features.errors import InputError
 from features.machine.files import replacing
+from features.machine.regular_files import check_regular, open_regular
 
 STORE = "predictions"
 """The folder's name within a study."""
 
 DAMAGED = (
     OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, EOFError, BadZipFile,
+    zlib.error, struct.error, MemoryError, OverflowError,
 )  # fmt: skip
 """What NumPy and h5py raise where a file is missing or not what it was."""
 
@@ -113,7 +117,7 @@ def holds(store: Path, backbone: str) -> bool:
         return True
     name = _group_name(backbone)
     try:
-        with h5py.File(_before(store), "r") as old:
+        with _opened_before(store) as old:
             return any(name in old[task] for task in old)
     except DAMAGED:
         return False
@@ -126,11 +130,25 @@ def add(store: Path, new: Mapping[Key, Prediction]) -> None:
         _write(file_of(store, key), prediction)
 
 
+def check_places(store: Path, keys: Iterable[Key]) -> None:
+    """Make sure that predictions can take their places, before anything else is changed for them.
+
+    Raises:
+        InputError: There is a folder where one belongs.
+    """
+    for key in keys:
+        if (file := file_of(store, key)).is_dir():
+            raise InputError(f"{file}: a folder where a file belongs; take it away.")
+
+
 def discard(store: Path, backbone: str) -> None:
     """Delete every prediction of one backbone."""
     _take_apart(store)
     for folder in _folders(store, backbone):
-        shutil.rmtree(folder)
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
 
 
 def sweep(store: Path) -> None:
@@ -172,7 +190,7 @@ def _found_before(
 ) -> dict[Key, _T]:
     found: dict[Key, _T] = {}
     try:
-        with h5py.File(_before(store), "r") as old:
+        with _opened_before(store) as old:
             for key in keys:
                 path = "/".join(_group_name(part) for part in key)
                 try:
@@ -185,7 +203,7 @@ def _found_before(
 
 
 def _read(file: Path) -> Prediction:
-    with ZipFile(file) as opened:
+    with open_regular(file) as bytes_of_it, ZipFile(bytes_of_it) as opened:
         return _checked(_array(opened, "scores"), _array(opened, "fold"), *_words(opened))
 
 
@@ -201,7 +219,7 @@ def _checked(scores: Floats, fold: Ints, protocol: str, features: str) -> Predic
 
 
 def _marks(file: Path) -> tuple[str, str]:
-    with ZipFile(file) as opened:
+    with open_regular(file) as bytes_of_it, ZipFile(bytes_of_it) as opened:
         return _words(opened)
 
 
@@ -252,12 +270,18 @@ def _take_apart(store: Path) -> None:
 def _keys_before(before: Path) -> list[list[str]]:
     """The names of all groups that are four deep."""
     try:
-        with h5py.File(before, "r") as old:
+        with _opened_before(before) as old:
             names: list[str] = []
             old.visit(names.append)
     except DAMAGED:
         return []
     return [parts for parts in (name.split("/") for name in names) if len(parts) == 4]
+
+
+def _opened_before(store: Path) -> h5py.File:
+    """The predictions.h5 of a study of before, open for reading; a pipe would be waited for."""
+    check_regular(_before(store))
+    return h5py.File(_before(store), "r")
 
 
 def _before(store: Path) -> Path:

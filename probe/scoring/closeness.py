@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 from features.arrays import Doubles, Floats, Ints
+from features.errors import InputError
 from features.extraction.domain_samples import domain_samples
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study
@@ -258,6 +259,8 @@ def sentences(related: Sequence[Correlation]) -> list[str]:
 
 def _read(study: Study) -> list[Closeness]:
     file = study.folder / "closeness.csv"
-    if not file.is_file() or not csv_records.has_columns(file, Closeness):
-        return []  # of another version: made again
-    return csv_records.read(file, Closeness, "delete it, and it is made again.")
+    try:
+        whole = file.is_file() and csv_records.has_columns(file, Closeness)
+        return csv_records.read(file, Closeness, "") if whole else []
+    except InputError:  # of another version, or damaged: made again
+        return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,7 @@ def read(study: Study) -> tuple[list[LayerScore], list[str]]:
     Scores of features that have been extracted anew since are left out.
     """
     file = study.folder / "scores.csv"
-    if not file.is_file():
+    if not os.path.lexists(file):
         return [], ["Transfer scores: `probe rank` computes them."]
     if not csv_records.has_columns(file, LayerScore):
         return [], [
@@ -62,7 +63,7 @@ def read(study: Study) -> tuple[list[LayerScore], list[str]]:
 def read_alike(study: Study) -> tuple[list[str], Doubles]:
     """The layers of similarity.csv and the CKA between them, `(layers, layers)`; both may be empty."""
     file = study.folder / "similarity.csv"
-    if not file.is_file():
+    if not os.path.lexists(file):
         return [], np.zeros((0, 0))
     header, rows = read_rows(file)
     return header[1:], np.array([[float(cell) for cell in row[1:]] for row in rows])

@@ -76,11 +76,11 @@ def test_subjects_that_share_a_picture_are_one(groups: list[list[int]], seed: in
 def test_what_was_found_is_kept_with_the_rows_it_is_about(tmp_path: Path) -> None:
     result = Copies(((0, 4), (2, 5, 6)), ((1, 3, 0.875),), {7: "not an image"})
     copies.save(tmp_path / "copies.json", result, "abc")
-    assert copies.load(tmp_path / "copies.json", "abc") == result
-    assert copies.load(tmp_path / "copies.json", "abd") is None
-    assert copies.load(tmp_path / "none.json", "abc") is None
+    assert copies.load(tmp_path / "copies.json", "abc", 20) == result
+    assert copies.load(tmp_path / "copies.json", "abd", 20) is None
+    assert copies.load(tmp_path / "none.json", "abc", 20) is None
     (tmp_path / "copies.json").write_text('{"version": 1, "images": "abc"}')
-    assert copies.load(tmp_path / "copies.json", "abc") is None
+    assert copies.load(tmp_path / "copies.json", "abc", 20) is None
 
 
 def test_equal_bytes_always_act_and_likeness_up_to_a_tenth_of_the_rows() -> None:
@@ -119,7 +119,7 @@ def test_copies_of_a_version_that_knew_no_mirrors_are_looked_for_again(
     old = Copies(unreadable={1: "no"}, turned=False)
     copies.save(tmp_path / "copies.json", old, "abc")
     assert '"version": 1' in (tmp_path / "copies.json").read_text()
-    assert copies.load(tmp_path / "copies.json", "abc") == old
+    assert copies.load(tmp_path / "copies.json", "abc", 20) == old
     announced: list[str] = []
     result = checked(replace(study, copies=old), announced.append)
     assert result.copies is not None

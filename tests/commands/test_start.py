@@ -1,0 +1,132 @@
+"""The program's start and end: signals at any moment, closed streams, no home, odd places."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import studies
+import typer
+from typer.testing import CliRunner
+
+from cli import app as boundary
+from cli.app import app
+from cli.start import INTERRUPTED, TERMINATED
+from features.errors import InputError
+from features.machine.home import home
+
+ROOT = Path(__file__).parents[2]
+SLOW = """
+import sys, time
+import cli.start as start
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            print("importing", flush=True)
+            time.sleep(60)
+
+sys.meta_path.insert(0, Slow())
+sys.argv = ["probe", *{words}]
+start.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [(signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 4, TERMINATED)],
+)
+@pytest.mark.parametrize("module", ["typer", "cli.show", "features.study.status"])
+def test_a_signal_while_packages_are_imported_ends_in_its_sentence(
+    tmp_path: Path, number: signal.Signals, code: int, told: str, module: str
+) -> None:
+    words = ["status", "--study", str(tmp_path)]
+    with subprocess.Popen(
+        [sys.executable, "-c", SLOW.format(module=module, words=words)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as started:  # fmt: skip
+        assert started.stdout is not None
+        assert started.stdout.readline() == "importing\n"
+        time.sleep(0.05)
+        started.send_signal(number)
+        _, errors = started.communicate(timeout=60)
+    assert (started.returncode, errors) == (code, f"error: {told}\n")
+
+
+def test_a_library_that_turns_the_signal_into_an_error_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an extension module does whose import is cut short."""
+
+    def cut_short(_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException as error:
+            raise ImportError("numpy could not be imported") from error
+
+    monkeypatch.setattr("features.study.study.open_study", cut_short)
+    ran = CliRunner().invoke(app, ["status", "--study", str(tmp_path)])
+    assert (ran.exit_code, ran.stderr) == (4, f"error: {TERMINATED}\n")
+    assert signal.getsignal(signal.SIGTERM) is not boundary._terminate
+
+
+def test_closed_streams_go_nowhere_and_no_file_takes_their_numbers(tmp_path: Path) -> None:
+    study = studies.begin(tmp_path, {"label": [0, 1] * 6})
+    studies.add(study, "net", {"fc": studies.signal(study.labels("label"), 4, 2.0)})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for closed in (">&-", "2>&-", ">&- 2>&-", "<&-", "<&- >&- 2>&-"):
+        for words in (f"status --verify --study {tmp_path}", f"status --study {tmp_path / 'none'}"):
+            ran = subprocess.run(
+                ["sh", "-c", f"{sys.executable} -m cli {words} {closed}"],
+                env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+                check=False,
+            )  # fmt: skip
+            assert ran.returncode == (3 if "none" in words else 0), (closed, ran.stderr)
+            assert "Traceback" not in ran.stderr
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (IsADirectoryError(errno.EISDIR, "x", "a/b"), 3, "a/b: Is a directory; see to that"),
+        (OSError(errno.EIO, "x"), 3, "Input/output error; see to that"),
+        (PermissionError(errno.EACCES, "Permission denied", "a"), 3, "a: Permission denied; check"),
+        (OSError(errno.ENOSPC, "x"), 4, "the disk is full; make room"),
+    ],
+)
+def test_what_the_machine_says_of_files_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, code: int, told: str
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("features.study.study.open_study", fail)
+    ran = CliRunner().invoke(app, ["status"])
+    assert ran.exit_code == code
+    assert ran.stderr.startswith(f"error: {told}")
+    assert len(ran.stderr.splitlines()) == 1
+
+
+def test_a_bug_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("features.study.study.open_study", fail)
+    ran = CliRunner().invoke(app, ["status"])
+    assert isinstance(ran.exception, KeyError)
+    assert not isinstance(ran.exception, typer.Exit)
+
+
+def test_without_a_home_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PROBE_HOME", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    # A user of a container whom /etc/passwd does not list.
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["no such user"])
+    with pytest.raises(InputError, match="PROBE_HOME"):
+        home()
