@@ -149,7 +149,10 @@ class Bench:
         every = sorted(p.relative_to(self.whole) for p in self.whole.rglob("*") if p.is_file())
         kept: dict[tuple[Path, str], Path] = {}
         for path in every:
-            alike = path.parts[0] in ("report", "networks", "training") or path.suffix == ".lock"
+            alike = (
+                path.parts[0] in ("report", "networks", "training", "predictions")
+                or path.suffix == ".lock"
+            )
             kept.setdefault((path.parent, path.suffix) if alike else (path, ""), path)
         return [path for path in kept.values() if path.name != ".study"]
 

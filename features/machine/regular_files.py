@@ -11,6 +11,8 @@ import stat
 from io import BufferedReader
 from pathlib import Path
 
+MOST_BYTES = 1 << 31
+"""Of a file that is read whole: a table, a picture, a card."""
 NOT_A_FILE = "a device or a pipe, not a file"
 
 
@@ -36,9 +38,11 @@ def read_regular(path: Path) -> bytes:
     """The bytes of the file `path`.
 
     Raises:
-        OSError, ValueError: As in `open_regular`.
+        OSError, ValueError: As in `open_regular`, or the file is larger than MOST_BYTES.
     """
     with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            raise OSError(errno.EINVAL, f"more than {MOST_BYTES >> 30} GiB", str(path))
         return file.read()
 
 

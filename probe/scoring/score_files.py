@@ -10,6 +10,7 @@ import numpy as np
 
 from features.arrays import Doubles
 from features.data.table import read_rows
+from features.errors import InputError
 from features.study.study import Study
 from probe.results import csv_records
 
@@ -61,12 +62,23 @@ def read(study: Study) -> tuple[list[LayerScore], list[str]]:
 
 
 def read_alike(study: Study) -> tuple[list[str], Doubles]:
-    """The layers of similarity.csv and the CKA between them, `(layers, layers)`; both may be empty."""
+    """The layers of similarity.csv and the CKA between them, `(layers, layers)`; both may be empty.
+
+    Raises:
+        InputError: The file is damaged.
+    """
     file = study.folder / "similarity.csv"
     if not os.path.lexists(file):
         return [], np.zeros((0, 0))
     header, rows = read_rows(file)
-    return header[1:], np.array([[float(cell) for cell in row[1:]] for row in rows])
+    try:
+        alike = np.array([[float(cell) for cell in row[1:]] for row in rows], dtype=np.float64)
+    except ValueError as error:
+        raise InputError(f"{file}: {error}; `probe rank` makes it again.") from error
+    size = max(len(header) - 1, 0)
+    if alike.shape != (size, size) and (size or alike.size):
+        raise InputError(f"{file}: not as many lines as columns; `probe rank` makes it again.")
+    return header[1:], alike.reshape(size, size)
 
 
 def _contract(study: Study, backbone: str) -> str:
