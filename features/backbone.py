@@ -19,6 +19,7 @@ from features.cards.architecture import (
 )
 from features.cards.card import find
 from features.cards.network import build
+from features.errors import InputError
 from features.images.preprocess import mean_of
 
 __all__ = ["Architecture", "Backbone", "Layer", "architecture_of", "choose", "describe", "load"]
@@ -79,6 +80,8 @@ def load(
     card = architecture.card
     if not architecture.parameters:
         return Backbone(card.name, card.domain, architecture, model, None, seed)
+    if (held := weights_files.inside(card, weights)) is not None:
+        return Backbone(card.name, card.domain, architecture, model, held, seed)
     if random:
         # The seed is part of the name, so that several draws stand side by side in one study.
         random_name = f"{card.name}@random" + (f"-{seed}" if seed else "")
@@ -118,7 +121,10 @@ def target_of(name: str) -> weights_files.Target:
     Raises:
         InputError: There is no such card, or its network cannot be built.
     """
-    architecture = architecture_of(find(name))
+    card = find(name)
+    if card.network.startswith("onnx:"):
+        raise InputError(f"{name}: its weights stand in {card.network}, which can have no others.")
+    architecture = architecture_of(card)
     card = architecture.card
     try:
         model = build(card, device="meta")

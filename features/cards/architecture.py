@@ -11,6 +11,7 @@ from torch import nn
 from features.cards.card import CARDS, Card, Input, find
 from features.cards.defaults import default_layers
 from features.cards.network import build, larger_shapes, projects, published_input, with_licence
+from features.cards.onnx_network import OnnxNetwork
 from features.cards.outputs import (
     Output,
     convolutional_output,
@@ -105,7 +106,7 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
     try:
         model = build(card, device="meta")
         wanted = published_input(card, model)
-        traced = trace(model, wanted.size)
+        traced = _trace(model, wanted.size)
     except Exception:  # it is raised again below if the network is at fault
         # Some networks compute with their weights while they are built or run: give them real ones.
         model = made = build(card) if made is None else made
@@ -121,6 +122,8 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
         refused, outputs = _classified(card, model, made, wanted.size, traced)
     refused |= getattr(model, "left", {})  # a Caffe network's layers that cannot be built
     parameters = sum(p.numel() for p in model.parameters())
+    if isinstance(model, OnnxNetwork):
+        parameters = model.held
     modules = tuple(name for name, _ in model.named_modules() if name)
     named: dict[str, str] | None = getattr(model, "default_layers", None)
     leaves = _leaves(model, traced) if card.layers is None and named is None else ()
@@ -130,6 +133,9 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
     layers = _layers(bare, named)
     if not leaves:
         return replace(bare, layers=layers, default=tuple(layer.name for layer in layers))
+    if isinstance(model, OnnxNetwork):
+        names = model.default(traced, outputs)
+        return replace(bare, layers=layers, default=tuple(names), also={n: n for n in names})
     default = default_layers(model, traced, outputs, projects=projects(card))
     also = default.layers | default.also
     return replace(bare, layers=layers, default=tuple(default.layers), also=also)
@@ -146,12 +152,15 @@ def _classified(
     shapes = {name: fired.shape for name, fired in tensors.items()}
     evidence = replace(evidence_of(model, shapes, rows.clear), times=times)
     outputs, refused = {}, dict(rows.refused)
+    told = model.told(traced) if isinstance(model, OnnxNetwork) else {}
     declared = {output.module: output for output in card.outputs.values()}
     for name, fired in tensors.items():
         if name in refused:
             continue
         if card.network.startswith("caffe:"):
             output: Output | str = convolutional_output(fired.shape)
+        elif name in told and name not in declared:
+            output = told[name]
         elif name in declared:
             output = declared_output(declared[name], fired.shape, evidence)
         else:
@@ -224,9 +233,15 @@ def _in_order(layers: Iterable[Layer], traced: Trace) -> tuple[Layer, ...]:
     return tuple(sorted(layers, key=lambda layer: traced.at(layer.module).order))
 
 
+def _trace(model: nn.Module, size: tuple[int, int]) -> Trace:
+    return model.trace(size) if isinstance(model, OnnxNetwork) else trace(model, size)
+
+
 def _traced(card: Card, model: nn.Module, wanted: Input) -> Trace:
     try:
-        return trace(model, wanted.size)
+        return _trace(model, wanted.size)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(
             f"{card.line('size')}: {card.network} fails on an image of {wanted.size[0]} x "

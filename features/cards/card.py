@@ -143,6 +143,8 @@ def find(name: str) -> Card:
     kind, _, of_kind = name.partition(":")
     if kind in ("torchvision", "timm") and of_kind:
         return Card(name=name, domain="objects", network=name)
+    if kind == "onnx" and of_kind:
+        return Card(name=f"onnx:{Path(of_kind).stem}", domain="unknown", network=name)
     if kind == "hf" and of_kind:
         # a folder is named by its last part, as a card is by its name wherever it lies
         path = Path(of_kind)

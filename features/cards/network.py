@@ -84,10 +84,24 @@ def published_input(card: Card, model: nn.Module) -> Input:
         return _timm_input(card, model)
     if kind == "hf":
         return huggingface.published_input(card, name)
+    if kind == "onnx" and card.file is None:
+        size = list(getattr(model, "size", None) or (224, 224))
+        stem = Path(name).stem
+        raise InputError(
+            f"{card.name}: the file does not say how images are prepared; write a card {stem}.toml with "
+            f'name = "{stem}", domain = "...", network = "{card.network}" and [input] size = {size}, '
+            f"scale, mean and std, and give --backbone ./{stem}.toml."
+        )
     raise InputError(
         f"{card.file or card.name}: [input] is missing; add size, scale, mean and std, since "
         f"{card.network} publishes none."
     )
+
+
+def file_of(card: Card) -> Path:
+    """The file that `onnx:FILE` names, from the card's folder."""
+    name = card.network.partition(":")[2]
+    return (card.file.parent if card.file else Path()) / Path(name).expanduser()
 
 
 def larger_shapes(
@@ -163,6 +177,8 @@ def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
             "features.networks:FUNCTION or ./FILE.py:FUNCTION."
         )
     options = dict(card.options)
+    if kind == "onnx" and options:
+        raise InputError(f"{card.line('options')}: an ONNX file takes no options; leave them out.")
     if kind in ("torchvision", "timm"):
         for option in _NOT_OPTIONS:
             if option in options:
@@ -182,6 +198,10 @@ def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
         return lambda: timm.create_model(name, pretrained=False, **options)
     if kind == "hf":
         return huggingface.builder(card, name, options)
+    if kind == "onnx":
+        from features.cards.onnx_network import OnnxNetwork
+
+        return lambda: OnnxNetwork(file_of(card))
     if kind == "caffe":
         from features.caffe import network_from_prototxt
 

@@ -35,7 +35,7 @@ _CHANNELS_FIRST = (
     nn.AdaptiveMaxPool2d,
     nn.Upsample,
 )
-_CLASS_TOKEN = re.compile(r"(^|\.)(cls|class)_(token|embedding|embed)s?$|(^|\.)(cls|class_token)$")
+CLASS_TOKEN = re.compile(r"(^|\.)(cls|class)_(token|embedding|embed)s?$|(^|\.)(cls|class_token)$")
 _OUT_OF_ORDER = ("Hiera",)
 """Networks, by the start of their class's name, that keep patch tokens in another order than the image."""
 
@@ -94,12 +94,16 @@ def evidence_of(
     """What the parameters and convolutions of `model` show; `shapes` are of one image, by module."""
     class_token = getattr(model, "has_class_token", None)
     if class_token is None:
-        class_token = any(_CLASS_TOKEN.search(name) for name, _ in model.named_parameters())
-    modules = dict(model.named_modules())
+        class_token = any(CLASS_TOKEN.search(name) for name, _ in model.named_parameters())
+    convolutions = {
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) or getattr(module, "operation", None) == "Conv"
+    }
     maps = frozenset(
         (shape[1], shape[2])
         for name, shape in shapes.items()
-        if len(shape) == 3 and isinstance(modules.get(name), nn.Conv2d)
+        if len(shape) == 3 and name in convolutions
     )
     in_order = not type(model).__name__.startswith(_OUT_OF_ORDER)
     return Evidence(bool(class_token), clear, maps, in_order)

@@ -69,9 +69,9 @@ def network_of(backbone: Backbone) -> dict[str, Any]:
 def _network_name(network: str) -> str:
     """The network as it is called wherever its folder lies; what is in it, its weights tell."""
     kind, _, name = network.partition(":")
-    return (
-        f"{kind}:{Path(name).absolute().name}" if kind == "hf" and Path(name).is_dir() else network
-    )
+    if kind == "onnx" or (kind == "hf" and Path(name).is_dir()):
+        return f"{kind}:{Path(name).absolute().name}"
+    return network
 
 
 def decisive(job: ExtractJob) -> dict[str, Any]:

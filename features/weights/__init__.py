@@ -5,7 +5,7 @@ Read `locate.py` first, then `assign.py`. Converted files lie in `$PROBE_HOME/we
 
 from features.weights.assign import Target
 from features.weights.entries import WeightsFile, entries_of, sha256_of
-from features.weights.locate import assigned, here, input_of, locate
+from features.weights.locate import assigned, here, input_of, inside, locate
 
 __all__ = [
     "Target",
@@ -14,6 +14,7 @@ __all__ = [
     "entries_of",
     "here",
     "input_of",
+    "inside",
     "locate",
     "sha256_of",
 ]

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from features.cards.card import CARDS, Card, Input, WeightsEntry
+from features.cards.network import file_of
+from features.cards.onnx_network import digest_of
 from features.errors import InputError
 from features.formats.recognise import read, recognise
 from features.weights import converted
@@ -80,6 +82,34 @@ def locate(
         "FILE`, give it as "
         "--weights FILE, or use --weights random."
     )
+
+
+def inside(card: Card, given: str | None) -> WeightsFile | None:
+    """The weights that stand in the network's own file, as in an ONNX file; None for other networks.
+
+    Raises:
+        InputError: Others are given, or the file is not the one whose checksum the card has.
+    """
+    if not card.network.startswith("onnx:"):
+        return None
+    if given is not None:
+        raise InputError(
+            f"{card.name}: its weights stand in {card.network}, which can have no others; leave "
+            "--weights out."
+        )
+    path = file_of(card)
+    digest = digest_of(path)
+    listed = [entry for entry in card.weights if entry.sha256]
+    if any(entry.path or entry.url or not entry.sha256 for entry in card.weights):
+        raise InputError(
+            f"{card.line('weights')}: of an ONNX file [[weights]] has the sha256 and nothing else."
+        )
+    if listed and digest not in [str(entry.sha256).lower() for entry in listed]:
+        raise InputError(
+            f"{path}: not the file that {card.name}'s card describes (its checksum differs); fetch it "
+            "again."
+        )
+    return WeightsFile(path, digest, True, bool(listed), path.name, WeightsEntry())
 
 
 def here(card: Card) -> bool:

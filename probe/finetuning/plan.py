@@ -13,6 +13,7 @@ import torch
 
 from features.arrays import Bools, Ints
 from features.backbone import Backbone, load
+from features.cards.card import find
 from features.data.tasks import Task, choose
 from features.errors import InputError
 from features.extraction.provenance import network_of
@@ -170,6 +171,11 @@ def _precision(options: FineTuneOptions, device: torch.device) -> str:
 
 def _load(options: FineTuneOptions) -> Backbone:
     """The backbone with its weights, which are random where nothing else is trained."""
+    if find(options.backbone).network.startswith("onnx:"):
+        raise InputError(
+            f"{options.backbone}: an ONNX file is frozen and cannot be fine-tuned; fit probes on its "
+            "layers, or bring the network as PyTorch."
+        )
     only_scratch = options.from_scratch and not options.freeze_through and not options.copy_through
     weights = "random" if only_scratch else options.weights
     backbone = load(
