@@ -149,7 +149,7 @@ def extract(
         device=device,
         seed=seed,
         announce=show.say,
-        said=_plan,
+        planned=_plan,
     )
     with show.Progress(f"extracting {', '.join(names)}", "images") as shown:
         results = extract_with(study, chosen, replace(asked, progress=progress_on(shown)))

@@ -1,16 +1,17 @@
-"""An action's options as a dataclass, and a function that takes its fields as keywords.
+"""Functions that take the fields of an options dataclass as keywords.
 
-Each option is written once, with its type, default and meaning, and everything below takes the object.
+Each option is stated once, with its type, default and meaning, and everything below takes the object.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from inspect import cleandoc, getsource, signature
 from itertools import pairwise
 from textwrap import dedent, fill
+from types import MappingProxyType
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -19,17 +20,22 @@ Result = TypeVar("Result")
 
 
 def taken_from(
-    options: Callable[P, Options],
+    options: Callable[P, Options], older: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Callable[[Options], Result]], Callable[P, Result]]:
     """A decorator that gives a function of one `options` object the keywords of that object.
 
-    The function's docstring gains the section "Args", in the words of the fields' own docstrings.
+    The function's docstring gains the section "Args", made of the fields' own docstrings.
+
+    Args:
+        options: The dataclass.
+        older: Keywords of earlier versions, each with its name of today.
     """
 
     def decorate(action: Callable[[Options], Result]) -> Callable[P, Result]:
         @wraps(action)
         def call(*args: P.args, **kwargs: P.kwargs) -> Result:
-            return action(options(*args, **kwargs))
+            named = {older.get(name, name): value for name, value in kwargs.items()}
+            return action(options(*args, **named))  # type: ignore[arg-type]
 
         own = signature(options).replace(return_annotation=signature(action).return_annotation)
         call.__signature__ = own  # type: ignore[attr-defined]
@@ -43,7 +49,7 @@ def taken_from(
 def meanings(options: object) -> dict[str, str]:
     """The docstring of every field of a dataclass and of its bases, by the field's name.
 
-    Python keeps these nowhere but in the source; where that is not at hand there are none.
+    Python has them only in the source; without the source there are none.
     """
     texts = {}
     for owner in reversed(options.__mro__ if isinstance(options, type) else ()):
@@ -62,7 +68,7 @@ def meanings(options: object) -> dict[str, str]:
 
 
 def _with_arguments(doc: str, options: Callable[..., object]) -> str:
-    """The docstring `doc` with a section "Args", which stands before "Raises"."""
+    """The docstring `doc` with a section "Args" before "Raises"."""
     texts = meanings(options)
     lines = [
         fill(f"{name}: {texts[name]}", 100, initial_indent=" " * 4, subsequent_indent=" " * 8)

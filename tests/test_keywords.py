@@ -31,7 +31,7 @@ class Greeting(Shared):
             raise ValueError("nobody")
 
 
-@taken_from(Greeting)
+@taken_from(Greeting, older={"shout": "loud"})
 def greet(options: Greeting) -> str:
     """Greet somebody.
 
@@ -43,6 +43,7 @@ def greet(options: Greeting) -> str:
 
 def test_keywords_make_the_object() -> None:
     assert greet("Ada", loud=True, seed=3) == "Ada 3!"
+    assert greet("Ada", shout=True) == "Ada 0!"  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="nobody"):
         greet("")
     with pytest.raises(TypeError, match="lowd"):

@@ -1,4 +1,4 @@
-"""The rows of an extraction in batches: which belong together, which windows are read ahead."""
+"""The rows of an extraction in batches, and the batches of several backbones in windows."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from features.arrays import Ints
 from features.study.study import Study
 
 Window = list[tuple[int, Ints]]
-"""Batches whose images lie close together: which pass, and its rows."""
+"""Batches of images that are close together: for each the number of its pass, and its rows."""
 
 
 def blocks(study: Study, rows: Ints, batch_size: int) -> list[Ints]:
-    """The batches of a run over `rows`; an image that stands in several rows is in one of them."""
+    """The batches of a run over `rows`; an image that is listed in several rows is in only one of them."""
     rows = np.unique(first_of_path(study)[rows])
     return [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
 
 
 def first_of_path(study: Study) -> Ints:
-    """For every row the first row with the same path, `(n,)`."""
+    """The first row with the same path for every row, `(n,)`."""
     first: dict[str, int] = {}
     return np.array([first.setdefault(p, i) for i, p in enumerate(study.paths)], dtype=np.int64)
 
 
 def windows(todos: Sequence[Sequence[Ints]]) -> list[Window]:
-    """Batches of several passes put together so that an image is decoded once for all of them."""
+    """The batches of several passes in windows, so that an image is decoded once for all passes."""
     every = [block for todo in todos for block in todo]
     if not every:
         return []
@@ -41,7 +41,7 @@ def windows(todos: Sequence[Sequence[Ints]]) -> list[Window]:
 
 
 def rows_within(study: Study, limit: int | None, seed: int) -> Ints:
-    """All rows, or `limit` of them drawn by `seed`: the same share of every fold and class."""
+    """All rows, or `limit` of them drawn with `seed`: the same share of every fold and class."""
     n = len(study)
     if limit is None or limit >= n:
         return np.arange(n)
@@ -54,6 +54,6 @@ def rows_within(study: Study, limit: int | None, seed: int) -> Ints:
     sizes = Counter(groups)
     for row in shuffled:
         group = groups[row]
-        turn[row] = place.get(group, 0) / sizes[group]  # so that each group gives its share
+        turn[row] = place.get(group, 0) / sizes[group]  # so that every group has its share
         place[group] = place.get(group, 0) + 1
     return np.sort(shuffled[np.argsort(turn[shuffled], kind="stable")][:limit])

@@ -1,4 +1,4 @@
-"""The outputs of named modules during a forward pass that ends at the deepest of them."""
+"""Capturing the outputs of layers in a forward pass that ends at the deepest of them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from features.errors import InputError
 T = TypeVar("T")
 
 
-class _Done(Exception):
-    pass
+class _AllCaptured(Exception):
+    """Every layer has been read, so that the rest of the pass is not needed."""
 
 
 def _copy(_layer: str, output: Tensor) -> Any:
@@ -34,12 +34,12 @@ def capture(
 ) -> Iterator[Callable[[Tensor], dict[str, T]]]:
     """Yield a function that runs a batch through `model` as far as the deepest of `layers`.
 
-    It takes `(n, 3, h, w)` and returns, by layer name, what `reduce(layer_name, output)` makes of the
-    layer's output, by default a copy, `(n, channels, h', w')` or `(n, dim)`. That happens inside the
-    hook, before an in-place ReLU that follows can overwrite the output. A module that runs several
-    times counts with its last output.
+    It takes `(n, 3, h, w)` and returns, by layer name, `reduce(layer_name, output)`, by default a copy
+    of the output, `(n, channels, h', w')` or `(n, dim)`. That happens inside the
+    hook, before an in-place ReLU that follows can overwrite the output. Of a module that runs several
+    times the last output is read.
 
-    Several threads may run it at once. The model is left as it was found when the block closes.
+    Several threads may run it at once. The hooks are removed from the model at the end of the block.
 
     Raises:
         InputError: On a batch, a module does not run as often as `traced` says, or what it returns
@@ -63,7 +63,7 @@ def capture(
                 assert tensor is not None
                 mine.seen[layer.name] = reduce(layer.name, tensor)
             if not any(mine.left.values()):
-                raise _Done
+                raise _AllCaptured
 
         return hook
 
@@ -72,7 +72,7 @@ def capture(
 
     def run(batch: Tensor) -> dict[str, T]:
         mine.left, mine.seen, mine.images = dict(last), {}, len(batch)
-        with torch.inference_mode(), suppress(_Done):
+        with torch.inference_mode(), suppress(_AllCaptured):
             model(batch)
         for layer in layers:
             if layer.name not in mine.seen:
@@ -90,10 +90,10 @@ def capture(
 
 
 def _check(layer: Layer, tensor: Tensor | None, images: int) -> None:
-    """The law of rows, as far as a shape tells."""
+    """Check the law of rows, as far as the shape shows it."""
     if tensor is None or tensor.shape[:1] != (images,):
         rows = "no tensor" if tensor is None or not len(tensor.shape) else f"{len(tensor)} rows"
         raise InputError(
-            f"layer {layer.name}: its module {layer.module} gave {rows} for {images} images, so they "
-            "are not the images' own; leave this layer out."
+            f"layer {layer.name}: its module {layer.module} gave {rows} for {images} images, not "
+            "a row for each image; leave this layer out."
         )

@@ -1,6 +1,6 @@
 """Samples of domains: images of other data sets, through the study's own backbones.
 
-Each lies in the study as `sources/NAME`, a small study of its own: study.toml, images.csv, features.
+Each is a small study in `sources/NAME` of the study, with study.toml, images.csv and features.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from features.study.study import Study, open_study
 
 
 def sample_folder(study: Path, name: str) -> Path:
-    """Where the sample called `name` lies."""
+    """The folder of the sample called `name`."""
     return study / "sources" / file_name(name)
 
 
@@ -29,15 +29,15 @@ def domain_samples(study: Study) -> dict[str, Study]:
 
 
 def check_sample(name: str, folder: Path) -> None:
-    """Make sure that a sample can be taken, before anything is written.
+    """Check that a sample can be drawn, before anything is written.
 
     Raises:
         InputError: The name or the folder cannot be used.
     """
     if not name or name != file_name(name) or name.startswith("."):
         raise InputError(
-            f"--source {name}={folder}: a sample's name is of letters, digits and ._@+- alone, such as "
-            "faces=DIR."
+            f"--source {name}={folder}: a sample's name has only letters, digits and ._@+-; write for "
+            "example faces=DIR."
         )
     read_unlabelled(folder)
 
@@ -50,15 +50,15 @@ def extract_sample(
     extracted: str,
     options: ExtractOptions,
 ) -> Extraction:
-    """Features of the images in `folder`, at the layers and poolings that the study has of a backbone.
+    """Extract the images in `folder` at the layers and poolings that the study has of a backbone.
 
     Args:
         study: The study's folder.
         name: What to call the sample, such as the domain it stands for.
-        folder: A folder of images; labels are not looked at.
-        backbone: The backbone and its weights, as they were given for the study's own images.
-        extracted: What the study calls this backbone.
-        options: As for the study's own images, of which the sample takes how and where to compute.
+        folder: A folder of images; labels are not needed.
+        backbone: The backbone and its weights, as given for the study's own images.
+        extracted: The name of this backbone in the study.
+        options: Those for the study's own images; the sample uses how and where to compute.
 
     Raises:
         InputError: The name or the folder cannot be used.

@@ -14,7 +14,7 @@ from features.backbone import Architecture, Backbone, Layer, choose, load
 from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.batches import rows_within
-from features.extraction.files import Files, found_files, lock_files
+from features.extraction.files import Files, files_on_disk, lock_files
 from features.extraction.options import ExtractOne, ExtractOptions, ExtractSeveral
 from features.extraction.pipeline import ExtractJob, default_batch_size
 from features.extraction.provenance import batch_size_of, seen_in_training
@@ -32,26 +32,26 @@ from features.study.drafting import open_or_draft
 from features.study.study import Study
 
 
-@taken_from(ExtractOne)
+@taken_from(ExtractOne, older={"said": "planned"})
 def extract(options: ExtractOne) -> Extraction:
     """Write the features of one backbone into the study, all layers in one forward pass.
 
-    What is there already is kept: an interrupted run goes on, further layers are added, rows that
-    were left out by `limit` are filled in. features/extraction/options.py tells of every keyword.
+    Existing features are kept: an interrupted run is continued, further layers are added, and rows that
+    `limit` left out are filled in.
 
     Raises:
-        InputError: Something given cannot be used; a study that was not there is not begun.
+        InputError: An argument cannot be used; then no new study is begun.
     """
     [extraction] = extract_with(options.study, {options.backbone: options.weights}, options)
     return extraction
 
 
-@taken_from(ExtractSeveral)
+@taken_from(ExtractSeveral, older={"said": "planned"})
 def extract_together(options: ExtractSeveral) -> list[Extraction]:
-    """As `extract`, for several backbones, each image decoded once for all.
+    """Write the features of several backbones into the study, decoding each image once for all.
 
     Raises:
-        InputError: As `extract`.
+        InputError: As in `extract`.
     """
     return extract_with(options.study, options.backbones, options)
 
@@ -64,37 +64,38 @@ def extract_with(
     Args:
         study: The study's folder.
         backbones: Each backbone with its weights, as in ExtractSeveral.
-        options: All else.
+        options: Everything else.
 
     Raises:
-        InputError: As `extract`.
+        InputError: As in `extract`.
     """
-    on = devices.several(options.device)
-    devices.check_precision(options.precision, on[0])
+    available = devices.several(options.device)
+    devices.check_precision(options.precision, available[0])
     opened, manifest = open_or_draft(Path(study), options.data)
     if options.update and manifest is None:
         before = len(opened)
         opened = updated(opened, options.data)
         options.announce(f"{opened.folder}: {len(opened) - before} rows are new")
-    given = [(name, file, options.seed) for name, file in backbones.items()]
+    arguments = [(name, file, options.seed) for name, file in backbones.items()]
     read = partial(_layers_read, opened, options)
-    loaded = [load(*each, options.announce, read) for each in given]
+    loaded = [load(*each, options.announce, read) for each in arguments]
     paths = [opened.feature_path(backbone.name) for backbone in loaded]
     _check_paths(paths)
-    workers = [on[i % len(on)] for i in range(options.workers or len(on))]
+    count = options.workers or len(available)
+    workers = [available[i % len(available)] for i in range(count)]
     with ExitStack() as locks:
         if manifest is None:
             lock_files(locks, paths)
         else:
             check_not_begun(opened)
-        files = [found_files(opened, path) for path in paths]
+        files = [files_on_disk(opened, path) for path in paths]
         targets = []
-        for each, backbone, held in zip(given, loaded, files, strict=True):
-            job = _job(opened, backbone, held, workers, options)
+        for each, backbone, existing in zip(arguments, loaded, files, strict=True):
+            job = _job(opened, backbone, existing, workers, options)
             rows = rows_within(opened, options.limit, options.seed)
-            wanted = _wanted(backbone, held, options)
+            wanted = _wanted(backbone, existing, options)
             targets.append(FeatureTarget(job, wanted, rows, options.compress, each))
-        results = [_begun(target, len(workers)) for target in targets]
+        results = [_empty_result(target, len(workers)) for target in targets]
         if manifest is not None:
             for result in results:
                 result.left_out = dict(manifest.left_out)
@@ -103,10 +104,10 @@ def extract_with(
         started = time.perf_counter()
         run = ExtractRun(opened, manifest is None, targets, results, workers, options, locks)
         finished = carry_out(run, files)
-    for target, result, made in zip(targets, results, finished, strict=True):
+    for target, result, contents in zip(targets, results, finished, strict=True):
         result.seconds = time.perf_counter() - started
-        _summarise(target, result, made)
-    with suppress(InputError):  # a damaged file of another backbone is no fault of this run
+        _summarise(target, result, contents)
+    with suppress(InputError):  # a damaged file of another backbone does not concern this run
         if (unlike := unlike_files(opened, dict(zip(paths, finished, strict=True)))) is not None:
             results[-1].notes.append(unlike)
     return results
@@ -121,14 +122,14 @@ def _check_paths(paths: Sequence[Path]) -> None:
 def _job(
     study: Study,
     backbone: Backbone,
-    held: Files,
+    files: Files,
     workers: Sequence[torch.device],
     options: ExtractOptions,
 ) -> ExtractJob:
-    """What computes the features: in the batches of the file that is there, on all cores."""
+    """The job that computes the features, in batches of the size in the existing file, on all cores."""
     lanes = options.lanes or max(1, devices.cores() // len(workers))
     device = workers[0]
-    finished, partial = held
+    finished, partial = files
     return ExtractJob(
         study,
         backbone,
@@ -148,21 +149,21 @@ def _layers_read(
     study: Study, options: ExtractOptions, name: str, architecture: Architecture
 ) -> tuple[Layer, ...]:
     """The layers that will be read of the backbone called `name`, in depth order."""
-    held = None
+    stored = None
     if _is_only_a_view(options):
         path = study.feature_path(name)
-        held = _held(architecture, contents_of(path) or contents_of(partial_of(path)))
-    names = options.layers if held is None else [layer.name for layer, _ in held]
+        stored = _stored(architecture, contents_of(path) or contents_of(partial_of(path)))
+    names = options.layers if stored is None else [layer.name for layer, _ in stored]
     return choose(architecture, tuple(names))
 
 
 def _wanted(backbone: Backbone, files: Files, options: ExtractOptions) -> list[pooling.Pooled]:
-    """What to write; a further view is of what the file holds, where nothing else is asked for."""
+    """The data sets to write; if only views are asked for, at the layers and poolings of the file."""
     views = list(dict.fromkeys(("center", *options.views)))
     if _is_only_a_view(options):
-        held = _held(backbone.architecture, files[0] or files[1])
-        if held is not None:
-            return [pooling.pooled(layer, pool, view) for view in views for layer, pool in held]
+        stored = _stored(backbone.architecture, files[0] or files[1])
+        if stored is not None:
+            return [pooling.pooled(layer, pool, view) for view in views for layer, pool in stored]
     pools = tuple(options.pool or ("auto", "avg"))
     return pooling.plan(backbone.layers(tuple(options.layers)), pools, views)
 
@@ -172,18 +173,20 @@ def _is_only_a_view(options: ExtractOptions) -> bool:
     return bool(set(options.views) - {"center"}) and not options.layers and not options.pool
 
 
-def _held(architecture: Architecture, held: FileContents | None) -> list[tuple[Layer, str]] | None:
-    """Layers and poolings that a file holds of the centre crop; None where the network lacks one."""
-    if held is None:
+def _stored(
+    architecture: Architecture, contents: FileContents | None
+) -> list[tuple[Layer, str]] | None:
+    """Layers and poolings of the centre crop in a file; None if the network lacks one of the layers."""
+    if contents is None:
         return None
-    centre = [(layer, pool) for layer, pool, view in held.poolings.values() if view == "center"]
+    centre = [(layer, pool) for layer, pool, view in contents.poolings.values() if view == "center"]
     with suppress(InputError):
         return [(choose(architecture, (layer,))[0], pool) for layer, pool in centre]
     return None
 
 
-def _begun(target: FeatureTarget, workers: int) -> Extraction:
-    """What is known of a result before the run."""
+def _empty_result(target: FeatureTarget, workers: int) -> Extraction:
+    """The result before the run, with what is known by then."""
     job = target.job
     return Extraction(
         backbone=job.backbone.name,
@@ -218,8 +221,8 @@ def _notes(backbone: Backbone, source: str) -> list[str]:
     return notes
 
 
-def _summarise(target: FeatureTarget, result: Extraction, held: FileContents) -> None:
+def _summarise(target: FeatureTarget, result: Extraction, contents: FileContents) -> None:
     paths = target.job.study.paths
-    result.unreadable = {paths[row]: why for row, why in held.reasons.items()}
-    result.pending = int((held.status == PENDING).sum())
-    assert not (held.status[target.rows] == PENDING).any()
+    result.unreadable = {paths[row]: why for row, why in contents.reasons.items()}
+    result.pending = int((contents.status == PENDING).sum())
+    assert not (contents.status[target.rows] == PENDING).any()

@@ -1,4 +1,4 @@
-"""The feature files of a run, on disk: as an ended run left them, then made, filled and finished."""
+"""The feature files of a run on disk: examined, created, filled and finished."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from features.store.writer import Writer
 from features.study.study import Study
 
 Files = tuple[FileContents | None, FileContents | None]
-"""What the finished file and the one in the making hold, where they are there."""
+"""The contents of the finished file and of the partial one, None where there is none."""
 
 
 def lock_files(locks: ExitStack, paths: Sequence[Path]) -> None:
-    """Keep others from the feature files at `paths` until `locks` is closed.
+    """Lock the feature files at `paths` until `locks` is closed.
 
     Raises:
         InputError: Another process holds one of them.
@@ -39,15 +39,15 @@ def lock_files(locks: ExitStack, paths: Sequence[Path]) -> None:
         locks.enter_context(locked(lock_of(path), str(path)))
 
 
-def found_files(study: Study, path: Path) -> Files:
-    """What a backbone's files hold, after what a killed run left half done is put right.
+def files_on_disk(study: Study, path: Path) -> Files:
+    """The contents of a backbone's files, after repairing what a killed run left.
 
     Args:
-        study: The study, whose new rows a file gains.
+        study: The study, whose new rows are added to the files.
         path: The finished file, which this process has locked.
 
     Raises:
-        InputError: One of them is not a whole feature file.
+        InputError: One of them is not an intact feature file.
     """
     sweep(path)
     finished, partial = contents_of(path), contents_of(partial_of(path))
@@ -58,7 +58,7 @@ def found_files(study: Study, path: Path) -> Files:
 
 
 def make_files(rounds: Sequence[Round]) -> None:
-    """Make the partial files of those rounds that have none."""
+    """Create the partial files of rounds that have none."""
     for round_ in rounds:
         target = round_.target
         if round_.begins == "new":
@@ -75,10 +75,12 @@ def make_files(rounds: Sequence[Round]) -> None:
 
 
 def _reopen(round_: Round) -> None:
-    """Take a finished file up again, for rows that it was not asked for before."""
+    """Turn a finished file into a partial one again, to add rows that it was not asked for before."""
     target = round_.target
     if round_.packed != "none":
-        changed = {"compress": round_.packed}  # should this run end before it is packed again
+        changed = {
+            "compress": round_.packed
+        }  # for a later run, should this one end before it is compressed again
         copy(target.path, target.partial, compress="none", attributes=changed)
         target.path.unlink()
     else:
@@ -88,10 +90,10 @@ def _reopen(round_: Round) -> None:
 
 
 def check_room(rounds: Sequence[Round], folder: Path) -> None:
-    """Refuse what will not fit on the disk.
+    """Refuse features that will not fit on the disk.
 
     Raises:
-        InputError: With the bytes needed, the bytes there are, and the pooling that would fit.
+        InputError: They do not; the message has the bytes needed and free, and a pooling that fits.
     """
     needed = sum(round_.bytes for round_ in rounds)
     # A merge, and compressing, write the file a second time before the first goes away.
@@ -104,7 +106,7 @@ def check_room(rounds: Sequence[Round], folder: Path) -> None:
     widest = max((p for r in rounds if r.new for p in r.wanted), key=lambda p: p.dim)
     room = widest.dim * 0.9 * free / (needed + again)
     names = ", ".join(round_.target.job.backbone.name for round_ in rounds)
-    more = f" and {decimal(again)} while its file is written anew" if again else ""
+    more = f" and {decimal(again)} while its file is rewritten" if again else ""
     raise InputError(
         f"{names}: its features need {decimal(needed)}{more}, and {folder} has {decimal(free)} "
         f"free; --pool {pooling.fitting(widest.layer, room)} or fewer layers would fit."
@@ -112,25 +114,26 @@ def check_room(rounds: Sequence[Round], folder: Path) -> None:
 
 
 def write(writers: Sequence[Writer], computed: Computed) -> None:
-    """Write what came out of one window."""
+    """Write the batches of a window."""
     for batch in computed.batches:
         writers[batch.number].write(batch.rows, batch.features)
         writers[batch.number].refuse(batch.refused)
 
 
 def fill_repeats(round_: Round, writer: Writer) -> None:
-    """Give rows that list an image again what its first row has."""
+    """Copy features to rows that list an image again, from its first row."""
     aim, status = writer.aimed, writer.status
     rows = aim[status[aim] == PENDING]
     writer.repeat(rows, first_of_path(round_.target.job.study)[rows])
 
 
 def put_in_place(round_: Round) -> None:
-    """Make the partial file the finished one."""
+    """Turn the partial file into the finished one."""
     finish(round_.target.partial, round_.target.path, round_.compress)
 
 
 def _written_again(round_: Round) -> int:
+    """Bytes of the second copy that is written before the first is deleted."""
     path = round_.target.path
     if path.is_file():
         return round_.bytes + path.stat().st_size

@@ -1,4 +1,4 @@
-"""Features made elsewhere, brought into a study: `.npz` and `.h5` arrays."""
+"""Importing features that were made elsewhere into a study: `.npz` and `.h5` arrays."""
 
 from __future__ import annotations
 
@@ -37,21 +37,20 @@ def import_features(
     domain: str | None = None,
     depth: float = 1.0,
 ) -> Study:
-    """Put one array of features into the study as layer `layer` of the backbone `name`.
+    """Add one array of features to the study as layer `layer` of the backbone `name`.
 
-    The file holds one array `(n, dim)`, or several, one of them called `features` or `layer`. A study
-    that is there must have n rows, in the same order. Where there is none, one is begun from the
-    file's arrays of length n: each is a label column, but `path`, `subject` and `fold` keep their
-    meaning.
+    The file has one array `(n, dim)`, or several, one of them called `features` or like the layer. An
+    existing study must have n rows, in the same order. A new one is begun from the file's arrays of
+    length n: each is a label column, except that `path`, `subject` and `fold` have their own meaning.
 
     Args:
         study: The study's folder.
         file: `.npz`, `.h5` or `.hdf5`.
-        name: What to call the backbone.
-        layer: What to call the layer.
-        domain: What the backbone was pretrained on; `none` for random weights. None: as the file has it
-            for its other layers, else `unknown`, which is compared with nothing as a domain.
-        depth: Where in the network the layer lies, 0 to 1.
+        name: The name of the backbone.
+        layer: The name of the layer.
+        domain: What the backbone was pretrained on; `none` for random weights. None: that of its
+            other imported layers, or else `unknown`, which is compared with no domain.
+        depth: The depth of the layer in the network, 0 to 1.
 
     Raises:
         InputError: The file, its shape or its numbers cannot be used.
@@ -60,7 +59,7 @@ def import_features(
     if "/" in layer or ":" in layer or "\0" in layer + name or not layer or not name:
         raise InputError(f"--layer {layer}: a layer's name has no / and no colon.")
     if layer in (".", "..", "all", "best"):
-        raise InputError(f"--layer {layer}: the word has a meaning of its own; choose another.")
+        raise InputError(f"--layer {layer}: this word has another meaning; choose another name.")
     if not 0 <= depth <= 1:
         raise InputError(f"--depth {depth}: depth runs from 0, the input, to 1, the network's end.")
     arrays = read_arrays(file)
@@ -81,12 +80,12 @@ def import_features(
         with FeatureFile(path) as old:
             if old.backbone != name:
                 raise InputError(
-                    f"{path}: is the file of {old.backbone}, whose name becomes the same file name; choose "
-                    "another --name."
+                    f"{path}: is the file of {old.backbone}, which has the same file name; choose another "
+                    "--name."
                 )
             if layer in old.keys:
                 raise InputError(
-                    f"{path}: layer {layer} of {name} is there; `probe remove {name}` takes it out."
+                    f"{path}: has layer {layer} of {name} already; `probe remove {name}` removes it."
                 )
             if not old.imported:
                 raise InputError(
@@ -94,7 +93,7 @@ def import_features(
                 )
             if domain not in (None, old.domain):
                 raise InputError(
-                    f"--domain {domain}: the layers of {name} that are there are of the domain "
+                    f"--domain {domain}: the existing layers of {name} have the domain "
                     f"{old.domain}; leave --domain out, or `probe remove {name}` first."
                 )
             domain = old.domain
@@ -140,7 +139,7 @@ def _features(file: Path, arrays: Mapping[str, npt.NDArray[Any]], layer: str) ->
         )
     if (most := float(np.abs(features).max())) > _LARGEST:
         raise InputError(
-            f"{file}: layer {layer} has features as large as {most:.3g}, whose squares no float32 holds; "
+            f"{file}: layer {layer} has features as large as {most:.3g}, whose squares overflow float32; "
             "divide them by a constant."
         )
     return features
@@ -152,7 +151,7 @@ def _manifest(file: Path, arrays: Mapping[str, npt.NDArray[Any]], n: int) -> Man
     if len(columns) == 1:
         raise InputError(
             f"{file}: begins a study but has no labels; add an array of length {n} per task, or "
-            "import into a study that is there."
+            "import into an existing study."
         )
     return Manifest(str(file.resolve()), file.resolve().parent, columns)
 

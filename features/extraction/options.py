@@ -1,4 +1,4 @@
-"""The options of an extraction, each once with its meaning: `extract` takes them as keywords."""
+"""The options of an extraction, each stated once with its meaning: `extract` takes them as keywords."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from features.store.making import FILTERS
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractOptions:
-    """What to write, how to compute it and where."""
+    """The options of an extraction besides the study and the backbones."""
 
     data: str | None = None
-    """What `--data` takes; needed once, None afterwards."""
+    """A data set as in `--data`; needed once, None afterwards."""
     layers: Sequence[str] = ()
     """Names of layers, patterns of them, `all` or `last`; by default every layer of the card, or without
     one the stem, every block, the last norm or pool and the embedding."""
@@ -25,25 +25,25 @@ class ExtractOptions:
     """Poolings of maps and tokens: `auto`, `none`, `avg`, `max`, `grid:K`, of tokens `cls` and `cls+avg`
     too; by default both `auto` and `avg`."""
     views: Sequence[str] = ()
-    """Besides the centre crop: `flip`, `10crop`; the mean over a view's crops is kept. Without `layers`
-    and `pool` they are of what the file holds already."""
+    """Besides the centre crop: `flip`, `10crop`; the mean over a view's crops is stored. Without `layers`
+    and `pool`, at the layers and poolings that the file has already."""
     dtype: str = "float32"
     """The type of the stored numbers, `float32` or `float16`."""
     precision: str = "float32"
-    """What the network computes in: `float32`, `bf16`, and on a GPU `tf32` and `fp16`."""
+    """The numbers in which the network computes: `float32`, `bf16`, and on a GPU `tf32` and `fp16`."""
     batch_size: int | None = None
-    """Images per forward pass; batches start at multiples of it. None: as the file that is there was made,
-    or else what the network computes fastest with."""
+    """Images per forward pass; batches start at multiples of it. None: as in the existing file, or
+    else the size with which the network computes fastest."""
     workers: int | None = None
-    """Processes that share the work; by default one per device named, else one."""
+    """Processes that share the work; by default one per named device."""
     lanes: int | None = None
-    """Batches computed side by side in a worker; by default its share of the cores."""
+    """Batches computed at the same time in a worker; by default its share of the cores."""
     limit: int | None = None
-    """Only this many rows, spread over folds and classes by `seed`."""
+    """Extract only this many rows, spread over folds and classes with `seed`."""
     strict: bool = False
     """Stop at the first unreadable image."""
     compress: str | None = None
-    """`gzip`, `lzf` or `none`, done when a file is finished; None leaves it as it is."""
+    """Compression of a finished file, `gzip`, `lzf` or `none`; None: as it is."""
     update: bool = False
     """Append rows that the data gained since the study was made."""
     device: str = "auto"
@@ -51,30 +51,30 @@ class ExtractOptions:
     seed: int = 0
     """The seed of random weights and of `limit`."""
     announce: Callable[[str], None] = lambda _: None
-    """Called with a sentence on downloads and the like."""
-    said: Callable[[Plan], None] = lambda _: None
-    """Called with what will be written, before it is."""
+    """Called with messages, such as one before a download."""
+    planned: Callable[[Plan], None] = lambda _: None
+    """Called with the plan of a new file before it is written."""
     progress: Callable[[int, int, str], None] = lambda _done, _all, _busiest: None
     """Called with rows done, rows in all, and the busiest stage."""
 
     def __post_init__(self) -> None:
-        """Refuse what no extraction could be made with.
+        """Refuse values that an option does not take.
 
         Raises:
-            InputError: A value is none that its option takes.
+            InputError: There is such a value.
         """
         check_views(tuple(self.views))
         if self.dtype not in ("float32", "float16"):
             raise InputError(f"--dtype {self.dtype}: features are stored as float32 or float16.")
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(
-                f"--batch-size {self.batch_size}: a batch has at least one image; give a number from 1."
+                f"--batch-size {self.batch_size}: a batch has at least one image; give 1 or more."
             )
         if self.limit is not None and self.limit < 1:
             raise InputError(f"--limit {self.limit}: give the number of rows, at least one.")
         if self.workers is not None and self.workers < 1:
             raise InputError(
-                f"--workers {self.workers}: at least one process has to do the work; give 1 or more."
+                f"--workers {self.workers}: the work needs at least one process; give 1 or more."
             )
         if self.compress is not None and self.compress not in FILTERS:
             raise InputError(f"--compress {self.compress}: not a filter; use none, lzf or gzip.")
@@ -85,7 +85,7 @@ class ExtractOne(ExtractOptions):
     """The options of `extract`."""
 
     study: Path | str
-    """The study's folder; made if `data` (or the built-in sample) begins one."""
+    """The study's folder; created if `data` (or the built-in sample) begins a study."""
     backbone: str
     """A card's name, a card file, `torchvision:NAME`, `timm:NAME`, `hf:NAME` or `onnx:FILE`."""
     weights: str | None = field(default=None, kw_only=True)
@@ -97,7 +97,7 @@ class ExtractSeveral(ExtractOptions):
     """The options of `extract_together`."""
 
     study: Path | str
-    """The study's folder; made if `data` (or the built-in sample) begins one."""
+    """The study's folder; created if `data` (or the built-in sample) begins a study."""
     backbones: Mapping[str, str | None]
     """Cards' names, card files, or names as for `extract`, each with its weights: a file, `random`,
     or None for the card's own."""

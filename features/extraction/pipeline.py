@@ -1,9 +1,9 @@
-"""Images to features, batch by batch: lanes that decode, run the networks and pool side by side.
+"""Images to features, batch by batch: lanes that decode, run the networks and pool at the same time.
 
 A lane is a thread that takes a window of images through all stages. On a processor each lane computes
 with its own cores, so that decoding and computing overlap and no two threads wait for each other
 inside an operation. On a GPU one lane's network runs while the others decode and copy. An image is
-decoded once for all the backbones of a run, and resized once for those that want it alike.
+decoded once for all the backbones of a run, and resized once for those with the same geometry.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STAGES = ("reading", "decoding", "computing", "writing")
 
 @dataclass(frozen=True)
 class ExtractJob:
-    """What computes the features of one backbone."""
+    """A backbone and everything that decides how its features are computed."""
 
     study: Study
     backbone: Backbone
@@ -50,35 +50,35 @@ class ExtractJob:
     strict: bool
     precision: str = "float32"
     threads: int = 1
-    """The threads of one operation of the network on a processor."""
+    """The threads of an operation of the network on a processor."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One backbone's network read at the layers of `wanted`, each under its pooling."""
+    """A pass of one backbone over the images, for the data sets `wanted`."""
 
     job: ExtractJob
     wanted: Sequence[pooling.Pooled]
 
     @property
     def views(self) -> dict[str, Input]:
-        """By view, the image as it is decoded: the network's input, or the canvas of its crops."""
+        """The preprocessing by view: the network's input, or the canvas of its crops."""
         wanted = self.job.backbone.architecture.input
         return {view: canvas(view, wanted) for view in dict.fromkeys(p.view for p in self.wanted)}
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What came out of one batch of one pass."""
+    """The features of one batch of one pass."""
 
     number: int
-    """Which pass it belongs to."""
+    """The number of the pass."""
     rows: Ints
-    """Ints that decoded, ascending."""
+    """Rows whose image was decoded, ascending."""
     features: Mapping[str, npt.NDArray[Any]]
     """By data set, `(len(rows), dim)`."""
     refused: dict[int, str]
-    """Ints that did not decode, and why."""
+    """The reason by row whose image could not be decoded."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class Computed:
 
 
 class _Ended(Exception):
-    """The run is over: nobody waits for what this lane computes."""
+    """The run has ended: the result of this lane is not needed."""
 
 
 def default_batch_size(backbone: Backbone, device: torch.device) -> int:
-    """Images per forward pass that the network computes fastest with.
+    """The number of images per forward pass with which the network computes fastest.
 
     On a processor small batches keep their maps in its caches, large ones read the weights of fully
     connected layers less often. Measured on two cores: AlexNet is fastest with 32, MobileFaceNet and
@@ -107,7 +107,7 @@ def default_batch_size(backbone: Backbone, device: torch.device) -> int:
 
 
 def largest_map(backbone: Backbone) -> int:
-    """Bytes of the largest output that one image gives, as float32."""
+    """Bytes of the largest output for one image, as float32."""
     fired = backbone.architecture.traced.fired.values()
     return 4 * max((int(np.prod(output.shape)) for output in fired), default=0)
 
@@ -115,20 +115,20 @@ def largest_map(backbone: Backbone) -> int:
 def compute(
     passes: Sequence[Pass], todo: Iterator[Window] | Sequence[Window]
 ) -> Generator[Computed, None, None]:
-    """The windows of `todo`, in their order, a few computed ahead.
+    """The computed windows of `todo`, in order; a few are computed ahead.
 
     Raises:
         InputError: A feature is NaN or infinite, or an image is unreadable and the job is strict.
     """
     job = passes[0].job
     over = threading.Event()
-    with ExitStack() as held:
-        held.enter_context(precise(job.device, job.precision))
+    with ExitStack() as stack:
+        stack.enter_context(precise(job.device, job.precision))
         largest = max(largest_map(p.job.backbone) * p.job.batch_size for p in passes)
         if job.device.type == "cpu":
-            held.enter_context(reusing_memory(largest))
-        held.enter_context(_threads(job))
-        networks = [held.enter_context(_network(pass_, over)) for pass_ in passes]
+            stack.enter_context(reusing_memory(largest))
+        stack.enter_context(_threads(job))
+        networks = [stack.enter_context(_network(pass_, over)) for pass_ in passes]
         with ThreadPoolExecutor(job.lanes) as lanes:
             waiting: deque[Future[Computed]] = deque()
             try:
@@ -149,7 +149,7 @@ Network = Callable[[Mapping[str, npt.NDArray[np.uint8]]], dict[str, torch.Tensor
 
 @contextmanager
 def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
-    """Yield what turns pixels by view, `(n, h, w, 3)`, into features by data set, on the host."""
+    """Yield a function from pixels by view, `(n, h, w, 3)`, to features by data set, on the host."""
     job = pass_.job
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision, torch.float32)
     # Channels last is the faster layout for convolutions, on a processor (1.3 to 2.7 times, measured
@@ -168,7 +168,7 @@ def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
     def reduce(layer: str, output: torch.Tensor) -> dict[str, torch.Tensor]:
         if over.is_set():
             raise _Ended
-        # A mean over crops is taken of float32, whatever it is computed and stored in.
+        # the mean over crops is taken in float32, whatever the precision and dtype
         summed = stored if mine.view == "center" else torch.float32
         here = [p for p in by_layer[layer] if p.view == mine.view]
         return {p.key: pooling.apply(output, p).to(summed) for p in here}
@@ -203,7 +203,7 @@ def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
 
 
 def _mean(crops: list[torch.Tensor]) -> torch.Tensor:
-    """The mean of what the crops of a view gave; a single crop's as it is."""
+    """The mean of the features of a view's crops; a single crop's unchanged."""
     return crops[0] if len(crops) == 1 else torch.stack(crops).mean(0)
 
 
@@ -243,7 +243,7 @@ def _window(
 def _decoded(
     passes: Sequence[Pass], window: Window, over: threading.Event, seconds: dict[str, float]
 ) -> tuple[dict[tuple[int, preprocess.Geometry], npt.NDArray[np.uint8]], dict[int, str]]:
-    """The pixels `(h, w, 3)` by row and geometry, and why the rows without pixels have none."""
+    """The pixels `(h, w, 3)` by row and geometry, and the reason for each row without pixels."""
     job = passes[0].job
     wanted: dict[int, dict[preprocess.Geometry, Input]] = {}
     for number, block in window:
@@ -275,13 +275,13 @@ def _decoded(
 
 
 def _finite(job: ExtractJob, rows: Ints, key: str, stored: torch.Tensor) -> npt.NDArray[Any]:
-    """The features as they are stored; refused if they are not a row for each image, or not finite."""
+    """The features as an array; refused if there is not a row for each image, or one is not finite."""
     if len(stored) != len(rows):
         raise InputError(
             f"layer {key} of {job.backbone.name} gave {len(stored)} rows for {len(rows)} images; leave "
             "this layer out."
         )
-    # A sum is finite if all its parts are, and costs a third of looking at each of them.
+    # a sum is finite if all its terms are, and costs a third of checking each of them
     if not bool(torch.isfinite(stored.sum(dtype=torch.float32))):
         odd = ~torch.isfinite(stored)
         if bool(odd.any()):

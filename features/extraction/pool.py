@@ -1,4 +1,4 @@
-"""Maps and tokens to rows: pooling keeps wide layers at a size that a probe can use."""
+"""Pooling maps and tokens to rows, so that wide layers have a size that a probe can use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from features.errors import InputError
 from features.store.featurefile import at_view
 
 LIMIT = 9_216
-"""The width that `auto` stays at or under: 256 x 6 x 6, AlexNet's pool5."""
+"""The largest width of `auto`: 256 x 6 x 6, as AlexNet's pool5 has."""
 _POOLS = re.compile(r"auto|none|avg|max|cls|cls\+avg|grid:[1-9]\d*")
 
 
@@ -24,18 +24,18 @@ class Pooled:
     """One data set of a feature file: a layer under one pooling."""
 
     key: str
-    """`LAYER`, or `LAYER:POOL` beside it; `@VIEW` after it for other views than the centre."""
+    """`LAYER`, or `LAYER:POOL` for another pooling, followed by `@VIEW` for other views than the centre."""
     layer: Layer
     pool: str
-    """`auto`, `avg`, `max`, `grid:K`, of tokens `cls`, `cls+avg` too; `none`: kept whole."""
+    """`auto`, `avg`, `max`, `grid:K`, for tokens `cls` and `cls+avg` too; `none`: not pooled."""
     grid: int | None
-    """The map is averaged to this many rows and columns; None: kept whole, or tokens without a grid."""
+    """The map is averaged to this many rows and columns; None: not pooled, or tokens without a grid."""
     view: str = "center"
-    """The mean over the crops of this view is kept."""
+    """The mean over the crops of this view is stored."""
 
     @property
     def dim(self) -> int:
-        """How many numbers one image gives."""
+        """Numbers per image."""
         if self.layer.output.kind == "tokens" and self.pool != "none":
             channels = self.layer.shape[1]
             return channels * {"cls+avg": 2}.get(self.pool, (self.grid or 1) ** 2)
@@ -47,15 +47,15 @@ class Pooled:
 def plan(
     layers: Sequence[Layer], pools: Sequence[str], views: Sequence[str] = ("center",)
 ) -> list[Pooled]:
-    """Which data sets `pools` make of `layers` under each of `views`, one view after the other.
+    """The data sets of `layers` under `pools` and `views`, one view after the other.
 
     Of a map, `auto` averages to the largest K x K with K at most the map's shorter side and K * K *
-    channels at most 9,216; one that fits already is kept whole. Of tokens, `auto` is the class token,
+    channels at most 9,216; a smaller map is not pooled. Of tokens, `auto` is the class token,
     or the average where there is none; `avg` and `grid:K` are of the patches' tokens alone. A vector
     is one data set under any pooling, and only tokens with a class token have a `cls`.
 
     Raises:
-        InputError: One is no pooling, or none of the layers can be pooled so.
+        InputError: One of `pools` is no pooling, or no layer has it.
     """
     for pool in pools:
         if _POOLS.fullmatch(pool) is None:
@@ -71,7 +71,7 @@ def plan(
         for pool in (pools[:1] if layer.output.kind == "vector" else pools)
         if _has(layer, pool)
     ]
-    keys = [one.key for one in wanted]
+    keys = [data_set.key for data_set in wanted]
     if len(set(keys)) < len(keys):
         raise InputError(
             "--pool: auto and none would both be stored under the layer's own name; ask for one."
@@ -84,54 +84,54 @@ def plan(
 
 
 def pooled(layer: Layer, pool: str, view: str = "center") -> Pooled:
-    """One layer under one pooling; a vector is kept whole under any.
+    """The data set of a layer under a pooling; a vector is never pooled.
 
     Raises:
-        InputError: The places of tokens are not known, and a grid of them is asked for.
-        InputError: There is no such pooling, as in a damaged file.
+        InputError: A grid of tokens is asked for, and their places are not known; or there is no such
+            pooling, as in a damaged file.
     """
     if not _POOLS.fullmatch(pool):
-        raise InputError(f"{layer.name}: {pool!r} is no pooling; extract the backbone anew.")
+        raise InputError(f"{layer.name}: {pool!r} is no pooling; extract the backbone again.")
     flat = layer.output.kind == "vector"
     name = layer.name if flat or pool in ("auto", "none") else f"{layer.name}:{pool}"
     return Pooled(at_view(name, view), layer, "none" if flat else pool, _grid(layer, pool), view)
 
 
-def apply(x: Tensor, one: Pooled) -> Tensor:
-    """`(n, ...)`, as the layer's module returns it, to `(n, one.dim)`, a copy."""
-    output = one.layer.output
-    if output.kind == "tokens" and one.pool != "none":
-        return _of_tokens(x, one)
+def apply(x: Tensor, pooled: Pooled) -> Tensor:
+    """A module's output `(n, ...)` as features `(n, pooled.dim)`, a copy."""
+    output = pooled.layer.output
+    if output.kind == "tokens" and pooled.pool != "none":
+        return _of_tokens(x, pooled)
     if output.kind == "map channels last":
         x = x.permute(0, 3, 1, 2)
-    if one.grid is None:
+    if pooled.grid is None:
         rows = x.flatten(1)
         return rows.clone() if rows.data_ptr() == x.data_ptr() else rows
-    if one.pool == "max":
+    if pooled.pool == "max":
         return x.amax((2, 3))
-    if one.grid == 1:
+    if pooled.grid == 1:
         return x.mean((2, 3))
-    return F.adaptive_avg_pool2d(x, one.grid).flatten(1)
+    return F.adaptive_avg_pool2d(x, pooled.grid).flatten(1)
 
 
-def _of_tokens(x: Tensor, one: Pooled) -> Tensor:
-    output = one.layer.output
+def _of_tokens(x: Tensor, pooled: Pooled) -> Tensor:
+    output = pooled.layer.output
     patches = x[:, output.prefix :]
-    if one.pool == "cls" or (one.pool == "auto" and output.cls):
+    if pooled.pool == "cls" or (pooled.pool == "auto" and output.cls):
         return x[:, 0].clone()
-    if one.pool == "max":
+    if pooled.pool == "max":
         return patches.amax(1)
-    if one.pool == "cls+avg":
+    if pooled.pool == "cls+avg":
         return torch.cat([x[:, 0], patches.mean(1)], 1)
-    if one.grid in (None, 1):
+    if pooled.grid in (None, 1):
         return patches.mean(1)
     assert output.grid is not None
     places = patches.transpose(1, 2).reshape(len(x), x.shape[2], *output.grid)
-    return F.adaptive_avg_pool2d(places, one.grid).flatten(1)
+    return F.adaptive_avg_pool2d(places, pooled.grid).flatten(1)
 
 
 def fitting(layer: Layer, room: float) -> str:
-    """The pooling with the finest grid whose width is at most `room` numbers."""
+    """The pooling with the finest grid that has at most `room` numbers."""
     if layer.output.kind.startswith("map"):
         for grid in range(min(layer.shape[1:]), 1, -1):
             if layer.shape[0] * grid * grid <= room:
@@ -140,7 +140,7 @@ def fitting(layer: Layer, room: float) -> str:
 
 
 def _has(layer: Layer, pool: str) -> bool:
-    """Whether a layer can be pooled so: `cls` is of class tokens."""
+    """Whether a layer has a pooling: `cls` needs a class token."""
     return layer.output.kind == "vector" or layer.output.cls or not pool.startswith("cls")
 
 

@@ -1,4 +1,4 @@
-"""Where numbers come from: the settings that decide them, and everything a feature file tells of itself."""
+"""The settings that decide features, and the attributes of a feature file that record them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from features.store.contents import FileContents
 
 
 def seen_in_training(backbone: Backbone, source: str) -> list[str]:
-    """The data sets that the weights were trained on and that the study seems to be of.
+    """The data sets on which the weights were trained and from which the study seems to be.
 
-    `adience` is met by `adience:faces`, by `faces/Adience/x.csv` and by `adience_aligned.csv`.
+    `adience` matches `adience:faces`, by `faces/Adience/x.csv` and by `adience_aligned.csv`.
     """
     trained_on = backbone.architecture.card.trained_on if backbone.weights else ()
     parts = re.split(r"[/\\:]", source.lower().removesuffix(".csv").removesuffix(".tsv"))
@@ -56,7 +56,7 @@ def layer_attributes(pooled: pooling.Pooled, job: ExtractJob) -> dict[str, Any]:
 
 
 def network_of(backbone: Backbone) -> dict[str, Any]:
-    """The settings that decide a backbone's features, but for its name."""
+    """The settings that decide a backbone's features, without its name."""
     card, file = backbone.architecture.card, backbone.weights
     return {
         "network": _network_name(card.network),
@@ -67,7 +67,7 @@ def network_of(backbone: Backbone) -> dict[str, Any]:
 
 
 def _network_name(network: str) -> str:
-    """The network as it is called wherever its folder lies; what is in it, its weights tell."""
+    """The network's name without the path of its folder, whose content the weights identify."""
     kind, _, name = network.partition(":")
     if kind == "onnx" or (kind == "hf" and Path(name).is_dir()):
         return f"{kind}:{Path(name).absolute().name}"
@@ -75,7 +75,7 @@ def _network_name(network: str) -> str:
 
 
 def decisive(job: ExtractJob) -> dict[str, Any]:
-    """The settings that decide the numbers in a file."""
+    """The settings that decide the features in a file."""
     return {
         "backbone": job.backbone.name,
         **network_of(job.backbone),
@@ -87,20 +87,20 @@ def decisive(job: ExtractJob) -> dict[str, Any]:
 
 
 def contract(job: ExtractJob) -> str:
-    """SHA-256 of the settings that decide the numbers."""
+    """SHA-256 of the settings that decide the features."""
     return hashlib.sha256(json.dumps(decisive(job), sort_keys=True).encode()).hexdigest()
 
 
 def check_contract(job: ExtractJob, path: Path, attributes: Mapping[str, Any]) -> None:
-    """Refuse to mix numbers that were made with different settings.
+    """Refuse to mix features that were computed with different settings.
 
     Args:
-        job: What this run computes.
+        job: The job of this run.
         path: The feature file that it would write to.
         attributes: The root attributes of that file.
 
     Raises:
-        InputError: The file was made with something else.
+        InputError: The file was computed with other settings.
     """
     if attributes["contract"] == contract(job):
         return
@@ -108,31 +108,31 @@ def check_contract(job: ExtractJob, path: Path, attributes: Mapping[str, Any]) -
     differ = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     raise InputError(
         f"{path}: made with another {' and '.join(differ)}; `probe remove {job.backbone.name}` "
-        "takes it out, or give your card another name to keep both."
+        "removes it, or give your card another name to keep both."
     )
 
 
 def check_outputs(job: ExtractJob, path: Path, contents: FileContents) -> None:
-    """Refuse a layer of a file that the network, traced now, shows to have been read wrongly.
+    """Refuse a file with a layer that the traced network shows to have been read wrongly.
 
-    Files from before say nothing of outputs: all their layers were read as vectors or as maps whose
-    channels come first.
+    Older files do not record outputs: all their layers were read as vectors or as maps with channels
+    first.
 
     Args:
-        job: What this run computes.
+        job: The job of this run.
         path: The feature file that it would write to.
-        contents: What that file holds.
+        contents: The contents of that file.
 
     Raises:
-        InputError: A layer is no layer, or was pooled as what it is not.
+        InputError: A module cannot be a layer, or its output was pooled as another kind.
     """
     architecture = job.backbone.architecture
     for key, (module, then) in contents.read_as.items():
         now = architecture.outputs.get(module)
         why = architecture.refused.get(module, "")
         if now is not None and now.kind != "vector" and then != now.words:
-            whole = not then and (now.kind == "map" or contents.poolings[key][1] == "none")
-            if not whole:
+            correct = not then and (now.kind == "map" or contents.poolings[key][1] == "none")
+            if not correct:
                 why = f"it was read as {then or 'a map'} and is {now.words}"
         if why:
             raise InputError(
@@ -142,18 +142,18 @@ def check_outputs(job: ExtractJob, path: Path, contents: FileContents) -> None:
 
 
 def grown(attributes: Mapping[str, Any], images: str) -> dict[str, Any]:
-    """What changes in a file's attributes when its study gains rows at the end; `images` is its hash."""
-    decided = json.loads(attributes.get("decisive", "{}"))
-    if "images" not in decided:  # imported features
+    """The attributes of a file that change when its study gains rows; `images` is the study's new hash."""
+    settings = json.loads(attributes.get("decisive", "{}"))
+    if "images" not in settings:  # imported features
         return {"images": images}
-    decided["images"] = images
-    digest = hashlib.sha256(json.dumps(decided, sort_keys=True).encode()).hexdigest()
-    return {"images": images, "decisive": json.dumps(decided), "contract": digest}
+    settings["images"] = images
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return {"images": images, "decisive": json.dumps(settings), "contract": digest}
 
 
-def batch_size_of(held: FileContents | None) -> int | None:
-    """Images per forward pass that a feature file was made with; None where nothing says it."""
-    made_with = json.loads(held.attributes["made_with"]) if held else {}
+def batch_size_of(contents: FileContents | None) -> int | None:
+    """The images per forward pass with which a feature file was computed; None if unknown."""
+    made_with = json.loads(contents.attributes["made_with"]) if contents else {}
     return int(made_with["batch_size"]) if "batch_size" in made_with else None
 
 

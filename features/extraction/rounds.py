@@ -1,6 +1,6 @@
-"""What the feature file of a backbone still lacks, as one pass over the images after the other.
+"""The passes over the images that the feature file of a backbone still needs.
 
-Nothing here touches a file: `next_round` decides from what the files hold.
+Nothing here opens a file: `next_round` decides from the contents of the files.
 """
 
 from __future__ import annotations
@@ -25,52 +25,52 @@ from features.store.paths import partial_of
 
 @dataclass(frozen=True)
 class FeatureTarget:
-    """What one backbone's file shall hold."""
+    """The data sets and rows that the file of one backbone should have in the end."""
 
     job: ExtractJob
     wanted: list[pooling.Pooled]
     rows: Ints
     compress: str | None
-    """`none`, `gzip`, `lzf`; None: as the file is."""
-    given: tuple[str, str | None, int]
-    """What `backbone.load` was called with, for the workers to call it again."""
+    """`none`, `gzip`, `lzf`; None: as in the file."""
+    load_arguments: tuple[str, str | None, int]
+    """The arguments of `backbone.load`, with which the workers call it again."""
 
     @property
     def path(self) -> Path:
-        """The finished file."""
+        """The path of the finished file."""
         return self.job.study.feature_path(self.job.backbone.name)
 
     @property
     def partial(self) -> Path:
-        """The file in the making."""
+        """The path of the partial file."""
         return partial_of(self.path)
 
 
 @dataclass(frozen=True)
 class Round:
-    """One pass over images that brings a target's file further."""
+    """One pass over images for the file of a target."""
 
     target: FeatureTarget
     wanted: list[pooling.Pooled]
     todo: list[Ints]
-    """The batches that are left, each ascending rows."""
+    """The remaining batches, each of ascending rows."""
     aim: Ints
-    """Every row that the pass is for, those done already too."""
+    """Every row of the pass, including those that are done already."""
     begins: Literal["new", "reopened", "resumed"]
-    """The partial file is still to be made, or is the finished one taken up again, or is there."""
+    """Whether the partial file must be created, is the finished one opened again, or exists."""
     compress: str
-    """How the features are compressed when they are finished: `none`, `gzip` or `lzf`."""
+    """How the finished features are compressed: `none`, `gzip` or `lzf`."""
     packed: str = "none"
-    """How they are compressed in a finished file that is taken up again."""
+    """How they are compressed in a finished file that is opened again."""
 
     @property
     def new(self) -> bool:
-        """Whether the partial file is still to be made."""
+        """Whether the partial file must be created."""
         return self.begins == "new"
 
     @property
     def reader(self) -> Pass:
-        """What the pipeline is to compute."""
+        """The pass that the pipeline computes."""
         return Pass(self.target.job, self.wanted)
 
     @property
@@ -85,16 +85,16 @@ def next_round(
 ) -> Round | None:
     """The next pass that a target's file needs; None if it is complete.
 
-    A file in the making is completed first, with its own layers and rows, whatever this run was asked
-    for. Then follow the layers that the finished file lacks, and then the rows.
+    A partial file is completed first, with its own layers and rows, whatever this run was asked for.
+    Then follow the layers that the finished file lacks, and then the rows.
 
     Args:
-        target: What the file shall hold.
-        finished: What the finished file holds; None where there is none.
-        partial: The same of the file in the making.
+        target: The data sets and rows that the file should have.
+        finished: The contents of the finished file; None where there is none.
+        partial: The same of the partial file.
 
     Raises:
-        InputError: A file was made with other settings than this run's.
+        InputError: A file was computed with other settings than this run's.
     """
     job = target.job
     if partial is not None:
@@ -131,34 +131,34 @@ def next_round(
     )
 
 
-def _read_again(job: ExtractJob, held: FileContents) -> list[pooling.Pooled]:
-    """The data sets of a file, as the network is read for them."""
+def _read_again(job: ExtractJob, contents: FileContents) -> list[pooling.Pooled]:
+    """The data sets of a file, to be computed again."""
     return [
         pooling.pooled(job.backbone.layers((layer,))[0], pool, view)
-        for layer, pool, view in held.poolings.values()
+        for layer, pool, view in contents.poolings.values()
     ]
 
 
-def _left(job: ExtractJob, held: FileContents, rows: Ints) -> list[Ints]:
-    """The batches of `rows` that are not wholly done, which are computed again as a whole.
+def _left(job: ExtractJob, contents: FileContents, rows: Ints) -> list[Ints]:
+    """The batches of `rows` that are not completely done; all their rows are computed again.
 
-    So every number comes out of the same batch as in an uninterrupted run.
+    So every number is computed in the same batch as in an uninterrupted run.
     """
     every = blocks(job.study, rows, job.batch_size)
-    return [block for block in every if (held.status[block] == PENDING).any()]
+    return [block for block in every if (contents.status[block] == PENDING).any()]
 
 
 def _of_one_view(wanted: Sequence[pooling.Pooled]) -> list[pooling.Pooled]:
-    """Those of the first view: new views are made one after another, rows that came later under all."""
+    """The data sets of the first view: new views are computed one after another."""
     return [p for p in wanted if p.view == wanted[0].view]
 
 
 def _check_pools(target: FeatureTarget, finished: FileContents) -> None:
-    """`auto` and `none` share a layer's name in the file: only one of them can be there."""
+    """Refuse `auto` beside `none`: both are stored under the layer's name, so a file can have only one."""
     for pooled in target.wanted:
         if pooled.key in finished.poolings and finished.poolings[pooled.key][1] != pooled.pool:
-            there = finished.poolings[pooled.key][1]
+            stored = finished.poolings[pooled.key][1]
             raise InputError(
-                f"{target.path}: layer {pooled.key} is there with --pool {there}; `probe remove "
+                f"{target.path}: has layer {pooled.key} with --pool {stored}; `probe remove "
                 f"{target.job.backbone.name}` first, or ask for that pooling."
             )

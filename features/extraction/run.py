@@ -1,4 +1,4 @@
-"""One run: passes over the images until every feature file holds what was asked for."""
+"""One run: passes over the images until every feature file is complete."""
 
 from __future__ import annotations
 
@@ -34,53 +34,53 @@ from features.study.study import Study, has_study
 
 @dataclass
 class ExtractRun:
-    """What the backbones of a run share."""
+    """A run over the images for one or several backbones."""
 
     study: Study
     begun: bool
-    """The study stands already, and the files of the run are locked."""
+    """Whether the study exists, and the files of the run are locked."""
     targets: list[FeatureTarget]
     results: list[Extraction]
     devices: list[torch.device]
     """The device of each worker."""
     options: ExtractOptions
     locks: ExitStack
-    """The locks of the feature files, as far as they are held."""
+    """Holds the locks of the feature files."""
 
 
 def carry_out(run: ExtractRun, files: Sequence[Files]) -> list[FileContents]:
-    """Bring every file to what was asked, in as many passes as its state needs.
+    """Complete every file, in as many passes as it needs.
 
     Args:
         run: The run.
-        files: What each target's files hold.
+        files: The contents of each target's files.
 
     Returns:
-        What each target's finished file holds in the end.
+        The contents of each target's finished file in the end.
 
     Raises:
-        InputError: An image, a feature or a file that is there cannot be used.
+        InputError: An image, a feature or an existing file cannot be used.
         Stopped: A worker was killed.
         OSError: A file could not be written.
     """
-    held = list(files)
+    contents = list(files)
     while True:
-        following = [next_round(t, *h) for t, h in zip(run.targets, held, strict=True)]
+        following = [next_round(t, *c) for t, c in zip(run.targets, contents, strict=True)]
         rounds = [round_ for round_ in following if round_ is not None]
         if not rounds:
-            return [finished for finished, _ in held if finished is not None]
+            return [finished for finished, _ in contents if finished is not None]
         results = [r for r, round_ in zip(run.results, following, strict=True) if round_]
         _pass_over(run, rounds, results)
         for number, round_ in enumerate(following):
             if round_ is not None:
-                held[number] = contents_of(round_.target.path), None
+                contents[number] = contents_of(round_.target.path), None
 
 
 def check_not_begun(study: Study) -> None:
-    """Make sure that no other process has begun the study meanwhile.
+    """Check that no other process has begun the study in the meantime.
 
     Raises:
-        InputError: One has.
+        InputError: Another process has.
     """
     if has_study(study.folder):
         raise InputError(
@@ -89,22 +89,22 @@ def check_not_begun(study: Study) -> None:
 
 
 def _pass_over(run: ExtractRun, rounds: list[Round], results: list[Extraction]) -> None:
-    """Compute the first windows, announce what will be written, make the files, and fill them."""
+    """Compute the first windows, announce the plans, create the files, and fill them."""
     started, before = time.perf_counter(), [result.computed for result in results]
     todo = windows([round_.todo for round_ in rounds])
     passes = [round_.reader for round_ in rounds]
     many = len(run.devices) > 1
     unread = {number for number, round_ in enumerate(rounds) if round_.new}
     head: list[Computed] = []
-    with ExitStack() as held:
+    with ExitStack() as stack:
         computed: Iterator[Computed] = iter(())
         if not many:
-            computed = held.enter_context(closing(compute(passes, todo)))
+            computed = stack.enter_context(closing(compute(passes, todo)))
         while unread and todo[len(head) :]:
             head.append(next(compute(passes, [todo[len(head)]]) if many else computed))
             unread -= {batch.number for batch in head[-1].batches if batch.rows.size}
         _begin(run, rounds, unread, head, len(todo))
-        writers = [held.enter_context(Writer(round_.target.partial)) for round_ in rounds]
+        writers = [stack.enter_context(Writer(round_.target.partial)) for round_ in rounds]
         rest = todo[len(head) :] if many else []
         _fill(run, rounds, results, _windows_written(run, rounds, writers, head, computed, rest))
         for round_, writer in zip(rounds, writers, strict=True):
@@ -113,7 +113,7 @@ def _pass_over(run: ExtractRun, rounds: list[Round], results: list[Extraction]) 
     for round_, result, computed_before in zip(rounds, results, before, strict=True):
         measured = _measured(run, rounds, seconds, result.computed - computed_before)
         note_seconds(round_.target.path, [p.key for p in round_.wanted], measured)
-    for round_ in rounds:  # last: killed before it, nothing is left to measure
+    for round_ in rounds:  # last, so that a run killed before it measures the time again
         put_in_place(round_)
     total = sum(len(round_.aim) for round_ in rounds)
     run.options.progress(total, total, results[0].bottleneck)
@@ -122,14 +122,14 @@ def _pass_over(run: ExtractRun, rounds: list[Round], results: list[Extraction]) 
 def _begin(
     run: ExtractRun, rounds: list[Round], unread: set[int], head: list[Computed], count: int
 ) -> None:
-    """Announce what will be written where nothing is yet, and make the files.
+    """Announce the plans of new files, and create them.
 
     Args:
         run: The run.
         rounds: Its rounds.
-        unread: Which of them begin a file and have had no image that could be read.
+        unread: Those that begin a file and have had no readable image so far.
         head: The windows computed so far.
-        count: How many windows there are.
+        count: The number of all windows.
     """
     new = [round_ for round_ in rounds if round_.new]
     if unread:
@@ -142,7 +142,7 @@ def _begin(
         lanes = rounds[0].target.job.lanes * len(run.devices)
         seconds = sum(head[-1].seconds.values()) / lanes * count
         for round_ in new:
-            run.options.said(_plan(round_, seconds))
+            run.options.planned(_plan(round_, seconds))
         check_room(rounds, run.study.folder)
     if not run.begun:
         lock_files(run.locks, [target.path for target in run.targets])
@@ -170,14 +170,14 @@ def _fill(
     results: list[Extraction],
     written_windows: Iterator[WrittenWindow],
 ) -> None:
-    """Add up what has been written, and pass on how far the run is."""
+    """Count the rows and seconds of written windows, and report progress."""
     total = sum(len(round_.aim) for round_ in rounds)
     done = sum(len(r.aim) - sum(map(len, r.todo)) for r in rounds if not r.new)
     run.options.progress(done, total, "")
     for window in written_windows:
-        for number, (well, badly) in window.rows.items():
-            results[number].computed += well
-            done += well + badly
+        for number, (computed, refused) in window.rows.items():
+            results[number].computed += computed
+            done += computed + refused
         for result in results:
             for stage, seconds in window.seconds.items():
                 result.stages[stage] = result.stages.get(stage, 0.0) + seconds
@@ -216,7 +216,7 @@ def _measured(run: ExtractRun, rounds: list[Round], seconds: float, images: int)
 
 
 def _busiest(result: Extraction, device: torch.device) -> str:
-    """The stage that took longest, with its seconds shared by the threads that can be at it at once."""
+    """The stage that took longest, its seconds divided by the threads that can work on it at once."""
     most = dict.fromkeys(STAGES, result.lanes * result.workers)
     most["writing"] = result.workers
     if device.type != "cpu":

@@ -1,4 +1,4 @@
-"""`--update`: the rows that a study's data gained, in all its files."""
+"""`--update`: appending the rows that a study's data gained to all its files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from features.study.study import Study, hash_of
 def updated(study: Study, data: str | None) -> Study:
     """The study with the rows that its data gained, pending in every feature file.
 
-    Every file is written beside the old one before any takes its place, so that a full disk or a damaged
-    file leaves the study as it was. A process killed while they take their places leaves some files
-    with fewer rows than images.csv; the next run grows those.
+    Every file is written beside the old one before any replaces it, so that a full disk or a damaged
+    file leaves the study as it was. A process killed while they are replaced leaves some files with
+    fewer rows than images.csv; the next run extends those.
 
     Raises:
         InputError: The data is not the study's, an ordered task gains a class, the rows of a file are
@@ -53,25 +53,25 @@ def updated(study: Study, data: str | None) -> Study:
     return more
 
 
-def grow(study: Study, path: Path, held: FileContents | None) -> FileContents | None:
-    """Give a file the rows that its study gained since, pending; any other file is left alone.
+def grow(study: Study, path: Path, contents: FileContents | None) -> FileContents | None:
+    """Add the rows that a study gained to a file, as pending; other files are not changed.
 
     Args:
         study: The study.
         path: The feature file.
-        held: What it holds; None where there is none.
+        contents: The contents of the file; None where there is none.
 
     Returns:
-        What it holds now.
+        The contents afterwards.
     """
-    return contents_of(path) if _grow(study, path, path, held) else held
+    return contents_of(path) if _grow(study, path, path, contents) else contents
 
 
-def _grow(study: Study, path: Path, new_path: Path, held: FileContents | None) -> bool:
-    """Write a file with the rows that it lacks as `new_path`; whether it lacked any."""
-    if held is None or held.n >= len(study):
+def _grow(study: Study, path: Path, new_path: Path, contents: FileContents | None) -> bool:
+    """Write a file with the rows that it lacks as `new_path`; False if it lacks none."""
+    if contents is None or contents.n >= len(study):
         return False
-    if held.attributes["images"] != hash_of(study.paths[: held.n]):
+    if contents.attributes["images"] != hash_of(study.paths[: contents.n]):
         return False
-    copy(path, new_path, n=len(study), attributes=grown(held.attributes, study.images_hash))
+    copy(path, new_path, n=len(study), attributes=grown(contents.attributes, study.images_hash))
     return True

@@ -1,6 +1,6 @@
-"""Several processes at work on one run: each takes the next window and writes its rows in place.
+"""Several processes for one run: each takes the next window and writes its rows in place.
 
-No lock stands between them: a row has its place in the file, and no two workers compute the same row.
+They need no lock: a row has its place in the file, and no two workers compute the same row.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from features.study.study import Study
 
 @dataclass(frozen=True)
 class WrittenWindow:
-    """A window that is on disk: rows done and refused by pass, and seconds by stage."""
+    """A window that was written: rows done and refused by pass, and seconds by stage."""
 
     rows: dict[int, tuple[int, int]]
     seconds: dict[str, float]
@@ -36,10 +36,10 @@ class WrittenWindow:
 
 @dataclass(frozen=True)
 class _Order:
-    """A round as a worker needs it: nothing that cannot be sent to another process."""
+    """A round as it is sent to a worker process."""
 
     study: Study
-    given: tuple[str, str | None, int]
+    load_arguments: tuple[str, str | None, int]
     options: dict[str, Any]
     keys: list[tuple[str, str, str]]
     partial: Path
@@ -48,10 +48,10 @@ class _Order:
 def work_together(
     rounds: Sequence[Round], todo: list[Window], devices: Sequence[torch.device]
 ) -> Generator[WrittenWindow, None, None]:
-    """Compute and write `todo` with one process per entry of `devices`; yields what is on disk.
+    """Compute and write `todo` with one process per entry of `devices`; yields the written windows.
 
     Raises:
-        InputError: As `pipeline.compute`.
+        InputError: As in `pipeline.compute`.
         Stopped: A worker was killed.
         OSError: A worker could not write.
     """
@@ -61,7 +61,7 @@ def work_together(
 
 
 def written(writers: Sequence[Writer], computed: Computed) -> WrittenWindow:
-    """Write one window, and return what is on disk now."""
+    """Write a window, and count its rows and seconds."""
     started = time.perf_counter()
     write(writers, computed)
     computed.seconds["writing"] += time.perf_counter() - started
@@ -77,7 +77,7 @@ def _order(round_: Round) -> _Order:
     names = ("dtype", "batch_size", "lanes", "strict", "precision", "threads")
     options = {name: getattr(job, name) for name in names}
     keys = [(p.layer.name, p.pool, p.view) for p in round_.wanted]
-    return _Order(job.study, round_.target.given, options, keys, round_.target.partial)
+    return _Order(job.study, round_.target.load_arguments, options, keys, round_.target.partial)
 
 
 def _work(
@@ -88,16 +88,18 @@ def _work(
     send: Callable[[WrittenWindow], None],
 ) -> None:
     passes = [_pass(order, device) for order in orders]
-    with ExitStack() as held:
-        writers = [held.enter_context(Writer(o.partial, alone=False)) for o in orders]
-        computed = held.enter_context(closing(compute(passes, _turns(todo, turn))))
+    with ExitStack() as stack:
+        writers = [stack.enter_context(Writer(o.partial, alone=False)) for o in orders]
+        computed = stack.enter_context(closing(compute(passes, _turns(todo, turn))))
         for window in computed:
             send(written(writers, window))
 
 
 def _pass(order: _Order, device: torch.device) -> Pass:
     names = tuple(name for name, *_ in order.keys)
-    backbone = load(*order.given, layers=lambda _name, architecture: choose(architecture, names))
+    backbone = load(
+        *order.load_arguments, layers=lambda _name, architecture: choose(architecture, names)
+    )
     job = ExtractJob(order.study, backbone, device=device, **order.options)
     return Pass(job, [pooled(backbone.layers((name,))[0], *how) for name, *how in order.keys])
 

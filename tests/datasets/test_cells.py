@@ -83,7 +83,7 @@ def test_a_tables_csv_runs_nothing() -> None:
     ("columns", "said"),
     [
         ({"label": ["a", "b\0"]}, "a NUL"),
-        ({"label": ["a", "b" * 200_000]}, "200,000 signs"),
+        ({"label": ["a", "b" * 200_000]}, "200,000 characters"),
         ({"label": ["a", "b"], " label": ["a", "b"]}, "is called ' label'"),
         ({"a\0": ["a", "b"]}, "is called 'a\\x00'"),
     ],

@@ -380,7 +380,7 @@ def test_auto_and_none_of_one_layer_exclude_each_other(tiny_card: TinyCard, tmp_
     study = tmp_path / "study"
     assert "auto and none" in refused(study, card, manifest, pool=("auto", "none"))
     run(study, card, manifest, pool=("none",))
-    with pytest.raises(InputError, match="is there with --pool none; `probe remove tiny` first"):
+    with pytest.raises(InputError, match="with --pool none; `probe remove tiny` first"):
         run(study, card, pool=("auto",))
 
 
@@ -594,7 +594,7 @@ def test_two_runs_at_once_on_one_backbone(tiny_card: TinyCard, tmp_path: Path) -
             run(study, card)
         run(study, card, weights="random")  # another backbone is no obstacle
 
-    result = run(study, card, said=meanwhile)
+    result = run(study, card, planned=meanwhile)
     assert check_rows(result.file, card, 9) == list(range(9))
 
 
@@ -606,7 +606,7 @@ def test_two_runs_that_begin_one_study_at_once(tiny_card: TinyCard, tmp_path: Pa
         inner.append(run(study, card, manifest))
 
     with pytest.raises(InputError, match="another process"):
-        run(study, card, manifest, said=meanwhile)
+        run(study, card, manifest, planned=meanwhile)
     assert inner[0].computed == 9
     path = study / "features" / "tiny.h5"
     assert check_rows(path, card, 9) == list(range(9))

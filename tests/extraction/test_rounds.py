@@ -107,7 +107,7 @@ def test_other_settings_are_refused(target: FeatureTarget) -> None:
             next_round(other, finished, partial)
     whole = replace(target, wanted=pooling.plan(target.job.backbone.layers(("conv",)), ("none",)))
     with pytest.raises(
-        InputError, match="layer conv is there with --pool auto; `probe remove tiny` first"
+        InputError, match="has layer conv with --pool auto; `probe remove tiny` first"
     ):
         next_round(whole, held, None)
 
