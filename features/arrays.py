@@ -1,4 +1,4 @@
-"""The kinds of NumPy arrays that are passed around, by name; a docstring gives the shape."""
+"""Type aliases of NumPy arrays; docstrings give the shapes."""
 
 from __future__ import annotations
 

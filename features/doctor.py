@@ -1,4 +1,4 @@
-"""What this machine has, and what is wrong with the install."""
+"""An examination of this machine and of the install."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _DECODE = "for JPEGs in half the time: pip install 'transfer-probe[decode]'"
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one part of the machine or the install."""
+    """The state of one part of the machine or the install; its fields are the keys of `doctor --json`."""
 
     what: str
     found: str
     advice: str = ""
     wrong: bool = False
-    """Whether the toolkit cannot work properly so."""
+    """Whether this keeps the toolkit from working properly."""
 
 
 def examine() -> list[Finding]:
-    """What this machine has, which libraries are installed, and which names clash."""
+    """The state of the machine, the installed libraries, and packages whose names clash."""
     import torch
 
     findings = [

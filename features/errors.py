@@ -1,4 +1,4 @@
-"""The two ways a run can end that are not a bug.
+"""The two errors that are not bugs.
 
 Every message is one sentence: what, what was wrong with it, what to do.
 """
@@ -8,15 +8,15 @@ from difflib import get_close_matches
 
 
 class InputError(ValueError):
-    """The input cannot be used: nothing was changed, and only the user can mend it (exit 3)."""
+    """The input cannot be used; nothing was changed, and the user must correct it (exit 3)."""
 
 
 class Stopped(RuntimeError):
-    """The run ended part-way and everything done so far is kept: run it again to go on (exit 4)."""
+    """The run ended early; finished work is kept, and the same command continues it (exit 4)."""
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the names that were probably meant."""
+    """The end of a message about an unknown name: similar valid names, or all of them."""
     valid = list(valid)
     close = get_close_matches(name, valid, n=3, cutoff=0.5)
     if close:

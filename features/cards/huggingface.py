@@ -124,7 +124,9 @@ def in_its_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, T
                 parts = {name: tensor}
                 continue
             targets = list(step.target_patterns)
-            if [type(one).__name__ for one in operations] != ["Chunk"] or len(targets) < 2:
+            if [type(operation).__name__ for operation in operations] != ["Chunk"] or len(
+                targets
+            ) < 2:
                 return dict(tensors)  # tensors are joined: what is missing is told by name
             pieces = tensor.chunk(len(targets), operations[0].dim)
             parts = {
@@ -221,13 +223,13 @@ def _network(transformers: Any, config: Any) -> Any:
         )
 
 
-def _input(said: Mapping[str, Any]) -> Input | None:
+def _input(settings: Mapping[str, Any]) -> Input | None:
     """The input that an image processor's settings describe; None where they say more."""
-    if any(key.startswith("do_") and on and key not in _STEPS for key, on in said.items()):
+    if any(key.startswith("do_") and on and key not in _STEPS for key, on in settings.items()):
         return None
-    size, crop = said.get("size") or {}, said.get("crop_size") or {}
+    size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
     resize: int | tuple[int, int]
-    if not said.get("do_resize") or said.get("resample") not in _FILTERS:
+    if not settings.get("do_resize") or settings.get("resample") not in _FILTERS:
         return None
     if {"height", "width"} <= size.keys():
         resize = fed = (size["height"], size["width"])
@@ -235,21 +237,23 @@ def _input(said: Mapping[str, Any]) -> Input | None:
         resize, fed = size["shortest_edge"], (0, 0)
     else:
         return None
-    if said.get("crop_pct") and isinstance(resize, int):  # ConvNeXt: the size is that of the crop
+    if settings.get("crop_pct") and isinstance(
+        resize, int
+    ):  # ConvNeXt: the size is that of the crop
         fed = (resize, resize)
-        resize = int(resize / said["crop_pct"]) if resize < 384 else fed
-    if said.get("do_center_crop"):
+        resize = int(resize / settings["crop_pct"]) if resize < 384 else fed
+    if settings.get("do_center_crop"):
         fed = (crop.get("height", 0), crop.get("width", 0))
     if min(fed) < 1 or min(fed) > (resize if isinstance(resize, int) else min(resize)):
         return None
-    normal = said.get("do_normalize")
+    normal = settings.get("do_normalize")
     return Input(
         size=fed,
         resize=resize,
-        interpolation=_FILTERS[said["resample"]],
-        scale=255.0 * said["rescale_factor"] if said.get("do_rescale") else 255.0,
-        mean=tuple(said["image_mean"]) if normal else (0.0, 0.0, 0.0),
-        std=tuple(said["image_std"]) if normal else (1.0, 1.0, 1.0),
+        interpolation=_FILTERS[settings["resample"]],
+        scale=255.0 * settings["rescale_factor"] if settings.get("do_rescale") else 255.0,
+        mean=tuple(settings["image_mean"]) if normal else (0.0, 0.0, 0.0),
+        std=tuple(settings["image_std"]) if normal else (1.0, 1.0, 1.0),
         crop_offset="floor",
     )
 

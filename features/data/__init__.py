@@ -103,15 +103,15 @@ def with_options(spec: str, options: Mapping[str, str | None]) -> str:
     return f"{spec}?{pairs}" if pairs else spec
 
 
-def _read(reader: Reader, what: str, path: Path, options: Mapping[str, str]) -> Manifest:
-    """What the reader of `what` makes of `path`; its source names the options that are not the default."""
+def _read(reader: Reader, kind: str, path: Path, options: Mapping[str, str]) -> Manifest:
+    """The manifest of `path`; its source includes the options that are not the default."""
     read = reader.function()
     _, *keywords = signature(read).parameters.values()
     defaults = {keyword.name: keyword.default for keyword in keywords}
     for name in options:
         if name not in defaults:
             takes = f"takes {', '.join(defaults)}" if defaults else "takes no options"
-            raise InputError(f"--{name}: {what} {takes}; leave it out.")
+            raise InputError(f"--{name}: {kind} {takes}; leave it out.")
     manifest = read(path, **options)
     changed = {name: value for name, value in options.items() if value != defaults[name]}
     return replace(manifest, source=with_options(manifest.source, changed))

@@ -1,4 +1,4 @@
-"""A folder of class folders, or of a split with class folders below; other levels are named by a person."""
+"""A folder of class folders, or of a split with class folders below; `levels` names other levels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from features.data.imagefiles import Found, look_below
+from features.data.imagefiles import Listing, list_images
 from features.data.kinds import needed
 from features.data.manifest import Manifest
 from features.data.tasks import Task, order
@@ -26,40 +26,40 @@ _NAMED = 3
 def read_folders(folder: Path, levels: str | None = None) -> Manifest:
     """One row per image file under `folder`, in order of path; the task is called `label`.
 
-    The first folder of a path is its label. One folder around all others is looked through, and where
-    the first folders are a split, `train` and `test` for instance, the label is the second.
+    The first folder of a path is its label. A single folder around all others is skipped, and where the
+    first folders are a split, for example `train` and `test`, the label is the second.
 
     Args:
         folder: The folder.
-        levels: What the folders of a path are, from the outermost: names of columns with slashes
-            between them, such as `fold/label`; `-` is no column. None: told from the names.
+        levels: The meaning of the folders of a path, from the outermost: names of columns with slashes
+            between them, such as `fold/label`; `-` is no column. None: decided by the names.
 
     Raises:
-        InputError: There is no image, images lie beside class folders but in none, or only a person
-            can tell what the folders are.
+        InputError: There is no image, no image is in a class folder, or the meaning of the folders is
+            not clear.
     """
-    found = look_below(folder)
-    if not found.images:
+    listing = list_images(folder)
+    if not listing.images:
         raise InputError(
-            f"{folder}: there are no image files in it{_kinds(found)}; give a folder with one folder of "
+            f"{folder}: there are no image files in it{_kinds(listing)}; give a folder with one folder of "
             "images per class."
         )
     if levels is not None:
-        return _by_levels(folder, found, levels)
-    base = _around(found.images)
+        return _by_levels(folder, listing, levels)
+    base = _around(listing.images)
     tops: dict[str, list[str]] = defaultdict(list)
-    for path in found.images:
+    for path in listing.images:
         if path.startswith(base) and "/" in path[len(base) :]:
             tops[path[len(base) :].partition("/")[0]].append(path[len(base) :])
     if not tops:
-        _refuse_pairs(folder, found, "")
+        _refuse_pairs(folder, listing, "")
         raise InputError(
-            f"{folder}: its {len(found.images)} images lie in no class folder; sort them into one folder "
+            f"{folder}: its {len(listing.images)} images lie in no class folder; sort them into one folder "
             "per class, or write a CSV manifest with the columns path and label."
         )
-    _refuse_pairs(folder, found, base)
+    _refuse_pairs(folder, listing, base)
     if all(name.casefold() in SPLITS for name in tops):
-        return _split(folder, found, base, tops)
+        return _split(folder, listing, base, tops)
     _refuse_others(folder, tops)
     left_out = []
     for name in [name for name in tops if name.casefold() in SPLITS]:
@@ -73,11 +73,11 @@ def read_folders(folder: Path, levels: str | None = None) -> Manifest:
             left_out.append((base + name, f"{len(tops.pop(name))} images in no class folder"))
     paths = sorted(base + path for several in tops.values() for path in several)
     columns = {"path": paths, "label": [path[len(base) :].partition("/")[0] for path in paths]}
-    left_out += _loose(found, [base + name + "/" for name in tops], left_out)
-    return _manifest(folder, columns, [*left_out, *_empty(found, [base])], found, ())
+    left_out += _loose(listing, [base + name + "/" for name in tops], left_out)
+    return _manifest(folder, columns, [*left_out, *_empty(listing, [base])], listing, ())
 
 
-def _split(folder: Path, found: Found, base: str, tops: dict[str, list[str]]) -> Manifest:
+def _split(folder: Path, listing: Listing, base: str, tops: dict[str, list[str]]) -> Manifest:
     """The manifest of a split with class folders below."""
     rows, left_out, names = [], [], []
     for name, paths in tops.items():
@@ -95,16 +95,16 @@ def _split(folder: Path, found: Found, base: str, tops: dict[str, list[str]]) ->
     columns = {"path": [path for path, _, _ in rows], "label": [label for _, label, _ in rows]}
     if len(names) > 1:
         columns["split"] = [name for *_, name in rows]
-    left_out += _loose(found, [base + name + "/" for name in tops], left_out)
-    left_out += _empty(found, [f"{base}{name}/" for name in tops])
+    left_out += _loose(listing, [base + name + "/" for name in tops], left_out)
+    left_out += _empty(listing, [f"{base}{name}/" for name in tops])
     note = (
         f"{folder}: {_and(names)} are the split and the folders below them the classes; --levels label "
         "takes them for classes"
     )
-    return _manifest(folder, columns, left_out, found, (note,) if len(names) > 1 else ())
+    return _manifest(folder, columns, left_out, listing, (note,) if len(names) > 1 else ())
 
 
-def _by_levels(folder: Path, found: Found, levels: str) -> Manifest:
+def _by_levels(folder: Path, listing: Listing, levels: str) -> Manifest:
     names = [name.strip() for name in levels.split("/")]
     named = [name for name in names if name != _IGNORED]
     if "" in named or len(set(named)) < len(named) or {"path", "use"} & set(named) or not named:
@@ -112,7 +112,7 @@ def _by_levels(folder: Path, found: Found, levels: str) -> Manifest:
             f"--levels {levels}: name a column for every level of folders, each once, such as "
             "split/label, fold/label or subject/label; - is no column."
         )
-    kept = [path for path in found.images if path.count("/") >= len(names)]
+    kept = [path for path in listing.images if path.count("/") >= len(names)]
     if not kept:
         raise InputError(
             f"--levels {levels}: no image in {folder} lies in so many folders; name fewer levels."
@@ -123,9 +123,9 @@ def _by_levels(folder: Path, found: Found, levels: str) -> Manifest:
             columns[name] = [path.split("/")[level] for path in kept]
     left_out = [
         (path, f"in fewer folders than {levels} has")
-        for path in sorted(set(found.images) - set(kept))
+        for path in sorted(set(listing.images) - set(kept))
     ]
-    made = _manifest(folder, columns, left_out, found, ())
+    made = _manifest(folder, columns, left_out, listing, ())
     return (
         made if "label" in columns else Manifest(made.source, made.root, columns, {}, made.left_out)
     )
@@ -135,19 +135,19 @@ def _manifest(
     folder: Path,
     columns: dict[str, list[str]],
     left_out: Iterable[tuple[str, str]],
-    found: Found,
+    listing: Listing,
     notes: tuple[str, ...],
 ) -> Manifest:
     classes = order(set(columns.get("label", ())))
     tasks = {"label": Task("label", classes)} if len(classes) > 1 else {}
-    everything = (*sorted(left_out), *found.left_out, *_unread(found))
+    everything = (*sorted(left_out), *listing.left_out, *_unread(listing))
     return Manifest(
         str(folder.resolve()), folder.resolve(), columns, tasks, everything, notes=notes
     )
 
 
 def _around(paths: Sequence[str]) -> str:
-    """The folders around all others, such as `images/`; empty where there are none."""
+    """The path of the folders around all others, such as `images/`; empty where there are none."""
     base = ""
     while True:
         inside = [path[len(base) :] for path in paths if path.startswith(base)]
@@ -158,7 +158,7 @@ def _around(paths: Sequence[str]) -> str:
 
 
 def _refuse_others(folder: Path, tops: dict[str, list[str]]) -> None:
-    """Refuse folders that are named as folds or persons: only a person can tell what they are."""
+    """Refuse folders that are named like folds or persons: `levels` must give their meaning."""
     below = Counter(
         name
         for paths in tops.values()
@@ -169,29 +169,29 @@ def _refuse_others(folder: Path, tops: dict[str, list[str]]) -> None:
     folds = all(_FOLD.fullmatch(name) for name in tops) and len(tops) > 1
     persons = all(_PERSON.fullmatch(name) for name in tops)
     if folds and (repeated or (named and not below)):
-        what, levels = ("folds", "fold/label") if named else ("folds or persons", "fold/label")
+        meaning, levels = ("folds", "fold/label") if named else ("folds or persons", "fold/label")
     elif persons and repeated:
-        what, levels = "persons", "subject/label"
+        meaning, levels = "persons", "subject/label"
     else:
         return
     other = ", --levels subject/label" if not named else ""
     raise InputError(
-        f"{folder}: its folders {_and(sorted(tops))} look like {what} and not like classes; give --levels "
-        f"{levels}{other}, or --levels label if they are the classes."
+        f"{folder}: its folders {_and(sorted(tops))} look like {meaning} and not like classes; give "
+        f"--levels {levels}{other}, or --levels label if they are the classes."
     )
 
 
-def _refuse_pairs(folder: Path, found: Found, base: str) -> None:
-    """Refuse pictures in one folder and something of each in another, as detectors are taught with."""
-    inside = [name[len(base) :] for name in found.folders if name.startswith(base)]
+def _refuse_pairs(folder: Path, listing: Listing, base: str) -> None:
+    """Refuse images in one folder with their annotations in another, as detectors are trained with."""
+    inside = [name[len(base) :] for name in listing.folders if name.startswith(base)]
     parents: dict[str, set[str]] = defaultdict(set)
     for name in [base.rstrip("/"), *inside]:
         parents[name.rpartition("/")[0].casefold()].add(name.rpartition("/")[2].casefold())
     for names in parents.values():
         beside = names & set(_BESIDE)
-        if "images" in names and beside and not _has_classes(found.images):
+        if "images" in names and beside and not _has_classes(listing.images):
             raise InputError(
-                f"{folder}: images lie in images and what is known of them in {beside.pop()}, so that no "
+                f"{folder}: the images are in images and their annotations in {beside.pop()}, so that no "
                 "folder is a class; write a CSV manifest with the columns path and label, or give "
                 "--levels label if they are the classes."
             )
@@ -209,45 +209,45 @@ def _has_classes(paths: Sequence[str]) -> bool:
 
 
 def _loose(
-    found: Found, inside: Sequence[str], known: Sequence[tuple[str, str]]
+    listing: Listing, inside: Sequence[str], known: Sequence[tuple[str, str]]
 ) -> list[tuple[str, str]]:
-    """Images in none of the folders `inside`, and in none that is named already."""
+    """Images outside the folders `inside` and outside those that are named already."""
     taken = (*inside, *(f"{name}/" for name, _ in known))
-    return [(p, "in no class folder") for p in found.images if not p.startswith(taken)]
+    return [(p, "in no class folder") for p in listing.images if not p.startswith(taken)]
 
 
-def _empty(found: Found, bases: Sequence[str]) -> list[tuple[str, str]]:
-    """Folders that stand where classes do and hold no image that is read, each with the reason."""
+def _empty(listing: Listing, bases: Sequence[str]) -> list[tuple[str, str]]:
+    """Folders at the level of classes without a readable image, each with the reason."""
     holding = set()
-    for path in found.images:
+    for path in listing.images:
         parts = path.split("/")[:-1]
         holding |= {"/".join(parts[: i + 1]) for i in range(len(parts))}
     empty = []
-    for name in found.folders:
+    for name in listing.folders:
         parent = name[: name.rfind("/") + 1]
         if name not in holding and parent in bases:
-            why = _kinds(found, name)
+            why = _kinds(listing, name)
             empty.append((name, f"no class, for there are no images in it{why}"))
     return empty
 
 
-def _kinds(found: Found, below: str = "") -> str:
-    """The kinds that are not read and lie below a folder, as the end of a clause."""
+def _kinds(listing: Listing, below: str = "") -> str:
+    """The kinds of images below a folder that cannot be read, as the end of a clause."""
     counts: Counter[str] = Counter()
-    for (where, kind), count in found.unread.items():
+    for (where, kind), count in listing.unread.items():
         if not below or where == below or where.startswith(f"{below}/"):
             counts[kind] += count
     several = [f"{count} {kind}, {needed(kind)}" for kind, count in sorted(counts.items())]
     return f" that are read ({'; '.join(several)})" if several else ""
 
 
-def _unread(found: Found) -> list[tuple[str, str]]:
+def _unread(listing: Listing) -> list[tuple[str, str]]:
     return [
         (
             f"{where}/*{kind}" if where else f"*{kind}",
             f"{count} image{'s' * (count > 1)} of a kind that is not read; {needed(kind)}",
         )
-        for (where, kind), count in sorted(found.unread.items())
+        for (where, kind), count in sorted(listing.unread.items())
     ]
 
 

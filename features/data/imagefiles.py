@@ -1,4 +1,4 @@
-"""Which files are images, told from their names, and where they lie below a folder."""
+"""Image files, recognised by their names, and a listing of those below a folder."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _Place = tuple[int, int]
 
 
 @dataclass
-class Found:
-    """What lies below a folder; names are relative to it."""
+class Listing:
+    """The images and folders below a folder; names are relative to it."""
 
     images: list[str] = field(default_factory=list)
-    """Files that are read, sorted."""
+    """Image files that can be read, sorted."""
     folders: list[str] = field(default_factory=list)
-    """All folders that were looked into, sorted."""
+    """All folders that were searched, sorted."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
-    """Folders that were not looked into, each with the reason."""
+    """Folders that were not searched, each with the reason."""
     unread: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """How many images of a kind that is not read a folder holds, by folder and ending."""
+    """The number of images of kinds that cannot be read, by folder and ending."""
 
 
 def is_image(name: str) -> bool:
-    """Whether a file of that name is taken for an image."""
+    """Whether a file of this name is an image."""
     return name.lower().endswith(extensions())
 
 
@@ -44,49 +44,49 @@ def image_files(folder: Path) -> list[str]:
     return sorted(paths)
 
 
-def look_below(folder: Path) -> Found:
-    """Everything below `folder`: a link to a folder is followed once, hidden folders are left out.
+def list_images(folder: Path) -> Listing:
+    """The images and folders below `folder`; links to folders are followed, hidden folders left out.
 
-    A folder that is read already, by its own name or by another link, is not read again, so links in a
-    circle end.
+    A folder that was searched already, by its own name or by another link, is not searched again, so
+    links in a circle end.
     """
-    found = Found()
+    listing = Listing()
     places: set[_Place] = set()
-    links = list(_walk(folder, "", found, places))
+    links = list(_walk(folder, "", listing, places))
     while links:
         link = links.pop(0)
         target = folder / link
         if not target.is_dir():
-            found.left_out.append((link, "a link to nothing"))
+            listing.left_out.append((link, "a link to nothing"))
         elif _place(target) in places:
-            found.left_out.append((link, "a link to a folder that is read already"))
+            listing.left_out.append((link, "a link to a folder that is read already"))
         elif folder.resolve().is_relative_to(target.resolve()):
-            found.left_out.append((link, "a link to a folder that this one lies in"))
+            listing.left_out.append((link, "a link to a folder that this one lies in"))
         else:
-            links += _walk(folder, link, found, places)
-    found.images.sort()
-    found.folders.sort()
-    found.left_out.sort()
-    return found
+            links += _walk(folder, link, listing, places)
+    listing.images.sort()
+    listing.folders.sort()
+    listing.left_out.sort()
+    return listing
 
 
-def _walk(root: Path, start: str, found: Found, places: set[_Place]) -> Iterator[str]:
-    """Look into one folder below `root` and those in it; yields the links to further ones."""
+def _walk(root: Path, start: str, listing: Listing, places: set[_Place]) -> Iterator[str]:
+    """Search a folder below `root` and those in it; yields the links to other folders."""
     links = []
     for where, folders, names in os.walk(root / start):
         places.add(_place(Path(where)))
         here = os.path.relpath(where, root)
         here = "" if here == "." else here
-        found.folders += [here] if here else []
+        listing.folders += [here] if here else []
         inside = []
         for name in sorted(folders):
             below = os.path.join(here, name)  # noqa: PTH118 - thousands of names
             if name.startswith("."):
-                found.left_out += _hidden(root, below)
+                listing.left_out += _hidden(root, below)
             elif (Path(where) / name).is_symlink():
                 links.append(below)
             elif start and _place(Path(where) / name) in places:
-                found.left_out.append((below, "a folder that is read already"))
+                listing.left_out.append((below, "a folder that is read already"))
             else:
                 inside.append(name)
         folders[:] = inside
@@ -94,9 +94,9 @@ def _walk(root: Path, start: str, found: Found, places: set[_Place]) -> Iterator
             if name.startswith("."):
                 continue
             if is_image(name):
-                found.images.append(os.path.join(here, name))  # noqa: PTH118
+                listing.images.append(os.path.join(here, name))  # noqa: PTH118
             elif (kind := os.path.splitext(name)[1].lower()) and needed(kind) is not None:  # noqa: PTH122
-                found.unread[here, kind] += 1
+                listing.unread[here, kind] += 1
             elif not os.path.splitext(name)[1] and (Path(where) / name).is_symlink():  # noqa: PTH122
                 links += [] if (Path(where) / name).exists() else [os.path.join(here, name)]  # noqa: PTH118
     yield from links

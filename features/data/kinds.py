@@ -1,4 +1,4 @@
-"""Kinds of image files by their endings: which are read, and what the others need."""
+"""Kinds of image files by their endings: those that can be read, and what the others need."""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ _MOST_BYTES = 1 << 30
 
 
 class Unreadable(Exception):
-    """The file does not decode; the text is the reason in a few words."""
+    """The file cannot be decoded; the text is the reason in a few words."""
 
 
 def read_rgb(path: Path) -> Image.Image:
-    """The image in the file `path`, as `decode` shows it.
+    """The image in the file `path`, decoded by `decode`.
 
     Raises:
         Unreadable: The file is missing, not an image, truncated, or too large to be one.
@@ -35,7 +35,7 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of an image file.
 
     Raises:
-        Unreadable: There is no such file, or it is not one that can be read to its end.
+        Unreadable: There is no such file, or it cannot be read to its end.
     """
     try:
         with open_regular(path) as file:
@@ -53,10 +53,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode(data: bytes) -> Image.Image:
-    """Decode an image, turn it as its EXIF orientation says, and convert it to RGB.
+    """Decode an image, apply its EXIF orientation, and convert it to RGB.
 
-    Transparency is laid over white, 16-bit grey keeps its high byte, and the first frame of an
-    animation counts.
+    Transparency is put on white, 16-bit grey keeps its high byte, and of an animation the first frame is
+    read.
 
     Raises:
         Unreadable: It is not an image, truncated, or too large to be a photo.
@@ -66,19 +66,21 @@ def decode(data: bytes) -> Image.Image:
     register()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd metadata that viewers ignore too
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow warns of unusual metadata that viewers ignore too
             with Image.open(io.BytesIO(data)) as opened:
                 if (image := decode_jpeg(opened, data)) is not None:
                     return image
                 opened.load()
-                with suppress(Exception):  # damaged EXIF turns nothing
+                with suppress(Exception):  # damaged EXIF is ignored
                     ImageOps.exif_transpose(opened, in_place=True)
                 return _rgb(opened)
     except UnidentifiedImageError as error:
         raise Unreadable("not an image") from error
     except Image.DecompressionBombError as error:
         raise Unreadable("too many pixels to be a photo") from error
-    except Exception as error:  # decoders raise what they like on damaged files
+    except Exception as error:  # decoders raise many kinds on damaged files
         raise Unreadable(str(error).splitlines()[0][:100] if str(error) else "damaged") from error
 
 

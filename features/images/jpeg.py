@@ -1,4 +1,4 @@
-"""JPEG by torchcodec, the extra `decode`, where it imports: Pillow's pixels in half the time."""
+"""Decoding JPEG with torchcodec, the extra `decode`: the same pixels as Pillow in half the time."""
 
 from __future__ import annotations
 
@@ -20,25 +20,29 @@ _ORIENTATION = 0x0112
 def _decoder() -> Callable[[bytes], Tensor] | None:
     try:
         decode = importlib.import_module("torchcodec.decoders").decode_jpeg
-    except (ImportError, OSError, RuntimeError):  # built for another PyTorch, it fails as it loads
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ):  # a build for another PyTorch fails when it is imported
         return None
     return cast("Callable[[bytes], Tensor]", decode)
 
 
 def name() -> str:
-    """The decoder of JPEGs here, as a feature file names it."""
+    """The name of the JPEG decoder, as feature files record it."""
     return "pillow" if _decoder() is None else f"pillow, jpeg by torchcodec {version('torchcodec')}"
 
 
 def decode_jpeg(opened: Image.Image, data: bytes) -> Image.Image | None:
-    """The pixels of an ordinary JPEG, upright and in colour, bit for bit those that Pillow reads.
+    """The pixels of an ordinary JPEG, upright and in colour, identical to those of Pillow.
 
     Args:
         opened: The image, of which Pillow has read the header.
-        data: The whole file.
+        data: The bytes of the file.
 
     Returns:
-        None where Pillow must do it, which also has the reason where a file is damaged.
+        None where Pillow must decode it; Pillow also gives the reason if a file is damaged.
     """
     decoder = _decoder()
     if decoder is None or (opened.format, opened.mode) != ("JPEG", "RGB"):
@@ -47,6 +51,6 @@ def decode_jpeg(opened: Image.Image, data: bytes) -> Image.Image | None:
         if opened.getexif().get(_ORIENTATION, 1) != 1:
             return None
         pixels = decoder(data)
-    except Exception:  # both raise what they like on damaged files
+    except Exception:  # both raise many kinds on damaged files
         return None
     return Image.fromarray(pixels.permute(1, 2, 0).numpy())

@@ -1,4 +1,4 @@
-"""An image as its card wants it: resized and cropped as uint8, then normalised on the device."""
+"""Preprocessing: an image is resized and cropped as uint8, then normalised on the device."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.B
 
 
 def geometry(wanted: Input) -> Geometry:
-    """The settings that decide the pixels: inputs that agree in them share one decoded image."""
+    """The settings that decide the pixels: inputs with equal settings share one decoded image."""
     resize = wanted.resize if wanted.resize is not None else wanted.size
     return wanted.size, resize, wanted.interpolation, wanted.floors
 
@@ -45,7 +45,7 @@ def to_pixels(image: Image.Image, wanted: Input) -> npt.NDArray[np.uint8]:
 def normalise(pixels: Tensor, wanted: Input) -> Tensor:
     """`(n, 3, h, w)` uint8 in RGB to float32 in the card's channel order, scale, mean and std.
 
-    What comes out is channels last in memory.
+    The result is channels last in memory.
     """
     n, _, height, width = pixels.shape
     if wanted.channel_order != "rgb":
@@ -62,7 +62,7 @@ def normalise(pixels: Tensor, wanted: Input) -> Tensor:
 
 
 def mean_of(wanted: Input) -> Tensor:
-    """The mean to subtract: `(1, 3, 1, 1)`, or `(1, 3, h, w)`, a mean image at the crop's place.
+    """The mean to subtract: `(1, 3, 1, 1)`, or `(1, 3, h, w)` of a mean image, cropped like the input.
 
     Raises:
         InputError: The mean image is missing, or has another size than the images have.
@@ -85,7 +85,7 @@ def mean_of(wanted: Input) -> Tensor:
 
 
 def describe(wanted: Input) -> str:
-    """The preprocessing in words, as every feature file carries it."""
+    """The preprocessing in words, as feature files record it."""
     height, width = wanted.size
     resize = wanted.resize if wanted.resize is not None else wanted.size
     floored = ", offset rounded down" if wanted.crop_offset == "floor" else ""
@@ -106,7 +106,7 @@ def _mean_in_words(wanted: Input) -> str:
 
 
 def offset(room: int, wanted: Input) -> int:
-    """Where the centre crop begins in an image that is larger by `room` pixels."""
+    """The start of the centre crop in an image that is larger by `room` pixels."""
     return room // 2 if wanted.floors else round(room / 2.0)
 
 

@@ -1,4 +1,4 @@
-"""Every image file, small and grey, with a digest of its bytes: copies are recognised by these."""
+"""Small grey images and digests of image files, by which copies are recognised."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SIDE = 64
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """The images of a list of files, in its order."""
+    """The images of a list of files, in the same order."""
 
     grey: npt.NDArray[np.uint8]
-    """`(n, 64, 64)`, each image squashed to a square; 0 where it does not decode."""
+    """`(n, 64, 64)`, each image resized to a square; 0 where it cannot be decoded."""
     digest: tuple[bytes, ...]
     """The digest of each file's bytes; empty where it cannot be read."""
     unreadable: dict[int, str]
-    """Why a file does not decode, by its place."""
+    """The reason by index of a file that cannot be decoded."""
 
 
 def thumbnails(
@@ -36,8 +36,8 @@ def thumbnails(
     """Read and decode every file, on all cores.
 
     Args:
-        files: Image files, there or not.
-        progress: Is called with the files done and all.
+        files: Image files, which may be missing.
+        progress: Called with the number of files done and of all files.
     """
     grey = np.zeros((len(files), SIDE, SIDE), dtype=np.uint8)
     digests, unreadable = [], {}

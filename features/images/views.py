@@ -1,8 +1,8 @@
-"""Views of a test image: its centre crop, that and its mirror image, or ten crops.
+"""Views of a test image: its centre crop, the crop and its mirror image, or ten crops.
 
-Crops are cut from a canvas: the image as its card resizes it, or, where that leaves the crop no room,
-256 / 224 of the input, as Krizhevsky et al. 2012 and Caffe had it. A mean image is subtracted at the
-crop's own place, before mirroring.
+Crops are cut from a canvas: the image as its card resizes it, or, where that is no larger than the crop,
+256 / 224 of the input, as in Krizhevsky et al. 2012 and Caffe. A mean image is subtracted at the place of
+the crop, before mirroring.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from features.formats import meanimage
 from features.images import preprocess
 
 VIEWS = {"center": 1, "flip": 2, "10crop": 10}
-"""How many crops each view averages."""
+"""The number of crops that each view averages."""
 
 _ROOM = 256 / 224
 
 
 def check_views(views: tuple[str, ...]) -> tuple[str, ...]:
-    """Return `views`, and refuse one that is not known.
+    """Return `views` if all are known.
 
     Raises:
-        InputError: A view is none of `center`, `flip` and `10crop`.
+        InputError: A view is not `center`, `flip` or `10crop`.
     """
     for view in views:
         if view not in VIEWS:
@@ -40,10 +40,10 @@ def check_views(views: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def canvas_of(wanted: Input) -> Input:
-    """The input whose `size` is the canvas that crops of `wanted.size` are cut from."""
+    """The input whose `size` is the canvas from which crops of `wanted.size` are cut."""
     height, width = wanted.size
     resize = wanted.resize if wanted.resize is not None else wanted.size
-    if isinstance(resize, int):  # the middle of the image, as wide as its shorter side
+    if isinstance(resize, int):  # the middle of the image, with its shorter side as width
         short = resize if resize > min(height, width) else round(resize * _ROOM)
         return replace(wanted, resize=short, size=(max(height, short), max(width, short)))
     if resize[0] <= height and resize[1] <= width:
@@ -53,7 +53,7 @@ def canvas_of(wanted: Input) -> Input:
 
 
 def canvas(view: str, wanted: Input) -> Input:
-    """The input whose `size` is the canvas of a view: the network's own, but for ten crops."""
+    """The input whose `size` is the canvas of a view: the network's own, except for ten crops."""
     return canvas_of(wanted) if view == "10crop" else wanted
 
 
@@ -61,7 +61,7 @@ def inputs(pixels: Tensor, view: str, wanted: Input) -> Iterator[Tensor]:
     """The inputs of a network under every crop of `view`, `(n, 3, h, w)` float32, one after another.
 
     Args:
-        pixels: Whole canvases of the view, `(n, 3, H, W)` uint8, where they are worked on.
+        pixels: Canvases of the view, `(n, 3, H, W)` uint8, on the device of the network.
         view: `center`, `flip` or `10crop`.
         wanted: The network's input.
     """
@@ -99,7 +99,7 @@ def cut_out(
 
 
 def normalised(pixels: Tensor, places: Ints, canvas: tuple[int, int], wanted: Input) -> Tensor:
-    """Crops `(n, 3, h, w)` in RGB, cut at `places` (top, left), as the network is fed them."""
+    """Crops `(n, 3, h, w)` in RGB, cut at `places` (top, left), normalised for the network."""
     if not isinstance(wanted.mean, str):
         return preprocess.normalise(pixels, wanted)
     image = meanimage.read(Path(wanted.mean))

@@ -122,7 +122,7 @@ def test_folds_without_class_folders_are_asked_about(tmp_path: Path) -> None:
 def test_images_beside_labels_are_asked_about(tmp_path: Path, top: str) -> None:
     touch(tmp_path, f"{top}images/1.jpg", f"{top}images/2.jpg", f"{top}labels/1.txt")
     with pytest.raises(
-        InputError, match="images lie in images and what is known of them in labels"
+        InputError, match="the images are in images and their annotations in labels"
     ):
         read_data(str(tmp_path))
 
