@@ -25,8 +25,12 @@ from cli import (
     extract,
     finetune,
     fit,
+    import_,
+    layers,
+    rank,
+    remove,
     report,
-    study,
+    status,
     weights,
 )
 from cli.start import INTERRUPTED, TERMINATED
@@ -152,18 +156,18 @@ def main_options(
 
 app.command("demo")(demo.demo)
 app.command("backbones")(backbones.backbones)
-app.command("layers")(backbones.layers)
+app.command("layers")(layers.layers)
 app.add_typer(weights.app, name="weights")
 app.add_typer(data.app, name="data")
 app.command("extract")(extract.extract)
-app.command("import")(extract.import_)
+app.command("import")(import_.import_)
 app.command("fit")(fit.fit)
 app.command("finetune")(finetune.finetune)
 app.command("report")(report.report)
-app.command("rank")(report.rank)
+app.command("rank")(rank.rank)
 app.command("compare")(compare.compare)
-app.command("status")(study.status)
-app.command("remove")(study.remove)
+app.command("status")(status.status)
+app.command("remove")(remove.remove)
 app.command("doctor")(doctor.doctor)
 
 

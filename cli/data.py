@@ -66,12 +66,14 @@ def check(
         check_place(sheet)
     spec = options.data_with(data, faces=faces, labels=labels, levels=levels)
     if not has_study(study) and spec is None:
-        show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
+        show.say(options.SAMPLE)
     with show.Progress("reading", "images") as progress:
         checked = examine(study, data=spec, drop=drop, group=group, progress=progress)
     if sheet is not None:
         drawn = write_sheet(checked, sheet)
-        show.say(f"{drawn} pairs in {sheet}" if drawn else "no copies, so no picture sheet")
+        show.say(
+            f"{show.count(drawn, 'pair')} in {sheet}" if drawn else "no copies, so no picture sheet"
+        )
     if json:
         show.put_json(_plain(checked))
     else:
@@ -117,7 +119,8 @@ def _tell(checked: Check) -> None:
     paths = checked.study.paths
     used = int(checked.study.used.sum())
     show.say(
-        f"{checked.study.source}: {len(paths)} rows, {used} in use, {checked.subjects} subjects"
+        f"{checked.study.source}: {show.count(len(paths), 'row')}, {used} in use, "
+        f"{show.count(checked.subjects, 'subject')}"
         + (", SYNTHETIC" if checked.study.synthetic else "")
     )
     header = ["task", "class", "images"]

@@ -1,4 +1,4 @@
-"""`probe extract` and `probe import`: features into a study."""
+"""`probe extract`: features of a backbone's layers, into a study."""
 
 from __future__ import annotations
 
@@ -35,15 +35,7 @@ def extract(
     labels: options.Labels = None,
     levels: options.Levels = None,
     study: options.Study = options.STUDY,
-    weights: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--weights",
-            metavar="FILE|random",
-            help="Weights other than the card's own (FILE#PART where it holds several); NAME=FILE with "
-            "several backbones.",
-        ),
-    ] = None,
+    weights: options.WeightsOfSeveral = None,
     pool: Annotated[
         list[str] | None,
         typer.Option(
@@ -64,10 +56,7 @@ def extract(
         str, typer.Option(metavar="TYPE", help="Computing: float32, bf16; on a GPU tf32, fp16 too.")
     ] = "float32",
     batch_size: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Images per forward pass.", show_default="the network's fastest"
-        ),
+        int | None, options.batch_size("Images per forward pass", "the network's fastest")
     ] = None,
     workers: Annotated[
         int | None,
@@ -117,7 +106,7 @@ def extract(
 
     data = options.data_with(data, faces=faces, labels=labels, levels=levels)
     if not has_study(study) and data is None:
-        show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
+        show.say(options.SAMPLE)
     chosen = _weights_of(backbone, weights or [])
     samples = _samples_of(source or [])
     for sample, folder in samples.items():
@@ -168,42 +157,6 @@ def extract(
         show.put_json(results)
 
 
-def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An .npz or .h5 file.")],
-    name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the backbone.")],
-    layer: Annotated[str, typer.Option("--layer", metavar="NAME", help="What to call the layer.")],
-    domain: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DOMAIN",
-            help="What it was pretrained on; none: random weights.",
-            show_default="unknown",
-        ),
-    ] = None,
-    depth: Annotated[
-        float, typer.Option(metavar="0..1", help="Where the layer lies; 0 is the input.")
-    ] = 1.0,
-    study: options.Study = options.STUDY,
-) -> None:
-    """Bring features made elsewhere into the study, to be fitted and reported like its own.
-
-    The file holds an array (images, dim), in the study's order of rows. Where there is no study yet,
-    its arrays of length images begin one: label columns, and path, subject and fold.
-
-    Example: probe import clip.npz --name clip --layer last --domain objects
-    """
-    from features.extraction.imported import import_features
-
-    opened = import_features(study, file, name=name, layer=layer, domain=domain, depth=depth)
-    show.say(f"{name}/{layer}: {len(opened)} rows imported into {study}")
-    with opened.features(name) as made:
-        if made.domain == "unknown":
-            show.say(
-                f"the domain of {name} is unknown, so the report compares it with no domain; import it "
-                "with --domain to say what it was pretrained on"
-            )
-
-
 def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str | None]:
     """Each backbone with its weights; a value without NAME= goes to all."""
     from features.errors import InputError
@@ -237,7 +190,8 @@ def _plan(plan: Plan) -> None:
 
     licence = f", licence of the weights: {plan.licence}" if plan.licence else ""
     show.say(
-        f"{plan.backbone}: {plan.rows} rows, {len(plan.layers)} arrays, {decimal(plan.bytes)} into "
+        f"{plan.backbone}: {show.count(plan.rows, 'row')}, {show.count(len(plan.layers), 'array')}, "
+        f"{decimal(plan.bytes)} into "
         f"{plan.file}, about {show.clock(plan.seconds)}{licence}"
     )
 
@@ -254,8 +208,9 @@ def _summary(result: Extraction) -> None:
     rate = result.computed / max(result.seconds, 1e-9)
     speed = f" at {rate:.{0 if rate >= 10 else 1}f} images/s" if result.computed else ""
     slowest = f" ({result.bottleneck} was busiest)" if result.bottleneck else ""
-    pending = f", {result.pending} rows pending" if result.pending else ""
+    pending = f", {show.count(result.pending, 'row')} pending" if result.pending else ""
+    images, arrays = show.count(result.computed, "image"), show.count(len(result.layers), "array")
     show.say(
-        f"{result.backbone}: {result.computed} images in {show.clock(result.seconds)}{speed}{slowest}, "
-        f"{len(result.layers)} arrays, {len(result.unreadable)} unreadable{pending}"
+        f"{result.backbone}: {images} in {show.clock(result.seconds)}{speed}{slowest}, "
+        f"{arrays}, {len(result.unreadable)} unreadable{pending}"
     )

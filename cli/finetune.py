@@ -63,13 +63,7 @@ def finetune(
     study: options.Study = options.STUDY,
     data: options.Data = None,
     levels: options.Levels = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|random",
-            help="Weights other than the card's own; FILE#PART where it holds several.",
-        ),
-    ] = None,
+    weights: options.Weights = None,
     recipe: Annotated[
         str, typer.Option(metavar="RECIPE", help="modern, gilnet, paper or paper-vgg.")
     ] = "modern",
@@ -93,9 +87,7 @@ def finetune(
             metavar="RATE", help="Learning rate of the copied layers.", show_default="the recipe's"
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(metavar="N", help="Images per step.", show_default="the recipe's")
-    ] = None,
+    batch_size: Annotated[int | None, options.batch_size("Images per step", "the recipe's")] = None,
     accumulate: Annotated[
         int, typer.Option(metavar="N", help="Compute a batch in N parts, to save memory.")
     ] = 1,
@@ -148,8 +140,9 @@ def finetune(
 ) -> None:
     """Train the whole network, or from a layer up, or from scratch, on the folds of the probes.
 
-    The number of epochs is chosen on an inner part of the training folds. Killed and run again, it
-    goes on at its last epoch. Rows go into results.csv beside those of the probes.
+    It trains and tests on the images that are extracted, where any are: a --limit of `probe extract`
+    holds here too. The number of epochs is chosen on an inner part of the training folds. Killed and run
+    again, it goes on at its last epoch. Rows go into results.csv beside those of the probes.
 
     Example: probe finetune --backbone sample-faces --task age --freeze-through conv3 --epochs 3
     """
@@ -197,9 +190,9 @@ def finetune(
         )
     for note in done.notes:
         show.say(f"note: {note}")
-    kept = f", {done.kept} results were there already" if done.kept else ""
+    kept = f", {show.count(done.kept, 'result')} kept from before" if done.kept else ""
     show.say(
-        f"{done.trained} networks trained in {show.clock(done.seconds)}{kept}: "
+        f"{show.count(done.trained, 'network')} trained in {show.clock(done.seconds)}{kept}: "
         f"{study / 'results.csv'}"
     )
     if json:

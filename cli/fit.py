@@ -7,11 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import options, show
+from probe.probes.methods import DEFAULT, METHODS
+from probe.probes.settings import SOLVERS, TOL
 
 if TYPE_CHECKING:
     from probe.fitting.job import ProbeJob
 
 _NOTES = 3
+
+
+def _scales() -> list[str]:
+    from probe.probes.scaling import SCALES
+
+    return [*SCALES, "auto"]
 
 
 def fit(
@@ -22,9 +30,13 @@ def fit(
     probe: Annotated[
         list[str],
         typer.Option(
-            "--probe", "-p", metavar="PROBE", help="logistic, svm, ridge or knn; repeatable."
+            "--probe",
+            "-p",
+            metavar="PROBE",
+            help=f"{', '.join(f'{m.name} ({m.words})' for m in METHODS.values())}; repeatable.",
+            callback=options.one_of(lambda: METHODS, "a probe"),
         ),
-    ] = ["logistic", "svm"],  # noqa: B006
+    ] = list(DEFAULT),  # noqa: B006
     folds: options.Folds = None,
     c: Annotated[
         str | None,
@@ -41,15 +53,21 @@ def fit(
             metavar="SCALE",
             help="standard, l2, none, or auto: standard or l2, chosen inside the training folds. For knn: "
             "cosine distances, or Euclidean ones with none.",
+            callback=options.one_of(_scales, "a scaling"),
         ),
     ] = "standard",
     solver: Annotated[
-        str, typer.Option(metavar="SOLVER", help="grid, or sklearn to check it against.")
+        str,
+        typer.Option(
+            metavar="SOLVER",
+            help="grid, or sklearn to check it against.",
+            callback=options.one_of(lambda: SOLVERS, "a solver"),
+        ),
     ] = "grid",
     tol: Annotated[
         float,
         typer.Option(metavar="E", help="Relative error of the objective at which grid stops."),
-    ] = 1e-4,
+    ] = TOL,
     memory: Annotated[
         float | None,
         typer.Option(
@@ -138,9 +156,10 @@ def fit(
         show.say(f"note: {len(fitted.notes) - _NOTES} more like these")
     for warning in contaminations(fitted.study):
         show.say(f"warning: {warning}")
-    kept = f", {fitted.kept} results were there already" if fitted.kept else ""
+    kept = f", {show.count(fitted.kept, 'result')} kept from before" if fitted.kept else ""
     show.say(
-        f"{fitted.fitted} results fitted in {show.clock(fitted.seconds)}{kept}: {study / 'results.csv'}"
+        f"{show.count(fitted.fitted, 'result')} fitted in {show.clock(fitted.seconds)}{kept}: "
+        f"{study / 'results.csv'}"
     )
     if json:
         show.put_json({"fitted": fitted.fitted, "kept": fitted.kept, "rows": fitted.rows})

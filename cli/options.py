@@ -1,8 +1,9 @@
 """Options that several commands share, each declared once with its help."""
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,6 +11,8 @@ from features.cards.trust import REMEMBER
 from features.data import KINDS
 
 STUDY = Path("study")
+SAMPLE = "no --data given: using the built-in sample of drawn faces (SYNTHETIC)"
+"""What is said where there is no study and no `--data`."""
 
 Study = Annotated[
     Path, typer.Option("--study", envvar="PROBE_STUDY", help="The study's folder.", metavar="DIR")
@@ -55,6 +58,16 @@ Backbone = Annotated[str, typer.Option("--backbone", "-b", metavar="NAME", help=
 Backbones = Annotated[
     list[str],
     typer.Option("--backbone", "-b", metavar="NAME", help=f"{_NETWORK}; repeatable."),
+]
+_WEIGHTS = "Weights other than the card's own; FILE#PART where the file holds several"
+Weights = Annotated[
+    str | None, typer.Option("--weights", metavar="FILE|random", help=f"{_WEIGHTS}.")
+]
+WeightsOfSeveral = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--weights", metavar="FILE|random", help=f"{_WEIGHTS}; NAME=FILE with several backbones."
+    ),
 ]
 StudyBackbones = Annotated[
     list[str] | None,
@@ -133,6 +146,34 @@ def views(text: str, default: str | bool) -> typer.models.OptionInfo:
         "--view", "--views", metavar="VIEW", help=f"{text}; repeatable.", show_default=default
     )
     return option
+
+
+def batch_size(text: str, default: str) -> typer.models.OptionInfo:
+    """The option `--batch-size` of a command whose batches are what `text` says."""
+    option: typer.models.OptionInfo = typer.Option(
+        "--batch-size", metavar="N", help=f"{text}.", show_default=default
+    )
+    return option
+
+
+def one_of(names: Callable[[], Iterable[str]], what: str) -> Callable[[Any], Any]:
+    """A callback that refuses a value, or values, that are not among `names`: the command line is wrong.
+
+    Args:
+        names: Gives the names that the option takes.
+        what: What such a name is called, with its article: `a probe`.
+    """
+
+    def check(given: Any) -> Any:
+        from features.errors import nearest
+
+        valid = list(names())
+        for name in given if isinstance(given, list) else [given]:
+            if name not in valid:
+                raise typer.BadParameter(f"{name}: not {what}; {nearest(name, valid)}")
+        return given
+
+    return check
 
 
 def data_with(data: str | None, **given: str | None) -> str | None:

@@ -19,19 +19,24 @@ _LAST = 20  # characters that the last column of a table keeps at least
 
 
 def say(text: str) -> None:
-    """One line for people."""
+    """Print one line for people, on stderr."""
     typer.echo(text, err=True)
 
 
+def count(n: int, noun: str) -> str:
+    """A count with its noun: `1 array`, `2 arrays`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def put_json(value: object) -> None:
-    """One JSON object on stdout; null for what is not a finite number."""
+    """Print one JSON object on stdout; null for what is not a finite number."""
     from features.machine.strict_json import to_json
 
     typer.echo(to_json(value))
 
 
 def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table on stdout: aligned for a terminal, tab-separated for a pipe.
+    """Print a table on stdout: aligned for a terminal, tab-separated for a pipe.
 
     Only the last column is folded. Where the others alone are too wide for the terminal, every row
     becomes a paragraph: a name cut short is a name that cannot be typed.
@@ -64,13 +69,13 @@ def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def put_bars(tasks: Sequence[TaskCurves]) -> None:
-    """Accuracy over depth as bars, task by task, with the mark of chance."""
+    """Print accuracy over depth as bars, task by task, with a mark at the majority class (or chance)."""
     for task in tasks:
         typer.echo("")
         mark = task.chance if task.majority is None else task.majority
         typer.echo(
-            f"{task.task}: {task.n} images, {len(task.classes)} classes, chance "
-            f"{task.chance:.1%}, majority class {mark:.1%} ( | marks it)"
+            f"{task.task}: {count(task.n, 'image')}, {len(task.classes)} classes, chance "
+            f"{task.chance:.1%}, majority class {mark:.1%} (marked |)"
         )
         first = {
             panel.method: panel for panel in reversed(task.panels)

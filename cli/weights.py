@@ -74,9 +74,9 @@ def match(
     from features.backbone import target_of
     from features.weights.match import match as run
 
-    found = run(target_of(backbone), file)
+    matched = run(target_of(backbone), file)
     if json:
-        show.put_json(found)
+        show.put_json(matched)
         return
     show.put_table(
         ["network", "shape", "file", "shape", "paired by"],
@@ -88,13 +88,13 @@ def match(
                 _sides(row.file_shape),
                 row.paired_by or "no pair",
             ]
-            for row in found.rows
+            for row in matched.rows
         ],
     )
-    if found.rename:
+    if matched.rename:
         show.say("under [[weights]] in a card:")
         show.say(
-            "rename = { " + ", ".join(f"'{a}' = '{b}'" for a, b in found.rename.items()) + " }"
+            "rename = { " + ", ".join(f"'{a}' = '{b}'" for a, b in matched.rename.items()) + " }"
         )
 
 

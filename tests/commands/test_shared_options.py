@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import typer
 from typer.testing import CliRunner
 
 from cli.app import app
+from probe.probes.methods import METHODS
+from probe.results.metrics import CURVES
 
 SHARED = {"--study", "--seed", "--device", "--folds", "--redo", "--json", "--data", "--task"}
 
@@ -52,3 +55,39 @@ def test_a_wrong_view_is_named_by_the_option_as_it_is_spelt_today(tmp_path: Path
     result = CliRunner().invoke(app, [*words, "--study", str(tmp_path / "study")])
     assert result.exit_code == 3
     assert "--view 5crop: not a view" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("fit --probe rigde", "rigde: not a probe; did you mean ridge?"),
+        ("fit --probe svm -p lr", "lr: not a probe; choose from logistic, svm, ridge, knn."),
+        ("fit --scale l3", "l3: not a scaling; did you mean l2?"),
+        ("fit --solver gird", "gird: not a solver; did you mean grid?"),
+        ("report --metric acuracy", "acuracy: not a metric; did you mean accuracy?"),
+    ],
+)
+def test_a_name_that_no_study_could_have_is_a_wrong_command_line(words: str, told: str) -> None:
+    """Whatever the study holds: it is not opened. What a study might have ends with 3."""
+    result = CliRunner().invoke(app, [*words.split(), "--study", "nowhere"])
+    assert result.exit_code == 2
+    assert told in " ".join(result.output.split())
+    assert CliRunner().invoke(app, ["fit", "--study", "nowhere", "--task", "agee"]).exit_code == 3
+
+
+def test_the_help_names_every_probe_and_every_metric_with_curves() -> None:
+    probes, metrics = options_of()["fit"]["--probe"], options_of()["report"]["--metric"]
+    assert probes is not None
+    assert metrics is not None
+    assert all(name in probes for name in METHODS)
+    assert metrics == f"Metric of the figures: {' or '.join(_listed(list(CURVES)))}; repeatable."
+
+
+def _listed(names: list[str]) -> tuple[str, str]:
+    return ", ".join(names[:-1]), names[-1]
+
+
+def test_every_command_stands_in_a_file_of_its_name() -> None:
+    for command in app.registered_commands:
+        assert command.callback is not None
+        assert command.callback.__module__.removeprefix("cli.").rstrip("_") == command.name

@@ -28,3 +28,7 @@ def test_a_table_never_cuts_a_name_short(
 def test_a_table_in_a_pipe_is_tab_separated(capsys: pytest.CaptureFixture[str]) -> None:
     show.put_table(HEADER, ROWS)
     assert capsys.readouterr().out == "\n".join("\t".join(r) for r in (HEADER, *ROWS)) + "\n"
+
+
+def test_a_count_has_the_plural_of_its_noun() -> None:
+    assert [show.count(n, "array") for n in (0, 1, 2)] == ["0 arrays", "1 array", "2 arrays"]

@@ -41,7 +41,7 @@ def test_command(tmp_path: Path, card: str, data: str) -> None:
     }
     done = CliRunner().invoke(app, words)
     assert "0 networks trained" in done.stderr
-    assert "5 results were there already" in done.stderr
+    assert "5 results kept from before" in done.stderr
 
 
 @pytest.mark.parametrize(

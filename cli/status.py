@@ -1,4 +1,4 @@
-"""`probe status` and `probe remove`: what a study holds."""
+"""`probe status`: what a study holds."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def status(
         return
     stamp = ", SYNTHETIC" if opened.synthetic else ""
     show.say(
-        f"{opened.folder}: {opened.source}, {len(opened)} rows, tasks {', '.join(opened.tasks)}{stamp}"
+        f"{opened.folder}: {opened.source}, {show.count(len(opened), 'row')}, "
+        f"tasks {', '.join(opened.tasks)}{stamp}"
     )
     show.put_table(
         [
@@ -100,7 +101,7 @@ def _tell(damages: Mapping[str, Sequence[Damage]]) -> None:
         for damage in several:
             many = len(damage.rows)
             rows = ", ".join(map(str, damage.rows[:10])) + (", ..." if many > 10 else "")
-            where = f" in {many} rows: {rows}" if many else ""
+            where = f" in {show.count(many, 'row')}: {rows}" if many else ""
             show.say(f"{backbone}: {damage.what} has changed on disk{where}")
         if not several:
             show.say(f"{backbone}: every row is as it was written")
@@ -114,17 +115,3 @@ def _refuse(damages: Mapping[str, Sequence[Damage]]) -> None:
         raise InputError(
             f"{', '.join(bad)}: changed on disk; `probe remove {bad[0]}` and extract it again."
         )
-
-
-def remove(
-    backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="A backbone of the study.")],
-    study: options.Study = options.STUDY,
-) -> None:
-    """Take one backbone out of a study: its features, results and predictions.
-
-    Example: probe remove vggface@random
-    """
-    from probe.results.ledger import remove as run
-
-    rows = run(study, backbone)
-    show.say(f"{backbone} is removed from {study}, with {rows} rows of results")

@@ -1,0 +1,73 @@
+"""`probe rank`: layers by transfer scores, without a probe."""
+
+from __future__ import annotations
+
+from itertools import groupby, islice
+from typing import Annotated
+
+import typer
+
+from cli import options, show
+
+_SHOWN = 20
+"""Layers of a ranking that the terminal shows."""
+
+
+def rank(
+    study: options.Study = options.STUDY,
+    backbone: options.StudyBackbones = None,
+    layer: options.StudyLayers = None,
+    task: options.Tasks = None,
+    rows: Annotated[int, typer.Option(metavar="N", help="Images to look at.")] = 1_000,
+    seed: options.Seed = 0,
+    json: options.Json = False,
+) -> None:
+    """Rank extracted layers by transfer scores, without fitting a probe.
+
+    LogME, the regularised H-score and, where a layer is the network's own output, LEEP; larger is
+    better. A layer that nearly repeats an earlier one (debiased CKA above 0.98) is marked. Where
+    probes are fitted too, weighted Kendall tau tells how well each score orders their accuracy.
+
+    Example: probe rank --task age
+    """
+    from features.study.study import open_study
+    from probe.scoring.agreement import agreements, measured
+    from probe.scoring.rank import rank as run
+
+    accuracy = measured(open_study(study))  # first, since results.csv may not read
+    with show.Progress("scoring", "layers") as progress:
+        made = run(
+            study,
+            backbones=backbone or (),
+            layers=layer or (),
+            tasks=task or (),
+            rows=rows,
+            seed=seed,
+            progress=progress,
+        )
+    agreed = agreements(made.lines, accuracy)
+    if json:
+        show.put_json({"scores": made.lines, "agreement": agreed})
+        return
+    header = ["task", "backbone", "layer", "depth", "LogME", "H-score", "LEEP", "near copy of"]
+    ordered = sorted(made.lines, key=lambda line: (line.task, -line.logme))
+    show.put_table(
+        header,
+        [
+            [
+                line.task, line.backbone, line.key, f"{line.depth:.2f}", f"{line.logme:.4f}",
+                f"{line.h_score:.3f}", "" if line.leep is None else f"{line.leep:.3f}", line.copy_of,
+            ]
+            for _, lines in groupby(ordered, key=lambda line: line.task)
+            for line in islice(lines, _SHOWN)
+        ],
+    )  # fmt: skip
+    if any(sum(line.task == t for line in ordered) > _SHOWN for t in made.study.tasks):
+        show.say(f"the first {_SHOWN} of every task; all are in {study / 'scores.csv'}")
+    for line in agreed:
+        show.say(
+            f"{line.task}: {line.score} against {line.method} over {line.n} {line.over}: weighted tau "
+            f"{line.tau:+.2f}, Pearson {line.pearson:+.2f}"
+        )
+    if made.study.synthetic:
+        show.say("SYNTHETIC: these images are drawn")
