@@ -30,10 +30,8 @@ filter that HDF5 brings itself.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,33 +46,13 @@ import numpy.typing as npt
 
 from features.arrays import Floats, Ints
 from features.errors import InputError, nearest
-from features.machine.regular_files import check_regular
-from features.store.hdf5 import open_hdf5
-from features.store.whole import Misfit, check
+from features.store.opening import UNREAD, Damaged, open_file, remedy
 
-FORMAT = "probe-features"
-VERSION = 1
 PENDING, DONE, UNREADABLE = 0, 1, 2
 REASON_BYTES = 96
 UNKNOWN = "unknown"
 """The domain of imported features for which none was given."""
 _PART_BYTES = 1 << 26
-_UNREAD = (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError)
-"""What h5py raises where a file is not what it was."""
-_OUTSIDE = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EISDIR,
-    errno.ENOENT,
-    errno.ELOOP,
-    errno.EIO,
-    errno.EMFILE,
-)
-"""Errors that say nothing of what is in a file."""
-
-
-class Damaged(InputError):
-    """A feature file that is not whole: only making it again helps."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +242,7 @@ class FeatureFile:
                 sealed = bytes(self._file["seal"][:])
                 if any(sealed) and sealed != seal(self._file):
                     damages.append(Damage("status, reasons, checksums or attributes"))
-        except _UNREAD as error:
+        except UNREAD as error:
             damages.append(Damage(f"structure ({str(error).splitlines()[0][:80]})"))
         return damages
 
@@ -286,7 +264,7 @@ class FeatureFile:
             raise self._unread(key) from error
 
     def _unread(self, key: str) -> Damaged:
-        return Damaged(f"{self.path}: layer {key} cannot be read; {_way_out(self.path)}")
+        return Damaged(f"{self.path}: layer {key} cannot be read; {remedy(self.path)}")
 
     def _dataset(self, key: str) -> Any:
         if key not in self._file["layers"]:
@@ -329,56 +307,6 @@ def seal(file: h5py.File) -> bytes:
     for name in sorted(names):
         add(name, file[name])
     return digest.digest()
-
-
-def open_file(path: Path, *, locking: bool = True) -> h5py.File:
-    """Open `path` for reading with h5py, checked to be a feature file.
-
-    Raises:
-        Damaged: It is not a whole one.
-        InputError: It cannot be read, is of a later version, or another process is writing it.
-    """
-    try:
-        check_regular(path)
-        file = open_hdf5(path, locking=locking)
-    except BlockingIOError as error:
-        raise InputError(
-            f"{path}: another process is writing it; wait until it has ended."
-        ) from error
-    except OSError as error:
-        if "unable to lock" in str(error):
-            raise InputError(
-                f"{path}: another process is using it; wait until it has ended."
-            ) from error
-        if error.errno in _OUTSIDE:
-            raise InputError(
-                f"{path}: cannot be read ({os.strerror(error.errno)}); check it."
-            ) from error
-        raise Damaged(f"{path}: not a whole HDF5 file; {_way_out(path)}") from error
-    try:
-        _check_version(path, file)
-        check(file)
-    except InputError:
-        file.close()
-        raise
-    except _UNREAD as error:
-        file.close()
-        why = str(error) if isinstance(error, Misfit) else "HDF5 cannot read a part of it"
-        raise Damaged(f"{path}: damaged, since {why}; {_way_out(path)}") from error
-    return file
-
-
-def _check_version(path: Path, file: h5py.File) -> None:
-    """Refuse other formats and later versions, in which all else may be otherwise."""
-    if str(file.attrs.get("format")) != FORMAT:
-        raise Damaged(f"{path}: not a feature file; `probe extract` makes one: {_way_out(path)}")
-    if (version := int(file.attrs["version"])) > VERSION:
-        raise InputError(f"{path}: format version {version} is newer than this program; update it.")
-
-
-def _way_out(path: Path) -> str:
-    name = path.name.removesuffix(".partial").removesuffix(".h5")
-    return f"`probe remove {name}` takes it out, then extract it again."
 
 
 def runs(rows: npt.NDArray[Any]) -> Iterator[tuple[slice, slice]]:

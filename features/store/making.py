@@ -17,16 +17,8 @@ import numpy as np
 
 from features.arrays import Ints
 from features.machine import files
-from features.store.featurefile import (
-    FORMAT,
-    PENDING,
-    REASON_BYTES,
-    UNREADABLE,
-    VERSION,
-    compression_of,
-    open_file,
-    seal,
-)
+from features.store.featurefile import PENDING, REASON_BYTES, UNREADABLE, compression_of, seal
+from features.store.opening import FORMAT, VERSION, open_file
 from features.store.room import reserve, with_room
 from features.store.seconds import seconds_path
 

@@ -24,14 +24,8 @@ import numpy.typing as npt
 from features.arrays import Ints
 from features.errors import InputError
 from features.machine.locks import locked_open
-from features.store.featurefile import (
-    DONE,
-    REASON_BYTES,
-    UNREADABLE,
-    open_file,
-    pooling_of,
-    runs,
-)
+from features.store.featurefile import DONE, REASON_BYTES, UNREADABLE, pooling_of, runs
+from features.store.opening import open_file
 
 _DIRTY_BYTES = 1 << 28
 _sync = getattr(os, "fdatasync", os.fsync)  # only Linux can sync without the time stamps

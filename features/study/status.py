@@ -8,7 +8,8 @@ from pathlib import Path
 
 from features.errors import InputError, nearest
 from features.machine.locks import lock_of, locked
-from features.store.featurefile import DONE, PENDING, UNREADABLE, Damage, Damaged, FeatureFile
+from features.store.featurefile import DONE, PENDING, UNREADABLE, Damage, FeatureFile
+from features.store.opening import Damaged
 from features.store.paths import every_file, partial_of
 from features.store.seconds import seconds_path
 from features.study.study import Study

@@ -1,7 +1,7 @@
-"""Whether an open feature file has what its format says it must have, and of its kind.
+"""Checking that an open feature file has everything that its format requires, with the right types.
 
-Other programs write such files too, and disks damage them. Whoever reads one is told once, when it is
-opened, and can rely on everything that features/store/featurefile.py specifies from then on.
+Other programs write such files too, and disks damage them. A file is checked once, when it is opened;
+after that everything that features/store/featurefile.py specifies can be relied on.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _OF_LAYERS = ("layer", "module", "pool")
 
 
 class Misfit(ValueError):
-    """What a feature file lacks, or has of another kind, in words."""
+    """A feature file lacks something, or has it with another type; the text says what."""
 
 
 def check(file: h5py.File) -> None:
-    """Make sure that `file` is a whole feature file of this version.
+    """Check that `file` is an intact feature file of this version.
 
     Raises:
         Misfit: It is not.
@@ -59,11 +59,11 @@ def _check_attributes(attributes: Mapping[str, Any]) -> None:
 
 
 def _check_object(name: str, attributes: Mapping[str, Any]) -> None:
-    """Make sure that an attribute, where it is there, is a JSON object with values as they are used."""
+    """Check that an attribute, if it exists, is a JSON object with values of the types that are used."""
     if name not in attributes:
         return
-    held = json.loads(attributes[name])
-    if not isinstance(held, dict):
+    values = json.loads(attributes[name])
+    if not isinstance(values, dict):
         raise Misfit(f"its {name} is no JSON object")
     kinds: dict[str, type | tuple[type, ...]] = {
         "card": {"name": str, "pair": (str, type(None)), "options": (dict, type(None))},
@@ -71,21 +71,21 @@ def _check_object(name: str, attributes: Mapping[str, Any]) -> None:
         "made_with": {"batch_size": int},
     }.get(name, {})  # type: ignore[assignment]
     for key, kind in kinds.items():
-        if key in held and not isinstance(held[key], kind):
+        if key in values and not isinstance(values[key], kind):
             raise Misfit(f"the {key} in its {name} is of another kind")
 
 
 def _rows(file: h5py.File) -> int:
-    """The number of rows, which every data set that is not of features has."""
+    """The number of rows; every data set must have as many."""
     status = file.get("status")
     if not isinstance(status, h5py.Dataset) or status.ndim != 1 or status.dtype != np.uint8:
         raise Misfit("it does not say the status of its rows")
     n = int(status.shape[0])
     shapes = {"aim": ((n,), "u"), "reasons": ((n,), "S"), "seal": ((32,), "u")}
     for name, (shape, kind) in shapes.items():
-        held = file.get(name)
+        data = file.get(name)
         if name in file and not (
-            isinstance(held, h5py.Dataset) and held.shape == shape and held.dtype.kind == kind
+            isinstance(data, h5py.Dataset) and data.shape == shape and data.dtype.kind == kind
         ):
             raise Misfit(f"its {name} is of another shape")
     return n
