@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from probe.checking.check import Check
 
 _LISTED = 5
+_MANY = 30
+"""Classes, beyond which the table folds."""
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -130,7 +132,7 @@ def _tell(checked: Check) -> None:
         counts = [
             (cls, task.classes[cls], [f.classes[cls] for f in task.folds]) for cls in task.classes
         ]
-        for cls, n, folds in [*counts, ("all", task.n, [f.n for f in task.folds])]:
+        for cls, n, folds in [*_folded(counts), ("all", task.n, [f.n for f in task.folds])]:
             rows.append([name, cls, str(n), *map(str, folds), *[""] * (most - len(folds))])
     show.put_table([*header, *(f"fold {i}" for i in range(most))], rows)
     groups = [
@@ -161,6 +163,19 @@ def _tell(checked: Check) -> None:
     _list("unreadable", [f"{paths[r]}: {why}" for r, why in checked.copies.unreadable.items()])
     for sentence in checked.notes:
         show.say(f"note: {sentence}")
+
+
+def _folded(counts: list[tuple[str, int, list[int]]]) -> list[tuple[str, int, list[int]]]:
+    """The counts of a task's classes, of many only the largest and the smallest ones."""
+    if len(counts) <= _MANY:
+        return counts
+    ordered = sorted(counts, key=lambda count: -count[1])
+    between = ordered[_LISTED:-_LISTED]
+    sizes = f"{between[-1][1]} to {between[0][1]} images each"
+    more = f"{len(between):,} more classes of {sizes}"
+    folds = [sum(column) for column in zip(*(folds for *_, folds in between), strict=True)]
+    middle = (more, sum(n for _, n, _ in between), folds)
+    return [*ordered[:_LISTED], middle, *ordered[-_LISTED:]]
 
 
 def _list(what: str, lines: list[str]) -> None:

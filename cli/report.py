@@ -22,7 +22,7 @@ def report(
         typer.Option(
             "--metric",
             metavar="METRIC",
-            help="Metric of the figures: accuracy, balanced, one_off or mae; repeatable.",
+            help="Metric of the figures: accuracy, balanced, top5, one_off or mae; repeatable.",
             callback=options.one_of(_metrics, "a metric"),
         ),
     ] = ["accuracy"],  # noqa: B006

@@ -78,5 +78,6 @@ def majority(outcomes: Outcomes) -> tuple[tuple[Row, ...], dict[str, Interval]] 
         outcomes.study, outcomes.task, outcomes.fold, held, outcomes.ordered, ""
     )
     tested = outcomes.fold >= 0
-    images = PredictedImages(scores[tested].argmax(1), outcomes.y[tested], outcomes.fold[tested])
+    guessed, y, fold = scores[tested], outcomes.y[tested], outcomes.fold[tested]
+    images = PredictedImages(guessed.argmax(1), y, fold, guessed)
     return tuple(rows), measured(images, outcomes.subjects[tested], outcomes.metrics)

@@ -14,7 +14,7 @@ from features.study.study import Study
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, retraining
 from probe.folds import has_split
 from probe.results import predictions
-from probe.results.metrics import CURVES, Metric, PredictedImages
+from probe.results.metrics import CURVES, MANY, Metric, PredictedImages
 from probe.results.protocol import differences, mark, outdated
 from probe.results.rows import Row
 
@@ -60,7 +60,12 @@ class Outcomes:
         self.y = study.labels(task)
         self.subjects = study.subjects
         self.ordered = study.tasks[task].ordered or any(row.one_off is not None for row in rows)
-        self.metrics = tuple(n for n, m in CURVES.items() if self.ordered or not m.ordered)
+        many = len(study.tasks[task].classes) >= MANY
+        self.metrics = tuple(
+            name
+            for name, metric in CURVES.items()
+            if (self.ordered or not metric.ordered) and (many or not metric.many)
+        )
         self.fold: Ints | None = None
         """The fold that each image was tested in, `(n,)`, -1 where in none; None without predictions."""
         self.backbone = ""
@@ -149,7 +154,7 @@ class Outcomes:
         scores = np.nan_to_num(prediction.scores, nan=-np.inf)
         predicted = np.where(tested, scores.argmax(1), -1).astype(np.int32)
         self._predicted[name] = predicted
-        images = PredictedImages(predicted[tested], self.y[tested], fold[tested])
+        images = PredictedImages(predicted[tested], self.y[tested], fold[tested], scores[tested])
         self._measured[name] = measured(images, self.subjects[tested], self.metrics)
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
+from rich.filesize import decimal
 
 from features.data.tasks import Task, choose
 from features.errors import InputError, nearest
-from features.machine.device import resolve
+from features.machine.device import cores, resolve
 from features.store.featurefile import FeatureFile
 from features.study.alike import unlike_rows
 from features.study.study import Study, open_study
@@ -20,6 +21,10 @@ from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.probe_job import ProbeRun, memory_bytes
 from probe.folds import Unfit, has_split, own_folds, too_small_sentence
+from probe.probes.linear import column_bytes
+
+_MANY = 100
+"""Classes, beyond which memory is stated before anything is fitted."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ def prepare(options: FitOptions) -> FitPlan:
         if left_out is not None:
             options.announce(left_out)
         options.announce(_detectable(run, task))
+        if len(task.classes) > _MANY:
+            options.announce(_memory_sentence(run, task))
     return FitPlan(run, tasks, jobs)
 
 
@@ -150,6 +157,19 @@ def _variants(job: ProbeJob, options: FitOptions) -> list[ProbeJob]:
             for draw in range(options.draws)
         ),
     ]
+
+
+def _memory_sentence(run: ProbeRun, task: Task) -> str:
+    """What memory and disk a task of many classes takes, in a sentence."""
+    splits, classes = run.first_splits(task), len(task.classes)
+    n = max(len(splits.training_rows(splits.tested(fold))) for fold in splits.folds)
+    points = max(len(run.settings(probe).grid) for probe in run.options.probes)
+    solved = min(cores(), len(splits.folds)) * column_bytes(n, classes, points)
+    stored = 4 * len(run.study) * classes
+    return (
+        f"{task.name}: {classes:,} classes take about {decimal(solved)} of memory while logistic or svm is "
+        f"solved, besides the features, and {decimal(stored)} on disk for the scores of every result"
+    )
 
 
 def _detectable(run: ProbeRun, task: Task) -> str:

@@ -31,6 +31,10 @@ from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squa
 _MAX_ITER = 2_000
 ALPHAS_AT_ONCE = 1_024
 """Up to so many features ridge takes one eigendecomposition for all alphas."""
+_MARGIN_BYTES = 128 << 20
+"""What the margins of the values of C that are solved side by side may take."""
+_COPIES = 8
+"""How many arrays as large as the margins are held at once: measured."""
 _REFINED = 5
 _LEFT = 1e-8
 """Residual of the normal equations, relative, at which a solution is refined no further."""
@@ -85,7 +89,12 @@ def fit_linear(
         made = _with_sklearn(method, prepared, codes, cs)
     else:
         weights = None if start is None else start.weights
-        made = _with_grid(method, prepared, codes, len(seen), cs, settings.tol, weights)
+        some = len(cs) if method == "ridge" else at_once(prepared.train.n, len(seen))
+        made = []
+        for first in range(0, len(cs), some):
+            here = cs[first : first + some]
+            made += _with_grid(method, prepared, codes, len(seen), here, settings.tol, weights)
+            weights = made[-1].weights
     results = []
     for c, scored in zip(cs, made, strict=True):
         scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
@@ -93,6 +102,16 @@ def fit_linear(
         value = 1 / c if method == "ridge" else c
         results.append(replace(scored, scores=scores, value=value))
     return results
+
+
+def at_once(n: int, classes: int) -> int:
+    """How many values of C are solved side by side on `n` rows, as memory allows; at least one."""
+    return max(1, _MARGIN_BYTES // (4 * n * classes))
+
+
+def column_bytes(n: int, classes: int, points: int) -> int:
+    """About what the solver holds besides the rows, for so many rows, classes and values of C."""
+    return _COPIES * 4 * n * classes * min(points, at_once(n, classes))
 
 
 def _with_grid(

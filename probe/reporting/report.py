@@ -24,6 +24,7 @@ from probe.reporting.tables.failures import (
     class_table,
     confusion_matrices,
     confusion_table,
+    hardest_classes,
     subgroup_table,
 )
 from probe.reporting.tables.layers import fold_table, layer_table
@@ -196,7 +197,7 @@ def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:
     tables = [
         layer_table([task]),
         folds,
-        class_table([task]),
+        hardest_classes(task),
         *confusion_matrices(task),
         subgroup_table(study, [task], by),
     ]

@@ -1,7 +1,7 @@
 """The metrics, a record each: every column, figure and table of a metric reads its record.
 
-To add a metric, add a field to `Measured` here; it becomes a column of results.csv. The names of all
-metrics are in the protocol, so with a new one the next `probe fit` makes the results of before again.
+To add a metric, add a field to `MeasuredSince` here; it becomes the last column of results.csv. Protocols name
+the metrics of `Measured`: a field there makes the next `probe fit` make the results of before again.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
-from features.arrays import Doubles, Ints
+from features.arrays import Bools, Doubles, Ints
 from probe.probes.methods import METHODS, ScoreKind
 
 _BINS = 15
 _SMALLEST = float(np.finfo(np.float32).eps)
 NEVER_SEEN = 1e-15
 """The least probability where a loss chooses: a class that training lacks must cost more than any other."""
+MANY = 20
+"""Classes, from which on five guesses are counted too."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class PredictedImages:
     predicted: npt.NDArray[np.integer]
     y: Ints
     fold: npt.NDArray[np.integer]
+    scores: npt.NDArray[np.floating] | None = None
+    """`(n, K)`, for metrics of more than the first guess."""
 
     @cached_property
     def correct(self) -> Doubles:
@@ -89,6 +93,8 @@ class Metric:
     lower_is_better: bool = False
     ordered: bool = False
     """Whether it needs classes with an order."""
+    many: bool = False
+    """Whether it needs MANY classes or more."""
     folds_alike: bool = False
     """Whether its mean over folds counts every fold alike, and not every image."""
     per_image: Callable[[PredictedImages], Doubles] | None = None
@@ -180,6 +186,16 @@ def _one_off(tested: ScoredImages) -> float | None:
     return None if off is None else float((off <= 1).mean())
 
 
+def _top5(tested: ScoredImages) -> float | None:
+    many = tested.scores.shape[1] >= MANY
+    return float(in_top(tested.scores, tested.y).mean()) if many else None
+
+
+def _top5_per_image(images: PredictedImages) -> Doubles:
+    assert images.scores is not None
+    return in_top(images.scores, images.y).astype(np.float64)
+
+
 def _mean_error(tested: ScoredImages) -> float | None:
     off = tested.classes_off
     return None if off is None else float(off.mean())
@@ -245,11 +261,34 @@ class Measured:
     """The mean distance in classes, for ordered classes."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasuredSince:
+    """The metrics that came later, which are no part of a protocol; None where one does not apply."""
+
+    top5_accuracy: float | None = _metric(
+        optional=True,
+        words="top-5 accuracy",
+        of=_top5,
+        heading="top 5",
+        many=True,
+        per_image=_top5_per_image,
+        binary=True,
+        option="top5",
+    )
+    """The share of images whose class is among the five of the largest scores, for MANY classes or more."""
+
+
 def _record(name: str, metric: Metric) -> Metric:
     return replace(metric, column=name, option=metric.option or name)
 
 
-COLUMNS = {f.name: _record(f.name, f.metadata["metric"]) for f in fields(Measured)}
+IN_PROTOCOL = tuple(f.name for f in fields(Measured))
+"""The metrics that a protocol names."""
+
+COLUMNS = {
+    f.name: _record(f.name, f.metadata["metric"])
+    for f in (*fields(Measured), *fields(MeasuredSince))
+}
 """All metrics by their columns in results.csv."""
 
 CURVES = {metric.option: metric for metric in COLUMNS.values() if metric.per_image is not None}
@@ -266,7 +305,7 @@ def kind_of(method: str) -> ScoreKind:
 def measure(
     scores: npt.NDArray[np.floating], y: Ints, ordered: bool, kind: ScoreKind = "margins"
 ) -> dict[str, Any]:
-    """Every metric of the largest score against the truth, by its column: the fields of `Measured`.
+    """Every metric of the largest score against the truth, by its column.
 
     Args:
         scores: `(n, K)`.
@@ -276,6 +315,14 @@ def measure(
     """
     tested = ScoredImages(scores, y, ordered, kind)
     return {column: metric.of(tested) for column, metric in COLUMNS.items()}
+
+
+def in_top(scores: npt.NDArray[np.floating], y: Ints, guesses: int = 5) -> Bools:
+    """Whether fewer than `guesses` classes score above the true one, `(n,)`; of equals the first counts."""
+    true = np.take_along_axis(scores, y[:, None], axis=1)
+    earlier = np.arange(scores.shape[1]) < y[:, None]
+    ahead = (scores > true) | ((scores == true) & earlier)
+    return np.asarray(ahead.sum(1) < guesses)
 
 
 def confusion(scores: npt.NDArray[np.floating], y: Ints) -> Ints:

@@ -47,7 +47,7 @@ def protocol(
     tested = splits.part >= 0
     defining = {
         "version": _VERSION,
-        "metrics": tuple(metrics.COLUMNS),
+        "metrics": metrics.IN_PROTOCOL,
         "images": study.images_hash,
         "classes": task.classes,
         "ordered": task.ordered,

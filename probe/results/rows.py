@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe.results import csv_records, predictions
-from probe.results.metrics import Measured
+from probe.results.metrics import Measured, MeasuredSince
 
 BEST = "best"
 """The layer of a row whose layer was chosen inside the training folds."""
@@ -37,11 +37,8 @@ class _Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row(Measured, _Place):
-    """One line of results.csv; accuracies are fractions, an empty cell is not applicable.
-
-    Its columns are those of `_Place`, the metrics, and then these.
-    """
+class _Columns(Measured, _Place):
+    """The columns of the first versions: those of `_Place`, the metrics, and then these."""
 
     n_test: int
     n_train: int
@@ -75,6 +72,14 @@ class Row(Measured, _Place):
     error: float | None = None
     """The relative error of the refit's objective, as the solver `grid` estimates it; `--tol` bounds it."""
     protocol: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(MeasuredSince, _Columns):
+    """One line of results.csv; accuracies are fractions, an empty cell is not applicable.
+
+    Columns that came later are the last.
+    """
 
     @property
     def result(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,11 @@ from probe.reporting.tables.table import Cell, Column, Table
 
 MOST_GROUPS = 12
 """A column of images.csv with more values than this makes subgroups only where it is asked for."""
+
+MANY = 40
+"""Classes, beyond which the page and the table of confusions hold the part that tells something."""
+_HARDEST = 20
+"""Rows of a table on the page for a task of many classes."""
 
 _AT_BEST = "Every backbone is at its best layer, which was chosen inside the training folds."
 _WHO = (Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"))
@@ -55,6 +61,21 @@ def class_table(tasks: Sequence[TaskCurves]) -> Table:
     return Table("classes", "Per class", _CLASSES, tuple(rows), _AT_BEST)
 
 
+def hardest_classes(task: TaskCurves) -> Table:
+    """The table of classes for the page: all of them, or those of lowest F1 of the leading `best` row."""
+    table = class_table([task])
+    if len(task.classes) <= MANY or not task.best:
+        return table
+    leader = max(task.best, key=lambda best: best.accuracy.value)
+    rows = [row for row in table.rows if row[1:3] == (leader.method, leader.backbone)]
+    rows.sort(key=lambda row: row[-1] if isinstance(row[-1], float) else 0.0)
+    note = (
+        f"The {_HARDEST} of {len(task.classes):,} classes with the lowest F1, of {leader.method} on "
+        f"{leader.backbone}; all are in classes.csv."
+    )
+    return replace(table, rows=tuple(rows[:_HARDEST]), note=note)
+
+
 def confusion_table(tasks: Sequence[TaskCurves]) -> Table:
     """Every confusion matrix with a row for every cell, as the CSV has it."""
     rows = [
@@ -62,8 +83,11 @@ def confusion_table(tasks: Sequence[TaskCurves]) -> Table:
         for task, best, matrix in _matrices(tasks)
         for i, true in enumerate(task.classes)
         for j, predicted in enumerate(task.classes)
+        if len(task.classes) <= MANY or matrix[i, j]
     ]
-    return Table("confusion", "Confusion matrices", _CONFUSION, tuple(rows), _AT_BEST)
+    many = any(len(task.classes) > MANY for task in tasks)
+    note = f"{_AT_BEST} Of more than {MANY} classes cells without images are left out." * many
+    return Table("confusion", "Confusion matrices", _CONFUSION, tuple(rows), note or _AT_BEST)
 
 
 def confusion_matrices(task: TaskCurves, most: int = 2) -> list[Table]:
@@ -72,6 +96,10 @@ def confusion_matrices(task: TaskCurves, most: int = 2) -> list[Table]:
     matrices.sort(key=lambda entry: -entry[1].accuracy.value)
     tables = []
     for _, best, matrix in matrices[:most]:
+        title = f"Confusion: {best.method} on {best.backbone}"
+        if len(task.classes) > MANY:
+            tables.append(_confused(task, matrix, title))
+            continue
         columns = (
             Column("true", "true class"),
             *(Column(f"c{j}", name, "heat") for j, name in enumerate(task.classes)),
@@ -82,10 +110,19 @@ def confusion_matrices(task: TaskCurves, most: int = 2) -> list[Table]:
             n = int(matrix[i].sum())
             shares = [float(cell) / n if n else None for cell in matrix[i]]
             rows.append((name, *shares, n))
-        title = f"Confusion: {best.method} on {best.backbone}"
         note = "Per cent of the images of each true class (rows) by predicted class (columns)."
         tables.append(Table("matrix", title, columns, tuple(rows), note))
     return tables
+
+
+def _confused(task: TaskCurves, matrix: Ints, title: str) -> Table:
+    """The classes that are taken for another most often."""
+    wrong = matrix * ~np.eye(len(matrix), dtype=bool)
+    first = np.argsort(-wrong, axis=None, kind="stable")[:_HARDEST]
+    cells = [divmod(int(place), len(matrix)) for place in first if wrong.flat[place]]
+    rows = tuple((task.classes[i], task.classes[j], int(wrong[i, j])) for i, j in cells)
+    note = f"The {len(rows)} most frequent of the mistakes; all are in confusion.csv."
+    return Table("confused", title, _CONFUSION[3:], rows, note)
 
 
 def subgroup_table(study: Study, tasks: Sequence[TaskCurves], by: Sequence[str] = ()) -> Table:

@@ -12,7 +12,10 @@ from probe.reporting.tables.table import Cell, Column, Kind, Table
 from probe.results.metrics import COLUMNS, Metric
 from probe.results.rows import BEST, Row
 
-_METRICS = [m for m in COLUMNS.values() if m.heading]
+_ACCURACY, *_OTHERS = [m for m in COLUMNS.values() if m.heading]
+_WHERE = (
+    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
+)  # fmt: skip
 
 
 def _column(metric: Metric, hidden: bool = False) -> Column:
@@ -20,41 +23,42 @@ def _column(metric: Metric, hidden: bool = False) -> Column:
     return Column(metric.column, metric.heading, "hidden" if hidden else shown)
 
 
-_ACCURACY, *_OTHERS = _METRICS
-_LAYERS = (
-    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
-    Column("domain", "domain"), Column("layer_shown", "layer", "label"), Column("layer", "layer", "hidden"),
-    Column("pool", "pool"), Column("depth", "depth", "decimal"), Column("dim", "dim", "hidden"),
-    _column(_ACCURACY), Column("interval", "95 % interval", "interval"),
-    Column("fold_mean", "mean of folds", "percent"), Column("fold_sd", "SD", "percent"),
-    Column("fold_sem", "SEM", "hidden"), *(_column(m, hidden=m.per_fold) for m in _OTHERS),
-    Column("images", "images", "hidden"),
-    Column("at_edge", "at edge", "hidden"), Column("chosen", "chosen", "hidden"),
-)  # fmt: skip
-_FOLDS = (
-    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
-    Column("layer", "layer"), Column("pool", "pool"), Column("fold", "fold", "count"),
-    *map(_column, _METRICS), Column("n_test", "test images", "count"),
-    Column("n_train", "training images", "count"), Column("C", "C", "decimal"),
-    Column("chosen", "chosen"),
-)  # fmt: skip
+def _others(tasks: Sequence[TaskCurves]) -> list[Metric]:
+    """The metrics besides accuracy; those that need many classes only where a task has these."""
+    return [m for m in _OTHERS if not m.many or any(m.option in task.metrics for task in tasks)]
 
 
 def layer_table(tasks: Sequence[TaskCurves]) -> Table:
     """All results of each task: `best` rows, the majority class, layers in depth order, fine-tunes."""
-    rows = {_key(folds[0]): _cells(folds, metrics) for folds, metrics in _groups(tasks)}
-    return Table("table", "All layers", _LAYERS, tuple(rows.values()))
+    others = _others(tasks)
+    columns = (
+        *_WHERE, Column("domain", "domain"), Column("layer_shown", "layer", "label"),
+        Column("layer", "layer", "hidden"), Column("pool", "pool"), Column("depth", "depth", "decimal"),
+        Column("dim", "dim", "hidden"), _column(_ACCURACY), Column("interval", "95 % interval", "interval"),
+        Column("fold_mean", "mean of folds", "percent"), Column("fold_sd", "SD", "percent"),
+        Column("fold_sem", "SEM", "hidden"), *(_column(m, hidden=m.per_fold) for m in others),
+        Column("images", "images", "hidden"),
+        Column("at_edge", "at edge", "hidden"), Column("chosen", "chosen", "hidden"),
+    )  # fmt: skip
+    rows = {_key(folds[0]): _cells(folds, metrics, others) for folds, metrics in _groups(tasks)}
+    return Table("table", "All layers", columns, tuple(rows.values()))
 
 
 def fold_table(tasks: Sequence[TaskCurves]) -> Table:
     """All results, fold by fold, in the order of the table of layers."""
+    columns = (
+        *_WHERE, Column("layer", "layer"), Column("pool", "pool"), Column("fold", "fold", "count"),
+        *map(_column, (_ACCURACY, *_others(tasks))), Column("n_test", "test images", "count"),
+        Column("n_train", "training images", "count"), Column("C", "C", "decimal"),
+        Column("chosen", "chosen"),
+    )  # fmt: skip
     groups = {_key(rows[0]): rows for rows, _ in _groups(tasks)}
     rows = [
-        tuple(getattr(row, column.name) for column in _FOLDS)
+        tuple(getattr(row, column.name) for column in columns)
         for folds in groups.values()
         for row in folds
     ]
-    return Table("folds", "Per fold", _FOLDS, tuple(rows))
+    return Table("folds", "Per fold", columns, tuple(rows))
 
 
 def _groups(tasks: Sequence[TaskCurves]) -> Iterator[tuple[Sequence[Row], Mapping[str, Interval]]]:
@@ -69,7 +73,9 @@ def _groups(tasks: Sequence[TaskCurves]) -> Iterator[tuple[Sequence[Row], Mappin
                 yield point.rows, point.metrics
 
 
-def _cells(rows: Sequence[Row], metrics: Mapping[str, Interval]) -> tuple[Cell, ...]:
+def _cells(
+    rows: Sequence[Row], metrics: Mapping[str, Interval], others: Sequence[Metric]
+) -> tuple[Cell, ...]:
     """The row of one result in the table of layers, from its folds."""
     n = np.array([max(row.n_test, 1) for row in rows], dtype=float)
     folds = np.array([row.accuracy for row in rows])
@@ -99,7 +105,7 @@ def _cells(rows: Sequence[Row], metrics: Mapping[str, Interval]) -> tuple[Cell, 
         float(folds.mean()),
         sd,
         sd / float(np.sqrt(len(folds))),
-        *map(over_folds, _OTHERS),
+        *map(over_folds, others),
         int(sum(row.n_test for row in rows)),
         sum(row.at_edge for row in rows),
         chosen,
