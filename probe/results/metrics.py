@@ -1,7 +1,7 @@
 """The metrics, a record each: every column, figure and table of a metric reads its record.
 
-To add a metric, add a field to `MeasuredSince` here; it becomes the last column of results.csv. Protocols name
-the metrics of `Measured`: a field there makes the next `probe fit` make the results of before again.
+To add a metric, add a field to `MeasuredSince` here; it becomes the last column of results.csv. Protocols
+name the metrics of `Measured`: with a new one there the next `probe fit` makes all results again.
 """
 
 from __future__ import annotations
