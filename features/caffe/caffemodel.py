@@ -33,13 +33,13 @@ _BYTES = 2  # the wire type of strings, messages and packed numbers
 
 
 class _Damaged(ValueError):
-    """What is wrong with the bytes."""
+    """The bytes are not a valid message; the text says why."""
 
 
 def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
     """The blobs of every layer that has any, by layer name, in the order of the file.
 
-    Files of old (`layers`, blobs of four sides) and new (`layer`) messages give the same: the
+    Files of old (`layers`, blobs of four sides) and new (`layer`) messages give the same result: the
     weights of a convolution are `(out, in / groups, h, w)`, those of an inner product `(out, in)`,
     and one number per channel has one side. Values are float32.
 
@@ -52,7 +52,9 @@ def read_caffemodel(path: Path) -> dict[str, list[Tensor]]:
         for number, layer in _long_fields(view, tuple(_LAYERS)):
             name, blobs = _layer(layer, *_LAYERS[number])
             if blobs:
-                layers[name] = blobs  # as Caffe does: of two layers of one name the last one counts
+                layers[name] = (
+                    blobs  # as Caffe does: of two layers with the same name the last one counts
+                )
         if not layers:
             raise _Damaged("it holds no layer with weights")
     except _Damaged as damage:
@@ -97,7 +99,7 @@ def _layer(view: memoryview, kind: str, blobs_number: int) -> tuple[str, list[Te
     layer = _parsed(kind, description)
     try:
         name, kind = layer.name, layer_type(layer)
-    except UnicodeDecodeError:  # or bytes, as the version of protobuf has it
+    except UnicodeDecodeError:  # or bytes, depending on the version of protobuf
         name = b""
     if not isinstance(name, str):
         raise _Damaged("the name of a layer is not text")
@@ -105,9 +107,9 @@ def _layer(view: memoryview, kind: str, blobs_number: int) -> tuple[str, list[Te
 
 
 def _modern(blob: Tensor, kind: str, index: int) -> Tensor:
-    """`blob` without the leading ones by which old files make four sides of one or two.
+    """`blob` without the leading sides of 1 that old files add to have four sides.
 
-    A single number, which Caffe gives no sides, has one here, as PyTorch's layers have it.
+    A single number, which has no sides in Caffe, has one here, as in PyTorch's layers.
     """
     if not blob.dim():
         return blob.reshape(1)
@@ -161,7 +163,7 @@ def _parsed(kind: str, description: bytes) -> Any:
 
 
 def _without(view: memoryview, long: tuple[int, ...]) -> tuple[bytes, list[tuple[int, memoryview]]]:
-    """A message without its fields `long`, and those, as `(number, content)`."""
+    """A message without its fields `long`, and those fields as `(number, content)`."""
     rest: list[memoryview] = []
     fields = []
     start = size = 0
@@ -184,7 +186,7 @@ def _long_fields(view: memoryview, numbers: tuple[int, ...]) -> Iterator[tuple[i
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, int, memoryview, int]]:
-    """`(number, wire type, content, where it ends)` of every field; numbers in a row are one."""
+    """Number, wire type, content and end of every field; a run of numbers is one field."""
     at = count = 0
     while at < len(view):
         count += 1
@@ -210,7 +212,7 @@ def _fields(view: memoryview) -> Iterator[tuple[int, int, memoryview, int]]:
 
 
 def _run(view: memoryview, at: int, start: int, width: int) -> int:
-    """Where the run of fixed numbers with the same tag ends that begins at byte `at`."""
+    """The end of the run of fixed-width numbers with the same tag that begins at byte `at`."""
     step = start - at + width
     if at + step > len(view):
         raise _Damaged("it is cut off")

@@ -1,4 +1,4 @@
-"""Caffe's layer types, one maker of modules for each.
+"""Caffe's layer types, with a function for each that builds its modules.
 
 A maker takes the layer and the sides of what it reads, batch first. Where Caffe and PyTorch agree
 its module is PyTorch's own.
@@ -25,10 +25,10 @@ _MAX_SIDE = 1 << 16
 
 
 class Unusable(ValueError):
-    """What is wrong with a layer, and what to do."""
+    """A layer cannot be built; the text says why and what to do."""
 
     def __init__(self, reason: str, remedy: str = "mend it.") -> None:
-        """Both as parts of one sentence."""
+        """The error with `reason` and `remedy` as one sentence."""
         super().__init__(f"{reason}; {remedy}")
 
 
@@ -67,7 +67,7 @@ def _pooling(layer: LayerText, shapes: Sequence[Shape]) -> nn.Module:
     sides = _image(shapes[0])[2:]
     method = choice(p, "pool")
     if method == "STOCHASTIC":
-        raise Unusable("it pools by chance; only MAX and AVE are supported")
+        raise Unusable("its pooling is stochastic; only MAX and AVE are supported")
     if p.global_pooling:
         return modules.GlobalPooling(method)
     kernel, stride = _pair(p, "kernel", "kernel_size"), _pair(p, "stride", "stride")
@@ -150,7 +150,7 @@ def _concat(layer: LayerText, shapes: Sequence[Shape]) -> nn.Module:
     p = layer.parameters.concat_param
     axis = _axis(p.concat_dim if p.HasField("concat_dim") else p.axis, shapes[0])
     if not axis:
-        raise Unusable("it would put the images of a batch one after the other")
+        raise Unusable("it would concatenate the images of a batch")
     return modules.Concat(axis)
 
 
@@ -161,7 +161,7 @@ def _slice(layer: LayerText, shapes: Sequence[Shape]) -> nn.Module:
     points = list(p.slice_point) or [side * i // parts for i in range(1, parts)]
     sizes = [b - a for a, b in zip([0, *points], [*points, side], strict=True)]
     if not axis or len(sizes) != parts or min(sizes) < 1 or (not p.slice_point and side % parts):
-        raise Unusable(f"{shapes[0]} does not fall into {parts} parts along axis {axis}")
+        raise Unusable(f"{shapes[0]} cannot be divided into {parts} parts along axis {axis}")
     return modules.Slice(axis, sizes)
 
 
@@ -170,7 +170,9 @@ def _softmax(layer: LayerText, shapes: Sequence[Shape]) -> nn.Module:
 
 
 def _flatten(layer: LayerText, shapes: Sequence[Shape]) -> nn.Module:
-    old = not hasattr(layer.parameters, "flatten_param")  # which always flattened everything
+    old = not hasattr(
+        layer.parameters, "flatten_param"
+    )  # older versions always flattened everything
     p = message("FlattenParameter")() if old else layer.parameters.flatten_param
     start, end = _axis(p.axis, shapes[0]), _axis(p.end_axis, shapes[0])
     if not 0 < start <= end:

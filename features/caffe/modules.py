@@ -1,4 +1,4 @@
-"""The layers that Caffe computes otherwise than PyTorch, or that PyTorch has only as functions."""
+"""Layers that Caffe computes differently from PyTorch, or that PyTorch has only as functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Pair = tuple[int, int]
 
 
 class Pooling(nn.Module):
-    """Maximum or average over windows, of which Caffe rounds the number up.
+    """Maximum or average over windows, whose number Caffe rounds up.
 
     A last window that would start beyond the image is left out, and one that goes past its end is
     cut. An average divides by the size of the window on the padded image, zeros included.
@@ -26,7 +26,7 @@ class Pooling(nn.Module):
         self.ceil = ceil
 
     def windows(self, sides: Sequence[int]) -> list[int]:
-        """The number of windows down and across an image of `sides`."""
+        """The number of rows and columns of windows in an image of `sides`."""
         counts = []
         for side, kernel, stride, pad in zip(
             sides, self.kernel, self.stride, self.pad, strict=True
@@ -39,7 +39,7 @@ class Pooling(nn.Module):
         return counts
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(n, channels, h, w)` to `(n, channels, windows down, windows across)`."""
+        """`(n, channels, h, w)` to `(n, channels, rows of windows, columns of windows)`."""
         down, across = self.windows(x.shape[2:])
         pad = self.pad
         if 2 * pad[0] > self.kernel[0] or 2 * pad[1] > self.kernel[1]:  # PyTorch refuses these
@@ -53,7 +53,7 @@ class Pooling(nn.Module):
 
 
 class GlobalPooling(nn.Module):
-    """Maximum or average over the whole image."""
+    """Maximum or average over the entire image."""
 
     def __init__(self, method: str) -> None:
         """`method` is MAX or AVE."""
@@ -80,7 +80,7 @@ class WithinChannelNorm(nn.Module):
 
 
 class InnerProduct(nn.Linear):
-    """A fully connected layer that flattens what it reads from `axis` on."""
+    """A fully connected layer that flattens its input from `axis` on."""
 
     def __init__(self, width: int, out: int, bias: bool, axis: int, transpose: bool) -> None:
         """The weights are `(out, width)`, or `(width, out)` with `transpose`."""
@@ -90,7 +90,7 @@ class InnerProduct(nn.Linear):
             self.weight = nn.Parameter(self.weight.detach().t().contiguous())
 
     def forward(self, x: Tensor) -> Tensor:
-        """`(..., out)`, the sides before `axis` being kept."""
+        """The output `(..., out)`, which keeps the sides before `axis`."""
         weight = self.weight.t() if self.transpose else self.weight
         return functional.linear(x.flatten(self.axis), weight, self.bias)
 
@@ -126,7 +126,7 @@ class ScaleBy(nn.Module):
 
 
 class Axpy(nn.Module):
-    """Factors for each channel times x plus y, as squeeze-and-excitation networks have it."""
+    """A factor per channel times x, plus y, as in squeeze-and-excitation networks."""
 
     def forward(self, factor: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """`(n, channels, 1, 1)`, `(n, channels, h, w)` and again, to the same."""
@@ -134,7 +134,7 @@ class Axpy(nn.Module):
 
 
 class Eltwise(nn.Module):
-    """Inputs of one shape, multiplied, added with coefficients, or the greatest of them."""
+    """The product, the weighted sum or the maximum of inputs of the same shape."""
 
     def __init__(self, operation: str, coefficients: Sequence[float]) -> None:
         """`operation` is PROD, SUM or MAX; only SUM uses the coefficients."""
@@ -159,7 +159,7 @@ class Eltwise(nn.Module):
 
 
 class Concat(nn.Module):
-    """Inputs put one after the other along `axis`."""
+    """The inputs concatenated along `axis`."""
 
     def __init__(self, axis: int = 1) -> None:
         """Channels are axis 1."""
@@ -167,12 +167,12 @@ class Concat(nn.Module):
         self.axis = axis
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """The sides of the inputs, added up along the axis."""
+        """The concatenated inputs."""
         return torch.cat(inputs, self.axis)
 
 
 class Slice(nn.Module):
-    """The input cut into parts along `axis`."""
+    """The input divided into parts along `axis`."""
 
     def __init__(self, axis: int, sizes: Sequence[int]) -> None:
         """One part for each of `sizes`."""
@@ -188,7 +188,7 @@ class Split(nn.Module):
     """The input, once for each of `tops` names."""
 
     def __init__(self, tops: int) -> None:
-        """`tops` says how often."""
+        """`tops` is the number of copies."""
         super().__init__()
         self.tops = tops
 

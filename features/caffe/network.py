@@ -1,4 +1,4 @@
-"""A network as its prototxt describes it."""
+"""Building the network that a prototxt describes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from features.caffe.prototxt import LayerText, NetworkText, read_prototxt
 from features.caffe.tensors import module_name
 from features.errors import InputError, nearest
 
-# What one layer may give for one image: 1 GiB of float32.
+# The largest output of a layer for one image: 1 GiB of float32.
 MAX_OUTPUT = 1 << 28
 
-# Layers that only hand on what they read, or give several things.
+# Layers that only pass their input on, or have several outputs.
 _NAMELESS = ("Dropout", "Slice", "Split")
 
 
@@ -43,7 +43,7 @@ def network_from_prototxt(path: Path, size: tuple[int, int] | None = None) -> Ca
     image, shape = _image(text, size)
     network = CaffeNetwork(image)
     shapes: dict[str, Shape] = {image: shape}
-    unread: dict[str, nn.Module] = {}  # by blob, the module that wrote it, while nothing reads it
+    unread: dict[str, nn.Module] = {}  # the module that wrote each blob, until another one reads it
     weights = 0
     left_blobs: set[str] = set()
     for layer in text.layers:
@@ -77,7 +77,7 @@ def network_from_prototxt(path: Path, size: tuple[int, int] | None = None) -> Ca
 
 
 def _left_out(layer: LayerText, left: Collection[str]) -> str | None:
-    """Why a layer cannot be part of the network, if its type or one that it reads is not known."""
+    """Why a layer is left out: its type, or that of a layer it reads, is unknown; None if it is built."""
     if layer.type not in MAKERS:
         return f"since its type {layer.type} is none that can be built"
     lost = [blob for blob in layer.bottoms if blob in left]
@@ -85,7 +85,7 @@ def _left_out(layer: LayerText, left: Collection[str]) -> str | None:
 
 
 def _image(text: NetworkText, size: tuple[int, int] | None) -> tuple[str, Shape]:
-    """The blob that the image is put into, and its sides."""
+    """The blob of the input image, and its sides."""
     if not text.inputs:
         raise InputError(f"{text.file}: has no input; add a layer of type Input.")
     name = next((n for n, s in text.inputs.items() if len(s) == 4), next(iter(text.inputs)))
@@ -105,12 +105,12 @@ def _image(text: NetworkText, size: tuple[int, int] | None) -> tuple[str, Shape]
 
 
 def _read(layer: LayerText, shapes: Mapping[str, Shape], text: NetworkText) -> list[Shape]:
-    """The sides of what a layer reads."""
+    """The sides of a layer's inputs."""
     for blob in layer.bottoms:
         if blob in text.inputs and blob not in shapes:
             raise Unusable(f"it reads {blob}, which is not the image")
         if blob not in shapes:
-            raise Unusable(f"nothing gives the blob {blob} that it reads", nearest(blob, shapes))
+            raise Unusable(f"no layer gives the blob {blob} that it reads", nearest(blob, shapes))
     if not layer.bottoms or (len(layer.bottoms) > 1 and layer.type not in SEVERAL):
         raise Unusable(f"it reads {len(layer.bottoms)} blobs")
     if not layer.tops or (len(layer.tops) > 1 and layer.type not in ("Slice", "Split")):
@@ -119,9 +119,9 @@ def _read(layer: LayerText, shapes: Mapping[str, Shape], text: NetworkText) -> l
 
 
 def _built(layer: LayerText, inputs: list[Shape], room: int) -> tuple[nn.Module, list[Shape]]:
-    """The module of a layer and the sides of what it gives."""
+    """The module of a layer and the sides of its outputs."""
     try:
-        with torch.device("meta"), torch.no_grad():  # the sides, before any memory is taken
+        with torch.device("meta"), torch.no_grad():  # the sides, before memory is allocated
             plan = MAKERS[layer.type](layer, inputs).eval()
             given = plan(*[torch.empty(shape) for shape in inputs])
         if sum(p.numel() for p in plan.parameters()) > room:
@@ -150,15 +150,15 @@ class Step:
 
 
 class CaffeNetwork(nn.Module):
-    """Layers that pass blobs to each other by name."""
+    """A network whose layers pass blobs to each other by name."""
 
     default_layers: dict[str, str]
-    """What the network's layers are called where a card names none, and their modules."""
+    """Module by layer name, for cards that name no layers."""
     left: dict[str, str]
-    """Layers of the prototxt that are not built, and why."""
+    """Layers of the prototxt that are not built, each with the reason."""
 
     def __init__(self, image: str) -> None:
-        """An empty network that puts what it is given into the blob `image`."""
+        """An empty network whose input becomes the blob `image`."""
         super().__init__()
         self.image = image
         self.steps: list[Step] = []
@@ -166,7 +166,7 @@ class CaffeNetwork(nn.Module):
         self.left = {}
 
     def add(self, layer: LayerText, module: nn.Module, onto: nn.Module | None) -> None:
-        """Add the next layer; `onto` calls it at once, where it works in place on its output."""
+        """Add the next layer; one that works in place on the output of `onto` is called by that module."""
         name = module_name(layer.name)
         if name in self._modules:
             raise Unusable("another layer has this name")
@@ -179,7 +179,7 @@ class CaffeNetwork(nn.Module):
             self.default_layers[name.replace("/", ".")] = name
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """`(n, 3, h, w)` to what the last layer gives; with layers left out, to all that none reads."""
+        """`(n, 3, h, w)` to the output of the last layer, or of several where layers are left out."""
         blobs = {self.image: x}
         last = {blob: i for i, step in enumerate(self.steps) for blob in step.bottoms}
         for i, step in enumerate(self.steps):
@@ -187,7 +187,7 @@ class CaffeNetwork(nn.Module):
             assert module is not None
             given = module(*[blobs[blob] for blob in step.bottoms])
             for blob in step.bottoms:
-                if last[blob] == i:  # nothing reads it any more: its memory is free again
+                if last[blob] == i:  # no later layer reads it: its memory can be freed
                     blobs.pop(blob, None)
             blobs.update(zip(step.tops, _several(given), strict=True))
         if self.left:
@@ -197,7 +197,7 @@ class CaffeNetwork(nn.Module):
 
 
 class _Then:
-    """A forward hook that hands a module's output on to another; a copy of both stays a pair."""
+    """A forward hook that calls another module on a module's output; deep copies of both stay linked."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module

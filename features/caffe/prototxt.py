@@ -1,4 +1,4 @@
-"""Reading a `.prototxt`: the layers that run at test time, in order, whichever age the file has."""
+"""Reading a `.prototxt`, old or new: the layers that run at test time, in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SINKS = ("Accuracy", "Silence", "HDF5Output")
 
 @dataclass(frozen=True)
 class LayerText:
-    """One layer as the prototxt has it."""
+    """A layer of a prototxt."""
 
     name: str
     type: str
@@ -30,19 +30,19 @@ class LayerText:
 
 @dataclass(frozen=True)
 class NetworkText:
-    """What a prototxt describes."""
+    """The inputs and layers of a prototxt."""
 
     file: Path
     inputs: dict[str, tuple[int, ...]]
-    """Blobs that are put in, with their sides where the file says them."""
+    """The input blobs, with their sides where the file gives them."""
     layers: tuple[LayerText, ...]
 
 
 def read_prototxt(path: Path) -> NetworkText:
-    """The inputs and the layers of the test phase, less those for data, loss and accuracy.
+    """The inputs and layers of the test phase, without those for data, loss and accuracy.
 
     Raises:
-        InputError: There is no such file, or Caffe could not read it either.
+        InputError: There is no such file, or it is not a valid prototxt.
     """
     net = _parsed(path)
     if len(net.layer) and len(net.layers):
@@ -89,7 +89,7 @@ def _parsed(path: Path) -> Any:
     except (text_format.ParseError, ValueError, RecursionError) as error:
         where = re.match(r"(\d+):\d+ : (.*)", str(error), re.DOTALL)
         line, reason = (f" line {where[1]}", where[2]) if where else ("", str(error))
-        reason = " ".join(reason.rpartition("': ")[2].split())[:160]  # less the line itself
+        reason = " ".join(reason.rpartition("': ")[2].split())[:160]  # without the line itself
         raise InputError(
             f"{path}{line}: not a prototxt that can be read ({reason}); mend that line, or give the "
             "text that describes the network."

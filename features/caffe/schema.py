@@ -1,4 +1,4 @@
-"""Caffe's messages, as far as the toolkit reads them, built when they are first needed.
+"""The messages of Caffe that the toolkit reads, built when they are first needed.
 
 `SCHEMA` is the part of `caffe.proto` (BVLC Caffe) that describes a network at test time; names,
 numbers and defaults are Caffe's. Fields that are not here are skipped, as protobuf does.

@@ -1,4 +1,4 @@
-"""Blobs by layer name as tensors by the names that a network's state dict has."""
+"""Converting blobs by layer name to tensors by the names of a network's state dict."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 def module_name(layer: str) -> str:
-    """The name of a layer as a module's: without `.`, which divides names, and `:`."""
+    """A layer's name as a module name: without `.`, which separates names, and `:`."""
     return layer.replace(".", "/").replace(":", "_")
 
 
 def named_tensors(blobs: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
     """`LAYER.weight` and `LAYER.bias`, and for a batch norm its running mean and variance.
 
-    A batch norm is known by its three blobs: sums of means and of variances, and one number to
+    A batch norm is recognised by its three blobs: sums of means and of variances, and one number to
     divide both by.
     """
     tensors = {}
@@ -33,7 +33,7 @@ def named_tensors(blobs: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
 
 
 def fitted(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a Caffe file under the names and in the shapes that a network wants.
+    """The tensors of a Caffe file with the names and shapes of a network's.
 
     Where a network has no module of a layer's name, `/` may be `_` or `.` there, and a Scale layer
     is part of the batch norm just before it, as in PyTorch. Sides of one are added or left out, so

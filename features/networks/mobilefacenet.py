@@ -29,7 +29,7 @@ class ConvBlock(nn.Module):
         groups: int = 1,
         linear: bool = False,
     ) -> None:
-        """Build the block; `out` channels come out."""
+        """Build the block with `out` output channels."""
         super().__init__()
         self.conv = nn.Conv2d(channels, out, kernel, stride, padding, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(out)

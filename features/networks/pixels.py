@@ -1,4 +1,4 @@
-"""The network that does nothing: its one layer is the image itself, the floor of every table."""
+"""A network without computation: its only layer is the image itself, the floor of every table."""
 
 from collections import OrderedDict
 
@@ -6,5 +6,5 @@ from torch import nn
 
 
 def pixels() -> nn.Module:
-    """A network whose module `pixels` hands on its input, `(n, 3, h, w)` to `(n, 3 * h * w)`."""
+    """A network whose module `pixels` flattens its input, `(n, 3, h, w)` to `(n, 3 * h * w)`."""
     return nn.Sequential(OrderedDict(pixels=nn.Flatten()))

@@ -1,4 +1,4 @@
-"""The small network of the built-in sample: AlexNet in order, a three-hundredth in size."""
+"""The small network of the built-in sample: the layers of AlexNet at a three-hundredth of its size."""
 
 from collections import OrderedDict
 
@@ -8,7 +8,7 @@ from torch import nn
 def small(num_classes: int = 48) -> nn.Module:
     """A network for 96 x 96 RGB images, 205 thousand parameters with 48 classes.
 
-    Random weights start by He's rule and so keep the spread of what passes through them, with the
+    Random weights follow He's rule and so keep the variance of activations, with the
     batch norms doing nothing: the untrained network is as good as an untrained one can be.
     """
     net = nn.Sequential(

@@ -1,4 +1,4 @@
-"""Trivial features: a tiny grey image, colour statistics and gradients by direction and place."""
+"""Trivial features: a tiny grey image, colour statistics, and gradients by direction and place."""
 
 from collections import OrderedDict
 from math import cos, pi, sin

@@ -17,7 +17,7 @@ from PIL import Image
 from features.sample.faces import draw_face, draw_person
 
 SAMPLE, FACES, OBJECTS = 1, 2, 3
-"""First word of every seed: what is drawn for the sample is never drawn for pretraining."""
+"""The first number of every seed, so that sample and pretraining share no drawing."""
 
 YEARS = {
     "0-2": (0, 3),
@@ -29,10 +29,10 @@ YEARS = {
     "46-57": (46, 58),
     "58+": (58, 85),
 }
-"""Age groups, youngest first, with the years that a person is drawn from, the second excluded."""
+"""Age groups, youngest first, with their first year and the year after their last."""
 
 LIGHTS = {"left": pi, "right": 0.0, "above": pi / 2, "below": -pi / 2}
-"""Where the light comes from as the viewer sees it; an image strays up to `STRAY` from it."""
+"""The direction of the light as the viewer sees it; in an image it deviates by up to `STRAY`."""
 
 STRAY = 0.7
 """In radians; less than pi / 4, so that no label is wrong."""
@@ -40,7 +40,7 @@ STRAY = 0.7
 COINS = ("heads", "tails")
 IMAGES, SUBJECTS, FOLDS = 600, 120, 5
 BUSY, BUSY_IMAGES = 10, 17
-"""How many subjects hold many images, and how many each; they are the first subjects."""
+"""The number of subjects with many images, and their images; they are the first subjects."""
 
 QUALITY = 92
 """The quality of the JPEG files."""
@@ -48,12 +48,12 @@ QUALITY = 92
 
 @dataclass(frozen=True)
 class SampleTask:
-    """A label column of the sample, and what is known about it."""
+    """A label column of the sample, and the expected result."""
 
     classes: tuple[str, ...]
     ordered: bool
     planted: str
-    """One sentence: what a study of this task should find."""
+    """The result that a study of this task should have, in one sentence."""
 
     @property
     def chance(self) -> float:
@@ -98,13 +98,13 @@ PLANTED = {name: task.planted for name, task in TASKS.items()} | {
     "copy": f"{COPY[1]} is a copy of {COPY[0]}",
     "conflict": f"{CONFLICT[1]} is a copy of {CONFLICT[0]} under another light label",
 }
-"""What a study or a check of the sample should find: one sentence per task and per trap."""
+"""The results that a study or a check should have: one sentence per task and per planted error."""
 
 
 def write_sample(folder: Path, seed: int = 0) -> None:
     """Draw the sample into `folder`; the same seed gives the same bytes.
 
-    The manifest, `sample.csv`, is written last: where it stands, the images are complete.
+    The manifest, `sample.csv`, is written last: if it exists, the images are complete.
 
     Args:
         folder: Made if it is not there.
@@ -128,7 +128,7 @@ def write_sample(folder: Path, seed: int = 0) -> None:
 
 
 def plan(seed: int = 0) -> list[SampleRow]:
-    """The manifest of the sample: how many images each subject has, and their labels."""
+    """The manifest of the sample: the images of each subject, and their labels."""
     rng = np.random.default_rng([SAMPLE, seed, SUBJECTS, 0])
     rows: list[SampleRow] = []
     ages, counts = _age_groups(rng), _image_counts(rng)
@@ -153,7 +153,7 @@ def plan(seed: int = 0) -> list[SampleRow]:
 
 
 def draw_image(row: SampleRow, seed: int = 0) -> Image.Image:
-    """The image of one row, RGB, whatever else has been drawn before."""
+    """The image of a row, RGB; it does not depend on other drawings."""
     subject, image = (int(part) for part in row.path.split(".")[1:3])
     person_rng = np.random.default_rng([SAMPLE, seed, subject, 0])
     person = draw_person(person_rng.uniform(*YEARS[row.age]), person_rng)
@@ -162,7 +162,7 @@ def draw_image(row: SampleRow, seed: int = 0) -> Image.Image:
 
 
 def _age_groups(rng: Generator) -> list[str]:
-    """An age group per subject: each thrice in each fold, and spread over the busy subjects."""
+    """An age group per subject: each three times in each fold, and spread over the busy subjects."""
     order = [str(age) for age in rng.permutation(list(YEARS))]
     groups = [""] * SUBJECTS
     for fold in range(FOLDS):

@@ -26,7 +26,7 @@ IRISES = np.array([(70, 44, 28), (104, 78, 40), (84, 116, 72), (70, 108, 150), (
 
 @dataclass(frozen=True)
 class Person:
-    """What all images of one person share; lengths in face coordinates, depths 0 to about 1."""
+    """What all images of a person share; lengths are in face coordinates, depths 0 to about 1."""
 
     male: bool
     skin: Colour
@@ -44,7 +44,7 @@ class Person:
     mouth: float
     lips: float
     locks: float
-    """How far down the hair hangs beside the face."""
+    """The length of the hair beside the face."""
     hairline: float
     """0 is a fringe, 1 bald."""
     beard: float
@@ -53,7 +53,7 @@ class Person:
     sag: float
     glasses: bool
     marks: int
-    """Seed of where strands, spots and wrinkles lie."""
+    """The seed of the places of strands, spots and wrinkles."""
 
 
 def draw_person(age: float, rng: Generator) -> Person:
@@ -134,7 +134,7 @@ def backdrop(rng: Generator) -> Image.Image:
 def photograph(
     drawing: Image.Image, relief: NDArray[np.float64], light: float, rng: Generator
 ) -> Image.Image:
-    """Light a drawing from one side and take its picture, with the camera's own errors.
+    """Light a drawing from one side and photograph it, with errors of a camera.
 
     Args:
         drawing: RGB, twice `SIZE` high and wide.
@@ -272,7 +272,7 @@ class Sketch:
         self.image, self.pen = image, ImageDraw.Draw(image, "RGBA")
         self.width, self.chin = person.width, person.chin
         self.yaw, self.pitch, self.roll = rng.normal(0, (0.26, 0.12, 0.10))
-        # As high in every image, as crops of a face detector are: size must not tell the age.
+        # the same height in every image, as in crops of a face detector: size must not show the age
         self.unit = SIZE * 1.4 * exp(rng.normal(0, 0.06)) / (1 + person.chin)
         self.centre = SIZE + rng.normal(0, 5, 2) + (0, 4 - self.unit * (person.chin - 1) / 2)
         turn = np.linspace(0, 2 * pi, 40, endpoint=False)
@@ -301,7 +301,7 @@ class Sketch:
         self.pen.line(self._place(points, solid), _ink(colour, opacity), thick, joint="curve")
 
     def relief(self) -> NDArray[np.float64]:
-        """How far the head stands out, `(SIZE, SIZE)`, in pixels of the finished image."""
+        """The height of the head above the background, `(SIZE, SIZE)`, in pixels of the finished image."""
         y, x = (2 * np.mgrid[:SIZE, :SIZE] + 1.0 - self.centre[::-1, None, None]) / self.unit
         c, s = cos(self.roll), sin(self.roll)
         x, y = c * x + s * y, c * y - s * x

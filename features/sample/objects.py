@@ -1,4 +1,4 @@
-"""Objects and textures drawn from a seed: what a network pretrained away from faces has seen.
+"""Objects and textures drawn from a seed, for a network that is pretrained on other images than faces.
 
 A class is a shape with a surface, one of them the whole image covered with that surface. The
 camera and the backdrops are those of the faces, so that only what is in the picture differs.
@@ -23,7 +23,7 @@ CLASSES = tuple(f"{surface} {shape}" for shape, surface in product(SHAPES, SURFA
 
 
 def draw_object(label: int, rng: Generator) -> Image.Image:
-    """Photograph an object of class `CLASSES[label]`: all but its class is new each time.
+    """Photograph an object of class `CLASSES[label]`: everything except the class is random.
 
     Returns:
         An RGB image of `SIZE` x `SIZE`.
@@ -68,7 +68,7 @@ def _inside(shape: str, x: Plane, y: Plane) -> NDArray[np.bool_]:
 
 
 def _pattern(surface: str, x: Plane, y: Plane, rng: Generator) -> Plane:
-    """How much of the second colour each point has, 0 to 1."""
+    """The share of the second colour at each point, 0 to 1."""
     turn, rate = rng.uniform(0, pi), 2 * pi / rng.uniform(0.15, 0.35)
     u = rate * (x * cos(turn) + y * sin(turn)) + rng.uniform(0, 2 * pi)
     v = rate * (y * cos(turn) - x * sin(turn)) + rng.uniform(0, 2 * pi)

@@ -1,4 +1,4 @@
-"""Pretrain the sample's two networks, on faces and on objects, all else being equal.
+"""Pretrain the sample's two networks, on faces and on objects, with everything else equal.
 
 `python -m features.sample.pretrain` draws both training sets, trains both networks on one thread
 and writes `faces.safetensors` and `objects.safetensors` beside this file: some ten minutes. The
@@ -29,11 +29,11 @@ Domain = Literal["faces", "objects"]
 
 SEED = 0
 TRAIN, HELD_OUT = 250, 25
-"""Images per class that are trained on, and that are kept for the accuracy in the file."""
+"""Images per class for training, and for the accuracy in the file."""
 
 STEPS, BATCH, RATE, DECAY = 2400, 64, 2e-3, 0.02
 SHIFT = 6
-"""Images are moved by up to so many pixels, and mirrored, before each step."""
+"""Images are shifted by up to this many pixels, and mirrored, before each step."""
 
 MEAN, STD = 0.5, 0.25
 """The mean and SD of every channel after scaling to 0..1; the cards have the same."""
@@ -57,7 +57,7 @@ def draw_example(domain: Domain, label: int, image: int, seed: int = SEED) -> Im
 def draw_examples(
     domain: Domain, images: range, seed: int = SEED, *, classes: int = len(CLASSES)
 ) -> tuple[Tensor, Tensor]:
-    """Those images of every class: `(n, 3, SIZE, SIZE)` uint8, and labels `(n,)`."""
+    """The examples of every class: `(n, 3, SIZE, SIZE)` uint8, and labels `(n,)`."""
     drawn = np.empty((classes * len(images), 3, SIZE, SIZE), np.uint8)
     labels = torch.arange(classes).repeat_interleave(len(images))
     for row, label in enumerate(labels.tolist()):
@@ -69,7 +69,7 @@ def draw_examples(
 def train(
     images: Tensor, labels: Tensor, *, steps: int = STEPS, batch: int = BATCH, seed: int = SEED
 ) -> nn.Module:
-    """Train `small` from random weights to tell the classes apart.
+    """Train `small` from random weights to classify the images.
 
     Args:
         images: `(n, 3, SIZE, SIZE)`, uint8.
@@ -113,19 +113,19 @@ def augment(images: Tensor, chance: torch.Generator) -> Tensor:
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Pixels of 0 to 255 as the network is fed them."""
+    """Pixels of 0 to 255, normalised for the network."""
     return (images.float() / 255 - MEAN) / STD
 
 
 @torch.inference_mode()
 def accuracy(net: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """The fraction of images whose class the network tells."""
+    """The fraction of images that the network classifies correctly."""
     guesses = [net(normalise(part)).argmax(1) for part in torch.split(images, 256)]
     return (torch.cat(guesses) == labels).float().mean().item()
 
 
 def main(folder: Path = Path(__file__).parent) -> None:
-    """Train both networks and write them, with how they were made in the files' metadata."""
+    """Train both networks and write them, with the settings of the training in the metadata."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     domains: tuple[Domain, Domain] = ("faces", "objects")
@@ -142,7 +142,7 @@ def main(folder: Path = Path(__file__).parent) -> None:
             "versions": f"torch {torch.__version__}, numpy {np.__version__}, pillow {pillow}",
         }
         file = folder / f"{domain}.safetensors"
-        # One entry only: safetensors writes several in another order each time.
+        # one entry only: safetensors writes several in varying order
         save_file(net.state_dict(), file, {"made": json.dumps(made)})
         print(file.name, hashlib.sha256(file.read_bytes()).hexdigest(), made["held_out_accuracy"])
 

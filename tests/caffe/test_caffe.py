@@ -497,7 +497,7 @@ def test_only_what_runs_in_the_test_phase_is_built(tmp_path: Path) -> None:
         ),
         (
             layer("ReLU", bottoms=["dta"]),
-            "layer x (ReLU) cannot be built: nothing gives the blob dta that it reads; did you mean "
+            "layer x (ReLU) cannot be built: no layer gives the blob dta that it reads; did you mean "
             "data?",
         ),
         (
@@ -535,7 +535,7 @@ def test_only_what_runs_in_the_test_phase_is_built(tmp_path: Path) -> None:
         ),
         (
             layer("Pooling", "pooling_param { kernel_size: 2 pool: STOCHASTIC }"),
-            "it pools by chance; only MAX and AVE are supported; mend it.",
+            "its pooling is stochastic; only MAX and AVE are supported; mend it.",
         ),
         (
             layer("LRN", "lrn_param { local_size: 4 }"),
