@@ -30,7 +30,7 @@ def demo(
     typer.echo("")
     for task in planted:
         typer.echo(f"{task.task}: planted: {task.planted}")
-        for sentence in task.found:
+        for sentence in task.seen:
             typer.echo(f"  found: {sentence}")
     typer.echo("SYNTHETIC: these images are drawn; no number says anything about people.")
     show.say(f"the report is {made.index}")

@@ -122,7 +122,7 @@ def extract(
             done, total, f"({busiest} is busiest)" if busiest else ""
         )
 
-    asked = ExtractOptions(
+    wanted = ExtractOptions(
         data=data,
         layers=layer or (),
         pool=pool or (),
@@ -141,7 +141,7 @@ def extract(
         planned=_plan,
     )
     with show.Progress(f"extracting {', '.join(names)}", "images") as shown:
-        results = extract_with(study, chosen, replace(asked, progress=progress_on(shown)))
+        results = extract_with(study, chosen, replace(wanted, progress=progress_on(shown)))
     for result in results:
         _summary(result)
     extracted = [result.backbone for result in results]
@@ -149,7 +149,7 @@ def extract(
         zip(backbone, extracted, strict=True), samples.items()
     ):
         with show.Progress(f"extracting {name} of {sample}", "images") as shown:
-            how = replace(asked, progress=progress_on(shown))
+            how = replace(wanted, progress=progress_on(shown))
             result = extract_sample(study, sample, folder, (name, chosen[name]), its_name, how)
         _summary(result)
         results.append(result)

@@ -34,7 +34,7 @@ class Planted:
 
     task: str
     planted: str
-    found: tuple[str, ...]
+    seen: tuple[str, ...]
 
 
 def run(folder: Path, progress: Callable[[int, int, str], None]) -> tuple[Report, list[Planted]]:
@@ -61,7 +61,7 @@ def run(folder: Path, progress: Callable[[int, int, str], None]) -> tuple[Report
     _tune(folder, CUTS, lambda now: progress(len(BACKBONES) + 2, steps, now))
     progress(steps - 1, steps, "drawing the report")
     made = report(folder)
-    return made, [Planted(t.task, PLANTED[t.task], _found(t)) for t in made.tasks]
+    return made, [Planted(t.task, PLANTED[t.task], _seen(t)) for t in made.tasks]
 
 
 def _tune(folder: Path, cuts: tuple[str, ...], say: Callable[[str], None]) -> None:
@@ -79,7 +79,7 @@ def _tune(folder: Path, cuts: tuple[str, ...], say: Callable[[str], None]) -> No
     )
 
 
-def _found(task: TaskCurves) -> tuple[str, ...]:
+def _seen(task: TaskCurves) -> tuple[str, ...]:
     best = [f"{b.backbone} {b.accuracy}, chance {100 * task.chance:.1f} %" for b in task.best[:1]]
     for panel in task.panels[:1]:
         best += [gap_sentence(panel.method, {panel.pool: gap}) for gap in panel.gaps]

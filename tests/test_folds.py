@@ -11,7 +11,9 @@ from features.data.tasks import Task
 from features.errors import InputError
 from features.study.drafting import draft
 from features.study.study import Study
-from probe.folds import Splits, Unfit, make_splits, too_small_sentence, training_of
+from probe.folds.given import training_of
+from probe.folds.make_splits import make_splits, too_small_sentence
+from probe.folds.splits import Splits, Unfit
 
 Ints = NDArray[np.int64]
 

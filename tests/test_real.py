@@ -11,7 +11,7 @@ from features.data import read_data
 from features.extraction.extract import extract
 from features.study.drafting import draft
 from features.study.study import open_study
-from probe.folds import make_splits
+from probe.folds.make_splits import make_splits
 
 ROOT = Path(__file__).parent.parent
 REAL = ROOT.parent / "shared" / "real"

@@ -83,8 +83,8 @@ def curves(study: Study) -> list[TaskCurves]:
     ]
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
-    known = members(study)
-    unknown = {m.name for m in known if m.domain == UNKNOWN}
+    networks = members(study)
+    unknown = {m.name for m in networks if m.domain == UNKNOWN}
     # Rows of imported features may still say `none`, the domain of random weights.
     rows = [replace(r, domain=UNKNOWN) if r.backbone in unknown else r for r in rows]
     names = [name for name in study.tasks if any(row.task == name for row in rows)]
@@ -100,13 +100,13 @@ def curves(study: Study) -> list[TaskCurves]:
         outcomes = Outcomes(study, name, of_task)
         current = [row for row in of_task if name_of(row) not in outcomes.outdated]
         if current:
-            tasks.append(_task(study, current, outcomes, known))
+            tasks.append(_task(study, current, outcomes, networks))
     if not tasks:
         raise InputError(f"{study.folder}: {outcomes.left_out}")
     return tasks
 
 
-def _task(study: Study, rows: list[Row], outcomes: Outcomes, known: list[Member]) -> TaskCurves:
+def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Member]) -> TaskCurves:
     task = outcomes.task
     _check_protocols(study, task, rows)
     methods = [m for m in METHODS if any(row.method == m for row in rows)]
@@ -114,7 +114,7 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, known: list[Member]
     tuned = [
         curve
         for method in dict.fromkeys(row.method for row in rows if row.method not in METHODS)
-        for curve in _curves(outcomes, [row for row in rows if row.method == method], known)
+        for curve in _curves(outcomes, [row for row in rows if row.method == method], networks)
     ]
     n, subjects, effective = _counts(outcomes, rows)
     guess = majority(outcomes)
@@ -133,10 +133,10 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, known: list[Member]
         chance=1 / len(study.tasks[task].classes),
         majority=None if floor is None else floor.accuracy.value,
         floor=floor,
-        panels=tuple(_panels(study, methods, rows, outcomes, known)),
+        panels=tuple(_panels(study, methods, rows, outcomes, networks)),
         best=tuple(best),
         differences=tuple(_differences(outcomes, best)),
-        pairs=pairs(known, {b.backbone for b in best}),
+        pairs=pairs(networks, {b.backbone for b in best}),
         tuned=tuple(tuned),
         metrics=outcomes.metrics,
         outcomes=outcomes,
@@ -144,23 +144,23 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, known: list[Member]
 
 
 def _panels(
-    study: Study, methods: list[str], rows: list[Row], outcomes: Outcomes, known: list[Member]
+    study: Study, methods: list[str], rows: list[Row], outcomes: Outcomes, networks: list[Member]
 ) -> Iterator[Panel]:
     """A panel for every method and pooling; a layer without a map stands under every pooling."""
     for method in methods:
         layers = [row for row in rows if row.method == method and row.layer != BEST]
         for pool in _pools(layers):
             drawn = _curves(
-                outcomes, [row for row in layers if row.pool in (pool, "none", "")], known
+                outcomes, [row for row in layers if row.pool in (pool, "none", "")], networks
             )
-            of_pairs = gaps(outcomes, drawn, known, study.closest)
+            of_pairs = gaps(outcomes, drawn, networks, study.closest)
             yield Panel(method, pool, tuple(drawn), tuple(of_pairs))
 
 
-def _curves(outcomes: Outcomes, rows: list[Row], known: list[Member]) -> list[Curve]:
+def _curves(outcomes: Outcomes, rows: list[Row], networks: list[Member]) -> list[Curve]:
     """A curve for every backbone of `rows`, trained ones first, then random weights and controls."""
     made = []
-    order_of = {m.name: {layer: i for i, layer in enumerate(m.layers)} for m in known}
+    order_of = {m.name: {layer: i for i, layer in enumerate(m.layers)} for m in networks}
     for backbone in dict.fromkeys(row.backbone for row in rows):
         of_backbone = [row for row in rows if row.backbone == backbone]
         by_layer: dict[str, list[Row]] = {}

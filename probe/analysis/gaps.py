@@ -85,14 +85,14 @@ def members(study: Study) -> list[Member]:
 
 
 def gaps(
-    outcomes: Outcomes, drawn: Sequence[Curve], known: Sequence[Member], closest: str | None
+    outcomes: Outcomes, drawn: Sequence[Curve], networks: Sequence[Member], closest: str | None
 ) -> list[Gap]:
     """The gaps of every pair among the curves of one method and pooling.
 
     Random weights with several seeds are one member: the mean over them.
     """
     by_name = {curve.backbone: curve for curve in drawn}
-    there = [m for m in known if m.name in by_name]
+    there = [m for m in networks if m.name in by_name]
     trained = [m for m in there if not m.random]
     made = []
     for a, b in combinations(trained, 2):
@@ -124,9 +124,9 @@ def paired(a: Member, b: Member) -> bool:
     return same and linked and "control" not in (a.domain, b.domain)
 
 
-def pairs(known: Sequence[Member], names: Container[str]) -> frozenset[frozenset[str]]:
+def pairs(networks: Sequence[Member], names: Container[str]) -> frozenset[frozenset[str]]:
     """The pairs among the backbones called `names`; two draws of random weights make no pair."""
-    there = [m for m in known if m.name in names]
+    there = [m for m in networks if m.name in names]
     return frozenset(
         frozenset((a.name, b.name))
         for a, b in combinations(there, 2)

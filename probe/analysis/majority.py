@@ -9,7 +9,7 @@ from features.study.alike import held_rows
 from features.study.study import Study
 from probe.analysis.outcomes import Outcomes, measured
 from probe.analysis.statistics import Interval
-from probe.folds import training_of
+from probe.folds.given import training_of
 from probe.results.metrics import PredictedImages, measure
 from probe.results.predictions import Key
 from probe.results.rows import Row

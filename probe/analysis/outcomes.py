@@ -12,7 +12,7 @@ from features.arrays import Doubles, Ints
 from features.errors import InputError
 from features.study.study import Study
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, retraining
-from probe.folds import has_split
+from probe.folds.given import has_split
 from probe.results import predictions
 from probe.results.metrics import CURVES, MANY, Metric, PredictedImages
 from probe.results.protocol import differences, mark, outdated
@@ -131,8 +131,8 @@ class Outcomes:
         file = self.study.folder / predictions.STORE
         names = list(wanted)
         for start in range(0, len(names), _AT_ONCE):
-            asked = names[start : start + _AT_ONCE]
-            for name, prediction in _stored(file, self.task, asked).items():
+            some = names[start : start + _AT_ONCE]
+            for name, prediction in _stored(file, self.task, some).items():
                 if prediction.protocol and mark(prediction.protocol) != wanted[name]:
                     raise InputError(
                         f"{file}: the scores of {'/'.join(name)} and its rows in results.csv come from two "

@@ -11,14 +11,10 @@ from features.data.tasks import Task
 from features.errors import InputError
 from features.study.copies import Copies, Group
 from features.study.study import Study
-from probe.folds import (
-    Unfit,
-    in_several,
-    kept_copies,
-    make_splits,
-    own_folds,
-    too_small_sentence,
-)
+from probe.folds.given import own_folds
+from probe.folds.kept_together import in_several, kept_copies
+from probe.folds.make_splits import make_splits, too_small_sentence
+from probe.folds.splits import Unfit
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from features.study.saving import save, save_images
 from features.study.study import Study, has_study
 from probe.checking.check import Check, cautions, check, without_copies
 from probe.checking.likeness import alikeness
-from probe.folds import own_folds
+from probe.folds.given import own_folds
 from probe.probes.knn import neighbours
 
 ALIKE = 0.85

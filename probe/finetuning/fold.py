@@ -40,14 +40,14 @@ def train_folds(
     run: FineTuneRun, job: FineTuneJob, counter: ImageCounter, folds: Sequence[int] | None = None
 ) -> list[FoldResult]:
     """Train and test every fold, or `folds`; folds that an earlier run finished are read from its files."""
-    asked = job.splits.folds if folds is None else folds
+    wanted = job.splits.folds if folds is None else folds
     done = {}
-    for fold in asked:
+    for fold in wanted:
         result = _finished(run, job, fold)
         if result is not None:
             done[fold] = result
             counter.skip(images_of_fold(run, job, fold))
-    left = [fold for fold in asked if fold not in done]
+    left = [fold for fold in wanted if fold not in done]
     if not left:
         return list(done.values())
     ready: _ReadyNetwork | None = None
@@ -62,7 +62,7 @@ def train_folds(
             for checkpoint in job.folder.glob(f"fold-{fold}-*.pt"):
                 checkpoint.unlink()
             done[fold] = result
-    return [done[fold] for fold in asked]
+    return [done[fold] for fold in wanted]
 
 
 def _finished(run: FineTuneRun, job: FineTuneJob, fold: int) -> FoldResult | None:

@@ -13,7 +13,7 @@ from features.machine.files import file_name
 from features.study.study import Study
 from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.saved_network import made_under, name_of
-from probe.folds import Splits
+from probe.folds.splits import Splits
 from probe.results.protocol import mark
 from probe.training.feed import ImageFeed
 from probe.training.recipes import DEFAULT, Recipe

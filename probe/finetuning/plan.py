@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from features.arrays import Bools, Ints
+from features.arrays import Bools
 from features.backbone import Backbone, load
 from features.cards.card import find
 from features.data.tasks import Task, choose
@@ -19,23 +19,17 @@ from features.errors import InputError
 from features.extraction.provenance import network_of
 from features.machine.device import check_precision, several
 from features.machine.files import file_name
-from features.store.featurefile import DONE, PENDING
 from features.study.drafting import open_or_draft
 from features.study.study import Study
 from probe.checking.find_copies import checked
 from probe.finetuning.job import FineTuneJob, FineTuneRun, base_network
+from probe.finetuning.joint_splits import joint_splits
 from probe.finetuning.options import FineTuneOptions
+from probe.finetuning.rows import extracted_rows, readable_rows
 from probe.finetuning.saved_network import digest
 from probe.finetuning.tensorboard import Board
-from probe.folds import (
-    Splits,
-    Unfit,
-    in_several,
-    kept_together,
-    make_splits,
-    too_small_sentence,
-    unlike,
-)
+from probe.folds.make_splits import make_splits, too_small_sentence
+from probe.folds.splits import Unfit
 from probe.results.protocol import protocol
 from probe.training.cut import EMPTY, prefix_of, refuse_unread
 from probe.training.feed import ImageFeed
@@ -94,7 +88,7 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         options.announce(sentence)
     study = checked(study, options.announce)
     backbone = _load(options)
-    asked = variants(
+    chosen = variants(
         backbone,
         from_scratch=options.from_scratch,
         freeze_through=options.freeze_through,
@@ -122,13 +116,13 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         rates=tuple(recipe.rate * t for t in SEARCH) if options.search else (recipe.rate,),
         note=_told_of_epochs(options),
     )
-    for variant in asked:
+    for variant in chosen:
         if variant.layer is not None:
             refuse_unread(backbone, prefix_of(backbone.architecture, variant.layer))
         _check_norms(run, variant)
     return FineTunePlan(
         run,
-        _jobs(run, asked, groups),
+        _jobs(run, chosen, groups),
         devices,
         manifest is not None,
         _unreadable(study, readable | ~extracted),
@@ -136,7 +130,7 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
 
 
 def _jobs(
-    run: FineTuneRun, asked: Sequence[Variant], groups: Sequence[tuple[Task, ...]]
+    run: FineTuneRun, chosen: Sequence[Variant], groups: Sequence[tuple[Task, ...]]
 ) -> list[FineTuneJob]:
     """The jobs of every group of tasks that can be cross-validated; the others are said.
 
@@ -146,7 +140,7 @@ def _jobs(
     jobs, unfit = [], []
     for group in groups:
         try:
-            jobs += plan(run, asked, group)
+            jobs += plan(run, chosen, group)
         except Unfit as reason:
             unfit.append(reason)
     if not jobs and unfit:
@@ -218,39 +212,6 @@ def _unreadable(study: Study, readable: Bools) -> list[str]:
     return [f"{len(bad)} images cannot be read (first: {first}); left out"]
 
 
-def extracted_rows(study: Study) -> Bools:
-    """The rows that an extraction has reached, `(n,)`, so that probes and fine-tunes see the same images.
-
-    Of several backbones the one counts that has reached most rows; all rows where nothing is extracted.
-    """
-    reached = []
-    for name in study.backbones():
-        with study.features(name) as file:
-            reached.append(np.asarray(file.status != PENDING))
-    return max(reached, key=np.count_nonzero, default=np.ones(len(study), dtype=np.bool_))
-
-
-def readable_rows(study: Study, feed: ImageFeed, asked: Bools) -> Bools:
-    """Which of the rows `asked` decode, `(n,)`: as an extraction recorded it, else tried now.
-
-    Raises:
-        InputError: None does.
-    """
-    if feed.images.kept is None:
-        for name in study.backbones():
-            with study.features(name) as file:
-                status = file.status
-            if (status[asked] != PENDING).all():
-                return np.asarray((status == DONE) & asked)
-    readable = np.zeros(len(study), dtype=np.bool_)
-    readable[asked] = feed.images.readable(np.flatnonzero(asked))
-    if not readable.any():
-        raise InputError(
-            f"{study.source}: none of its {asked.sum()} images can be read; check the paths."
-        )
-    return readable
-
-
 def plan(
     run: FineTuneRun, variants: Sequence[Variant], tasks: tuple[Task, ...]
 ) -> list[FineTuneJob]:
@@ -262,7 +223,7 @@ def plan(
     """
     study, options = run.study, run.options
     each = [make_splits(study, task, run.readable, options.folds, options.seed) for task in tasks]
-    splits = _joint_splits(study, tasks, each, options.folds)
+    splits = joint_splits(study, tasks, each, options.folds)
     for task, own in zip(tasks, each, strict=True):
         left_out = too_small_sentence(study, task, own)
         if left_out is not None:
@@ -325,41 +286,3 @@ def _folder(run: FineTuneRun, variant: Variant, protocols: dict[str, str]) -> Pa
         / f"{file_name('+'.join(protocols))}-{variant.method}-{file_name(variant.cut or 'whole')}-"
         f"{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
     )
-
-
-def _joint_splits(
-    study: Study, tasks: tuple[Task, ...], each: list[Splits], folds: int | None
-) -> Splits:
-    """The splits of tasks that share a network: a subject is in the same part for all of them."""
-    first, *others = each
-    part = first.part.copy()
-    for task, other in zip(tasks[1:], others, strict=True):
-        both = (part >= 0) & (other.part >= 0)
-        alike = (
-            np.array_equal(other.fold_of_part, first.fold_of_part)
-            and other.choosing == first.choosing
-        )
-        if (part[both] != other.part[both]).any() or not alike:
-            raise InputError(
-                f"tasks {tasks[0].name} and {task.name}: their folds differ, so that one network "
-                "would be tested on what it was trained on; fine-tune them one by one, or give the "
-                "data a column fold."
-            )
-        part = np.where(part < 0, other.part, part)
-    if others:
-        _check_apart(study, tasks, part, folds)
-    return Splits(part, first.fold_of_part, first.choosing)
-
-
-def _check_apart(study: Study, tasks: tuple[Task, ...], part: Ints, folds: int | None) -> None:
-    """Refuse folds that part a subject: a task keeps together only the images that it labels itself."""
-    rows = np.flatnonzero(part >= 0)
-    across = in_several(kept_together(study, folds)[rows], part[rows])
-    if across:
-        first, other = (study.paths[rows[place]] for place in unlike(across[0], part[rows]))
-        raise InputError(
-            f"tasks {' and '.join(task.name for task in tasks)}: {len(across)} subjects or copies have "
-            f"images in several folds (first: {first} and {other}), labelled for different tasks, so that "
-            "one network would be tested on subjects it was trained on; fine-tune the tasks one by "
-            "one, or give the data a column fold with every subject in one."
-        )

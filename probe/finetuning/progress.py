@@ -8,7 +8,7 @@ import numpy as np
 
 from features.arrays import Ints
 from probe.finetuning.job import FineTuneJob, FineTuneRun
-from probe.folds import Splits
+from probe.folds.splits import Splits
 from probe.training.recipes import epochs_of
 from probe.training.setup import TrainingProgress
 
@@ -27,8 +27,8 @@ def inner_rows(splits: Splits, fold: int) -> tuple[Ints, Ints]:
 
 def images_of(run: FineTuneRun, job: FineTuneJob, folds: Sequence[int] | None = None) -> int:
     """The most images that are trained on, every epoch counted, over all folds or over `folds`."""
-    asked = job.splits.folds if folds is None else folds
-    return sum(images_of_fold(run, job, fold) for fold in asked)
+    wanted = job.splits.folds if folds is None else folds
+    return sum(images_of_fold(run, job, fold) for fold in wanted)
 
 
 def images_of_fold(run: FineTuneRun, job: FineTuneJob, fold: int) -> int:

@@ -8,13 +8,13 @@ from itertools import pairwise
 import numpy as np
 
 from features.arrays import Doubles, Floats, Ints
-from probe.folds import Splits
+from probe.folds.splits import Splits
 from probe.probes.layer import Source
 from probe.probes.linear import ALPHAS_AT_ONCE, Scored
 from probe.probes.methods import METHODS
 from probe.probes.scaling import AUTO
 from probe.probes.scorer import Left, Scorer, Shared
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 from probe.results.metrics import NEVER_SEEN, log_losses, probabilities
 
 _STAGE = 3
@@ -70,7 +70,7 @@ def cross_validate(
     y: Ints,
     classes: int,
     splits: Splits,
-    settings: Settings,
+    settings: ProbeSettings,
     shared: Shared | None = None,
     tested: Source | None = None,
 ) -> Outcome:
@@ -139,7 +139,7 @@ def _under_another_view(
     y: Ints,
     classes: int,
     splits: Splits,
-    settings: Settings,
+    settings: ProbeSettings,
 ) -> Scorer:
     """Trains on rows of `source` and scores those of `tested`, which stand after them in no part."""
     both, n = source.followed_by(tested), len(y)
@@ -153,7 +153,7 @@ def _under_another_view(
 
 
 def _choose(
-    score: Scorer, y: Ints, splits: Splits, settings: Settings, staged: bool
+    score: Scorer, y: Ints, splits: Splits, settings: ProbeSettings, staged: bool
 ) -> dict[int, _Choice]:
     """The best point for every fold, from strong penalties to weak ones.
 
@@ -213,7 +213,7 @@ def _overfits(worth: list[Doubles]) -> bool:
     return len(worth) > _WORSE
 
 
-def _worth(scores: Floats, truth: Ints, settings: Settings) -> Doubles:
+def _worth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
     """The inner score of every row, `(n,)`: minus its log loss, or 1 where it is right, else 0."""
     method = METHODS[settings.method]
     if method.selection == "log_loss":

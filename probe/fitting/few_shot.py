@@ -8,10 +8,10 @@ import numpy as np
 
 from features.arrays import Ints
 from probe.fitting.crossval import Outcome, cross_validate
-from probe.folds import Splits
+from probe.folds.splits import Splits
 from probe.probes.layer import Source
 from probe.probes.scorer import Shared
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 
 _INNER_PARTS = 3  # of a draw, or as many as there are images of a class
 _STAYS = -1
@@ -75,7 +75,7 @@ def few_shot(
     subjects: Ints,
     classes: int,
     splits: Splits,
-    settings: Settings,
+    settings: ProbeSettings,
     draw: Draw,
 ) -> Outcome:
     """Choose C, train and test with one draw in every fold; as `cross_validate`."""

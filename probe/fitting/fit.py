@@ -15,7 +15,7 @@ from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.plan import FitPlan, prepare
 from probe.fitting.probe_job import ProbeRun, features_of, fit_one
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 from probe.results import predictions
 from probe.results.ledger import Ledger, open_ledger
 from probe.results.predictions import Prediction
@@ -102,7 +102,7 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
 def _majority(run: ProbeRun, task: Task) -> tuple[Prediction, list[Row]]:
     """The rows of the majority class, in the folds of the first backbone."""
     splits = run.first_splits(task)
-    settings = Settings(majority.METHOD, "none", (), False, "")
+    settings = ProbeSettings(majority.METHOD, "none", (), False, "")
     seed = run.options.seed
     under = protocol(run.study, task, splits, settings, seed)
     scores, rows = majority.majority_rows(

@@ -70,11 +70,11 @@ class FitOptions:
         """The centre, and the views asked for."""
         return tuple(dict.fromkeys(("center", *self.views)))
 
-    def check(self) -> None:
-        """Look at every option that can be judged without the study.
+    def __post_init__(self) -> None:
+        """Refuse what no fit could be made with, whatever the study.
 
         Raises:
-            InputError: One cannot be used.
+            InputError: An option has none of its values, or contradicts another.
         """
         for probe in self.probes:
             if probe not in METHODS:

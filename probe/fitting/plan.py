@@ -20,7 +20,9 @@ from probe.checking.find_copies import checked
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.probe_job import ProbeRun, memory_bytes
-from probe.folds import Unfit, has_split, own_folds, too_small_sentence
+from probe.folds.given import has_split, own_folds
+from probe.folds.make_splits import too_small_sentence
+from probe.folds.splits import Unfit
 from probe.probes.linear import column_bytes
 
 _MANY = 100
@@ -42,7 +44,6 @@ def prepare(options: FitOptions) -> FitPlan:
     Raises:
         InputError: There is nothing to fit, or an option cannot be used.
     """
-    options.check()
     study = open_study(options.study)
     has_own = own_folds(study) is not None or (options.folds is None and has_split(study))
     if options.repeats > 1 and has_own:

@@ -20,11 +20,12 @@ from probe.fitting.crossval import Outcome, cross_validate
 from probe.fitting.few_shot import Draw, few_shot
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
-from probe.folds import Splits, make_splits
+from probe.folds.make_splits import make_splits
+from probe.folds.splits import Splits
 from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
 from probe.probes.methods import METHODS
 from probe.probes.scorer import Shared
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 from probe.results.metrics import kind_of, measure
 from probe.results.rows import Row
 
@@ -53,14 +54,16 @@ class ProbeRun:
     splits: dict[tuple[str, bytes, int], Splits] = field(default_factory=dict)
     now: _Layer | None = None
 
-    def settings(self, method: str) -> Settings:
+    def settings(self, method: str) -> ProbeSettings:
         """How a probe is fitted and its parameter chosen."""
         options, probe = self.options, METHODS[method]
         scale = options.scale if options.scale in probe.scales else probe.scales[0]
         if probe.own_solver is not None:
-            return Settings(method, scale, probe.grid, False, probe.own_solver(self.device.type))
+            return ProbeSettings(
+                method, scale, probe.grid, False, probe.own_solver(self.device.type)
+            )
         grid = probe.grid if options.c is None else tuple(sorted(options.c))
-        return Settings(method, scale, grid, options.c is None, options.solver, options.tol)
+        return ProbeSettings(method, scale, grid, options.c is None, options.solver, options.tol)
 
     def layer(self, job: ProbeJob, file: FeatureFile) -> _Layer:
         """The layer of a job, kept until another one is asked for."""
@@ -126,7 +129,12 @@ def features_of(job: ProbeJob, file: FeatureFile, splits: Splits) -> str:
 
 
 def fit_one(
-    run: ProbeRun, job: ProbeJob, file: FeatureFile, splits: Splits, settings: Settings, under: str
+    run: ProbeRun,
+    job: ProbeJob,
+    file: FeatureFile,
+    splits: Splits,
+    settings: ProbeSettings,
+    under: str,
 ) -> tuple[list[Row], Outcome]:
     """Its rows of results.csv, one per fold, and what they are made of.
 

@@ -20,11 +20,11 @@ import numpy.typing as npt
 import torch
 
 from features.arrays import Ints
-from probe.folds import Splits
+from probe.folds.splits import Splits
 from probe.probes.layer import Source
 from probe.probes.linear import Scored
 from probe.probes.scorer import HeldOut, Left, Request, Scorer
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 
 TEMPERATURE = 0.07
 _QUERIES = 4096
@@ -127,7 +127,7 @@ def knn_scorer(
     y: Ints,
     classes: int,
     splits: Splits,
-    settings: Settings,
+    settings: ProbeSettings,
     held_out: HeldOut | None = None,
 ) -> Scorer:
     """What lets training sets vote on the rows that they leave out; arguments as of `linear_scorer`."""

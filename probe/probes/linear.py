@@ -25,7 +25,7 @@ from torch import Tensor
 from features.arrays import Ints
 from probe.probes.layer import Prepared
 from probe.probes.matrix import Held, Rows
-from probe.probes.settings import TOL, Settings
+from probe.probes.settings import TOL, ProbeSettings
 from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
 
 _MAX_ITER = 2_000
@@ -56,7 +56,7 @@ class Scored:
 
 
 def fit_linear(
-    settings: Settings,
+    settings: ProbeSettings,
     prepared: Prepared,
     y: Ints,
     classes: int,

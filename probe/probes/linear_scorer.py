@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from features.arrays import Ints
-from probe.folds import Splits
+from probe.folds.splits import Splits
 from probe.probes.layer import Prepared, Source, prepared
 from probe.probes.linear import Scored, fit_linear
 from probe.probes.scorer import HeldOut, Left, Request, Scorer, Shared, side_by_side
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 
 
 def linear_scorer(
@@ -20,7 +20,7 @@ def linear_scorer(
     y: Ints,
     classes: int,
     splits: Splits,
-    settings: Settings,
+    settings: ProbeSettings,
     shared: Shared,
     held_out: HeldOut | None = None,
 ) -> Scorer:

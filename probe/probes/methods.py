@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from features.arrays import Ints
-    from probe.folds import Splits
+    from probe.folds.splits import Splits
     from probe.probes.layer import Source
     from probe.probes.scorer import HeldOut, Scorer, Shared
-    from probe.probes.settings import Settings
+    from probe.probes.settings import ProbeSettings
 
 ScoreKind = Literal["logits", "shares", "margins"]
 """What scores are: softmax makes probabilities of logits, shares are probabilities, margins are not."""
 
 MakeScorer = Callable[
-    ["Source", "Ints", int, "Splits", "Settings", "Shared", "HeldOut | None"], "Scorer"
+    ["Source", "Ints", int, "Splits", "ProbeSettings", "Shared", "HeldOut | None"], "Scorer"
 ]
 """From features, labels, the number of classes, splits, settings, what is shared and, where other rows are
 scored than those held out, which: to what fits and scores training sets."""
@@ -61,7 +61,7 @@ def _linear(
     y: Ints,
     classes: int,
     splits: Splits,
-    settings: Settings,
+    settings: ProbeSettings,
     shared: Shared,
     held_out: HeldOut | None,
 ) -> Scorer:
@@ -75,7 +75,7 @@ def _knn(
     y: Ints,
     classes: int,
     splits: Splits,
-    settings: Settings,
+    settings: ProbeSettings,
     _: Shared,
     held_out: HeldOut | None,
 ) -> Scorer:

@@ -10,7 +10,7 @@ TOL = 1e-4
 
 
 @dataclass(frozen=True)
-class Settings:
+class ProbeSettings:
     """What defines a probe besides features, labels and folds; the protocol of a row holds its fields."""
 
     method: str

@@ -91,19 +91,19 @@ def read_all(store: Path, keys: Iterable[Key]) -> dict[Key, Prediction]:
         InputError: One is missing or damaged.
     """
     wanted = list(keys)
-    found = _found(store, wanted, _read, _read_group)
+    values = _values(store, wanted, _read, _read_group)
     for key in wanted:
-        if key not in found:
+        if key not in values:
             raise InputError(
                 f"{file_of(store, key)}: missing or damaged, so the scores behind results.csv are lost; "
                 "`probe fit --redo` makes both again."
             )
-    return {key: found[key] for key in wanted}
+    return {key: values[key] for key in wanted}
 
 
 def marks(store: Path, keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
     """The protocol and the digest of the features of those predictions that are there."""
-    return _found(store, keys, _marks, _marks_of_group)
+    return _values(store, keys, _marks, _marks_of_group)
 
 
 def protocols(store: Path, keys: Iterable[Key]) -> dict[Key, str]:
@@ -162,14 +162,14 @@ def _folders(store: Path, backbone: str) -> list[Path]:
     return [folder / name for folder in sorted(store.glob("*")) if (folder / name).is_dir()]
 
 
-def _found(
+def _values(
     store: Path,
     keys: Iterable[Key],
     from_file: Callable[[Path], _T],
     from_group: Callable[[h5py.Group], _T],
 ) -> dict[Key, _T]:
     """What can be read of each of `keys`, from its own file or from predictions.h5."""
-    found: dict[Key, _T] = {}
+    values: dict[Key, _T] = {}
     elsewhere = []
     for key in keys:
         file = file_of(store, key)
@@ -177,29 +177,29 @@ def _found(
             elsewhere.append(key)
             continue
         try:
-            found[key] = from_file(file)
+            values[key] = from_file(file)
         except DAMAGED:
             continue
     if elsewhere and _before(store).is_file():
-        found |= _found_before(store, elsewhere, from_group)
-    return found
+        values |= _values_before(store, elsewhere, from_group)
+    return values
 
 
-def _found_before(
+def _values_before(
     store: Path, keys: Iterable[Key], from_group: Callable[[h5py.Group], _T]
 ) -> dict[Key, _T]:
-    found: dict[Key, _T] = {}
+    values: dict[Key, _T] = {}
     try:
         with _opened_before(store) as old:
             for key in keys:
                 path = "/".join(_group_name(part) for part in key)
                 try:
-                    found[key] = from_group(old[path])
+                    values[key] = from_group(old[path])
                 except DAMAGED:
                     continue
     except DAMAGED:
-        return found
-    return found
+        return values
+    return values
 
 
 def _read(file: Path) -> Prediction:
@@ -262,8 +262,8 @@ def _take_apart(store: Path) -> None:
     for task, backbone, layer, method in _keys_before(before):
         key = (task, backbone, layer, method)
         if not file_of(store, key).exists():
-            for found in _found_before(store, [key], _read_group).values():
-                _write(file_of(store, key), found)
+            for prediction in _values_before(store, [key], _read_group).values():
+                _write(file_of(store, key), prediction)
     before.unlink()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from features.data.tasks import Task
 from features.study.study import Study
-from probe.folds import Splits
+from probe.folds.splits import Splits
 from probe.results import metrics
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ BEST = "best"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Place:
+class _Fold:
     """The columns before the metrics: what is measured, and in which fold."""
 
     backbone: str
@@ -37,8 +37,8 @@ class _Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Columns(Measured, _Place):
-    """The columns of the first versions: those of `_Place`, the metrics, and then these."""
+class _Columns(Measured, _Fold):
+    """The columns of the first versions: those of `_Fold`, the metrics, and then these."""
 
     n_test: int
     n_train: int

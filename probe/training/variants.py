@@ -51,11 +51,11 @@ def variants(
     Raises:
         InputError: A name is not a layer of the backbone.
     """
-    asked = [Variant("scratch")] if from_scratch else []
+    chosen = [Variant("scratch")] if from_scratch else []
     for method, names in (("frozen", freeze_through), ("copied", copy_through)):
         if names:
-            asked += [Variant(method, x, keep_above) for x in backbone.layers(tuple(names))]
-    return asked or [Variant("finetune")]
+            chosen += [Variant(method, x, keep_above) for x in backbone.layers(tuple(names))]
+    return chosen or [Variant("finetune")]
 
 
 def start(

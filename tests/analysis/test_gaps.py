@@ -163,7 +163,7 @@ def test_a_domain_that_was_said_stays(tmp_path: Path) -> None:
     with study.features("clip") as file:
         assert file.domain == "none"
     import_features(study.folder, tmp_path / "x.npz", name="clip", layer="other")
-    with pytest.raises(InputError, match="of the domain none; leave --domain out"):
+    with pytest.raises(InputError, match="have the domain none; leave --domain out"):
         import_features(
             study.folder, tmp_path / "x.npz", name="clip", layer="third", domain="faces"
         )

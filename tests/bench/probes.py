@@ -24,10 +24,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import LinearSVC
 
 from probe.fitting.crossval import cross_validate
-from probe.folds import Splits
+from probe.folds.splits import Splits
 from probe.probes.layer import Source, prepared
 from probe.probes.methods import GRID
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 from probe.probes.solver import softmax_loss, solve, squared_hinge_loss
 
 
@@ -136,7 +136,7 @@ def main() -> None:
                 x, y = drawn(rows, dim, classes)
                 splits = Splits(np.arange(rows) % 5, np.arange(5))
                 for method in given.methods:
-                    settings = Settings(method, "standard", GRID, True, "grid")
+                    settings = ProbeSettings(method, "standard", GRID, True, "grid")
                     started = time.perf_counter()
                     outcome = cross_validate(x, y, classes, splits, settings)
                     ours = time.perf_counter() - started

@@ -23,7 +23,7 @@ from features.study.study import Study, open_study
 from probe.checking.check import check
 from probe.checking.find_copies import checked
 from probe.fitting.fit import fit
-from probe.folds import make_splits
+from probe.folds.make_splits import make_splits
 from probe.probes.methods import METHODS
 
 

@@ -14,12 +14,12 @@ from sklearn.svm import LinearSVC
 
 import probe.probes.linear
 from probe.fitting.crossval import Outcome, cross_validate
-from probe.folds import Splits
+from probe.folds.splits import Splits
 from probe.probes import knn
 from probe.probes.layer import Source
 from probe.probes.methods import GRID, METHODS
 from probe.probes.scorer import Shared
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -28,10 +28,10 @@ Ints = NDArray[np.int64]
 COARSE = GRID[::4]
 
 
-def settings(method: str, grid: tuple[float, ...] = COARSE, relative: bool = True) -> Settings:
+def settings(method: str, grid: tuple[float, ...] = COARSE, relative: bool = True) -> ProbeSettings:
     if method == "knn":
-        return Settings("knn", "l2", METHODS["knn"].grid, False, knn.engine())
-    return Settings(method, "standard", grid, relative, "grid")
+        return ProbeSettings("knn", "l2", METHODS["knn"].grid, False, knn.engine())
+    return ProbeSettings(method, "standard", grid, relative, "grid")
 
 
 def folds_of(n: int, folds: int) -> Splits:
@@ -397,7 +397,7 @@ def test_neighbours_without_scaling_are_euclidean_and_indifferent_to_units() -> 
     found = {
         (scale, moved): cross_validate(
             (3 * x - 7 if moved else x).astype(np.float32),
-            y, 3, splits, Settings("knn", scale, grid, False, knn.engine()),
+            y, 3, splits, ProbeSettings("knn", scale, grid, False, knn.engine()),
         ).scores
         for scale in ("none", "l2") for moved in (False, True)
     }  # fmt: skip

@@ -11,7 +11,7 @@ from cli.app import app
 from features.study.study import Study
 from probe.fitting.few_shot import Draw, drawn
 from probe.fitting.fit import fit
-from probe.folds import make_splits
+from probe.folds.make_splits import make_splits
 from probe.reporting.report import report
 from probe.reporting.tables.variations import few_shot_table
 from probe.results import predictions

@@ -9,12 +9,12 @@ from features.arrays import Ints
 from features.study.study import Study
 from probe.analysis.curves import curves
 from probe.fitting.fit import fit
-from probe.folds import Splits
+from probe.folds.splits import Splits
 from probe.probes.layer import Source
 from probe.probes.linear import Scored
 from probe.probes.methods import DEFAULT, GRID, METHODS, Method
 from probe.probes.scorer import HeldOut, Request, Scorer, Shared
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 from probe.results.metrics import kind_of
 
 
@@ -23,7 +23,7 @@ def centroids(
     y: Ints,
     classes: int,
     splits: Splits,
-    settings: Settings,
+    settings: ProbeSettings,
     shared: Shared,
     held_out: HeldOut | None,
 ) -> Scorer:

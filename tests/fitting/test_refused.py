@@ -92,7 +92,7 @@ def test_backbones_that_hold_other_rows_are_refused_before_anything_is_fitted(
     study = studies.begin(tmp_path / "study", {"label": y})
     studies.add(study, "all", {"fc": studies.signal(y, 3, 1.0)})
     studies.add(study, "some", {"fc": studies.signal(y, 3, 1.0)}, refused=range(40, 60))
-    sentence = "all holds 60 of 60 images and some 40; only the same images can be compared"
+    sentence = "all has 60 of 60 images and some 40; only the same images can be compared"
     with pytest.raises(InputError, match=sentence):
         run(study)
     assert not (study.folder / "results.csv").exists()

@@ -16,7 +16,7 @@ from probe.analysis.answer import answer
 from probe.analysis.curves import curves
 from probe.analysis.statistics import mean_interval
 from probe.fitting.fit import fit
-from probe.folds import make_splits
+from probe.folds.make_splits import make_splits
 from probe.reporting.report import report
 from probe.reporting.tables.variations import repeats_table
 from probe.results import predictions

@@ -11,7 +11,7 @@ from trainingsets import prepare, scaled
 
 from probe.probes.linear import Scored, fit_linear
 from probe.probes.scaling import SCALES
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -44,7 +44,7 @@ def fit(
         torch.from_numpy(train), torch.from_numpy(other), scale, centre=method != "svm"
     )
     count = int(y.max()) + 1 if classes is None else classes
-    probe = Settings(method, scale, grid, relative, solver)
+    probe = ProbeSettings(method, scale, grid, relative, solver)
     return fit_linear(probe, prepared, y, count, range(len(grid)))
 
 

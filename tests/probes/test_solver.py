@@ -15,7 +15,7 @@ from probe.probes.layer import Prepared
 from probe.probes.linear import fit_linear
 from probe.probes.matrix import Held
 from probe.probes.methods import GRID
-from probe.probes.settings import Settings
+from probe.probes.settings import ProbeSettings
 from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
 
 Floats = NDArray[np.float64]
@@ -99,7 +99,7 @@ def scores(
 ) -> NDArray[np.float32]:
     """Scores of other rows at every C, `(points, rows, K)`; the features are taken as they are."""
     prepared = prepare(torch.from_numpy(x), torch.from_numpy(other), "none", centre=method != "svm")
-    probe = Settings(method, "none", tuple(cs), False, "grid")
+    probe = ProbeSettings(method, "none", tuple(cs), False, "grid")
     found = fit_linear(probe, prepared, y, int(y.max()) + 1, range(len(cs)))
     assert all(scored.converged for scored in found)
     return np.stack([scored.scores for scored in found])
@@ -326,7 +326,7 @@ def test_what_did_not_converge_is_marked(
     monkeypatch.setattr(probe.probes.linear, "_MAX_ITER", 2)
     x, y = problem(1_000, 15, 8, 1.0)
     prepared = prepare(torch.from_numpy(x), torch.from_numpy(x[:5]), "none", centre=method != "svm")
-    settings = Settings(method, "none", tuple(grid_of(x)[-3:]), False, solver)
+    settings = ProbeSettings(method, "none", tuple(grid_of(x)[-3:]), False, solver)
     found = fit_linear(settings, prepared, y, 8, range(3))
     assert [scored.converged for scored in found] == [False] * 3
 

@@ -103,7 +103,7 @@ Point = tuple[str, float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Numbers:
+class LineNumbers:
     """The numbers of a line, for the pointer and the filters of the page."""
 
     backbone: str
@@ -120,7 +120,7 @@ class Chart:
     drawing: Plot | Square
     metric: str
     """A metric of probe/analysis/outcomes.py, `gap`, or another word."""
-    lines: tuple[Numbers, ...] = ()
+    lines: tuple[LineNumbers, ...] = ()
     """The numbers of every line, in the order of the strokes."""
     task: str | None = None
     """None where it is of the study as a whole, whatever task the page is filtered by."""
@@ -193,7 +193,7 @@ def line_chart(
                 marks=through,
             )
         )
-        numbers.append(Numbers(line.backbone, line.name, points))
+        numbers.append(LineNumbers(line.backbone, line.name, points))
         legend.append((backbone_sign(line.look, "none" if line.faint else ""), line.name))
     return Chart(
         title,

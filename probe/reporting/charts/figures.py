@@ -16,7 +16,7 @@ from features.machine.files import replacing
 from probe.analysis.curves import Panel, TaskCurves
 from probe.analysis.points import Curve
 from probe.reporting.charts.axis import layer_ticks, place
-from probe.reporting.charts.looks import LIGHT, shapes, slots
+from probe.reporting.charts.markers import LIGHT, shapes, slots
 from probe.results.metrics import CURVES
 
 if TYPE_CHECKING:

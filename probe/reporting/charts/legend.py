@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probe.analysis.curves import TaskCurves
-from probe.reporting.charts.looks import SHAPES
+from probe.reporting.charts.markers import SHAPES
 
 OUTLINES = (
     "M-4.4 0A4.4 4.4 0 1 0 4.4 0A4.4 4.4 0 1 0 -4.4 0Z",

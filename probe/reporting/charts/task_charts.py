@@ -14,13 +14,13 @@ from probe.reporting.charts.chart import (
     Chart,
     ChartLine,
     Level,
-    Numbers,
+    LineNumbers,
     Plot,
     Stroke,
     line_chart,
 )
 from probe.reporting.charts.legend import CROSS, PLUS
-from probe.reporting.charts.looks import Looks
+from probe.reporting.charts.markers import Markers
 from probe.reporting.charts.plane import LEFT, RIGHT, Plane, band, path, plane_of
 from probe.results.metrics import CURVES
 
@@ -30,12 +30,12 @@ _MARKED = 26
 """A curve of more points than this has a mark at every second or third point only."""
 
 
-def charts(task: TaskCurves, looks: Looks) -> list[Chart]:
+def charts(task: TaskCurves, looks: Markers) -> list[Chart]:
     """All charts of one task.
 
     Args:
         task: The task's curves.
-        looks: Colour and shape of every backbone, as probe/reporting/charts/looks.py numbers them.
+        looks: Colour and shape of every backbone, as probe/reporting/charts/markers.py numbers them.
     """
     made = []
     for panel in task.panels:
@@ -48,7 +48,7 @@ def charts(task: TaskCurves, looks: Looks) -> list[Chart]:
     return made
 
 
-def _curve_chart(task: TaskCurves, panel: Panel, metric: str, looks: Looks) -> Chart:
+def _curve_chart(task: TaskCurves, panel: Panel, metric: str, looks: Markers) -> Chart:
     """A metric of a panel's curves over depth, fine-tunes among them; in a panel of none, of these."""
     tuned = [_measured(curve, metric) for curve in task.tuned]
     lines = [_measured(curve, metric) for curve in panel.curves]
@@ -127,8 +127,8 @@ def _points(plane: Plane, drawn: _DrawnCurve, metric: str) -> list[tuple[str, fl
     return points
 
 
-def _numbers(plane: Plane, drawn: _DrawnCurve, metric: str) -> Numbers:
-    return Numbers(
+def _numbers(plane: Plane, drawn: _DrawnCurve, metric: str) -> LineNumbers:
+    return LineNumbers(
         drawn.curve.backbone,
         drawn.name,
         [
@@ -168,7 +168,7 @@ def _stroke(plane: Plane, drawn: _DrawnCurve, metric: str, look: tuple[int, int]
     )
 
 
-def _gap_chart(task: TaskCurves, panel: Panel, looks: Looks) -> Chart:
+def _gap_chart(task: TaskCurves, panel: Panel, looks: Markers) -> Chart:
     lines = [
         ChartLine(
             gap.near,

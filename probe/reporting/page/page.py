@@ -19,7 +19,7 @@ from markupsafe import Markup
 from features.machine.strict_json import to_json
 from probe.reporting.charts.chart import Chart, Plot
 from probe.reporting.charts.legend import CROSS, OUTLINES, PLUS, backbone_sign
-from probe.reporting.charts.looks import DARK, LIGHT, Looks, shapes, slots
+from probe.reporting.charts.markers import DARK, LIGHT, Markers, shapes, slots
 from probe.reporting.charts.plane import HEIGHT, LEFT, RIGHT, TOP, WIDTH
 from probe.reporting.charts.task_charts import TUNING
 from probe.reporting.page.contents import Contents
@@ -29,7 +29,7 @@ _OPEN_ROWS = 60
 """A table of more rows is folded away."""
 
 
-def looks(backbones: Sequence[tuple[str, str]]) -> Looks:
+def looks(backbones: Sequence[tuple[str, str]]) -> Markers:
     """Colour and shape of every backbone and domain, as the charts number them."""
     names, domains = [n for n, _ in backbones], [d for _, d in backbones]
     place, shape = slots(domains), shapes(names)

@@ -10,7 +10,7 @@ from features.study.study import Study
 from probe.analysis.curves import TaskCurves
 from probe.probes.methods import METHODS
 from probe.reporting.charts.chart import Chart, ChartLine, Square, line_chart
-from probe.reporting.charts.looks import SHAPES, Looks, slots
+from probe.reporting.charts.markers import SHAPES, Markers, slots
 from probe.reporting.page.contents import Section
 from probe.reporting.tables.table import Column, Table
 from probe.scoring import agreement, score_files
@@ -49,7 +49,7 @@ _AGREEMENT = (
 def closeness_section(
     study: Study,
     tasks: Sequence[TaskCurves],
-    looks: Looks,
+    looks: Markers,
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
 ) -> Section | None:
     """The distances to the source domains over depth; None where the study has no samples of any."""
@@ -146,7 +146,7 @@ def _similarity_charts(study: Study) -> list[Chart]:
 
 
 def _distance_lines(
-    lines: Sequence[Closeness], measure: str, pool: str, looks: Looks
+    lines: Sequence[Closeness], measure: str, pool: str, looks: Markers
 ) -> list[ChartLine]:
     """A line for every backbone and source domain: its colour is the source's, its shape the backbone's."""
     colour = slots([c.source for c in lines])

@@ -13,7 +13,7 @@ from probe.finetuning import history
 from probe.finetuning.history import TrainingEpoch
 from probe.finetuning.saved_network import origin_of
 from probe.reporting.charts.chart import Chart, ChartLine, line_chart
-from probe.reporting.charts.looks import LIGHT, SHAPES
+from probe.reporting.charts.markers import LIGHT, SHAPES
 from probe.reporting.page.contents import Section
 from probe.reporting.tables.table import Cell, Column, Table
 from probe.scoring.cka import alignment, linear_gram, u_centred
@@ -101,8 +101,8 @@ def _rows(lines: Sequence[TrainingEpoch]) -> tuple[tuple[Cell, ...], ...]:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return float(np.mean(known)) if known else None
+    numbers = [v for v in values if v is not None]
+    return float(np.mean(numbers)) if numbers else None
 
 
 def _chart(task: str, lines: Sequence[TrainingEpoch], what: str) -> Chart:

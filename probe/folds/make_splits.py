@@ -1,81 +1,23 @@
-"""Splits: which rows are tested together, and which parts the inner cross-validation leaves out."""
+"""Splits made of a study: its own folds or split, or folds stratified by class and grouped by subject."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from features.arrays import Bools, Ints
 from features.data.tasks import Task
 from features.errors import InputError
-from features.study.copies import Copies
 from features.study.study import Study
+from probe.folds.given import SPLIT_NAMES, has_split, own_folds
+from probe.folds.kept_together import in_several, kept_together, unlike
+from probe.folds.splits import Splits, Unfit
 
 _INNER_PARTS = 3  # of the training rows, where only one other fold is left
 _NAMED = 5
 """Classes that a sentence names."""
-_SPLITS = {
-    "train": "train", "training": "train",
-    "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-
-
-class Unfit(InputError):
-    """One task cannot be cross-validated; others of the study may be."""
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The cross-validation of one task.
-
-    Rows are grouped into parts; a fold is one part, or several where there are only two folds. Every
-    training set is a union of whole parts, so it is named by the parts that it leaves out.
-    """
-
-    part: Ints
-    """The part of every row of images.csv, `(n,)`; -1 for rows that take no part."""
-    fold_of_part: Ints
-    """The test fold that each part belongs to; -1 for parts that are never tested."""
-    choosing: tuple[int, ...] = ()
-    """The only parts that validate; none: every part does, while its fold is not tested."""
-    validates: bool = True
-    """Whether any part does."""
-    too_small: tuple[int, ...] = ()
-    """Classes whose rows take no part: all are in one fold, so that its training set lacks them."""
-
-    @property
-    def fold(self) -> Ints:
-        """The test fold of every row, `(n,)`; -1 where it is not tested."""
-        return np.where(self.part < 0, -1, self.fold_of_part[self.part])
-
-    @property
-    def folds(self) -> range:
-        """The numbers of the folds."""
-        return range(int(self.fold_of_part.max()) + 1)
-
-    def tested(self, fold: int) -> frozenset[int]:
-        """The parts that make up a fold: what its training set leaves out."""
-        return frozenset(np.flatnonzero(self.fold_of_part == fold).tolist())
-
-    def inner(self, fold: int) -> Iterator[tuple[int, frozenset[int]]]:
-        """For every part outside `fold`: the part, and what is left out while it validates."""
-        if not self.validates:
-            return
-        for part in self.choosing or np.flatnonzero(self.fold_of_part != fold).tolist():
-            if (self.part == part).any():
-                yield part, self.tested(fold) | {part}
-
-    def training_rows(self, left_out: frozenset[int]) -> Ints:
-        """The rows of all parts but those left out."""
-        return np.flatnonzero((self.part >= 0) & ~np.isin(self.part, sorted(left_out)))
-
-    def held_out_rows(self, left_out: frozenset[int]) -> Ints:
-        """The rows of the parts left out."""
-        return np.flatnonzero(np.isin(self.part, sorted(left_out)))
 
 
 def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, seed: int) -> Splits:
@@ -127,42 +69,6 @@ def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, se
     return splits
 
 
-def own_folds(study: Study) -> Ints | None:
-    """The data set's own fold of every row in use, `(n,)`, -1 elsewhere; None if it has none."""
-    own = study.columns.get("fold")
-    if own is None or not any(own):
-        return None
-    named = [name if use else "" for name, use in zip(own, study.used.tolist(), strict=True)]
-    number = {name: i for i, name in enumerate(sorted(set(named) - {""}))}
-    return np.array([number.get(name, -1) for name in named], dtype=np.int64)
-
-
-def has_split(study: Study) -> bool:
-    """Whether the data set comes with a split to keep to: a column that parts its rows, and no folds."""
-    names = study.columns.get("split")
-    if names is None or own_folds(study) is not None:
-        return False
-    used = {name for name, use in zip(names, study.used.tolist(), strict=True) if use}
-    return len({_SPLITS.get(name.casefold(), name) for name in used - {""}}) > 1
-
-
-def training_of(study: Study, task: str, fold: Ints, number: int, held: Bools) -> Bools:
-    """The rows that the tests of fold `number` were trained for, `(n,)`, given the fold of every row.
-
-    Of a split they are all with a label and features (`held`, `(n,)`) outside it, for nobody tests
-    them.
-    """
-    if fold.max() > 0 or not has_split(study):
-        return np.asarray((fold >= 0) & (fold != number))
-    return np.asarray((study.labels(task) >= 0) & study.used & held & (fold < 0) & ~_tested(study))
-
-
-def _tested(study: Study) -> Bools:
-    """The rows of the split that is tested: test, or val where there is none, `(n,)`."""
-    names = np.array([_SPLITS.get(name.casefold(), name) for name in study.columns["split"]])
-    return np.asarray(names == ("test" if "test" in names[study.used] else "val"))
-
-
 def _split(study: Study, task: Task, rows: Ints, seed: int) -> Splits:
     file, own = study.folder / "images.csv", study.columns["split"]
     splits = [own[row] for row in rows]
@@ -172,12 +78,12 @@ def _split(study: Study, task: Task, rows: Ints, seed: int) -> Splits:
             "folds with --folds 5."
         )
     for name in splits:
-        if name.casefold() not in _SPLITS:
+        if name.casefold() not in SPLIT_NAMES:
             raise InputError(
                 f"{file}: the split {name!r} is none of train, val and test; name it so, or make "
                 "folds with --folds 5."
             )
-    names = np.array([_SPLITS[name.casefold()] for name in splits])
+    names = np.array([SPLIT_NAMES[name.casefold()] for name in splits])
     if "test" not in names:
         names[names == "val"] = "test"
     for name in ("train", "test"):
@@ -242,36 +148,6 @@ def _check_across(study: Study, rows: Ints, fold: Ints, what: str) -> None:
             f"{study.paths[rows[first]]} and {study.paths[rows[second]]}); `probe data check "
             "--drop-duplicates` leaves the copies out."
         )
-
-
-def kept_together(study: Study, folds: int | None) -> Ints:
-    """A number for every row, `(n,)`, that rows share which no split may part: subjects and copies.
-
-    Where the data set's own folds or split are kept to, likeness by the kind of picture is no copy.
-    """
-    copies = kept_copies(study, folds)
-    return (study if copies is study.copies else replace(study, copies=copies)).subjects
-
-
-def kept_copies(study: Study, folds: int | None) -> Copies | None:
-    """The copies that no split may part; without those that are alike by their kind, in given folds."""
-    given = own_folds(study) is not None or (folds is None and has_split(study))
-    if given and study.copies is not None:
-        return study.copies.plausible(len(study))
-    return study.copies
-
-
-def in_several(subjects: Ints, fold: Ints) -> list[Ints]:
-    """For every subject that is in several folds its places in `subjects`, `(n,)`."""
-    order = np.argsort(subjects, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(subjects[order])) + 1)
-    return [group for group in groups if len(np.unique(fold[group])) > 1]
-
-
-def unlike(places: Ints, fold: Ints) -> tuple[int, int]:
-    """Two of the places whose folds differ."""
-    other = places[fold[places] != fold[places[0]]][0]
-    return int(places[0]), int(other)
 
 
 def _shared_folds(study: Study, rows: Ints, readable: Bools, folds: int, seed: int) -> Ints | None:

@@ -10,7 +10,7 @@ LIGHT = ("#0072B2", "#C44E00", "#6B6B6B", "#000000", "#00795A", "#A8487F", "#8A6
 """On white: darkened where the original would be pale."""
 DARK = ("#6CB8F0", "#FF9A57", "#B0B0B0", "#FFFFFF", "#2FD6A5", "#EE9CCB", "#F0BE3C", "#9AD4F7")
 """On near-black."""
-Looks = Mapping[tuple[str, str], tuple[int, int]]
+Markers = Mapping[tuple[str, str], tuple[int, int]]
 """Colour and shape by backbone and domain: one trained here from scratch shares its card's name."""
 
 SHAPES = 8

@@ -1,0 +1,65 @@
+"""The splits of one task: folds, and the parts that the inner cross-validation leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.arrays import Ints
+from features.errors import InputError
+
+
+class Unfit(InputError):
+    """One task cannot be cross-validated; others of the study may be."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The cross-validation of one task.
+
+    Rows are grouped into parts; a fold is one part, or several where there are only two folds. Every
+    training set is a union of whole parts, so it is named by the parts that it leaves out.
+    """
+
+    part: Ints
+    """The part of every row of images.csv, `(n,)`; -1 for rows that take no part."""
+    fold_of_part: Ints
+    """The test fold that each part belongs to; -1 for parts that are never tested."""
+    choosing: tuple[int, ...] = ()
+    """The only parts that validate; none: every part does, while its fold is not tested."""
+    validates: bool = True
+    """Whether any part does."""
+    too_small: tuple[int, ...] = ()
+    """Classes whose rows take no part: all are in one fold, so that its training set lacks them."""
+
+    @property
+    def fold(self) -> Ints:
+        """The test fold of every row, `(n,)`; -1 where it is not tested."""
+        return np.where(self.part < 0, -1, self.fold_of_part[self.part])
+
+    @property
+    def folds(self) -> range:
+        """The numbers of the folds."""
+        return range(int(self.fold_of_part.max()) + 1)
+
+    def tested(self, fold: int) -> frozenset[int]:
+        """The parts that make up a fold: what its training set leaves out."""
+        return frozenset(np.flatnonzero(self.fold_of_part == fold).tolist())
+
+    def inner(self, fold: int) -> Iterator[tuple[int, frozenset[int]]]:
+        """For every part outside `fold`: the part, and what is left out while it validates."""
+        if not self.validates:
+            return
+        for part in self.choosing or np.flatnonzero(self.fold_of_part != fold).tolist():
+            if (self.part == part).any():
+                yield part, self.tested(fold) | {part}
+
+    def training_rows(self, left_out: frozenset[int]) -> Ints:
+        """The rows of all parts but those left out."""
+        return np.flatnonzero((self.part >= 0) & ~np.isin(self.part, sorted(left_out)))
+
+    def held_out_rows(self, left_out: frozenset[int]) -> Ints:
+        """The rows of the parts left out."""
+        return np.flatnonzero(np.isin(self.part, sorted(left_out)))
