@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from features.cards.suggestions import meant
 from features.cards.toml_file import TomlFile, line_of
 from features.errors import InputError, nearest
 from features.formats import FORMATS
@@ -152,10 +153,7 @@ def find(name: str) -> Card:
         return Card(name=f"hf:{short}", domain="unknown", network=name)
     cards = shipped()
     if name not in cards:
-        raise InputError(
-            f"{name}: there is no backbone of this name; {nearest(name, cards)} "
-            "A card file (./mine.toml), torchvision:NAME, timm:NAME, hf:NAME and onnx:FILE work too."
-        )
+        raise InputError(f"{name}: there is no backbone of this name; {meant(name, cards)}")
     return cards[name]
 
 

@@ -19,6 +19,7 @@ from torch import nn
 from features.cards import huggingface, trust
 from features.cards.card import Card, Input
 from features.cards.outputs import LARGER
+from features.cards.suggestions import card_for
 from features.cards.trace import shapes_at
 from features.errors import InputError, nearest
 
@@ -85,12 +86,10 @@ def published_input(card: Card, model: nn.Module) -> Input:
     if kind == "hf":
         return huggingface.published_input(card, name)
     if kind == "onnx" and card.file is None:
-        size = list(getattr(model, "size", None) or (224, 224))
-        stem = Path(name).stem
+        size = getattr(model, "size", None) or (224, 224)
         raise InputError(
-            f"{card.name}: the file does not say how images are prepared; write a card {stem}.toml with "
-            f'name = "{stem}", domain = "...", network = "{card.network}" and [input] size = {size}, '
-            f"scale, mean and std, and give --backbone ./{stem}.toml."
+            f"{card.name}: the file does not say how images are prepared; "
+            f"{card_for(Path(name).stem, card.network, size)}."
         )
     raise InputError(
         f"{card.file or card.name}: [input] is missing; add size, scale, mean and std, since "

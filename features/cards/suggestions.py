@@ -1,0 +1,66 @@
+"""What a name that is no backbone probably meant, and the card that a file of one's own wants."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+
+from features.errors import nearest
+
+_MOST = 4
+
+
+def meant(name: str, cards: Iterable[str]) -> str:
+    """The end of a sentence about an unknown backbone: what to write instead.
+
+    Args:
+        name: What was asked for.
+        cards: The names of the cards that ship.
+    """
+    cards = list(cards)
+    path, colon, function = name.partition(":")
+    if path.endswith(".py"):
+        written = name if colon and function else f"{path}:FUNCTION"
+        return f"a network of your own wants a card: {card_for(Path(path).stem, written)}."
+    if name.endswith(".onnx"):
+        return f"write onnx:{name}."
+    if name.endswith(".prototxt"):
+        return f"a Caffe network wants a card: {card_for(Path(name).stem, f'caffe:{name}')}."
+    if (Path(name) / "config.json").is_file():
+        return f"write hf:{name}."
+    known = _libraries()
+    same = [f"{library}:{name}" for library, names in known.items() if name in names]
+    if same:
+        return "did you mean " + " or ".join(same) + "?"
+    bare = {card: [card] for card in cards}
+    for library, names in known.items():
+        for each in names:
+            bare.setdefault(each, []).append(f"{library}:{each}")
+    near = get_close_matches(name, bare, 3, 0.75) or [n for n in bare if name and name in n]
+    close = [whole for each in near for whole in bare[each]]
+    if close:
+        return "did you mean " + " or ".join(close[:_MOST]) + "?"
+    return (
+        f"{nearest(name, cards)} A card file (./mine.toml), torchvision:NAME, timm:NAME, hf:NAME and "
+        "onnx:FILE work too."
+    )
+
+
+def card_for(name: str, network: str, size: Sequence[int] = (224, 224)) -> str:
+    """The words that ask for a card: what to write, and how to give it."""
+    return (
+        f'write {name}.toml with name = "{name}", domain = "...", network = "{network}" and [input] size = '
+        f"{list(size)}, scale, mean and std, and give --backbone ./{name}.toml"
+    )
+
+
+def _libraries() -> dict[str, list[str]]:
+    """The names of the networks of torchvision and, where it is installed, timm."""
+    found = {}
+    for library, models in (("torchvision", "torchvision.models"), ("timm", "timm")):
+        with suppress(ImportError):
+            found[library] = list(importlib.import_module(models).list_models())
+    return found
