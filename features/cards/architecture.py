@@ -123,7 +123,7 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
     refused |= getattr(model, "left", {})  # a Caffe network's layers that cannot be built
     parameters = sum(p.numel() for p in model.parameters())
     if isinstance(model, OnnxNetwork):
-        parameters = model.held
+        parameters = model.weight_count
     modules = tuple(name for name, _ in model.named_modules() if name)
     named: dict[str, str] | None = getattr(model, "default_layers", None)
     leaves = _leaves(model, traced) if card.layers is None and named is None else ()
@@ -152,15 +152,15 @@ def _classified(
     shapes = {name: fired.shape for name, fired in tensors.items()}
     evidence = replace(evidence_of(model, shapes, rows.clear), times=times)
     outputs, refused = {}, dict(rows.refused)
-    told = model.told(traced) if isinstance(model, OnnxNetwork) else {}
+    known = model.known_outputs(traced) if isinstance(model, OnnxNetwork) else {}
     declared = {output.module: output for output in card.outputs.values()}
     for name, fired in tensors.items():
         if name in refused:
             continue
         if card.network.startswith("caffe:"):
             output: Output | str = convolutional_output(fired.shape)
-        elif name in told and name not in declared:
-            output = told[name]
+        elif name in known and name not in declared:
+            output = known[name]
         elif name in declared:
             output = declared_output(declared[name], fired.shape, evidence)
         else:

@@ -1,8 +1,8 @@
-"""Networks of transformers, as `hf:DIR` or `hf:ORG/NAME`: built from their config.json, never from code.
+"""Networks of transformers, `hf:DIR` or `hf:ORG/NAME`: built from their config.json, never from code.
 
-A folder is what `save_pretrained` writes: config.json, preprocessor_config.json, model.safetensors. Of
-ORG/NAME the same files are read from the cache of huggingface_hub, and the two of settings are fetched if
-they are not there. Weights are read by features/weights, from safetensors alone.
+A folder is one that `save_pretrained` wrote: config.json, preprocessor_config.json, model.safetensors. Of
+ORG/NAME the same files are read from the cache of huggingface_hub, and the two JSON files are fetched if
+they are not in it. Weights are read by features/weights, from safetensors alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def builder(card: Card, name: str, options: Mapping[str, Any]) -> Callable[[], A
     """A function that builds the network of `hf:name`: its vision part, without a classifier.
 
     Args:
-        card: The card, from whose folder `name` starts.
+        card: The card; `name` is relative to its folder.
         name: A folder, or ORG/NAME.
         options: Values that replace those of config.json.
 
@@ -56,10 +56,10 @@ def builder(card: Card, name: str, options: Mapping[str, Any]) -> Callable[[], A
 
 
 def published_input(card: Card, name: str) -> Input:
-    """What the image processor of `hf:name` makes of an image.
+    """The preprocessing of the image processor of `hf:name`.
 
     Raises:
-        InputError: The folder has no image processor, or one that does more than Input can say.
+        InputError: The folder has no image processor, or one that does more than Input can describe.
     """
     folder, transformers = folder_of(card, name), _transformers()
     if not any((folder / f"{kind}processor_config.json").is_file() for kind in ("pre", "")):
@@ -78,7 +78,7 @@ def published_input(card: Card, name: str) -> Input:
 
 
 def weights_entries(card: Card, name: str) -> tuple[WeightsEntry, ...]:
-    """The weights of `hf:name`: those in its folder, or else where ORG/NAME publishes them.
+    """The weights of `hf:name`: those in its folder, or else the published ones of ORG/NAME.
 
     Raises:
         InputError: It is a folder without weights, or with weights that are no safetensors.
@@ -104,15 +104,15 @@ def weights_entries(card: Card, name: str) -> tuple[WeightsEntry, ...]:
     )
 
 
-def in_its_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a file under the names that transformers has for them now, split where it splits them.
+def renamed_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a file with the names that transformers uses now, split where it splits them.
 
-    Files keep the names of the version that wrote them, and the library renames them when it loads one.
+    Files have the names of the version that wrote them, and the library renames them when it loads one.
     """
     try:
         mapping = importlib.import_module("transformers.conversion_mapping")
         steps = mapping.get_model_conversion_mapping(model)
-    except (ImportError, AttributeError):  # before version 5 nothing was renamed
+    except (ImportError, AttributeError):  # versions before 5 rename nothing
         return dict(tensors)
     made: dict[str, Tensor] = {}
     for source, tensor in tensors.items():
@@ -127,7 +127,7 @@ def in_its_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, T
             if [type(operation).__name__ for operation in operations] != ["Chunk"] or len(
                 targets
             ) < 2:
-                return dict(tensors)  # tensors are joined: what is missing is told by name
+                return dict(tensors)  # tensors are joined: messages name those that are missing
             pieces = tensor.chunk(len(targets), operations[0].dim)
             parts = {
                 name.replace(targets[0], target): piece.contiguous()
@@ -139,7 +139,7 @@ def in_its_names(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, T
 
 
 def folder_of(card: Card, name: str) -> Path:
-    """The folder with the config.json of `hf:name`: its own, or that of the cache.
+    """The folder with the config.json of `hf:name`: its own, or one in the cache.
 
     Raises:
         InputError: There is none, and it cannot be fetched.
@@ -188,13 +188,13 @@ def _cached(name: str) -> Path:
 
 
 def _loaded(folder: Path, file: str, kind: Any) -> Any:
-    """What transformers makes of a file of settings; never with code from the folder."""
-    how: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    """The object that transformers makes of a JSON file, never with code from the folder."""
+    arguments: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     if "Processor" in kind.__name__:
-        how["backend"] = "pil"  # the filters of Pillow, as everywhere here
+        arguments["backend"] = "pil"  # the filters of Pillow, as everywhere here
     try:
         with _quiet():
-            return kind.from_pretrained(folder, **how)
+            return kind.from_pretrained(folder, **arguments)
     except Exception as error:
         if "remote_code" in str(error):
             raise InputError(
@@ -214,7 +214,7 @@ def _network(transformers: Any, config: Any) -> Any:
     kind: Any = getattr(transformers, name, None) or getattr(transformers, projecting, None)
     with _quiet():
         if isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel):
-            # What was saved decides whether there is a pooler, or a projection.
+            # the saved architecture decides whether there is a pooler or a projection
             model: Any = kind
             made = model._from_config(config, dtype=torch.float32)
             return made if kind.__name__ == projecting else made.base_model
@@ -224,7 +224,7 @@ def _network(transformers: Any, config: Any) -> Any:
 
 
 def _input(settings: Mapping[str, Any]) -> Input | None:
-    """The input that an image processor's settings describe; None where they say more."""
+    """The input that an image processor's settings describe; None if Input cannot describe them."""
     if any(key.startswith("do_") and on and key not in _STEPS for key, on in settings.items()):
         return None
     size, crop = settings.get("size") or {}, settings.get("crop_size") or {}
@@ -269,7 +269,7 @@ def _transformers() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's own words off the terminal."""
+    """Suppress the messages of the library."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""The graph of an ONNX file: its tensors, their depth and kind, and which are read by default."""
+"""The graph of an ONNX file: its tensors, their depth and kind, and the default layers."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _TURNS = {(_FIRST, (0, 2, 3, 1)): _LAST, (_LAST, (0, 3, 1, 2)): _FIRST}
 
 @dataclass(frozen=True)
 class Graph:
-    """The nodes of a file and the tensors that depend on the image, by the names that layers have."""
+    """The nodes of a file and the tensors that depend on the image, which are its layers."""
 
     proto: Any
     """The `onnx.GraphProto`."""
     image: str
-    """The input that takes images."""
+    """The name of the input for images."""
 
     @cached_property
     def sources(self) -> dict[str, str]:
-        """The file's own name of every tensor that depends on the image, by its name as a layer, in order.
+        """The file's name by layer name of every tensor that depends on the image, in order.
 
         A layer's name has `.` where the file has `/` and `:`.
         """
@@ -51,11 +51,11 @@ class Graph:
 
     @cached_property
     def makers(self) -> dict[str, Any]:
-        """The node that makes each tensor, by the file's names."""
+        """The node that computes each tensor, by the file's names."""
         return {source: node for node in self.proto.node for source in node.output}
 
     def inside(self, node: Any) -> list[str]:
-        """Those tensors that a node reads that depend on the image."""
+        """The inputs of a node that depend on the image."""
         return [source for source in inputs_of(node) if source in self._reached]
 
     @cached_property
@@ -68,12 +68,12 @@ class Graph:
         return {tensor.name: prod(tensor.dims) for tensor in self.proto.initializer}
 
     def passes(self, node: Any) -> bool:
-        """Whether a node hands on what it reads: in another shape or type, or times one number."""
+        """Whether a node passes its input on: in another shape or type, or multiplied by a number."""
         scaled = node.op_type in ("Mul", "Div") and self._constants.get(node.input[1]) == 1
         return node.op_type in _SILENT or scaled
 
     def up_to(self, wanted: Sequence[str]) -> tuple[list[Any], set[str]]:
-        """The nodes that some tensors need, in order, and the names of all that these nodes read."""
+        """The nodes that compute some tensors, in order, and the names of all inputs of these nodes."""
         needed = set(wanted)
         nodes = []
         for node in reversed(self.proto.node):
@@ -84,7 +84,7 @@ class Graph:
 
 
 def inputs_of(node: Any) -> Iterator[str]:
-    """The tensors that a node reads, those of graphs inside it among them."""
+    """The tensors that a node reads, including those of graphs inside it."""
     yield from filter(None, node.input)
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
@@ -93,14 +93,14 @@ def inputs_of(node: Any) -> Iterator[str]:
 
 
 def traced(graph: Graph, shapes: Mapping[str, Shape]) -> Trace:
-    """The trace of a graph, as features/cards/trace.py makes it of modules.
+    """The trace of a graph, like that of modules in features/cards/trace.py.
 
-    A product of two tensors of unlike sizes keeps the depth of the larger, as a gate (squeeze-excite)
-    has it; a product of two activations (attention) has no weights of its own.
+    A product of two tensors of different sizes keeps the depth of the larger, as with a gate
+    (squeeze-excite); a product of two activations (attention) has no weights of its own.
 
     Args:
         graph: The graph.
-        shapes: By layer name, the shape of one image's tensor, of those that the graph gave.
+        shapes: The shape of one image's tensor by layer name, of those that were computed.
     """
     depth = {graph.image: 0}
     sizes = {graph.sources[name]: prod(shape) for name, shape in shapes.items()}
@@ -134,9 +134,9 @@ def traced(graph: Graph, shapes: Mapping[str, Shape]) -> Trace:
 
 
 def kinds(graph: Graph, shapes: Mapping[str, Shape]) -> dict[str, Output]:
-    """By layer name, what a tensor is, where the operations tell it: maps, and what follows them.
+    """The kind of tensor by layer name, where the operations show it: maps, and what follows them.
 
-    What is made of maps alone, as a sum or a ReLU is, and has as many axes is a map too.
+    The result of an operation on maps alone, such as a sum or a ReLU, with as many axes is a map too.
     """
     known: dict[str, str] = {}
     for name, source in graph.sources.items():
@@ -189,29 +189,29 @@ def default_layers(graph: Graph, trace: Trace, outputs: Mapping[str, Output]) ->
 
 
 def _before_passing(graph: Graph, source: str) -> str:
-    """The tensor whose numbers another one has, in another shape or times one number at most."""
+    """The tensor from which another one differs only by its shape or a factor."""
     while (node := graph.makers.get(source)) is not None and graph.passes(node):
         source = node.input[0]
     return source
 
 
 def _padded(graph: Graph, trace: Trace) -> set[str]:
-    """Maps of a size that only padding ends, as on a shortcut that rounds it down."""
+    """Maps whose size is changed again by padding, as on a shortcut that rounds it down."""
     names = {source: name for name, source in graph.sources.items()}
-    found = set()
+    padded = set()
     for name, fired in trace.fired.items():
         for before in graph.inside(graph.makers[graph.sources[name]]):
             read = trace.fired.get(names.get(before, ""))
             if read is not None and len(read.shape) == len(fired.shape) == 3:
                 grown = zip(read.shape[1:], fired.shape[1:], strict=True)
                 if all(side < larger < 2 * side for side, larger in grown):
-                    found.add(read.module)
-    return found
+                    padded.add(read.module)
+    return padded
 
 
 def _blocks(graph: Graph, trace: Trace, outputs: Mapping[str, Output]) -> Collection[str]:
-    """Sums of two tensors of tokens, but for those right after an attention."""
-    found, attended = [], False
+    """The sums of two tensors of tokens, except those right after an attention."""
+    sums, attended = [], False
     for name, source in graph.sources.items():
         node = graph.makers[source]
         attended |= node.op_type in ("Softmax", "Attention", "MultiHeadAttention")
@@ -220,6 +220,6 @@ def _blocks(graph: Graph, trace: Trace, outputs: Mapping[str, Output]) -> Collec
         shapes = [trace.fired[n].shape for n, s in graph.sources.items() if s in graph.inside(node)]
         if len(shapes) == 2 and shapes[0] == shapes[1] and name in trace.fired:
             if not attended:
-                found.append(name)
+                sums.append(name)
             attended = False
-    return found
+    return sums

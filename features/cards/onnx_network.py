@@ -1,7 +1,7 @@
 """A network in an ONNX file, run by onnxruntime: `onnx:FILE`. Its tensors are its modules.
 
-It is frozen: its weights stand in the file, and it is read, never trained. Only those operations run that
-the tensors with a hook need.
+It is frozen: its weights are in the file, and it is never trained. Only the operations run that tensors
+with a hook need.
 """
 
 from __future__ import annotations
@@ -24,15 +24,14 @@ from features.cards.outputs import CLASS_TOKEN, Output, Shape
 from features.cards.trace import Trace
 from features.errors import InputError
 
-_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 _CHANNELS = (1, 3, 4)
 
 
 class Tap(nn.Module):
-    """A tensor of the graph, which passes through it so that hooks see it."""
+    """A module through which a tensor of the graph passes, so that hooks can read it."""
 
     def __init__(self, operation: str) -> None:
-        """`operation` is what makes the tensor."""
+        """`operation` is the type of the node that computes the tensor."""
         super().__init__()
         self.operation = operation
 
@@ -42,31 +41,31 @@ class Tap(nn.Module):
 
 
 class OnnxNetwork(nn.Module):
-    """The network in a file; `(n, c, h, w)` float32 to nothing but what its taps see."""
+    """The network in a file; it takes `(n, c, h, w)` float32, and its tensors are read from its taps."""
 
     def __init__(self, file: Path) -> None:
         """Read the file.
 
         Raises:
-            InputError: It is no ONNX file, or takes something else than images.
+            InputError: It is no ONNX file, or its input is not images.
         """
         super().__init__()
         self.file = file
         self._onnx, self._runtime = _imported("onnx"), _imported("onnxruntime")
         self._model = _read(self._onnx, file)
-        kept = {tensor.name for tensor in self._model.graph.initializer}
-        inputs = [value for value in self._model.graph.input if value.name not in kept]
+        weights = {tensor.name for tensor in self._model.graph.initializer}
+        inputs = [value for value in self._model.graph.input if value.name not in weights]
         if len(inputs) != 1:
             names = ", ".join(value.name for value in inputs) or "none"
             raise InputError(
-                f"{file}: takes {len(inputs)} inputs ({names}), and an image is one; export the part of "
-                "the network that takes images alone."
+                f"{file}: takes {len(inputs)} inputs ({names}) instead of images alone; export the part of "
+                "the network that takes only images."
             )
         self.graph = Graph(self._model.graph, inputs[0].name)
         self._read_input(inputs[0])
-        self.has_class_token = any(CLASS_TOKEN.search(name) for name in kept)
-        self.held = sum(prod(tensor.dims) for tensor in self._model.graph.initializer)
-        """Numbers in the weights."""
+        self.has_class_token = any(CLASS_TOKEN.search(name) for name in weights)
+        self.weight_count = sum(prod(tensor.dims) for tensor in self._model.graph.initializer)
+        """The number of weights."""
         self._taps = {
             name: Tap(self.graph.makers[source].op_type)
             for name, source in self.graph.sources.items()
@@ -97,18 +96,18 @@ class OnnxNetwork(nn.Module):
                 "vary, or of 1."
             )
         self.alone = sides[0] == 1
-        """The file takes one image at a time."""
+        """Whether the file takes one image at a time."""
         height, width = sides[1:3] if self._last else sides[2:]
         self.size = (height, width) if height and width else None
-        """Height and width that the file takes, where they are fixed."""
+        """Height and width of the input, where they are fixed."""
 
     def named_modules(self, *_: Any, **__: Any) -> Iterator[tuple[str, nn.Module]]:
-        """The network itself under no name, and every tensor under that of its layer."""
+        """The network itself without a name, and every tensor with the name of its layer."""
         yield "", self
         yield from self._taps.items()
 
     def forward(self, x: Tensor) -> None:
-        """Show every tap that has a hook its tensor, in the order of the graph.
+        """Run every tap that has a hook on its tensor, in the order of the graph.
 
         Raises:
             InputError: The file cannot be run on these images, or not on this device or in this precision.
@@ -174,22 +173,22 @@ class OnnxNetwork(nn.Module):
         )
 
     def _part(self, wanted: list[str]) -> Any:
-        """The model up to the tensors that are wanted, which are its outputs."""
+        """The model up to the wanted tensors, which become its outputs."""
         nodes, needed = self.graph.up_to(wanted)
-        whole = self._model
-        part = self._onnx.ModelProto(ir_version=whole.ir_version)
-        part.opset_import.extend(whole.opset_import)
-        part.functions.extend(whole.functions)
-        part.graph.name = whole.graph.name or "part"
+        model = self._model
+        part = self._onnx.ModelProto(ir_version=model.ir_version)
+        part.opset_import.extend(model.opset_import)
+        part.functions.extend(model.functions)
+        part.graph.name = model.graph.name or "part"
         part.graph.node.extend(nodes)
-        part.graph.input.extend(v for v in whole.graph.input if v.name in needed)
-        part.graph.initializer.extend(t for t in whole.graph.initializer if t.name in needed)
-        part.graph.sparse_initializer.extend(whole.graph.sparse_initializer)
+        part.graph.input.extend(v for v in model.graph.input if v.name in needed)
+        part.graph.initializer.extend(t for t in model.graph.initializer if t.name in needed)
+        part.graph.sparse_initializer.extend(model.graph.sparse_initializer)
         part.graph.output.extend(self._onnx.ValueInfoProto(name=name) for name in wanted)
         return part
 
     def trace(self, size: tuple[int, int]) -> Trace:
-        """What the graph gives for one image of `size`, with depth by the graph.
+        """The trace of the graph for one image of `size`.
 
         Raises:
             InputError: The file takes images of another size.
@@ -202,25 +201,25 @@ class OnnxNetwork(nn.Module):
         return onnx_graph.traced(self.graph, self.shapes(size))
 
     def shapes(self, size: tuple[int, int]) -> dict[str, Shape]:
-        """By layer name, the shape of one image's tensor."""
+        """The shape of one image's tensor by layer name."""
         wanted = tuple(self._taps)
         x = torch.zeros(1, 3, *size, device="cpu")
         session = self._session(wanted, x.device)
         made = zip(wanted, self._run(session, wanted, x), strict=True)
         return {name: tuple(tensor.shape[1:]) for name, tensor in made}
 
-    def told(self, trace: Trace) -> dict[str, Output]:
-        """What tensors are, where the operations of the graph tell it."""
+    def known_outputs(self, trace: Trace) -> dict[str, Output]:
+        """The kind of tensor by layer name, where the operations of the graph show it."""
         shapes = {name: fired.shape for name, fired in trace.fired.items()}
         return onnx_graph.kinds(self.graph, shapes)
 
     def default(self, trace: Trace, outputs: dict[str, Output]) -> list[str]:
-        """The layers that are read where none are asked for."""
+        """The layers that are read by default."""
         return onnx_graph.default_layers(self.graph, trace, outputs)
 
 
 def files_of(file: Path) -> list[Path]:
-    """An ONNX file and those that hold its tensors, where these stand outside it."""
+    """An ONNX file, followed by the files of its tensors, if these are outside it."""
     onnx = _imported("onnx")
     helper = importlib.import_module("onnx.external_data_helper")
     names: dict[str, None] = {}
@@ -231,7 +230,7 @@ def files_of(file: Path) -> list[Path]:
 
 
 def digest_of(file: Path) -> str:
-    """The SHA-256 of a file, or where its tensors stand outside it of the list of theirs."""
+    """The SHA-256 of a file, or, if its tensors are outside it, of the list of the files' SHA-256."""
     files = files_of(file)
     digests = []
     for path in files:
@@ -252,7 +251,7 @@ def _read(onnx: Any, file: Path, *, whole: bool = True) -> Any:
         Exception
     ) as error:  # protobuf, the file system, checks of external data: each its own class
         raise InputError(
-            f"{file}: not a whole ONNX file ({_first_line(error)}); export or fetch it again, with the "
+            f"{file}: not a complete ONNX file ({_first_line(error)}); export or fetch it again, with the "
             "files of its tensors beside it."
         ) from error
     if not model.graph.node:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from features.cards.card import Card, Input, WeightsEntry
-from features.cards.huggingface import in_its_names
+from features.cards.huggingface import renamed_tensors
 from features.cards.network import build
 from features.cards.trace import Trace
 from features.errors import InputError
@@ -75,7 +75,7 @@ def assign(target: Target, blobs: Blobs, entry: WeightsEntry, file: Path) -> Ass
 
         blobs = replace(blobs, tensors=fitted(blobs.tensors, wanted))
     if target.card.network.startswith("hf:"):
-        blobs = replace(blobs, tensors=in_its_names(target.model, blobs.tensors))
+        blobs = replace(blobs, tensors=renamed_tensors(target.model, blobs.tensors))
     own = renamed(list(blobs.tensors), entry.rename or {}, file)
     blobs = replace(blobs, tensors={name: blobs.tensors[source] for name, source in own.items()})
     # channels first is PyTorch's own order, which is changed for a file only where its card says so

@@ -194,7 +194,7 @@ def test_tensors_may_stand_in_a_file_of_their_own(tmp_path: Path) -> None:
     assert before.sha256 != after.sha256
     data.unlink()
     with pytest.raises(
-        InputError, match=r"not a whole ONNX file \(.*; export or fetch it again, with the"
+        InputError, match=r"not a complete ONNX file \(.*; export or fetch it again, with the"
     ):
         load(card)
 
@@ -268,7 +268,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         describe(f"onnx:{tmp_path / 'nowhere.onnx'}")
     other = helper.make_tensor_value_info("age", TensorProto.FLOAT, ["n", 1])
     with pytest.raises(
-        InputError, match=r"takes 2 inputs \(image, age\), and an image is one; export"
+        InputError, match=r"takes 2 inputs \(image, age\) instead of images alone; export"
     ):
         describe(write(tmp_path / "two", more=(other,)))
     with pytest.raises(
@@ -280,7 +280,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="its input image has 3 axes, and images have four"):
         describe(write(tmp_path / "axes", shape=(3, 16)))
     net.write_bytes(net.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"net\.onnx: not a whole ONNX file"):
+    with pytest.raises(InputError, match=r"net\.onnx: not a complete ONNX file"):
         describe(card)
 
 
