@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import options, show
+from probe.training.recipes import DEFAULT, RECIPES
 
 
 def finetune(
@@ -65,8 +66,13 @@ def finetune(
     levels: options.Levels = None,
     weights: options.Weights = None,
     recipe: Annotated[
-        str, typer.Option(metavar="RECIPE", help="modern, gilnet, paper or paper-vgg.")
-    ] = "modern",
+        str,
+        typer.Option(
+            metavar="RECIPE",
+            help=f"All settings of training together: {', '.join(RECIPES)}.",
+            callback=options.one_of(lambda: RECIPES, "a recipe"),
+        ),
+    ] = DEFAULT,
     epochs: Annotated[
         int | None,
         typer.Option(

@@ -33,6 +33,7 @@ def rank(
     from features.study.study import open_study
     from probe.scoring.agreement import agreements, measured
     from probe.scoring.rank import rank as run
+    from probe.scoring.score_table import SCORES
 
     accuracy = measured(open_study(study))  # first, since results.csv may not read
     with show.Progress("scoring", "layers") as progress:
@@ -49,14 +50,16 @@ def rank(
     if json:
         show.put_json({"scores": made.lines, "agreement": agreed})
         return
-    header = ["task", "backbone", "layer", "depth", "LogME", "H-score", "LEEP", "near copy of"]
+    headings = [score.heading for score in SCORES.values()]
+    header = ["task", "backbone", "layer", "depth", *headings, "near copy of"]
     ordered = sorted(made.lines, key=lambda line: (line.task, -line.logme))
     show.put_table(
         header,
         [
             [
-                line.task, line.backbone, line.key, f"{line.depth:.2f}", f"{line.logme:.4f}",
-                f"{line.h_score:.3f}", "" if line.leep is None else f"{line.leep:.3f}", line.copy_of,
+                line.task, line.backbone, line.key, f"{line.depth:.2f}",
+                *(_cell(getattr(line, name), score.digits) for name, score in SCORES.items()),
+                line.copy_of,
             ]
             for _, lines in groupby(ordered, key=lambda line: line.task)
             for line in islice(lines, _SHOWN)
@@ -71,3 +74,7 @@ def rank(
         )
     if made.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -12,8 +12,8 @@ from features.study.study import Study
 from probe.analysis.majority import NAME as MAJORITY
 from probe.results import rows as results
 from probe.results.rows import BEST
-from probe.scoring.rank import SCORES
 from probe.scoring.score_files import LayerScore
+from probe.scoring.score_table import SCORES
 
 LayerMethod = tuple[str, str, str, str]
 """Task, backbone, key of the layer, and method."""

@@ -13,13 +13,12 @@ from features.data.tasks import choose
 from features.errors import InputError, nearest
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study, open_study
-from probe.results.metrics import probabilities
 from probe.scoring import score_files
-from probe.scoring import transfer_scores as scores
 from probe.scoring.cka import linear_gram, u_centred
 from probe.scoring.score_files import LayerScore
+from probe.scoring.score_table import LabelledLayer, scores_of
+from probe.scoring.transfer_scores import basis as basis_of
 
-SCORES = ("logme", "h_score", "leep")
 ROWS = 1_000
 """How many images scores are computed from; more change them little."""
 COPY = 0.98
@@ -131,14 +130,14 @@ def _score(file: FeatureFile, key: str, x: Floats, labels: Mapping[str, Ints]) -
     if not len(x):
         return []
     about = file.about(key)
-    basis_of_all = scores.basis(x)
+    basis_of_all = basis_of(x)
     is_head = _is_head(file, about)
     lines = []
     for task, y in labels.items():
         labelled = y >= 0
         if len(np.unique(y[labelled])) < 2:
             continue
-        basis = basis_of_all if labelled.all() else scores.basis(x[labelled])
+        basis = basis_of_all if labelled.all() else basis_of(x[labelled])
         lines.append(
             LayerScore(
                 task=task,
@@ -147,9 +146,7 @@ def _score(file: FeatureFile, key: str, x: Floats, labels: Mapping[str, Ints]) -
                 key=key,
                 depth=about["depth"],
                 dim=about["dim"],
-                logme=scores.logme(basis, y[labelled]),
-                h_score=scores.h_score(x[labelled], y[labelled]),
-                leep=_leep(x[labelled], y[labelled]) if is_head else None,
+                **scores_of(LabelledLayer(x[labelled], y[labelled], basis, is_head)),
                 copy_of="",
                 images=int(labelled.sum()),
                 contract=str(file.attributes["contract"])[:12],
@@ -166,10 +163,6 @@ def _is_head(file: FeatureFile, about: dict[str, object]) -> bool:
         classes = 1000
     trained = '"random"' not in str(file.attributes.get("weights", "{}"))
     return trained and about["depth"] == 1.0 and about["dim"] == classes
-
-
-def _leep(logits: Floats, y: Ints) -> float:
-    return scores.leep(probabilities(logits, "logits"), y)
 
 
 def _gram(x: Floats, shared: Bools) -> Floats:

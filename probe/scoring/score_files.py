@@ -1,4 +1,4 @@
-"""Transfer scores on disk: ranking.csv and the matrices of CKA."""
+"""Transfer scores on disk: scores.csv, and similarity.csv with the CKA between layers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from features.data.table import read_rows
 from features.errors import InputError
 from features.study.study import Study
 from probe.results import csv_records
+from probe.scoring.score_table import Scores
 
 
-@dataclass(frozen=True)
-class LayerScore:
-    """The transfer scores of one layer for one task: a line of scores.csv."""
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """The columns before the scores: what is scored, for which task."""
 
     task: str
     backbone: str
@@ -26,10 +27,12 @@ class LayerScore:
     """Layer, or LAYER:POOL."""
     depth: float
     dim: int
-    logme: float
-    h_score: float
-    leep: float | None
-    """Only for a layer that is the network's own output over the classes it was trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerScore(Scores, _Layer):
+    """The transfer scores of one layer for one task: a line of scores.csv."""
+
     copy_of: str
     """BACKBONE/KEY of an earlier layer that this one nearly repeats, or empty."""
     images: int

@@ -64,6 +64,10 @@ def test_a_wrong_view_is_named_by_the_option_as_it_is_spelt_today(tmp_path: Path
         ("fit --probe svm -p lr", "lr: not a probe; choose from logistic, svm, ridge, knn."),
         ("fit --scale l3", "l3: not a scaling; did you mean l2?"),
         ("fit --solver gird", "gird: not a solver; did you mean grid?"),
+        (
+            "finetune -b sample-faces --recipe gilnett",
+            "gilnett: not a recipe; did you mean gilnet?",
+        ),
         ("report --metric acuracy", "acuracy: not a metric; did you mean accuracy?"),
     ],
 )

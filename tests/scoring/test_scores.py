@@ -14,10 +14,13 @@ from features.arrays import Doubles, Ints
 from features.errors import InputError
 from features.study.study import open_study
 from probe.fitting.fit import fit
+from probe.results import csv_records
 from probe.scoring import score_files
 from probe.scoring.agreement import agree, agreements, measured
 from probe.scoring.cka import alignment, linear_gram, u_centred
 from probe.scoring.rank import rank
+from probe.scoring.score_files import LayerScore
+from probe.scoring.score_table import SCORES
 from probe.scoring.transfer_scores import basis, h_score, leep, logme
 
 
@@ -301,3 +304,10 @@ def test_what_rank_refuses(tmp_path: Path) -> None:
     empty = studies.begin(tmp_path / "empty", {"label": np.arange(20) % 2})
     with pytest.raises(InputError, match="no features yet"):
         rank(empty.folder)
+
+
+def test_a_record_gives_a_score_its_column() -> None:
+    """scores.csv has the columns that it always had, in their order."""
+    names = "task backbone domain key depth dim logme h_score leep copy_of images contract"
+    assert list(csv_records.columns(LayerScore)) == names.split()
+    assert [score.heading for score in SCORES.values()] == ["LogME", "H-score", "LEEP"]

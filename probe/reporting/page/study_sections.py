@@ -18,6 +18,7 @@ from probe.scoring.closeness import Closeness, closeness, correlations, sentence
 from probe.scoring.distances import DISTANCES, NAMES
 from probe.scoring.rank import COPY
 from probe.scoring.score_files import LayerScore
+from probe.scoring.score_table import SCORES
 
 _MOST_ALIKE = 48
 """How many layers the map of similarity shows."""
@@ -35,8 +36,8 @@ _CORRELATIONS = (
 )  # fmt: skip
 _SCORES = (
     Column("task", "task"), Column("backbone", "backbone"), Column("layer", "layer"),
-    Column("depth", "depth", "decimal"), Column("logme", "LogME", "precise"),
-    Column("h_score", "H-score", "precise"), Column("leep", "LEEP", "precise"),
+    Column("depth", "depth", "decimal"),
+    *(Column(name, score.heading, "precise") for name, score in SCORES.items()),
     Column("accuracy", "accuracy", "percent"), Column("copy_of", "near copy of"),
 )  # fmt: skip
 _AGREEMENT = (
@@ -124,7 +125,8 @@ def _score_table(
         best[task, backbone, layer] = max(value, best.get((task, backbone, layer), 0.0))
     rows = tuple(
         (
-            line.task, line.backbone, line.key, line.depth, line.logme, line.h_score, line.leep,
+            line.task, line.backbone, line.key, line.depth,
+            *(getattr(line, name) for name in SCORES),
             best.get((line.task, line.backbone, line.key)), line.copy_of,
         )
         for line in sorted(lines, key=lambda line: (line.task, -line.logme))
