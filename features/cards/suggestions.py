@@ -1,4 +1,4 @@
-"""What a name that is no backbone probably meant, and the card that a file of one's own wants."""
+"""Suggestions for a name that is no backbone: similar names, or the card that a user's file needs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ _MOST = 4
 
 
 def meant(name: str, cards: Iterable[str]) -> str:
-    """The end of a sentence about an unknown backbone: what to write instead.
+    """The end of a message about an unknown backbone: what to write instead.
 
     Args:
-        name: What was asked for.
+        name: The unknown name.
         cards: The names of the cards that ship.
     """
     cards = list(cards)
     path, colon, function = name.partition(":")
     if path.endswith(".py"):
         written = name if colon and function else f"{path}:FUNCTION"
-        return f"a network of your own wants a card: {card_for(Path(path).stem, written)}."
+        return f"a network of your own needs a card: {card_for(Path(path).stem, written)}."
     if name.endswith(".onnx"):
         return f"write onnx:{name}."
     if name.endswith(".prototxt"):
-        return f"a Caffe network wants a card: {card_for(Path(name).stem, f'caffe:{name}')}."
+        return f"a Caffe network needs a card: {card_for(Path(name).stem, f'caffe:{name}')}."
     if (Path(name) / "config.json").is_file():
         return f"write hf:{name}."
     known = _libraries()
@@ -40,7 +40,7 @@ def meant(name: str, cards: Iterable[str]) -> str:
         for each in names:
             bare.setdefault(each, []).append(f"{library}:{each}")
     near = get_close_matches(name, bare, 3, 0.75) or [n for n in bare if name and name in n]
-    close = [whole for each in near for whole in bare[each]]
+    close = [full for each in near for full in bare[each]]
     if close:
         return "did you mean " + " or ".join(close[:_MOST]) + "?"
     return (
@@ -50,7 +50,7 @@ def meant(name: str, cards: Iterable[str]) -> str:
 
 
 def card_for(name: str, network: str, size: Sequence[int] = (224, 224)) -> str:
-    """The words that ask for a card: what to write, and how to give it."""
+    """The part of a message that tells which card to write, and how to use it."""
     return (
         f'write {name}.toml with name = "{name}", domain = "...", network = "{network}" and [input] size = '
         f"{list(size)}, scale, mean and std, and give --backbone ./{name}.toml"
@@ -59,8 +59,8 @@ def card_for(name: str, network: str, size: Sequence[int] = (224, 224)) -> str:
 
 def _libraries() -> dict[str, list[str]]:
     """The names of the networks of torchvision and, where it is installed, timm."""
-    found = {}
+    names = {}
     for library, models in (("torchvision", "torchvision.models"), ("timm", "timm")):
         with suppress(ImportError):
-            found[library] = list(importlib.import_module(models).list_models())
-    return found
+            names[library] = list(importlib.import_module(models).list_models())
+    return names

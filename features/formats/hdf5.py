@@ -14,7 +14,7 @@ from features.errors import InputError
 _INFLATION = 100
 
 
-class Reader:
+class ArrayReader:
     """Reads arrays of one file, in all no more than a file of its size can hold."""
 
     def __init__(self, path: Path) -> None:

@@ -159,7 +159,7 @@ def parse(path: Path) -> list[LayerArray]:
     from features.formats import hdf5
 
     with h5py.File(path, "r") as file:
-        reader = hdf5.Reader(path)
+        reader = hdf5.ArrayReader(path)
         root = file["model_weights"] if hdf5.is_inside(file, "model_weights") else file
         if "layer_names" in root.attrs or "layer_names0" in root.attrs:
             return _named(reader, root)

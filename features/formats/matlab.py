@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from features.formats.hdf5 import Reader, is_inside
+from features.formats.hdf5 import ArrayReader, is_inside
 
 _DEPTH = 12
 _NODES = 100_000
@@ -70,7 +70,7 @@ class _Version73:
     """A file of version 7.3: HDF5, where cells and structs are references and every array is transposed."""
 
     def __init__(self, path: Path, file: h5py.File) -> None:
-        self._file, self._reader, self._left = file, Reader(path), _NODES
+        self._file, self._reader, self._left = file, ArrayReader(path), _NODES
 
     def value(self, node: Any, depth: int) -> Any:
         self._left -= 1

@@ -20,10 +20,10 @@ from features.errors import InputError
         ("dinov3", "did you mean timm:"),
         ("nonsense", "choose from alexnet, "),
         ("gender.onnx", "write onnx:gender.onnx."),
-        ("net.prototxt", 'a Caffe network wants a card: write net.toml with name = "net", '),
+        ("net.prototxt", 'a Caffe network needs a card: write net.toml with name = "net", '),
         (
             "./mynet.py:build",
-            'wants a card: write mynet.toml with name = "mynet", domain = "...", ',
+            'needs a card: write mynet.toml with name = "mynet", domain = "...", ',
         ),
         ("mynet.py", 'network = "mynet.py:FUNCTION" and [input] size = '),
     ],
