@@ -115,7 +115,7 @@ def _allowed(error: Untrusted) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return False
     typer.echo(f"{error.path} is code, and loading this network runs it.", err=True)
-    if typer.confirm("Have you read it, and shall it run, now and later?", err=True):
+    if typer.confirm("Have you read it, and may it run, now and later?", err=True):
         trust(error.code)
         return True
     return False

@@ -10,8 +10,15 @@ from cli import options, show
 
 
 def compare(
-    a: Annotated[str, typer.Argument(metavar="A", help="BACKBONE/LAYER/METHOD.")],
-    b: Annotated[str, typer.Argument(metavar="B", help="Likewise; the layer may be best.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="BACKBONE/LAYER/METHOD; LAYER may be best, or - for a whole network."
+        ),
+    ],
+    b: Annotated[
+        str, typer.Argument(metavar="B", help="The result to compare it with, written alike.")
+    ],
     task: options.Tasks = None,
     study: options.Study = options.STUDY,
     json: options.Json = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import options, show
+from probe.counts import count
 
 if TYPE_CHECKING:
     from probe.checking.check import Check
@@ -74,7 +75,7 @@ def check(
     if sheet is not None:
         drawn = write_sheet(checked, sheet)
         show.say(
-            f"{show.count(drawn, 'pair')} in {sheet}" if drawn else "no copies, so no picture sheet"
+            f"{count(drawn, 'pair')} in {sheet}" if drawn else "no copies, so no picture sheet"
         )
     if json:
         show.put_json(_plain(checked))
@@ -121,9 +122,8 @@ def _tell(checked: Check) -> None:
     paths = checked.study.paths
     used = int(checked.study.used.sum())
     show.say(
-        f"{checked.study.source}: {show.count(len(paths), 'row')}, {used} in use, "
-        f"{show.count(checked.subjects, 'subject')}"
-        + (", SYNTHETIC" if checked.study.synthetic else "")
+        f"{checked.study.source}: {count(len(paths), 'row')}, {used} in use, "
+        f"{count(checked.subjects, 'subject')}" + (", SYNTHETIC" if checked.study.synthetic else "")
     )
     header = ["task", "class", "images"]
     most = max((len(task.folds) for task in checked.tasks.values()), default=0)

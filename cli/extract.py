@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import options, show
+from probe.counts import count
 
 if TYPE_CHECKING:
     from features.extraction.summary import Extraction, Plan
@@ -190,7 +191,7 @@ def _plan(plan: Plan) -> None:
 
     licence = f", licence of the weights: {plan.licence}" if plan.licence else ""
     show.say(
-        f"{plan.backbone}: {show.count(plan.rows, 'row')}, {show.count(len(plan.layers), 'array')}, "
+        f"{plan.backbone}: {count(plan.rows, 'row')}, {count(len(plan.layers), 'array')}, "
         f"{decimal(plan.bytes)} into "
         f"{plan.file}, about {show.clock(plan.seconds)}{licence}"
     )
@@ -208,8 +209,8 @@ def _summary(result: Extraction) -> None:
     rate = result.computed / max(result.seconds, 1e-9)
     speed = f" at {rate:.{0 if rate >= 10 else 1}f} images/s" if result.computed else ""
     slowest = f" ({result.bottleneck} was busiest)" if result.bottleneck else ""
-    pending = f", {show.count(result.pending, 'row')} pending" if result.pending else ""
-    images, arrays = show.count(result.computed, "image"), show.count(len(result.layers), "array")
+    pending = f", {count(result.pending, 'row')} pending" if result.pending else ""
+    images, arrays = count(result.computed, "image"), count(len(result.layers), "array")
     show.say(
         f"{result.backbone}: {images} in {show.clock(result.seconds)}{speed}{slowest}, "
         f"{arrays}, {len(result.unreadable)} unreadable{pending}"

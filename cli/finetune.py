@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import options, show
+from probe.counts import count
 from probe.training.recipes import DEFAULT, RECIPES
 
 
@@ -196,9 +197,9 @@ def finetune(
         )
     for note in done.notes:
         show.say(f"note: {note}")
-    kept = f", {show.count(done.kept, 'result')} kept from before" if done.kept else ""
+    kept = f", {count(done.kept, 'result')} kept from before" if done.kept else ""
     show.say(
-        f"{show.count(done.trained, 'network')} trained in {show.clock(done.seconds)}{kept}: "
+        f"{count(done.trained, 'network')} trained in {show.clock(done.seconds)}{kept}: "
         f"{study / 'results.csv'}"
     )
     if json:

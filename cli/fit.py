@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import options, show
+from probe.counts import count
 from probe.probes.methods import DEFAULT, METHODS
 from probe.probes.settings import SOLVERS, TOL
 
@@ -156,9 +157,9 @@ def fit(
         show.say(f"note: {len(fitted.notes) - _NOTES} more like these")
     for warning in contaminations(fitted.study):
         show.say(f"warning: {warning}")
-    kept = f", {show.count(fitted.kept, 'result')} kept from before" if fitted.kept else ""
+    kept = f", {count(fitted.kept, 'result')} kept from before" if fitted.kept else ""
     show.say(
-        f"{show.count(fitted.fitted, 'result')} fitted in {show.clock(fitted.seconds)}{kept}: "
+        f"{count(fitted.fitted, 'result')} fitted in {show.clock(fitted.seconds)}{kept}: "
         f"{study / 'results.csv'}"
     )
     if json:

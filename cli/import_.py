@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cli import options, show
+from probe.counts import count
 
 
 def import_(
@@ -37,7 +38,7 @@ def import_(
     from features.extraction.imported import import_features
 
     opened = import_features(study, file, name=name, layer=layer, domain=domain, depth=depth)
-    show.say(f"{name}/{layer}: {show.count(len(opened), 'row')} imported into {study}")
+    show.say(f"{name}/{layer}: {count(len(opened), 'row')} imported into {study}")
     with opened.features(name) as made:
         if made.domain == "unknown":
             show.say(

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import options, show
+from probe.counts import count
 
 
 def remove(
@@ -20,4 +21,4 @@ def remove(
     from probe.results.ledger import remove as run
 
     rows = run(study, backbone)
-    show.say(f"{backbone} is removed from {study}, with {show.count(rows, 'row')} of results")
+    show.say(f"{backbone} is removed from {study}, with {count(rows, 'row')} of results")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
+from probe.counts import count
+
 if TYPE_CHECKING:
     from probe.analysis.curves import TaskCurves
 
@@ -21,11 +23,6 @@ _LAST = 20  # characters that the last column of a table keeps at least
 def say(text: str) -> None:
     """Print one line for people, on stderr."""
     typer.echo(text, err=True)
-
-
-def count(n: int, noun: str) -> str:
-    """A count with its noun: `1 array`, `2 arrays`."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def put_json(value: object) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import options, show
+from probe.counts import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,7 +61,7 @@ def status(
         return
     stamp = ", SYNTHETIC" if opened.synthetic else ""
     show.say(
-        f"{opened.folder}: {opened.source}, {show.count(len(opened), 'row')}, "
+        f"{opened.folder}: {opened.source}, {count(len(opened), 'row')}, "
         f"tasks {', '.join(opened.tasks)}{stamp}"
     )
     show.put_table(
@@ -101,7 +102,7 @@ def _tell(damages: Mapping[str, Sequence[Damage]]) -> None:
         for damage in several:
             many = len(damage.rows)
             rows = ", ".join(map(str, damage.rows[:10])) + (", ..." if many > 10 else "")
-            where = f" in {show.count(many, 'row')}: {rows}" if many else ""
+            where = f" in {count(many, 'row')}: {rows}" if many else ""
             show.say(f"{backbone}: {damage.what} has changed on disk{where}")
         if not several:
             show.say(f"{backbone}: every row is as it was written")

@@ -38,14 +38,14 @@ def add(
             "--entry",
             metavar="N",
             help="Which of the card's weights it is, from 1.",
-            show_default="told from checksum, name and format",
+            show_default="detected by checksum, name and format",
         ),
     ] = None,
     trust: options.Trust = False,
 ) -> None:
     """Bring in a file of published weights, checked and converted once.
 
-    Caffe, MatConvNet, Torch7, Keras, PyTorch, safetensors and npz are told from the bytes; a .tar.gz
+    Caffe, MatConvNet, Torch7, Keras, PyTorch, safetensors and npz are recognised by their bytes; a .tar.gz
     or .zip is opened. Afterwards `probe extract --backbone BACKBONE` uses it.
 
     Example: probe weights add vggface vgg-face.mat

@@ -55,6 +55,7 @@ WINGS = [
     "features.backbone",
     "features.doctor",
     "features.extraction",
+    "probe.counts",
     "probe.folds",
     "probe.probes",
     "probe.checking",

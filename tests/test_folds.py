@@ -376,7 +376,7 @@ def test_folds_go_before_a_split() -> None:
     ("change", "sentence"),
     [
         ({0: ""}, "some rows have a split and some have none"),
-        ({0: "other"}, "'other' is none of train, val and test"),
+        ({0: "other"}, "'other' is not train, val or test"),
         ({0: "test"}, r"subjects are in several splits \(first: p0\)"),
     ],
 )

@@ -68,7 +68,7 @@ def compare(study: Path | str, a: str, b: str, *, tasks: Sequence[str] = ()) -> 
         tasks: Their names; by default all that both have results for.
 
     Raises:
-        InputError: There is no such result, or the two were made under unlike protocols.
+        InputError: There is no such result, or the two were made under different protocols.
     """
     opened = open_study(study)
     rows = _rows(opened)
@@ -113,8 +113,8 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
     unlike = [what for what in differences(first.protocol, second.protocol) if what != "method"]
     if unlike:
         raise InputError(
-            f"{a} and {b}, task {task}: made under unlike protocols, which differ in "
-            f"{', '.join(unlike)}; run `probe fit` for both alike."
+            f"{a} and {b}, task {task}: made under different protocols, with other "
+            f"{', '.join(unlike)}; run `probe fit` for both with the same options."
         )
     for name, prediction in ((a, first), (b, second)):
         changed = outdated(study, task, prediction.protocol, prediction.fold)

@@ -74,7 +74,7 @@ def curves(study: Study) -> list[TaskCurves]:
 
     Raises:
         InputError: There are no results, or none of the study as it is now, or rows of one task were
-            made under unlike protocols.
+            made under different protocols.
     """
     rows = [
         row
@@ -195,7 +195,7 @@ def _best(outcomes: Outcomes, method: str, rows: list[Row]) -> list[Best]:
 def difference(outcomes: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interval | None:
     """The accuracy of `a` minus that of `b`, on the images that both tested, with its paired interval.
 
-    Without predictions it has no interval; between results of unlike protocols it is None.
+    Without predictions it has no interval; between results of different protocols it is None.
     """
     names = name_of(a[0]), name_of(b[0])
     if not outcomes.has(*names):
@@ -258,7 +258,7 @@ def _check_protocols(study: Study, task: str, rows: list[Row]) -> None:
         unlike = differences(protocols[first], protocols[second]) if len(protocols) == 2 else []
         raise InputError(
             f"{study.folder / 'results.csv'}: task {task}, {method}: rows of "
-            f"{' and '.join(backbones)} were made under unlike protocols (other "
+            f"{' and '.join(backbones)} were made under different protocols (other "
             f"{', '.join(unlike) or 'images, folds, scaling or grid'}), so they cannot be "
             "compared; run `probe fit` once for all of them."
         )

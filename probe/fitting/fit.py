@@ -9,6 +9,7 @@ from features.data.tasks import Task
 from features.keywords import taken_from
 from features.study.study import Study
 from probe.analysis import majority
+from probe.counts import count
 from probe.fitting.best_rows import best_rows
 from probe.fitting.crossval import Outcome
 from probe.fitting.job import ProbeJob
@@ -114,4 +115,4 @@ def _majority(run: ProbeRun, task: Task) -> tuple[Prediction, list[Row]]:
 def _notes(job: ProbeJob, outcome: Outcome) -> list[str]:
     name = f"{job.task.name}: {'/'.join(job.stored[1:])}"
     failed = sum(not fold.converged for fold in outcome.folds)
-    return [f"{name}: {failed} folds did not converge"] if failed else []
+    return [f"{name}: {count(failed, 'fold')} did not converge"] if failed else []

@@ -66,7 +66,7 @@ def prepare(options: FitOptions) -> FitPlan:
     tasks = [task for task in tasks if task.name in fitted]
     if any(study.columns.get("split", ())):
         options.announce(
-            "the column split is kept to: its test images alone are tested"
+            "the column split is used: only its test images are tested"
             if options.folds is None and has_split(study)
             else "the column split is not used: every image is tested once, in folds"
         )

@@ -16,6 +16,7 @@ from features.images.views import VIEWS
 from features.machine.device import cores
 from features.store.featurefile import DONE, FeatureFile, at_view
 from features.study.study import Study
+from probe.counts import count
 from probe.fitting.crossval import Outcome, cross_validate
 from probe.fitting.few_shot import Draw, few_shot
 from probe.fitting.job import ProbeJob
@@ -196,7 +197,7 @@ def _check_finite(run: ProbeRun, file: FeatureFile, key: str, source: Source, us
     bad = used[source.broken(used)]
     if len(bad):
         raise InputError(
-            f"{file.path}: layer {key} has NaN or infinite features in {len(bad)} "
-            f"row{'s' * (len(bad) > 1)}, first in row {bad[0]} ({run.study.paths[int(bad[0])]}); "
+            f"{file.path}: layer {key} has NaN or infinite features in "
+            f"{count(len(bad), 'row')}, first in row {bad[0]} ({run.study.paths[int(bad[0])]}); "
             "extract or import it again."
         )

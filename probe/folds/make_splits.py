@@ -80,7 +80,7 @@ def _split(study: Study, task: Task, rows: Ints, seed: int) -> Splits:
     for name in splits:
         if name.casefold() not in SPLIT_NAMES:
             raise InputError(
-                f"{file}: the split {name!r} is none of train, val and test; name it so, or make "
+                f"{file}: the split {name!r} is not train, val or test; rename it, or make "
                 "folds with --folds 5."
             )
     names = np.array([SPLIT_NAMES[name.casefold()] for name in splits])

@@ -106,10 +106,10 @@ def report(
 def _check_folder(folder: Path) -> None:
     """Refuse a folder in which a file of the report could not take its place, before any is written."""
     if os.path.lexists(folder) and not folder.is_dir():
-        raise InputError(f"{folder}: a file where the report's folder belongs; take it away.")
+        raise InputError(f"{folder}: a file where the report's folder belongs; move it away.")
     for path in folder.glob("*.*"):
         if path.is_dir():
-            raise InputError(f"{path}: a folder where the report writes a file; take it away.")
+            raise InputError(f"{path}: a folder where the report writes a file; move it away.")
 
 
 def _write_figures(

@@ -14,6 +14,7 @@ from probe.analysis.gaps import Gap
 from probe.analysis.outcomes import name_of
 from probe.analysis.points import Best
 from probe.analysis.statistics import Interval
+from probe.counts import count
 
 _NOISE = ", within noise"
 
@@ -79,8 +80,8 @@ def findings(task: TaskCurves) -> list[str]:
         sentences.append(task.outcomes.left_out[0].upper() + task.outcomes.left_out[1:])
     if task.outcomes.missing:
         sentences.append(
-            f"the folder predictions lacks {len(task.outcomes.missing)} of the results in results.csv: "
-            "their numbers are means over folds, without an interval."
+            f"The scores of {count(len(task.outcomes.missing), 'result')} in results.csv are missing: "
+            "they are shown as means over folds, without an interval."
         )
     return sentences
 
@@ -160,7 +161,11 @@ def _leader(made: Answer) -> str:
     return (
         f"No single winner: {top.backbone} ({top.domain}) with {top.method} reaches {score}; within "
         f"noise of it: {names}"
-        + (f"; {others} more are behind it beyond noise." if others else ".")
+        + (
+            f"; {others} more {'is' if others == 1 else 'are'} behind it beyond noise."
+            if others
+            else "."
+        )
     )
 
 
@@ -169,12 +174,12 @@ def _closest(made: Answer, closest: str | None) -> list[str]:
     if closest is None:
         return [
             'study.toml does not name the closest domain; add `closest = "DOMAIN"` there, and the '
-            "report tells what it buys."
+            "report says how much that domain gains."
         ]
     if made.closest is None:
         return [
-            f"What the closest domain, {closest}, buys is not known: that takes a trained backbone of "
-            "this domain and one of another."
+            f"How much the closest domain, {closest}, gains is not known: that takes a trained backbone "
+            "of this domain and one of another."
         ]
     c = made.closest
     sentence = (
@@ -218,7 +223,11 @@ def _tuned(task: TaskCurves) -> list[str]:
                 for best in task.best[:1]
                 for words in task.outcomes.unlike(name_of(point.rows[0]), name_of(best.rows[0]))
             ]
-            why = f"; not compared with the probes, of other {', '.join(apart)}" if apart else ""
+            why = (
+                f"; not compared with the probes, which have other {', '.join(apart)}"
+                if apart
+                else ""
+            )
             sentences.append(f"{curve.method} of {curve.backbone}: {percent(point.accuracy)}{why}.")
     scratch = {
         curve.backbone: point.accuracy.value

@@ -154,10 +154,10 @@ def open_ledger(folder: Path, wait: float = 0.0) -> Iterator[Ledger]:
     table = folder / "results.csv"
     for file in (table, folder / "predictions.h5", folder / "training.csv"):
         if file.is_dir():
-            raise InputError(f"{file}: a folder where a file belongs; take it away.")
+            raise InputError(f"{file}: a folder where a file belongs; move it away.")
     store = folder / predictions.STORE
     if os.path.lexists(store) and not store.is_dir():
-        raise InputError(f"{store}: a file where a folder belongs; take it away.")
+        raise InputError(f"{store}: a file where a folder belongs; move it away.")
     with ExitStack() as held:
         try:
             held.enter_context(locked(folder / ".results.lock", str(table), wait))

@@ -138,7 +138,7 @@ def check_places(store: Path, keys: Iterable[Key]) -> None:
     """
     for key in keys:
         if (file := file_of(store, key)).is_dir():
-            raise InputError(f"{file}: a folder where a file belongs; take it away.")
+            raise InputError(f"{file}: a folder where a file belongs; move it away.")
 
 
 def discard(store: Path, backbone: str) -> None:

@@ -68,7 +68,7 @@ def test_unlike_protocols_are_refused(tmp_path: Path) -> None:
     study = studies.pair(tmp_path / "study")
     fit(study.folder, probes=("ridge",), backbones=("near",), c=[1.0])
     with pytest.raises(
-        InputError, match=r"under unlike protocols \(other grid, relative \(True and False\)\)"
+        InputError, match=r"under different protocols \(other grid, relative \(True and False\)\)"
     ):
         report(study.folder)
     fit(study.folder, probes=("ridge",), c=[1.0])

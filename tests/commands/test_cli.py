@@ -188,13 +188,10 @@ def test_a_wrong_option_is_the_command_lines_fault(folder: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("fit", "--probe", "logistc"),
         ("fit", "--task", "lable"),
         ("fit", "--layer", "pixel"),
         ("fit", "--backbone", "control:pixel"),
-        ("fit", "--scale", "standrad"),
         ("fit", "--C", "1,x"),
-        ("fit", "--solver", "sklern"),
         ("remove", "control:pixel"),
         ("layers", "vggfase"),
         (*PIXELS, "--pool", "grid:x"),

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from cli import show
+from probe.counts import count
 
 HEADER = ["backbone", "domain", "state"]
 ROWS = [["a-long-backbone-name@random-2", "none", "unfinished: run `probe extract` again"]]
@@ -31,4 +32,5 @@ def test_a_table_in_a_pipe_is_tab_separated(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_count_has_the_plural_of_its_noun() -> None:
-    assert [show.count(n, "array") for n in (0, 1, 2)] == ["0 arrays", "1 array", "2 arrays"]
+    shown = [count(n, "array") for n in (0, 1, 2, 1_200)]
+    assert shown == ["0 arrays", "1 array", "2 arrays", "1,200 arrays"]

@@ -258,4 +258,4 @@ def test_status_verify_names_the_layer_and_the_rows_of_a_flipped_byte(tmp_path: 
     file.write_bytes(changed)
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 3
-    assert "tiny: conv has changed on disk in 1 rows: 6\n" in found.stderr
+    assert "tiny: conv has changed on disk in 1 row: 6\n" in found.stderr

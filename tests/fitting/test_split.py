@@ -29,7 +29,7 @@ def test_a_split_is_tested_once(tmp_path: Path) -> None:
     studies.add(study, "net", {"fc": x})
     told: list[str] = []
     rows = fit(study.folder, probes=("ridge",), c=[1e-6, 1e3], announce=told.append).rows
-    assert any("split is kept to" in line for line in told)
+    assert any("split is used" in line for line in told)
     assert [(r.layer, r.fold, r.n_train, r.n_test) for r in rows] == [
         ("fc", 0, 60, 30),
         (BEST, 0, 60, 30),

@@ -8,6 +8,7 @@ import numpy as np
 
 from features.study.study import Study
 from probe.analysis.curves import TaskCurves
+from probe.counts import count
 from probe.probes.methods import METHODS
 from probe.reporting.charts.chart import Chart, ChartLine, Square, line_chart
 from probe.reporting.charts.markers import SHAPES, Markers, slots
@@ -100,7 +101,7 @@ def scores_section(study: Study) -> tuple[Section | None, list[str]]:
     fitted = {key[:3] for key in accuracy if key[3] in METHODS}
     if late := len(fitted - scored):
         missing.append(
-            f"{late} layers have been fitted since they were scored; `probe rank` scores them too."
+            f"{count(late, 'layer')} without transfer scores, fitted since; `probe rank` scores them too."
         )
     words = [
         "Transfer scores tell without a probe how well a layer suits a task; only their order means "

@@ -86,7 +86,7 @@ def confusion_table(tasks: Sequence[TaskCurves]) -> Table:
         if len(task.classes) <= MANY or matrix[i, j]
     ]
     many = any(len(task.classes) > MANY for task in tasks)
-    note = f"{_AT_BEST} Of more than {MANY} classes cells without images are left out." * many
+    note = f"{_AT_BEST} Beyond {MANY} classes, cells without images are left out." * many
     return Table("confusion", "Confusion matrices", _CONFUSION, tuple(rows), note or _AT_BEST)
 
 
