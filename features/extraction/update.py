@@ -7,13 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from features.extraction.provenance import grown
-from features.machine import files
 from features.machine.locks import lock_of, locked
 from features.store.contents import FileContents, contents_of
 from features.store.making import GROWN, copy, sweep
 from features.store.paths import every_file
 from features.study.drafting import appended
-from features.study.saving import save
+from features.study.saving import images_locked, save
 from features.study.study import Study, hash_of
 
 
@@ -30,9 +29,7 @@ def updated(study: Study, data: str | None) -> Study:
         OSError: A file could not be written.
     """
     with ExitStack() as stack:
-        stack.enter_context(locked(study.folder / ".images.lock", str(study.folder / "images.csv")))
-        for name in ("images.csv", "study.toml", "copies.json"):
-            files.sweep(study.folder / name)
+        stack.enter_context(images_locked(study.folder))
         more = appended(study, data)
         paths = every_file(study.folder)
         for path in dict.fromkeys(p.with_name(p.name.removesuffix(".partial")) for p in paths):

@@ -38,6 +38,14 @@ def sweep(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
+def sweep_folder(folder: Path) -> None:
+    """Remove what killed processes left of replacing any file in `folder`; only its writer may call this."""
+    for left in folder.glob(".*"):
+        if match := re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", left.name):
+            if Path(match[1]).suffix == (match[2] or ""):
+                left.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in one step; bytes of file names that are not UTF-8 are preserved."""
     write_texts({path: text})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,8 @@ def note_seconds(file: Path, keys: Iterable[str], measured: Timing) -> None:
     for key in keys:
         by_key[key] = _sum(by_key[key], measured) if key in by_key else measured
     text = json.dumps({key: asdict(values) for key, values in by_key.items()}, indent=1)
-    write_text(seconds_path(file), text + "\n")
+    with suppress(IsADirectoryError):  # how long it took is not worth stopping for
+        write_text(seconds_path(file), text + "\n")
 
 
 def _sum(before: Timing, now: Timing) -> Timing:

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Literal
 
 from features.data.cells import quoted
 from features.errors import InputError
-from features.machine.files import write_text, write_texts
+from features.machine.files import sweep, write_text, write_texts
 from features.machine.locks import locked
 from features.study import copies
 from features.study.settings import updated
-from features.study.study import Study
+from features.study.study import Study, open_study
+
+_PATIENCE = 60.0  # seconds: whoever holds the lock only writes small files
 
 
 def save(study: Study) -> None:
-    """Write study.toml, images.csv and known copies; the folder is created if need be."""
+    """Write study.toml, images.csv and known copies; the caller holds the lock of the images.
+
+    What a killed process left of writing them is removed, and the folder of features is created.
+    """
+    _sweep(study.folder)
     (study.folder / "features").mkdir(parents=True, exist_ok=True)
     images, settings = study.folder / "images.csv", study.folder / "study.toml"
     texts = {images: _csv(study), settings: _toml(study)}
@@ -35,7 +44,7 @@ def begin(study: Study) -> None:
         InputError: Another process has begun one there in the meantime.
     """
     study.folder.mkdir(parents=True, exist_ok=True)
-    with locked(study.folder / ".images.lock", str(study.folder / "images.csv")):
+    with images_locked(study.folder):
         if (study.folder / "study.toml").exists():
             raise InputError(
                 f"{study.folder}: another process has just begun a study here; run the command again."
@@ -44,10 +53,44 @@ def begin(study: Study) -> None:
 
 
 def save_images(study: Study) -> None:
-    """Write images.csv, and copies.json if copies have been searched for."""
-    write_text(study.folder / "images.csv", _csv(study))
-    if study.copies is not None:
+    """Write images.csv and copies.json of a study that exists.
+
+    Raises:
+        InputError: The study has gained rows since it was opened.
+    """
+    with images_locked(study.folder, _PATIENCE):
+        _sweep(study.folder)
+        if open_study(study.folder).images_hash != study.images_hash:
+            raise InputError(
+                f"{study.folder / 'images.csv'}: has gained rows in the meantime; run the command again."
+            )
+        write_text(study.folder / "images.csv", _csv(study))
+        if study.copies is not None:
+            copies.save(study.folder / "copies.json", study.copies, study.images_hash)
+
+
+def save_copies(study: Study) -> None:
+    """Write copies.json of a study whose copies are known."""
+    assert study.copies is not None
+    with images_locked(study.folder, _PATIENCE):
+        _sweep(study.folder)
         copies.save(study.folder / "copies.json", study.copies, study.images_hash)
+
+
+@contextmanager
+def images_locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
+    """Keep other processes from the images of the study in `folder` for the block.
+
+    Raises:
+        InputError: Another process is writing them, and still is after `wait` seconds.
+    """
+    with locked(folder / ".images.lock", str(folder / "images.csv"), wait):
+        yield
+
+
+def _sweep(folder: Path) -> None:
+    for name in ("images.csv", "study.toml", "copies.json"):
+        sweep(folder / name)
 
 
 def _csv(study: Study) -> str:

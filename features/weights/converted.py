@@ -7,7 +7,6 @@ there at all: it is renamed when it is complete.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -22,7 +21,7 @@ from torch import Tensor
 
 from features.cards.card import Card, WeightsEntry
 from features.errors import InputError
-from features.machine.files import file_name, is_full, replacing
+from features.machine.files import file_name, replacing
 from features.machine.home import home
 from features.machine.locks import locked_open
 
@@ -96,16 +95,10 @@ def keep(state: Mapping[str, Tensor], described: Kept) -> Kept:
     about = {k: str(v) for k, v in asdict(described).items() if k != "path"}
     tensors = {name: tensor.contiguous().clone() for name, tensor in state.items()}
     about["seal"] = _seal(tensors, about)
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with replacing(described.path) as written:
-        try:
-            save_file(tensors, written, metadata=about)
-        except SafetensorError as error:
-            if is_full(error):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(written)) from error
-            raise
+        save_file(tensors, written, metadata=about)
     return described
 
 

@@ -17,7 +17,7 @@ from features.machine.locks import locked
 from features.study import copies
 from features.study.copies import Copies
 from features.study.drafting import open_or_draft
-from features.study.saving import save, save_images
+from features.study.saving import begin, save_copies, save_images
 from features.study.study import Study, has_study
 from probe.checking.check import Check, cautions, check, without_copies
 from probe.checking.likeness import alikeness
@@ -85,7 +85,7 @@ def checked(study: Study, announce: Callable[[str], None] = lambda _: None) -> S
         announce(f"looking for copies among {len(set(study.paths))} images, once")
         study = replace(study, copies=find(study))
         if has_study(study.folder):
-            save_images(study)
+            save_copies(study)
     for sentence in cautions(study):
         announce(sentence)
     return study
@@ -136,9 +136,9 @@ def examine(
     opened = without_copies(opened, all_copies) if drop else replace(opened, copies=all_copies)
     if manifest is None:
         with locked(study / ".results.lock", str(study / "images.csv")):
-            save_images(opened)
+            (save_images if drop else save_copies)(opened)
     elif drop or group:
-        save(opened)
+        begin(opened)
     result = check(opened, all_copies)
     if manifest is None:
         return result

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
+from features.errors import InputError
 from features.keywords import taken_from
 from features.machine.locks import locked
 from features.study import saving
@@ -91,7 +92,7 @@ def finetune(options: FineTuneOptions) -> Finetuned:
     started = time.perf_counter()
     plan = prepare(options)
     if plan.is_new:
-        saving.save(plan.run.study)
+        saving.begin(plan.run.study)
     done = Finetuned(plan.run.study, notes=plan.notes)
     jobs = _jobs_to_train(plan, done)
     with ExitStack() as locks:
@@ -119,11 +120,19 @@ def _jobs_to_train(plan: FineTunePlan, done: Finetuned) -> list[FineTuneJob]:
         if run.options.save:
             whole = whole and all(is_saved(run, job, fold) for fold in job.splits.folds)
         if whole and not run.options.redo:
+            _clear(job)
             done.kept += 1
             done.rows += [row for key in made for row in ledger.rows_of(key)]
         else:
             todo.append(job)
     return todo
+
+
+def _clear(job: FineTuneJob) -> None:
+    """Remove what a process that was killed after its commit left of a result's checkpoints."""
+    if job.folder.is_dir():
+        with suppress(InputError), locked(job.folder / ".lock", str(job.folder)):
+            shutil.rmtree(job.folder)
 
 
 def _train(plan: FineTunePlan, jobs: list[FineTuneJob], done: Finetuned) -> None:

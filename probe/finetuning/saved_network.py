@@ -24,7 +24,7 @@ from features.arrays import Ints
 from features.backbone import Backbone
 from features.cards.card import Card, Input
 from features.errors import InputError
-from features.machine.files import file_name, replacing, write_text
+from features.machine.files import file_name, replacing, sweep, write_text
 from features.machine.regular_files import check_regular
 from features.weights import sha256_of
 from probe.training.head import Network
@@ -73,6 +73,8 @@ def write(
     file.parent.mkdir(parents=True, exist_ok=True)
     tensors, options = _tensors(network, backbone)
     metadata = {**about, "rows": rows_hash(seen)}
+    sweep(file)
+    sweep(file.with_suffix(".toml"))
     with replacing(file) as written:
         save_file(tensors, written, {"made": json.dumps(metadata)})
     card = _card(name, file, options, backbone, about)

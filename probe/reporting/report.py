@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from features.errors import InputError, nearest
-from features.machine.files import file_name, write_text
+from features.machine.files import file_name, sweep_folder, write_text
+from features.machine.locks import locked
 from features.study.study import Study, open_study
 from probe.analysis.curves import TaskCurves, curves
 from probe.reporting.charts.figures import curve_figure, gap_figure, save, tuned_figure
@@ -38,6 +39,9 @@ from probe.results.rows import BEST
 
 _MOST_FOLDS = 500
 """A table per fold with more rows than this shows best rows only, since it would make the page slow."""
+
+
+_PATIENCE = 120.0  # seconds, in which another process can write its report
 
 
 @dataclass(frozen=True)
@@ -92,14 +96,16 @@ def report(
         *(table for section in contents.more for table in section.tables),
     )
     folder.mkdir(exist_ok=True)
-    for stem, task in _stems(tasks).items():
-        _write_figures(folder, stem, task, metrics, opened.synthetic)
-    for table in tables:
-        if table.rows:
-            write_text(folder / f"{table.name}.csv", to_csv(table))
-            write_text(folder / f"{table.name}.md", to_markdown(table, opened.synthetic))
-            write_text(folder / f"{table.name}.tex", to_latex(table, opened.synthetic))
-    write_text(folder / "index.html", page(contents))
+    with locked(folder / ".lock", str(folder), _PATIENCE):
+        sweep_folder(folder)
+        for stem, task in _stems(tasks).items():
+            _write_figures(folder, stem, task, metrics, opened.synthetic)
+        for table in tables:
+            if table.rows:
+                write_text(folder / f"{table.name}.csv", to_csv(table))
+                write_text(folder / f"{table.name}.md", to_markdown(table, opened.synthetic))
+                write_text(folder / f"{table.name}.tex", to_latex(table, opened.synthetic))
+        write_text(folder / "index.html", page(contents))
     return Report(opened, folder, tuple(tasks), contents, tables)
 
 

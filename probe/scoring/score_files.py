@@ -11,9 +11,13 @@ import numpy as np
 from features.arrays import Doubles
 from features.data.table import read_rows
 from features.errors import InputError
+from features.machine.files import sweep
+from features.machine.locks import locked
 from features.study.study import Study
 from probe.results import csv_records
 from probe.scoring.score_table import Scores
+
+_PATIENCE = 60.0  # seconds: whoever holds the lock only writes two small files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +95,10 @@ def _contract(study: Study, backbone: str) -> str:
 
 def write(study: Study, scores: Sequence[LayerScore], names: Sequence[str], alike: Doubles) -> None:
     """Write scores.csv, and as similarity.csv the CKA between the layers `names`."""
-    csv_records.write(study.folder / "scores.csv", LayerScore, scores, digits=6)
-    lines = [[name, *(f"{v:.4f}" for v in row)] for name, row in zip(names, alike, strict=True)]
-    csv_records.write_cells(study.folder / "similarity.csv", ["", *names], lines)
+    table, matrix = study.folder / "scores.csv", study.folder / "similarity.csv"
+    with locked(study.folder / ".scores.lock", str(table), _PATIENCE):
+        sweep(table)
+        sweep(matrix)
+        csv_records.write(table, LayerScore, scores, digits=6)
+        lines = [[name, *(f"{v:.4f}" for v in row)] for name, row in zip(names, alike, strict=True)]
+        csv_records.write_cells(matrix, ["", *names], lines)

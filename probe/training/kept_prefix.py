@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from features.arrays import Floats, Ints
 from features.backbone import Architecture
 from features.extraction.capture import capture
+from features.machine.files import is_full
 from probe.training.cut import Prefix
 from probe.training.feed import ImageFeed
 from probe.training.head import Network, set_module
@@ -124,7 +127,7 @@ def kept_features(
 ) -> Iterator[Floats | None]:
     """The features of `rows` at the cut, `(n, ...)` in a file that is gone when the block ends.
 
-    None where the file would take more than a tenth of the free disk.
+    None where the file would take more than a tenth of the free disk, or cannot have so much of it.
     """
     assert prefix.layer is not None
     shape = architecture.traced.at(prefix.layer.module).shape
@@ -133,6 +136,9 @@ def kept_features(
         yield None
         return
     with TemporaryFile(dir=folder) as file:  # nameless, so that a killed run leaves nothing behind
+        if not _has_room(file.fileno(), 4 * n * prod(shape)):
+            yield None
+            return
         kept = np.memmap(file, np.float32, "w+", shape=(n, *shape))
         network.eval()
         with capture(network.body, [prefix.layer], architecture.traced, _copied) as run:
@@ -141,3 +147,17 @@ def kept_features(
                 for x in feed.views(here, "center"):
                     kept[here] = run(x)[prefix.layer.name].cpu().numpy()
         yield kept
+
+
+def _has_room(file: int, size: int) -> bool:
+    """Whether the disk gives an open file so many bytes; where it gives them later, a write would crash."""
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if is_full(error):
+            return False
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot tell
+            raise
+    except AttributeError:  # a system that cannot
+        return True
+    return True
