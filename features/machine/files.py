@@ -39,11 +39,11 @@ def sweep(path: Path) -> None:
 
 
 def sweep_folder(folder: Path) -> None:
-    """Remove what killed processes left of replacing any file in `folder`; only its writer may call this."""
+    """Remove what killed processes left of replacing files in `folder`; only its writer may call this."""
     for left in folder.glob(".*"):
-        if match := re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", left.name):
-            if Path(match[1]).suffix == (match[2] or ""):
-                left.unlink(missing_ok=True)
+        match = re.fullmatch(r"\.(.+)\.[a-z0-9_]{8}(\.\w+)?", left.name)
+        if match and Path(match[1]).suffix == (match[2] or ""):
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -11,11 +11,14 @@ from scipy import stats
 from features.arrays import Doubles, Floats, Ints
 from features.errors import InputError
 from features.extraction.domain_samples import domain_samples
+from features.machine.files import sweep
+from features.machine.locks import locked
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study
 from probe.analysis.curves import TaskCurves
 from probe.analysis.statistics import LEVEL
 from probe.results import csv_records
+from probe.scoring import score_files
 from probe.scoring.distances import DISTANCES, NAMES, Distance, common_space
 
 IMAGES = 400
@@ -97,7 +100,10 @@ def closeness(
         made += _measure(study, samples, backbone, key, marks)
         fresh = True
     if fresh:
-        csv_records.write(study.folder / "closeness.csv", Closeness, made)
+        file = study.folder / "closeness.csv"
+        with locked(study.folder / ".scores.lock", str(file), score_files.PATIENCE):
+            sweep(file)
+            csv_records.write(file, Closeness, made)
     return made
 
 

@@ -17,7 +17,7 @@ from features.study.study import Study
 from probe.results import csv_records
 from probe.scoring.score_table import Scores
 
-_PATIENCE = 60.0  # seconds: whoever holds the lock only writes two small files
+PATIENCE = 60.0  # seconds: whoever holds the lock only writes two small files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def _contract(study: Study, backbone: str) -> str:
 def write(study: Study, scores: Sequence[LayerScore], names: Sequence[str], alike: Doubles) -> None:
     """Write scores.csv, and as similarity.csv the CKA between the layers `names`."""
     table, matrix = study.folder / "scores.csv", study.folder / "similarity.csv"
-    with locked(study.folder / ".scores.lock", str(table), _PATIENCE):
+    with locked(study.folder / ".scores.lock", str(table), PATIENCE):
         sweep(table)
         sweep(matrix)
         csv_records.write(table, LayerScore, scores, digits=6)
