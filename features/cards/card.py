@@ -215,7 +215,7 @@ def _layer_output(toml: TomlFile, name: str, value: object) -> DeclaredOutput:
     if declared.output not in (None, *OUTPUTS):
         toml.refuse(name, f"unknown output {declared.output}; {nearest(declared.output, OUTPUTS)}")
     if declared.output != "tokens" and (declared.prefix is not None or declared.cls):
-        toml.refuse(name, 'prefix and cls are of output = "tokens".')
+        toml.refuse(name, 'prefix and cls go with output = "tokens" alone.')
     if declared.prefix is not None and declared.prefix < (1 if declared.cls else 0):
         toml.refuse(name, "prefix is the number of tokens before those of the patches.")
     return declared

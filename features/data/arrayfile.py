@@ -103,7 +103,7 @@ def _bytes(data: h5py.Dataset) -> int:
 def _check_size(file: Path, size: int, most: int) -> None:
     if size > most:
         raise InputError(
-            f"{file}: declares {decimal(size)} of arrays, more than it can hold; save it anew."
+            f"{file}: declares {decimal(size)} of arrays, more than it can hold; save it again."
         )
 
 

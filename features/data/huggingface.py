@@ -88,7 +88,9 @@ def _rows(file: Path, wanted: list[str]) -> Iterator[dict[str, Any]]:
                 yield from batch.select(wanted).to_pylist()
     except (OSError, ValueError, KeyError) as error:  # pyarrow's own errors derive from these
         why = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{file}: not a whole Arrow file ({why[:100]}); save it again.") from error
+        raise InputError(
+            f"{file}: not a complete Arrow file ({why[:100]}); save it again."
+        ) from error
 
 
 def _json(file: Path, needed: str) -> dict[str, Any]:

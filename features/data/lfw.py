@@ -36,7 +36,7 @@ def read_lfw(folder: Path, labels: str = "") -> Manifest:
     file = Path(labels) if labels else next((f for f in beside if f.is_file()), None)
     if file is None:
         raise InputError(
-            f"lfw:{folder}: LFW has no labels but names; give a CSV file of labels with --labels."
+            f"lfw:{folder}: LFW has no labels except names; give a CSV file of labels with --labels."
         )
     header, rows = read_rows(file)
     by_image = "path" in header

@@ -98,7 +98,7 @@ def _members(archive: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile
                 if left < 0 or member.issparse():
                     raise InputError(
                         f"{archive}: its member {member.name[:80]!r} would unpack to far more than "
-                        "images of its size could; write the archive anew."
+                        "images of its size could; write the archive again."
                     )
                 place = PurePosixPath(member.name)
                 if member.isfile() and not place.is_absolute() and ".." not in place.parts:
@@ -111,7 +111,7 @@ def _members(archive: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile
     except (tarfile.TarError, OSError, EOFError) as error:
         why = (str(getattr(error, "strerror", None) or error).splitlines() or ["damaged"])[0]
         raise InputError(
-            f"{archive}: not a whole tar file ({why[:100]}); write or fetch it again."
+            f"{archive}: not a complete tar file ({why[:100]}); write or fetch it again."
         ) from error
 
 

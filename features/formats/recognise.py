@@ -71,7 +71,7 @@ def read(path: Path, expected: str | None = None) -> Blobs:
     kind = recognise(path)
     if kind == "archive":
         raise InputError(
-            f"{path}: an archive; bring it in with `probe weights add`, or unpack it yourself."
+            f"{path}: an archive; add it with `probe weights add`, or unpack it yourself."
         )
     if expected is not None and kind != expected:
         raise InputError(
@@ -87,7 +87,7 @@ def _together(path: Path, parts: list[Blobs]) -> Blobs:
     tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
     if len(tensors) < sum(len(part.tensors) for part in parts):
         raise InputError(
-            f"{path}: two of its files hold a tensor of one name; give the files of one network."
+            f"{path}: two of its files hold a tensor of the same name; give the files of one network."
         )
     groups = tuple(dict.fromkeys(group for part in parts for group in part.groups))
     return replace(parts[0], tensors=tensors, groups=groups)

@@ -56,7 +56,7 @@ def open_file(path: Path, *, locking: bool = True) -> h5py.File:
             raise InputError(
                 f"{path}: cannot be read ({os.strerror(error.errno)}); check it."
             ) from error
-        raise Damaged(f"{path}: not a whole HDF5 file; {remedy(path)}") from error
+        raise Damaged(f"{path}: not a complete HDF5 file; {remedy(path)}") from error
     try:
         _check_version(path, file)
         check(file)

@@ -44,18 +44,18 @@ def check(file: h5py.File) -> None:
         _check_object(name, file.attrs)
     seen = json.loads(file.attrs.get("trained_on_this", "[]"))
     if not isinstance(seen, list) or not all(isinstance(name, str) for name in seen):
-        raise Misfit("what it was trained on is no list of names")
+        raise Misfit("trained_on_this is not a list of names")
 
 
 def _check_attributes(attributes: Mapping[str, Any]) -> None:
     for name in _TEXTS:
         if not isinstance(attributes.get(name), str):
-            raise Misfit(f"it does not say its {name}")
+            raise Misfit(f"it has no {name}")
     for name in _OBJECTS:
         if name not in attributes:
-            raise Misfit(f"it does not say its {name}")
+            raise Misfit(f"it has no {name}")
     if not isinstance(attributes.get("parameters", 0), int | np.integer):
-        raise Misfit("its number of parameters is none")
+        raise Misfit("its number of parameters is not a number")
 
 
 def _check_object(name: str, attributes: Mapping[str, Any]) -> None:
@@ -79,7 +79,7 @@ def _rows(file: h5py.File) -> int:
     """The number of rows; every data set must have as many."""
     status = file.get("status")
     if not isinstance(status, h5py.Dataset) or status.ndim != 1 or status.dtype != np.uint8:
-        raise Misfit("it does not say the status of its rows")
+        raise Misfit("it has no status of its rows")
     n = int(status.shape[0])
     shapes = {"aim": ((n,), "u"), "reasons": ((n,), "S"), "seal": ((32,), "u")}
     for name, (shape, kind) in shapes.items():
@@ -104,13 +104,13 @@ def _check_layer(key: str, data: Any, n: int) -> None:
     texts = [attributes.get(name) for name in _OF_LAYERS]
     texts += [attributes.get(name, "") for name in ("output", "view")]
     if not all(isinstance(text, str) for text in texts):
-        raise Misfit(f"layer {key} does not say its {', '.join(_OF_LAYERS)}")
+        raise Misfit(f"layer {key} has no {', '.join(_OF_LAYERS)}")
     depth, order = attributes.get("depth"), attributes.get("order", 0)
     if not _is_number(depth) or not _is_number(order):
-        raise Misfit(f"layer {key} does not say its depth")
+        raise Misfit(f"layer {key} has no depth")
     shape = np.asarray(attributes.get("shape", ""))
     if shape.ndim != 1 or shape.dtype.kind not in "iu":
-        raise Misfit(f"layer {key} does not say its shape")
+        raise Misfit(f"layer {key} has no shape")
 
 
 def _is_number(value: Any) -> bool:

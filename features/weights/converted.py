@@ -143,7 +143,7 @@ def remove(name: str) -> list[Kept]:
     removed, folder = kept(name), folder_of(name)
     if not folder.is_dir() or not any(folder.iterdir()):
         raise InputError(
-            f"{name}: no weights of it are kept here; `probe weights list` shows what is."
+            f"{name}: no weights of it are stored here; `probe weights list` shows what is."
         )
     with locked_folder(name):  # the folder stays: another process may wait for its lock
         for path in folder.iterdir():

@@ -102,7 +102,7 @@ def inside(card: Card, given: str | None) -> WeightsFile | None:
     listed = [entry for entry in card.weights if entry.sha256]
     if any(entry.path or entry.url or not entry.sha256 for entry in card.weights):
         raise InputError(
-            f"{card.line('weights')}: of an ONNX file [[weights]] has the sha256 and nothing else."
+            f"{card.line('weights')}: [[weights]] of an ONNX file may have only sha256; leave the rest out."
         )
     if listed and digest not in [str(entry.sha256).lower() for entry in listed]:
         raise InputError(

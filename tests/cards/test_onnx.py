@@ -255,7 +255,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     net = tmp_path / "net.onnx"
     with pytest.raises(
         InputError,
-        match=r"^onnx:net: the file does not say how images are prepared; write a card net\.toml",
+        match=r"^onnx:net: the file does not say how images are prepared; write net\.toml",
     ):
         describe(f"onnx:{net}")
     with pytest.raises(

@@ -248,7 +248,7 @@ def test_what_cannot_be_told_the_card_says(
         ('{ module = "latents", output = "tokens" }', "how many of them stand before"),
         ('{ module = "latents", output = "tokens", prefix = 6 }', "has 6 tokens, and prefix = 6"),
         ('{ module = "latents", output = "token" }', "line 8: unknown output token; did you mean tok"),
-        ('{ module = "latents", output = "map", prefix = 1 }', "prefix and cls are of output"),
+        ('{ module = "latents", output = "map", prefix = 1 }', "prefix and cls go with output"),
         ('{ module = "latents", output = "tokens", cls = true, prefix = 0 }', "prefix is the number"),
         ('{ output = "tokens" }', r"\[layers\] module is missing; add it"),
         ('{ module = "latents", kind = "tokens" }', r"unknown key \[layers\] kind; choose"),

@@ -96,7 +96,7 @@ def test_archives_that_cannot_be_used(tmp_path: Path) -> None:
     where = f"webdataset:{tmp_path}"
     assert "no file matches; quote the pattern" in refused(f"{where}/*.tar")
     (tmp_path / "a.tar").write_bytes(b"no tar file" * 100)
-    assert "a.tar: not a whole tar file" in refused(f"{where}/*.tar")
+    assert "a.tar: not a complete tar file" in refused(f"{where}/*.tar")
     archive(tmp_path / "a.tar", [("1.txt", b"x")])
     assert "hold no images" in refused(f"{where}/*.tar")
     archive(tmp_path / "a.tar", [("1.png", drawn(1))])
@@ -106,7 +106,7 @@ def test_archives_that_cannot_be_used(tmp_path: Path) -> None:
     shards(tmp_path)
     whole = (tmp_path / "a-0.tar").read_bytes()
     (tmp_path / "a-0.tar").write_bytes(whole[:1200])
-    assert "not a whole tar file" in refused(f"{where}/a-*.tar")
+    assert "not a complete tar file" in refused(f"{where}/a-*.tar")
 
 
 def test_an_archive_cannot_write_outside_the_cache(tmp_path: Path, kept: Path) -> None:
@@ -205,9 +205,9 @@ def test_saved_data_sets_that_cannot_be_used(tmp_path: Path) -> None:
     state.write_text(whole)
     file = tmp_path / "set" / "data-00001-of-00002.arrow"
     file.write_bytes(file.read_bytes()[:-300])
-    assert "not a whole Arrow file" in refused(where)
+    assert "not a complete Arrow file" in refused(where)
     file.unlink()
-    assert "not a whole Arrow file" in refused(where)
+    assert "not a complete Arrow file" in refused(where)
     dataset(tmp_path / "other", [row(0)], {"label": KINDS["label"]}, files=1)
     assert "no column of images among label" in refused(f"hf:{tmp_path / 'other'}")
 

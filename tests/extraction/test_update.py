@@ -174,7 +174,7 @@ def test_a_damaged_file_leaves_the_study_as_it_was(tmp_path: Path) -> None:
     study = begun(tmp_path)
     study.feature_path("other").write_bytes(b"no HDF5")
     before = held(tmp_path)
-    with pytest.raises(InputError, match=r"other\.h5: not a whole HDF5 file"):
+    with pytest.raises(InputError, match=r"other\.h5: not a complete HDF5 file"):
         updated(study, None)
     assert held(tmp_path) == before
 

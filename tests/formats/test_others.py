@@ -182,5 +182,5 @@ def test_folders_that_cannot_be_used(files: dict[str, str], said: str, tmp_path:
 def test_two_files_with_one_name_are_not_one_network(tmp_path: Path) -> None:
     index = sharded(tmp_path / "given")
     save_file(tensors(), index.parent / "model-00002-of-00002.safetensors")
-    with pytest.raises(InputError, match="two of its files hold a tensor of one name; "):
+    with pytest.raises(InputError, match="two of its files hold a tensor of the same name; "):
         read(index)

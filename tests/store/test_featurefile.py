@@ -254,7 +254,7 @@ def test_a_row_that_is_not_done_cannot_be_corrupt(tmp_path: Path) -> None:
 def test_what_is_no_hdf5_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.h5"
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"x\.h5: not a whole HDF5 file; "):
+    with pytest.raises(InputError, match=r"x\.h5: not a complete HDF5 file; "):
         FeatureFile(path)
 
 
@@ -263,7 +263,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, part: float) -> None:
     path = tmp_path / "x.h5"
     data = GOLDEN.read_bytes()
     path.write_bytes(data[: int(part * len(data))])
-    with pytest.raises(InputError, match="not a whole HDF5 file"):
+    with pytest.raises(InputError, match="not a complete HDF5 file"):
         FeatureFile(path)
 
 

@@ -121,7 +121,7 @@ def test_add_list_verify_remove(tmp_path: Path, home: Path) -> None:
     assert "whole, verified" in probe("weights", "verify").stdout
     assert "mini: net.mat is removed" in probe("weights", "remove", card).stderr
     assert files(home) == []
-    assert "no weights of it are kept here" in refused("weights", "remove", "mini")
+    assert "no weights of it are stored here" in refused("weights", "remove", "mini")
     assert probe("weights", "list").stdout == ""
 
 
