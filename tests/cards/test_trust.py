@@ -93,7 +93,7 @@ def test_removing_weights_stays_in_their_folder(
     (tmp_path / "weights").mkdir()
     (tmp_path / "precious").write_text("stays")
     for name in ("..", ".", ""):
-        with pytest.raises(InputError, match="no weights of it are kept"):
+        with pytest.raises(InputError, match="no weights of it are stored"):
             remove(name)
         assert file_name(name).strip("_") == ""
     assert (tmp_path / "precious").read_text() == "stays"

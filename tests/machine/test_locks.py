@@ -179,7 +179,9 @@ def test_two_writers_of_one_file_exclude_each_other(
     monkeypatch.setattr("features.machine.locks._SETTLE", 0.1)
     path = tmp_path / "net.h5.partial"
     layer = {"key": "fc", "dim": 2, "layer": "fc", "module": "fc", "pool": "none", "shape": [2]}
-    create(path, 3, np.arange(3), [{**layer, "depth": 1.0}], "float32", {"backbone": "net"})
+    texts = dict.fromkeys(("backbone", "domain", "images", "contract", "preprocessing"), "net")
+    objects = dict.fromkeys(("card", "weights", "made_with"), "{}")
+    create(path, 3, np.arange(3), [{**layer, "depth": 1.0}], "float32", {**texts, **objects})
     with Writer(path), pytest.raises(InputError, match=r"another process is (using|writing) it"):
         Writer(path)
     with Writer(path) as writer:
