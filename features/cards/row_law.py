@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from features.cards.repeats import counterparts, passing
 from features.cards.trace import part_name, tensors_in
 
 _BATCH = 4
@@ -50,7 +51,8 @@ def foreign_rows(model: nn.Module, size: tuple[int, int]) -> RowCheck:
     four whose others are NaN. A number that depends on another image, however little, is NaN then.
     So row 1 of 4 has to be finite and equal to row 0 of 1, and the other rows have to hold
     a NaN; at the last call of a module that runs several times. Where a module removes NaN the others
-    are drawn at random and the rows compared.
+    are drawn at random and the rows compared. Of blocks that are alike to the letter two run, and
+    what they show is true of the others (repeats.py).
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     chance = torch.Generator().manual_seed(0)
@@ -86,11 +88,19 @@ def foreign_rows(model: nn.Module, size: tuple[int, int]) -> RowCheck:
             if not all(row.equal(rows[1]) for row in rows):
                 refused[name] = _moved(alone[name], rows[1])
 
-    _run(model, image, keep)
-    _run(model, lost, compare)
-    if still:
-        _run(model, others, compare_again)
-    return RowCheck({name: why for name, why in refused.items() if why is not None}, clear)
+    with passing(model) as passed:
+        _run(model, image, keep)
+        _run(model, lost, compare)
+        if still:
+            _run(model, others, compare_again)
+    reasons = {name: why for name, why in refused.items() if why is not None}
+    for name in alone:
+        for repeat, counterpart in counterparts(passed, name):
+            # what such a block read may break the law too, and then all inside it does
+            why = reasons.get(repeat, reasons.get(name))
+            if why is not None:
+                reasons.setdefault(counterpart, why)
+    return RowCheck(reasons, clear)
 
 
 def _by_shape(alone: _Row, tensor: Tensor) -> str | None:
