@@ -15,7 +15,7 @@ from probe.probes.methods import METHODS
 from probe.probes.scaling import AUTO
 from probe.probes.scorer import Left, Scorer, Shared
 from probe.probes.settings import ProbeSettings
-from probe.results.metrics import NEVER_SEEN, log_losses, probabilities
+from probe.results.scores import NEVER_SEEN, log_losses, probabilities
 
 _STAGE = 3
 """Points of the grid that are tried together once the path goes on beyond its middle."""

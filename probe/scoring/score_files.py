@@ -21,7 +21,7 @@ PATIENCE = 60.0  # seconds: whoever holds the lock only writes two small files
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Layer:
+class _ScoredLayer:
     """The columns before the scores: what is scored, for which task."""
 
     task: str
@@ -34,7 +34,7 @@ class _Layer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerScore(Scores, _Layer):
+class LayerScore(Scores, _ScoredLayer):
     """The transfer scores of one layer for one task: a line of scores.csv."""
 
     copy_of: str

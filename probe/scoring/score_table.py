@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from features.arrays import Floats, Ints
-from probe.results.metrics import probabilities
+from probe.results.scores import probabilities
 from probe.scoring.transfer_scores import Basis, h_score, leep, logme
 
 

@@ -14,7 +14,7 @@ import torch
 from features.arrays import Doubles, Ints
 from probe.probes.linear import sklearn_model
 from probe.probes.methods import GRID
-from probe.results.metrics import NEVER_SEEN, log_losses, probabilities
+from probe.results.scores import NEVER_SEEN, log_losses, probabilities
 from probe.training.setup import TrainingJob
 from probe.training.train import head_features, standardise
 

@@ -19,7 +19,7 @@ from torch.nn import functional
 from features.arrays import Floats, Ints
 from features.images.views import VIEWS
 from probe.probes.scaling import statistics
-from probe.results import metrics
+from probe.results import scores as measures
 from probe.training import checkpoint as checkpoints
 from probe.training.epoch import Watch, halves, one_epoch, precision_of
 from probe.training.recipes import Recipe
@@ -131,7 +131,7 @@ def inner_loss(probabilities: Floats, goal: Goal, rows: Ints) -> float:
         y = goal.labels[rows, column]
         if (y >= 0).any():
             p = probabilities[y >= 0, part].astype(np.float64)
-            total += metrics.log_loss(p, y[y >= 0], metrics.NEVER_SEEN)
+            total += measures.log_loss(p, y[y >= 0], measures.NEVER_SEEN)
     return total
 
 

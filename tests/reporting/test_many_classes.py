@@ -20,7 +20,7 @@ from probe.probes import linear
 from probe.reporting.report import report
 from probe.reporting.tables.failures import confusion_matrices, hardest_classes
 from probe.results import predictions, rows
-from probe.results.metrics import in_top
+from probe.results.scores import in_top
 
 CLASSES = 102
 
@@ -123,11 +123,11 @@ def test_the_grid_in_parts_is_the_grid(method: str, monkeypatch: pytest.MonkeyPa
     """Where memory is short C is solved value by value, to the same optimum."""
     import torch
 
-    from probe.probes.settings import Settings
+    from probe.probes.settings import ProbeSettings
 
     x, y = studies.blobs(90, 12, 30, 1.0)
     made = prepare(torch.from_numpy(x[:60]), torch.from_numpy(x[60:]), "standard", True)
-    settings = Settings(method, "standard", (0.01, 0.1, 1.0), True, "grid", 1e-8)
+    settings = ProbeSettings(method, "standard", (0.01, 0.1, 1.0), True, "grid", 1e-8)
     whole = linear.fit_linear(settings, made, y[:60], 30, range(3))
     monkeypatch.setattr(linear, "_MARGIN_BYTES", 1)
     assert linear.at_once(60, 30) == 1

@@ -12,17 +12,9 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from probe.results import metrics
-from probe.results.metrics import (
-    COLUMNS,
-    CURVES,
-    IN_PROTOCOL,
-    PredictedImages,
-    calibration_error,
-    confusion,
-    measure,
-    probabilities,
-)
+from probe.results import scores as measures
+from probe.results.metrics import COLUMNS, CURVES, IN_PROTOCOL, PredictedImages, measure
+from probe.results.scores import calibration_error, confusion, probabilities
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true")
@@ -134,13 +126,13 @@ def test_a_class_never_seen_costs_more_than_any_other() -> None:
     scores = drawn.normal(0, 3, (50, 4)).astype(np.float32)
     y = np.arange(50) % 4
     p = probabilities(scores, "logits")
-    assert metrics.log_loss(p, y, metrics.NEVER_SEEN) == pytest.approx(log_loss(y, p), rel=1e-9)
+    assert measures.log_loss(p, y, measures.NEVER_SEEN) == pytest.approx(log_loss(y, p), rel=1e-9)
     scores[:, 2] = -np.inf
     p = probabilities(scores, "logits")
-    unseen = metrics.log_losses(p[:3], np.array([2, 2, 2]), metrics.NEVER_SEEN)
+    unseen = measures.log_losses(p[:3], np.array([2, 2, 2]), measures.NEVER_SEEN)
     assert unseen == pytest.approx(-np.log(1e-15))
     even = probabilities(np.zeros((2, 5), dtype=np.float32), "logits")
-    assert metrics.log_loss(even, np.array([0, 3])) == pytest.approx(np.log(5))
+    assert measures.log_loss(even, np.array([0, 3])) == pytest.approx(np.log(5))
 
 
 @given(st.integers(0, 2**16), st.integers(2, 6), st.integers(1, 60))
