@@ -12,13 +12,15 @@ from features.keywords import taken_from
 from features.machine.locks import locked
 from features.study import saving
 from features.study.study import Study
+from probe.finetuning import history
 from probe.finetuning.commit import commit, notes, results_of
 from probe.finetuning.devices import train_beside
 from probe.finetuning.fold import train_folds
-from probe.finetuning.job import FineTuneJob, is_saved
+from probe.finetuning.job import FineTuneJob, is_saved, network_name
 from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.plan import FineTunePlan, prepare
 from probe.finetuning.progress import ImageCounter, images_of
+from probe.finetuning.saved_network import path_of
 from probe.results.ledger import Ledger
 from probe.results.rows import Row
 
@@ -95,6 +97,7 @@ def finetune(options: FineTuneOptions) -> Finetuned:
         saving.begin(plan.run.study)
     done = Finetuned(plan.run.study, notes=plan.notes)
     jobs = _jobs_to_train(plan, done)
+    _check_places(plan, jobs)
     with ExitStack() as locks:
         for job in jobs:
             job.folder.mkdir(parents=True, exist_ok=True)
@@ -126,6 +129,22 @@ def _jobs_to_train(plan: FineTunePlan, done: Finetuned) -> list[FineTuneJob]:
         else:
             todo.append(job)
     return todo
+
+
+def _check_places(plan: FineTunePlan, jobs: list[FineTuneJob]) -> None:
+    """Refuse files that results could not be put into, before hours are spent on them.
+
+    Raises:
+        InputError: training.csv does not read, or a folder stands where a network would be kept.
+    """
+    run = plan.run
+    history.read(run.study.folder / "training.csv")
+    for job in jobs if run.options.save else ():
+        for fold in job.splits.folds:
+            file = path_of(run.study.folder, network_name(run, job, fold))
+            for place in (file, file.with_suffix(".toml")):
+                if place.is_dir():
+                    raise InputError(f"{place}: a folder where a file belongs; take it away.")
 
 
 def _clear(job: FineTuneJob) -> None:
