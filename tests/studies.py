@@ -17,6 +17,7 @@ from features.study.saving import save
 from features.study.study import Study, open_study
 from probe.analysis.curves import Panel, TaskCurves, curves
 from probe.fitting.fit import fit
+from probe.results import predictions
 
 
 def blobs(n: int, dim: int, classes: int, apart: float, seed: int = 0) -> tuple[Floats, Ints]:
@@ -132,7 +133,8 @@ def pair(folder: Path, **card: Any) -> Study:
 
 def predicted(study: Study, name: str, layer: str, method: str, task: str) -> Ints:
     """The class of the highest stored score, `(n,)`, read by NumPy alone."""
-    with np.load(study.folder / "predictions" / task / name / layer / f"{method}.npz") as file:
+    path = predictions.file_of(study.folder / "predictions", (task, name, layer, method))
+    with np.load(path) as file:
         return np.asarray(file["scores"].argmax(1))
 
 
