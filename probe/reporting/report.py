@@ -96,7 +96,7 @@ def report(
         *(table for section in contents.more for table in section.tables),
     )
     folder.mkdir(exist_ok=True)
-    with locked(folder / ".lock", str(folder), _PATIENCE):
+    with locked(opened.folder / ".report.lock", str(folder), _PATIENCE):
         sweep_folder(folder)
         for stem, task in _stems(tasks).items():
             _write_figures(folder, stem, task, metrics, opened.synthetic)

@@ -42,7 +42,7 @@ def test_without_predictions_there_are_means_over_folds_and_no_intervals(tmp_pat
     assert point.accuracy.value == pytest.approx(np.mean(folds))
     assert np.isnan(point.accuracy.low)
     assert task.majority is None
-    assert any("predictions lacks" in sentence for sentence in findings(task))
+    assert any("of 12 results in results.csv are missing" in line for line in findings(task))
     text = (study.folder / "report" / "index.html").read_text()
     (data,) = re.findall(r'<script type="application/json" id="data">(.*)</script>', text)
     charts = json.loads(data, parse_constant=lambda name: pytest.fail(f"{name} in the page"))
