@@ -113,7 +113,7 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
     unlike = [what for what in differences(first.protocol, second.protocol) if what != "method"]
     if unlike:
         raise InputError(
-            f"{a} and {b}, task {task}: made under different protocols, with other "
+            f"{a} and {b}, task {task}: made under protocols that differ in "
             f"{', '.join(unlike)}; run `probe fit` for both with the same options."
         )
     for name, prediction in ((a, first), (b, second)):

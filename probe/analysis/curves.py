@@ -258,7 +258,7 @@ def _check_protocols(study: Study, task: str, rows: list[Row]) -> None:
         unlike = differences(protocols[first], protocols[second]) if len(protocols) == 2 else []
         raise InputError(
             f"{study.folder / 'results.csv'}: task {task}, {method}: rows of "
-            f"{' and '.join(backbones)} were made under different protocols (other "
-            f"{', '.join(unlike) or 'images, folds, scaling or grid'}), so they cannot be "
+            f"{' and '.join(backbones)} were made under protocols that differ in "
+            f"{', '.join(unlike) or 'images, folds, scaling or grid'}, so they cannot be "
             "compared; run `probe fit` once for all of them."
         )

@@ -49,7 +49,7 @@ def test_command(tmp_path: Path, card: str, data: str) -> None:
     [
         (["--freeze-through", "cnv"], 3, "error: tiny has no layer cnv; did you mean conv"),
         (["-t", "sidd"], 3, "error: --task sidd: there is no such label column; did you mean side"),
-        (["--recipe", "x"], 3, "error: --recipe x: not a recipe"),
+        (["--recipe", "x"], 2, "Error: Invalid value for '--recipe': x: not a recipe; choose from"),
         (["--views", "11crop"], 3, "error: --view 11crop: not a view; did you mean 10crop"),
         (["--accumulate", "0"], 3, "error: --accumulate 0"),
         (["--precision", "amp"], 3, "error: --precision amp: mixed precision is for a GPU"),
@@ -140,7 +140,7 @@ def test_a_class_in_one_fold_only_is_said(tmp_path: Path, card: str) -> None:
     assert "side: all images of the class 'both' are in one fold" in stderr
     rows = read(tmp_path / "s" / "results.csv")
     result = next(row for row in rows if row.fold == 0 and row.method == "finetune")
-    stored = predictions.read(tmp_path / "s" / "predictions.h5", result.stored)
+    stored = predictions.read(tmp_path / "s" / "predictions", result.stored)
     assert stored.fold[[0, 6]].tolist() == [-1, -1]
     assert result.n_test == int((stored.fold == 0).sum()) > 0
 

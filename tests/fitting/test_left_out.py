@@ -61,7 +61,7 @@ def test_rows_of_a_class_too_small_are_not_tested_and_the_rest_are(tmp_path: Pat
     )
     assert f"{said} there; 1 image is left out of this task" in done.stderr
     for method in ("logistic", "knn"):
-        stored = predictions.read(study.folder / "predictions.h5", ("label", "net", "fc", method))
+        stored = predictions.read(study.folder / "predictions", ("label", "net", "fc", method))
         assert stored.fold[-1] == -1
         assert (stored.fold[:-1] >= 0).all()
         assert np.isnan(stored.scores[-1]).all()

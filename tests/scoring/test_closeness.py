@@ -304,7 +304,7 @@ def test_source_samples_come_through_the_studys_own_backbone(
     ("source", "words"),
     [
         ("things", "write it as NAME=DIR"),
-        ("../up=other", "a sample's name is of letters"),
+        ("../up=other", "a sample's name has only letters"),
         ("things=nowhere", "there is no such folder"),
         ("things=study", "too few"),
     ],
