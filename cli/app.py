@@ -35,7 +35,7 @@ from cli import (
 )
 from cli.start import INTERRUPTED, TERMINATED
 from features.cards.trust import Untrusted, trust
-from features.errors import InputError, Stopped
+from features.errors import InputError, OptionError, Stopped
 from features.machine.files import causes, why_full
 
 
@@ -79,7 +79,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         if any(isinstance(each, kind) for each in raised):
             return message, code
     if isinstance(error, InputError):
-        return str(error), 3
+        return str(error), 2 if isinstance(error, OptionError) else 3
     if isinstance(error, Stopped):
         return str(error), 4
     if (why := why_full(error)) is not None:

@@ -20,6 +20,6 @@ def doctor(json: options.Json = False) -> None:
     if json:
         show.put_json(findings)
     else:
-        show.put_table(["what", "found", ""], [[f.what, f.found, f.advice] for f in findings])
+        show.put_table(["what", "state", ""], [[f.what, f.state, f.advice] for f in findings])
     if any(f.wrong for f in findings):
         raise typer.Exit(3)

@@ -160,11 +160,11 @@ def extract(
 
 def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str | None]:
     """Each backbone with its weights; a value without NAME= goes to all."""
-    from features.errors import InputError
+    from features.errors import OptionError
 
     others = {name.partition("=")[0] for name in weights if "=" in name} - set(backbones)
     if len(backbones) > 1 and others:
-        raise InputError(f"--weights {min(others)}=...: not one of the backbones given.")
+        raise OptionError(f"--weights {min(others)}=...: not one of the backbones given.")
     chosen: dict[str, str | None] = dict.fromkeys(backbones)
     for value in weights:
         name, equals, file = value.partition("=")
@@ -177,12 +177,12 @@ def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str | Non
 
 def _samples_of(values: list[str]) -> dict[str, Path]:
     """The folder of each sample of a domain, by its name."""
-    from features.errors import InputError
+    from features.errors import OptionError
 
     samples = dict(value.partition("=")[::2] for value in values)
     for name, folder in samples.items():
         if not folder:
-            raise InputError(f"--source {name}: write it as NAME=DIR, such as faces=lfw.")
+            raise OptionError(f"--source {name}: write it as NAME=DIR, such as faces=lfw.")
     return {name: Path(folder) for name, folder in samples.items()}
 
 

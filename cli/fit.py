@@ -108,7 +108,7 @@ def fit(
 
     Example: probe fit --probe logistic --probe knn
     """
-    from features.errors import InputError
+    from features.errors import InputError, OptionError
     from probe.analysis.curves import curves
     from probe.fitting.fit import fit as run
     from probe.reporting.tables.variations import few_shot_table, repeats_table, views_table
@@ -117,11 +117,11 @@ def fit(
     try:
         values = None if c is None else [float(value) for value in c.split(",")]
     except ValueError as error:
-        raise InputError(f"--C {c}: not numbers; write them as 0.01,0.1,1.") from error
+        raise OptionError(f"--C {c}: not numbers; write them as 0.01,0.1,1.") from error
     try:
         few = [] if shots is None else [int(value) for value in shots.split(",")]
     except ValueError as error:
-        raise InputError(f"--shots {shots}: not whole numbers; write them as 1,5,10.") from error
+        raise OptionError(f"--shots {shots}: not whole numbers; write them as 1,5,10.") from error
     with show.Progress("fitting", "layers") as progress:
 
         def step(done: int, total: int, job: ProbeJob | None) -> None:

@@ -179,12 +179,12 @@ def one_of(names: Callable[[], Iterable[str]], what: str) -> Callable[[Any], Any
 def data_with(data: str | None, **given: str | None) -> str | None:
     """What `--data` names, with the options of its reader by their names, `_` for `-`."""
     from features.data import with_options
-    from features.errors import InputError
+    from features.errors import OptionError
 
     options = {name.replace("_", "-"): value for name, value in given.items()}
     if data is None:
         for name, value in options.items():
             if value is not None:
-                raise InputError(f"--{name} {value}: goes with --data, which is not given.")
+                raise OptionError(f"--{name} {value}: goes with --data, which is not given.")
         return None
     return with_options(data, options)

@@ -22,7 +22,7 @@ class Finding:
     """The state of one part of the machine or the install; its fields are the keys of `doctor --json`."""
 
     what: str
-    found: str
+    state: str
     advice: str = ""
     wrong: bool = False
     """Whether this keeps the toolkit from working properly."""

@@ -1,4 +1,4 @@
-"""The two errors that are not bugs.
+"""The errors that are not bugs.
 
 Every message is one sentence: what, what was wrong with it, what to do.
 """
@@ -9,6 +9,10 @@ from difflib import get_close_matches
 
 class InputError(ValueError):
     """The input cannot be used; nothing was changed, and the user must correct it (exit 3)."""
+
+
+class OptionError(InputError):
+    """An option has a value that it takes for no input at all: the command line is wrong (exit 2)."""
 
 
 class Stopped(RuntimeError):

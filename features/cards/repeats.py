@@ -88,18 +88,18 @@ def _forward(
 
 def _settings(block: nn.Module) -> Hashable:
     """All that decides what a block does, but for the values of its weights."""
-    found: list[Hashable] = []
+    settings: list[Hashable] = []
     for name, module in block.named_modules():
-        found.append((name, type(module)))
+        settings.append((name, type(module)))
         for held in (module._parameters, module._buffers):
-            found += [
+            settings += [
                 (key, None if tensor is None else (tuple(tensor.shape), str(tensor.dtype)))
                 for key, tensor in held.items()
             ]
         if not any(word in type(module).__name__ for word in _IDLE):
             own = ((key, value) for key, value in vars(module).items() if key not in _OWN)
-            found += [(key, _plain(value)) for key, value in own]
-    return tuple(found)
+            settings += [(key, _plain(value)) for key, value in own]
+    return tuple(settings)
 
 
 def _plain(value: object) -> Hashable:

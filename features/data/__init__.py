@@ -10,7 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.errors import InputError, nearest
+from features.errors import InputError, OptionError, nearest
 
 if TYPE_CHECKING:
     from features.data.manifest import Manifest
@@ -111,7 +111,7 @@ def _read(reader: Reader, kind: str, path: Path, options: Mapping[str, str]) -> 
     for name in options:
         if name not in defaults:
             takes = f"takes {', '.join(defaults)}" if defaults else "takes no options"
-            raise InputError(f"--{name}: {kind} {takes}; leave it out.")
+            raise OptionError(f"--{name}: {kind} {takes}; leave it out.")
     manifest = read(path, **options)
     changed = {name: value for name, value in options.items() if value != defaults[name]}
     return replace(manifest, source=with_options(manifest.source, changed))

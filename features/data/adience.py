@@ -17,7 +17,7 @@ from pathlib import Path
 from features.data.manifest import Manifest
 from features.data.table import read_rows
 from features.data.tasks import Task
-from features.errors import InputError
+from features.errors import InputError, OptionError
 
 AGES = (
     "(0, 2)",
@@ -72,7 +72,7 @@ def read_adience(folder: Path, faces: str = "aligned", labels: str = "published"
     """
     for name, given, known in (("faces", faces, FACES), ("labels", labels, POLICIES)):
         if given not in known:
-            raise InputError(f"--{name} {given}: Adience has {', '.join(known)}; choose one.")
+            raise OptionError(f"--{name} {given}: Adience has {', '.join(known)}; choose one.")
     if not folder.is_dir():
         raise InputError(f"adience:{folder}: there is no such folder; give Adience's own.")
     ages = POLICIES[labels]

@@ -11,7 +11,7 @@ import numpy as np
 
 from features.arrays import Ints
 from features.data.imagefiles import is_image
-from features.errors import InputError, nearest
+from features.errors import InputError, OptionError, nearest
 
 RESERVED = ("path", "subject", "fold", "split", "use")
 _MANY = 100
@@ -112,7 +112,7 @@ def choose(tasks: Mapping[str, Task], columns: Mapping[str, Sequence[str]], task
     """
     name, _, suffix = task_name.partition(":")
     if suffix not in ("", "ordered"):
-        raise InputError(f"--task {task_name}: after the colon only `ordered` is allowed.")
+        raise OptionError(f"--task {task_name}: after the colon only `ordered` is allowed.")
     if name not in tasks:
         if name in columns and name not in RESERVED:
             raise InputError(_unfit(name, columns[name]) or f"{name}: not a task.")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from features.data.unlabelled import read_unlabelled
-from features.errors import InputError
+from features.errors import OptionError
 from features.extraction.extract import extract_with
 from features.extraction.options import ExtractOptions
 from features.extraction.summary import Extraction
@@ -35,7 +35,7 @@ def check_sample(name: str, folder: Path) -> None:
         InputError: The name or the folder cannot be used.
     """
     if not name or name != file_name(name) or name.startswith("."):
-        raise InputError(
+        raise OptionError(
             f"--source {name}={folder}: a sample's name has only letters, digits and ._@+-; write for "
             "example faces=DIR."
         )

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from features.arrays import Floats
 from features.data.arrayfile import read_arrays, strings
 from features.data.manifest import Manifest
-from features.errors import InputError, nearest
+from features.errors import InputError, OptionError, nearest
 from features.machine.locks import lock_of, locked
 from features.store.featurefile import UNKNOWN, FeatureFile
 from features.store.making import create, finish
@@ -57,11 +57,13 @@ def import_features(
     """
     folder = Path(study)
     if "/" in layer or ":" in layer or "\0" in layer + name or not layer or not name:
-        raise InputError(f"--layer {layer}: a layer's name has no / and no colon.")
+        raise OptionError(f"--layer {layer}: a layer's name has no / and no colon.")
     if layer in (".", "..", "all", "best"):
-        raise InputError(f"--layer {layer}: this word has another meaning; choose another name.")
+        raise OptionError(f"--layer {layer}: this word has another meaning; choose another name.")
     if not 0 <= depth <= 1:
-        raise InputError(f"--depth {depth}: depth runs from 0, the input, to 1, the network's end.")
+        raise OptionError(
+            f"--depth {depth}: depth runs from 0, the input, to 1, the network's end."
+        )
     arrays = read_arrays(file)
     features = _features(file, arrays, layer)
     n = len(features)

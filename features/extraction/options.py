@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features.errors import InputError
+from features.errors import OptionError
 from features.extraction.summary import Plan
 from features.images.views import check_views
 from features.store.making import FILTERS
@@ -65,19 +65,19 @@ class ExtractOptions:
         """
         check_views(tuple(self.views))
         if self.dtype not in ("float32", "float16"):
-            raise InputError(f"--dtype {self.dtype}: features are stored as float32 or float16.")
+            raise OptionError(f"--dtype {self.dtype}: features are stored as float32 or float16.")
         if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(
+            raise OptionError(
                 f"--batch-size {self.batch_size}: a batch has at least one image; give 1 or more."
             )
         if self.limit is not None and self.limit < 1:
-            raise InputError(f"--limit {self.limit}: give the number of rows, at least one.")
+            raise OptionError(f"--limit {self.limit}: give the number of rows, at least one.")
         if self.workers is not None and self.workers < 1:
-            raise InputError(
+            raise OptionError(
                 f"--workers {self.workers}: the work needs at least one process; give 1 or more."
             )
         if self.compress is not None and self.compress not in FILTERS:
-            raise InputError(f"--compress {self.compress}: not a filter; use none, lzf or gzip.")
+            raise OptionError(f"--compress {self.compress}: not a filter; use none, lzf or gzip.")
 
 
 @dataclass(frozen=True)

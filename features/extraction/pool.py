@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from features.backbone import Layer
-from features.errors import InputError
+from features.errors import InputError, OptionError
 from features.store.featurefile import at_view
 
 LIMIT = 9_216
@@ -59,7 +59,7 @@ def plan(
     """
     for pool in pools:
         if _POOLS.fullmatch(pool) is None:
-            raise InputError(
+            raise OptionError(
                 f"--pool {pool}: not a pooling; use auto, none, avg, max or grid:K, for tokens cls or "
                 "cls+avg."
             )
@@ -73,7 +73,7 @@ def plan(
     ]
     keys = [data_set.key for data_set in wanted]
     if len(set(keys)) < len(keys):
-        raise InputError(
+        raise OptionError(
             "--pool: auto and none would both be stored under the layer's own name; ask for one."
         )
     if not wanted:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from features.arrays import Ints
 from features.cards.card import Input
-from features.errors import InputError, nearest
+from features.errors import OptionError, nearest
 from features.formats import meanimage
 from features.images import preprocess
 
@@ -35,7 +35,7 @@ def check_views(views: tuple[str, ...]) -> tuple[str, ...]:
     """
     for view in views:
         if view not in VIEWS:
-            raise InputError(f"--view {view}: not a view; {nearest(view, VIEWS)}")
+            raise OptionError(f"--view {view}: not a view; {nearest(view, VIEWS)}")
     return views
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-from features.errors import InputError
+from features.errors import InputError, OptionError
 
 PRECISIONS = ("float32", "tf32", "bf16", "fp16")
 
@@ -23,7 +23,7 @@ def resolve(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = device.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise InputError(f"--device {device}: not one device; use auto, cpu, cuda or cuda:0.")
+        raise OptionError(f"--device {device}: not one device; use auto, cpu, cuda or cuda:0.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {device}: PyTorch sees no GPU here; use --device cpu.")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
@@ -43,7 +43,7 @@ def several(device: str) -> list[torch.device]:
     kind = first.partition(":")[0]
     devices = [resolve(first), *(resolve(f"{kind}:{index}") for index in others)]
     if len(set(devices)) < len(devices):
-        raise InputError(f"--device {device}: names a device twice; name each once.")
+        raise OptionError(f"--device {device}: names a device twice; name each once.")
     return devices
 
 
@@ -59,7 +59,7 @@ def check_precision(precision: str, device: torch.device) -> None:
         InputError: There is no such precision, or the device does not have it.
     """
     if precision not in PRECISIONS:
-        raise InputError(
+        raise OptionError(
             f"--precision {precision}: not a precision; use float32, tf32, bf16 or fp16."
         )
     if device.type == "cpu" and precision in ("tf32", "fp16"):

@@ -232,7 +232,7 @@ def has_study(folder: Path) -> bool:
     file = folder / "study.toml"
     if os.path.lexists(file) and not file.is_file():
         raise InputError(
-            f"{file}: a folder, a link to nothing or a device, not a file; restore it, or take it away "
+            f"{file}: a folder, a link to nothing or a device, not a file; restore it, or remove it "
             "to begin another study."
         )
     return file.is_file()

@@ -10,7 +10,6 @@ import numpy as np
 
 from features.store.featurefile import UNKNOWN
 from probe.analysis.curves import TaskCurves, difference
-from probe.analysis.outcomes import name_of
 from probe.analysis.points import Best, Curve, Point
 from probe.analysis.statistics import Interval, band
 
@@ -91,25 +90,25 @@ def _behind(task: TaskCurves, best: Sequence[Best]) -> tuple[Contrast, ...]:
     `best` is in order of accuracy, the leader first.
     """
     outcomes = task.outcomes
-    best = [b for b in best if outcomes.alike(name_of(best[0].rows[0]), name_of(b.rows[0]))]
+    best = [b for b in best if outcomes.alike(best[0].rows[0].result_name, b.rows[0].result_name)]
     top_of: dict[str, Best] = {}
     for row in best:
         top_of.setdefault(row.backbone, row)
     tops = list(top_of.values())
     if len(tops) < 2:
         return ()
-    if not outcomes.has(*(name_of(b.rows[0]) for b in best)):
+    if not outcomes.has(*(b.rows[0].result_name for b in best)):
         pairs = [(tops[0], other) for other in tops[1:]]
         return tuple(c for c in (_contrast(task, a, b) for a, b in pairs) if c is not None)
     # Every row of one backbone against every row of another, so that the intervals allow for the choice
     # of the method too.
     pairs = [(a, b) for a, b in combinations(best, 2) if a.backbone != b.backbone]
-    right = {id(b): outcomes.correct(name_of(b.rows[0])) for b in best}
+    right = {id(b): outcomes.correct(b.rows[0].result_name) for b in best}
     values = np.stack([right[id(a)] - right[id(b)] for a, b in pairs], axis=1)
     tested = ~np.isnan(values).any(1)
     if not tested.any():
         return ()
-    wider = outcomes.wider(*(name_of(b.rows[0]) for b in best))
+    wider = outcomes.wider(*(b.rows[0].result_name for b in best))
     means = band(values[tested], outcomes.subjects[tested], wider)
     place = {(id(a), id(b)): i for i, (a, b) in enumerate(pairs)}
     contrasts = []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from features.data.tasks import choose
-from features.errors import InputError, nearest
+from features.errors import InputError, OptionError, nearest
 from features.study.study import Study, open_study
 from probe.analysis.outcomes import wider
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, sign_flip
@@ -90,19 +90,21 @@ def _rows(study: Study) -> dict[str, list[Row]]:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
     named: dict[str, list[Row]] = {}
     for row in rows:
-        named.setdefault(name_of(row), []).append(row)
+        named.setdefault(typed_name(row), []).append(row)
     return named
 
 
-def name_of(row: Row) -> str:
+def typed_name(row: Row) -> str:
     """BACKBONE/LAYER/METHOD, as a person types it; `-` stands for no layer."""
     _, backbone, layer, method = row.stored
     return "/".join((backbone, layer or "-", method))
 
 
 def _check(rows: dict[str, list[Row]], name: str) -> None:
+    if name.count("/") < 2:
+        raise OptionError(f"{name}: not BACKBONE/LAYER/METHOD; {nearest(name, rows)}")
     if name not in rows:
-        raise InputError(f"{name}: no such result (BACKBONE/LAYER/METHOD); {nearest(name, rows)}")
+        raise InputError(f"{name}: no such result; {nearest(name, rows)}")
 
 
 def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]]) -> Comparison:
@@ -128,7 +130,7 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
     right_a, right_b = (p.correct(y)[both] for p in (first, second))
     subjects = study.subjects[both]
     # A few-shot probe counts as trained on all images of the other folds.
-    all_shots = name_of(replace(row_a, shots=None, draw=None))
+    all_shots = typed_name(replace(row_a, shots=None, draw=None))
     of_task = ([r for r in rows.get(name, ()) if r.task == task] for name in (all_shots, a))
     factor = wider(study, next(filter(None, of_task)))
     return Comparison(

@@ -15,7 +15,7 @@ from features.study.study import Study
 from probe.analysis.gaps import Gap, Member, gaps, members, pairs
 from probe.analysis.majority import NAME as MAJORITY
 from probe.analysis.majority import majority
-from probe.analysis.outcomes import Outcomes, name_of
+from probe.analysis.outcomes import Outcomes
 from probe.analysis.points import Best, Curve, Point
 from probe.analysis.statistics import Interval, mean_interval
 from probe.probes.methods import METHODS
@@ -98,7 +98,7 @@ def curves(study: Study) -> list[TaskCurves]:
     for name in names:
         of_task = [row for row in rows if row.task == name]
         outcomes = Outcomes(study, name, of_task)
-        current = [row for row in of_task if name_of(row) not in outcomes.outdated]
+        current = [row for row in of_task if row.result_name not in outcomes.outdated]
         if current:
             tasks.append(_task(study, current, outcomes, networks))
     if not tasks:
@@ -197,7 +197,7 @@ def difference(outcomes: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interv
 
     Without predictions it has no interval; between results of different protocols it is None.
     """
-    names = name_of(a[0]), name_of(b[0])
+    names = a[0].result_name, b[0].result_name
     if not outcomes.has(*names):
         value = outcomes.measure(a)["accuracy"].value - outcomes.measure(b)["accuracy"].value
         return Interval(value, np.nan, np.nan, np.nan)
@@ -224,8 +224,8 @@ def _differences(outcomes: Outcomes, best: list[Best]) -> list[tuple[str, str, s
 def _counts(outcomes: Outcomes, rows: list[Row]) -> tuple[int, int, float]:
     """How many images are tested, of how many subjects, and how many subjects that is effectively."""
     if outcomes.fold is None:
-        first = name_of(rows[0])
-        n = sum(row.n_test for row in rows if name_of(row) == first)
+        first = rows[0].result_name
+        n = sum(row.n_test for row in rows if row.result_name == first)
         return n, n, float(n)
     tested = outcomes.fold >= 0
     sizes = np.bincount(np.unique(outcomes.subjects[tested], return_inverse=True)[1])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from features.study.study import Study
-from probe.analysis.outcomes import Outcomes, name_of
+from probe.analysis.outcomes import Outcomes
 from probe.analysis.statistics import Interval, band, slope
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _gap(
     for layer, point in points.items():
         if not all(layer in other for other in others):
             continue
-        names = [name_of(point.rows[0]), *(name_of(other[layer].rows[0]) for other in others)]
+        names = [point.rows[0].result_name, *(other[layer].rows[0].result_name for other in others)]
         if outcomes.has(*names):
             ours, *theirs = (outcomes.correct(name) for name in names)
             columns.append(ours - np.mean(theirs, axis=0))

@@ -16,10 +16,7 @@ from probe.folds.given import has_split
 from probe.results import predictions
 from probe.results.metrics import CURVES, MANY, Metric, PredictedImages
 from probe.results.protocol import differences, mark, outdated
-from probe.results.rows import Row
-
-Name = tuple[str, str, str]
-"""The name of a result within its task: backbone, layer and method as predictions/ has them."""
+from probe.results.rows import ResultName, Row
 
 _AT_ONCE = 64
 
@@ -70,18 +67,18 @@ class Outcomes:
         """The fold that each image was tested in, `(n,)`, -1 where in none; None without predictions."""
         self.backbone = ""
         """The backbone whose results `fold` was read from."""
-        self.outdated: dict[Name, str] = {}
+        self.outdated: dict[ResultName, str] = {}
         """Results made before the study changed, and what of the study has changed since."""
-        self.missing: list[Name] = []
+        self.missing: list[ResultName] = []
         """Results without predictions."""
-        self._predicted: dict[Name, npt.NDArray[np.int32]] = {}
-        self._measured: dict[Name, dict[str, Interval]] = {}
-        self._protocol: dict[Name, str] = {}
-        folds: dict[Name, list[Row]] = {}
+        self._predicted: dict[ResultName, npt.NDArray[np.int32]] = {}
+        self._measured: dict[ResultName, dict[str, Interval]] = {}
+        self._protocol: dict[ResultName, str] = {}
+        folds: dict[ResultName, list[Row]] = {}
         for row in rows:
-            folds.setdefault(name_of(row), []).append(row)
+            folds.setdefault(row.result_name, []).append(row)
         self._wider = {name: wider(study, mine) for name, mine in folds.items()}
-        self._read({name_of(row): row.protocol for row in rows})
+        self._read({row.result_name: row.protocol for row in rows})
 
     @property
     def left_out(self) -> str:
@@ -94,40 +91,40 @@ class Outcomes:
             "`probe finetune` for a fine-tune."
         )
 
-    def predicted(self, name: Name) -> npt.NDArray[np.int32]:
+    def predicted(self, name: ResultName) -> npt.NDArray[np.int32]:
         """The class predicted for every image, `(n,)`; -1 where not tested."""
         return self._predicted[name]
 
-    def has(self, *names: Name) -> bool:
+    def has(self, *names: ResultName) -> bool:
         """Whether there are predictions of all these results."""
         return all(name in self._predicted for name in names)
 
-    def correct(self, name: Name) -> Doubles:
+    def correct(self, name: ResultName) -> Doubles:
         """1 where the prediction is right, 0 where it is wrong, NaN where not tested, `(n,)`."""
         predicted = self._predicted[name]
         return np.where(predicted >= 0, predicted == self.y, np.nan)
 
-    def alike(self, a: Name, b: Name) -> bool:
+    def alike(self, a: ResultName, b: ResultName) -> bool:
         """Whether two results may be compared: their protocols differ in nothing but the method."""
         return not self.unlike(a, b)
 
-    def unlike(self, a: Name, b: Name) -> list[str]:
+    def unlike(self, a: ResultName, b: ResultName) -> list[str]:
         """What besides the method differs between the protocols of two results, a few words each."""
         protocol_a, protocol_b = self._protocol.get(a), self._protocol.get(b)
         if not protocol_a or not protocol_b:
             return []
         return [words for words in differences(protocol_a, protocol_b) if words != "method"]
 
-    def wider(self, *names: Name) -> float:
+    def wider(self, *names: ResultName) -> float:
         """What the standard error of a difference between these results is multiplied by."""
         return max(self._wider[name] for name in names)
 
     def measure(self, rows: Sequence[Row]) -> dict[str, Interval]:
         """Every metric of one result, from all its folds; without predictions there are no intervals."""
-        pooled = self._measured.get(name_of(rows[0]))
+        pooled = self._measured.get(rows[0].result_name)
         return pooled if pooled is not None else _of_folds(rows, self.metrics)
 
-    def _read(self, wanted: Mapping[Name, str]) -> None:
+    def _read(self, wanted: Mapping[ResultName, str]) -> None:
         file = self.study.folder / predictions.STORE
         names = list(wanted)
         for start in range(0, len(names), _AT_ONCE):
@@ -141,7 +138,7 @@ class Outcomes:
                 self._take(name, prediction)
         self.missing = [n for n in names if n not in self._predicted and n not in self.outdated]
 
-    def _take(self, name: Name, prediction: predictions.Prediction) -> None:
+    def _take(self, name: ResultName, prediction: predictions.Prediction) -> None:
         fold = prediction.fold.astype(np.int64)
         tested = fold >= 0
         changed = outdated(self.study, self.task, prediction.protocol, fold)
@@ -166,12 +163,9 @@ def wider(study: Study, rows: Sequence[Row]) -> float:
     return retraining(sum(row.n_test for row in rows), float(np.mean([r.n_train for r in rows])))
 
 
-def name_of(row: Row) -> Name:
-    """The name of the result that a row is a fold of."""
-    return row.stored[1:]
-
-
-def _stored(file: Path, task: str, names: Iterable[Name]) -> Mapping[Name, predictions.Prediction]:
+def _stored(
+    file: Path, task: str, names: Iterable[ResultName]
+) -> Mapping[ResultName, predictions.Prediction]:
     """The predictions of `names` that the file holds: read all at once, or singly if some are missing."""
     names = list(names)
     try:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Ints
-from features.errors import InputError
+from features.errors import InputError, OptionError
 from features.images.thumbnails import SIDE, thumbnails
 from features.machine.locks import locked
 from features.study import copies
@@ -116,7 +116,7 @@ def examine(
             the images exists.
     """
     if drop and group:
-        raise InputError("--drop-duplicates and --group-duplicates: choose one of them.")
+        raise OptionError("--drop-duplicates and --group-duplicates: choose one of them.")
     opened, manifest = open_or_draft(study, data)
     if group and own_folds(opened) is not None:
         raise InputError(

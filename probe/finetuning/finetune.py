@@ -144,7 +144,7 @@ def _check_places(plan: FineTunePlan, jobs: list[FineTuneJob]) -> None:
             file = path_of(run.study.folder, network_name(run, job, fold))
             for place in (file, file.with_suffix(".toml")):
                 if place.is_dir():
-                    raise InputError(f"{place}: a folder where a file belongs; take it away.")
+                    raise InputError(f"{place}: a folder where a file belongs; remove it.")
 
 
 def _clear(job: FineTuneJob) -> None:

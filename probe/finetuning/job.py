@@ -12,7 +12,7 @@ from features.data.tasks import Task
 from features.machine.files import file_name
 from features.study.study import Study
 from probe.finetuning.options import FineTuneOptions
-from probe.finetuning.saved_network import made_under, name_of
+from probe.finetuning.saved_network import made_under, trained_name
 from probe.folds.splits import Splits
 from probe.results.protocol import mark
 from probe.training.feed import ImageFeed
@@ -74,14 +74,14 @@ def base_network(run: FineTuneRun, tasks: tuple[Task, ...], fold: int) -> str:
     base, origin = run.options.base, run.backbone.name
     if base.partition("+")[0] == "scratch":
         origin = run.backbone.architecture.card.name
-    return name_of(origin, tuple(task.name for task in tasks), base, "", fold)
+    return trained_name(origin, tuple(task.name for task in tasks), base, "", fold)
 
 
 def network_name(run: FineTuneRun, job: FineTuneJob, fold: int) -> str:
     """The name of the network that is trained on a fold."""
     origin, _ = identity(run, job.variant)
     names = tuple(task.name for task in job.tasks)
-    return name_of(origin, names, method_of(run, job), job.variant.cut, fold)
+    return trained_name(origin, names, method_of(run, job), job.variant.cut, fold)
 
 
 def is_saved(run: FineTuneRun, job: FineTuneJob, fold: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
-from features.errors import InputError, nearest
+from features.errors import OptionError, nearest
 from features.images.views import check_views
 from features.machine import device as devices
 from probe.training.recipes import DEFAULT, Recipe
@@ -84,24 +84,24 @@ class FineTuneOptions:
         """
         check_views(tuple(self.views))
         if self.accumulate < 1:
-            raise InputError(
+            raise OptionError(
                 f"--accumulate {self.accumulate}: a batch is computed in one part or more."
             )
         if self.precision not in PRECISIONS:
-            raise InputError(
+            raise OptionError(
                 f"--precision {self.precision}: not a precision; use auto, float32, tf32, bf16 or fp16."
             )
         if self.base and self.base.partition("+")[0] not in BASES:
-            raise InputError(
+            raise OptionError(
                 f"--from {self.base}: not a network that is trained here; {nearest(self.base, BASES)}"
             )
         if self.base and self.from_scratch:
-            raise InputError(
+            raise OptionError(
                 "--from: begins with a trained network and --from-scratch with random weights; leave one "
                 "of them out."
             )
         if self.keep_above and not self.freeze_through and not self.copy_through:
-            raise InputError(
+            raise OptionError(
                 "--keep-above: goes with a cut, and none is given; add --freeze-through LAYER or "
                 "--copy-through LAYER."
             )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from features.arrays import Ints
 from features.backbone import Backbone
-from features.cards.card import Card, Input
+from features.cards.card import Card, DeclaredOutput, Input
 from features.errors import InputError
 from features.machine.files import file_name, replacing, sweep, write_text
 from features.machine.regular_files import check_regular
@@ -33,7 +33,7 @@ _UNREAD = (SafetensorError, OSError, KeyError, TypeError, ValueError, AttributeE
 """What reading a file raises that is not what `write` wrote."""
 
 
-def name_of(backbone: str, tasks: tuple[str, ...], method: str, cut: str, fold: int) -> str:
+def trained_name(backbone: str, tasks: tuple[str, ...], method: str, cut: str, fold: int) -> str:
     """The name of a trained network."""
     return f"{backbone}@{'+'.join(tasks)}-{method}{f'-{cut}' if cut else ''}-fold{fold}"
 
@@ -141,6 +141,14 @@ def rows_hash(rows: Ints) -> str:
     return hashlib.sha256(np.sort(rows).astype(np.int64).tobytes()).hexdigest()
 
 
+def declared_as(output: DeclaredOutput | None) -> dict[str, Any] | None:
+    """The table of `[layers]` that declares a layer's output; None where no card does."""
+    if output is None:
+        return None
+    values = {field.name: getattr(output, field.name) for field in fields(DeclaredOutput)}
+    return {name: value for name, value in values.items() if value not in (None, False)}
+
+
 def _tensors(network: Network, backbone: Backbone) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors under the backbone's names, and the options of a network that takes them."""
     weight, bias = network.head.folded()
@@ -196,7 +204,10 @@ def _card(
             document.add(key, _item(value))
     read = {field.name: getattr(architecture.input, field.name) for field in fields(Input)}
     document["input"] = {key: _item(value) for key, value in read.items() if value is not None}
-    document["layers"] = {layer.name: layer.module for layer in architecture.layers}
+    document["layers"] = {
+        layer.name: _item(declared_as(card.outputs.get(layer.name)) or layer.module)
+        for layer in architecture.layers
+    }
     weights = {"path": file.name, "format": "safetensors", "sha256": sha256_of(file)}
     document["weights"] = tomlkit.aot()
     document["weights"].append(tomlkit.item(weights))

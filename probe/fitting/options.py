@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from math import inf
 from pathlib import Path
 
-from features.errors import InputError, nearest
+from features.errors import OptionError, nearest
 from features.images.views import check_views
 from probe.fitting.job import ProbeJob
 from probe.probes.methods import DEFAULT, METHODS
@@ -78,26 +78,28 @@ class FitOptions:
         """
         for probe in self.probes:
             if probe not in METHODS:
-                raise InputError(f"--probe {probe}: not a probe; {nearest(probe, METHODS)}")
+                raise OptionError(f"--probe {probe}: not a probe; {nearest(probe, METHODS)}")
         scales = (*SCALES, "auto")
         if self.scale not in scales:
-            raise InputError(f"--scale {self.scale}: not a scaling; {nearest(self.scale, scales)}")
+            raise OptionError(f"--scale {self.scale}: not a scaling; {nearest(self.scale, scales)}")
         if not 0 < self.tol < 1:
-            raise InputError(f"--tol {self.tol}: give a number between 0 and 1, such as {TOL:g}.")
+            raise OptionError(f"--tol {self.tol}: give a number between 0 and 1, such as {TOL:g}.")
         if self.memory is not None and not 0 < self.memory < inf:
-            raise InputError(f"--memory {self.memory}: give gigabytes, such as 2.")
+            raise OptionError(f"--memory {self.memory}: give gigabytes, such as 2.")
         if self.tol != TOL and self.solver != "grid":
-            raise InputError("--tol: only --solver grid takes it; leave it out for sklearn.")
+            raise OptionError("--tol: only --solver grid takes it; leave it out for sklearn.")
         if self.solver not in SOLVERS:
-            raise InputError(
+            raise OptionError(
                 f"--solver {self.solver}: not a solver; {nearest(self.solver, SOLVERS)}"
             )
         if self.c is not None and not (self.c and all(0 < value < inf for value in self.c)):
-            raise InputError("--C: give positive numbers, such as 0.01,0.1,1.")
+            raise OptionError("--C: give positive numbers, such as 0.01,0.1,1.")
         if any(shots < 1 for shots in self.shots):
-            raise InputError("--shots: give numbers of images per class from 1 up, such as 1,5,10.")
+            raise OptionError(
+                "--shots: give numbers of images per class from 1 up, such as 1,5,10."
+            )
         if self.draws < 1:
-            raise InputError(f"--draws {self.draws}: give 1 or more.")
+            raise OptionError(f"--draws {self.draws}: give 1 or more.")
         if self.repeats < 1:
-            raise InputError(f"--repeats {self.repeats}: give 1 or more.")
+            raise OptionError(f"--repeats {self.repeats}: give 1 or more.")
         check_views(tuple(self.views))

@@ -9,7 +9,7 @@ import numpy as np
 
 from features.arrays import Bools, Ints
 from features.data.tasks import Task
-from features.errors import InputError
+from features.errors import InputError, OptionError
 from features.study.study import Study
 from probe.folds.given import SPLIT_NAMES, has_split, own_folds
 from probe.folds.kept_together import in_several, kept_together, unlike
@@ -172,7 +172,7 @@ def _made_folds(study: Study, task: Task, rows: Ints, folds: int, seed: int) -> 
 
 def _check_subjects(study: Study, task: Task, rows: Ints, folds: int) -> None:
     if folds < 2:
-        raise InputError(f"--folds {folds}: a cross-validation needs two folds or more.")
+        raise OptionError(f"--folds {folds}: a cross-validation needs two folds or more.")
     count = len(np.unique(study.subjects[rows]))
     if count < 2:
         raise Unfit(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from features.errors import InputError, nearest
+from features.errors import InputError, OptionError, nearest
 from features.machine.files import file_name, sweep_folder, write_text
 from features.machine.locks import locked
 from features.study.study import Study, open_study
@@ -84,7 +84,7 @@ def report(
     tasks = curves(opened)
     for metric in metrics:
         if metric not in CURVES:
-            raise InputError(f"--metric {metric}: not a metric; {nearest(metric, CURVES)}")
+            raise OptionError(f"--metric {metric}: not a metric; {nearest(metric, CURVES)}")
     contents = contents_of(opened, tasks, by, progress)
     tables = (
         layer_table(tasks),

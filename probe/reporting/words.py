@@ -11,7 +11,6 @@ from features.study.study import Study
 from probe.analysis.answer import Answer, Contrast, answer, whole
 from probe.analysis.curves import TaskCurves
 from probe.analysis.gaps import Gap
-from probe.analysis.outcomes import name_of
 from probe.analysis.points import Best
 from probe.analysis.statistics import Interval
 from probe.counts import count
@@ -221,7 +220,9 @@ def _tuned(task: TaskCurves) -> list[str]:
             apart = [
                 words
                 for best in task.best[:1]
-                for words in task.outcomes.unlike(name_of(point.rows[0]), name_of(best.rows[0]))
+                for words in task.outcomes.unlike(
+                    point.rows[0].result_name, best.rows[0].result_name
+                )
             ]
             why = (
                 f"; not compared with the probes, which have other {', '.join(apart)}"

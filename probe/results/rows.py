@@ -9,6 +9,8 @@ from pathlib import Path
 from probe.results import csv_records, predictions
 from probe.results.metrics import Measured, MeasuredSince
 
+ResultName = tuple[str, str, str]
+"""Backbone, layer and method of a result, as predictions/ names them."""
 BEST = "best"
 """The layer of a row whose layer was chosen inside the training folds."""
 
@@ -117,6 +119,11 @@ class Row(MeasuredSince, _Columns):
         """Where predictions/ holds the scores of this row."""
         layer = BEST if self.layer == BEST else self.features_key
         return (self.task, self.backbone, layer, self.method + self.variant)
+
+    @property
+    def result_name(self) -> ResultName:
+        """The name of the result that this row is a fold of."""
+        return self.stored[1:]
 
 
 def variant(

@@ -10,7 +10,7 @@ import numpy as np
 
 from features.arrays import Bools, Doubles, Floats, Ints
 from features.data.tasks import choose
-from features.errors import InputError, nearest
+from features.errors import InputError, OptionError, nearest
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study, open_study
 from probe.scoring import score_files
@@ -66,7 +66,7 @@ def rank(
     """
     opened = open_study(study)
     if rows < 10:
-        raise InputError(f"--rows {rows}: a score needs ten images or more.")
+        raise OptionError(f"--rows {rows}: a score needs ten images or more.")
     chosen = [choose(opened.tasks, opened.columns, name) for name in tasks or opened.tasks]
     labels = {task.name: task.codes(opened.columns[task.name]) for task in chosen}
     jobs = _jobs(opened, backbones, layers)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
-from features.errors import InputError, nearest
+from features.errors import OptionError, nearest
 
 DEFAULT = "modern"
 """The recipe that results do not name in their method."""
@@ -135,19 +135,19 @@ def recipe(name: str, **changes: object) -> Recipe:
         InputError: There is no such recipe, or a value is out of its range.
     """
     if name not in RECIPES:
-        raise InputError(f"--recipe {name}: not a recipe; {nearest(name, RECIPES)}")
+        raise OptionError(f"--recipe {name}: not a recipe; {nearest(name, RECIPES)}")
     given = {key: value for key, value in changes.items() if value is not None}
     changed = replace(RECIPES[name], **given)  # type: ignore[arg-type]
     if "epochs" in given:
         changed = replace(changed, iterations=0)
     if changed.batch_size < 1:
-        raise InputError(f"--batch-size {changed.batch_size}: a batch has at least one image.")
+        raise OptionError(f"--batch-size {changed.batch_size}: a batch has at least one image.")
     if changed.epochs < 1 and not changed.iterations:
-        raise InputError(f"--epochs {changed.epochs}: training takes at least one epoch.")
+        raise OptionError(f"--epochs {changed.epochs}: training takes at least one epoch.")
     if not changed.rate > 0:
-        raise InputError(f"--rate {changed.rate:g}: a learning rate is above zero.")
+        raise OptionError(f"--rate {changed.rate:g}: a learning rate is above zero.")
     if changed.patience < 0:
-        raise InputError(f"--patience {changed.patience}: give a number of epochs, or 0 for none.")
+        raise OptionError(f"--patience {changed.patience}: give a number of epochs, or 0 for none.")
     return changed
 
 

@@ -18,9 +18,9 @@ def run(*words: str | Path) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def refused(result: Result, *said: str) -> None:
-    """Exit 3, one line on stderr that says all of `said`, no traceback."""
-    assert result.exit_code == 3, (result.exit_code, result.output, result.exception)
+def refused(result: Result, *said: str, code: int = 3) -> None:
+    """The exit code, one line on stderr that says all of `said`, no traceback."""
+    assert result.exit_code == code, (result.exit_code, result.output, result.exception)
     errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, result.stderr
     assert "Traceback" not in result.stderr
@@ -191,19 +191,40 @@ def test_a_wrong_option_is_the_command_lines_fault(folder: Path) -> None:
         ("fit", "--task", "lable"),
         ("fit", "--layer", "pixel"),
         ("fit", "--backbone", "control:pixel"),
-        ("fit", "--C", "1,x"),
         ("remove", "control:pixel"),
         ("layers", "vggfase"),
-        (*PIXELS, "--pool", "grid:x"),
-        (*PIXELS, "--device", "gpu"),
-        (*PIXELS, "--dtype", "float64"),
-        (*PIXELS, "--limit", "0"),
         (*PIXELS, "--data", "elsewhere"),
     ],
 )
 def test_unknown_names_are_refused_with_a_sentence(images: Path, words: tuple[str, ...]) -> None:
     run(*PIXELS, "--data", images)
     refused(run(*words))
+
+
+def test_a_value_that_an_option_never_takes_is_the_command_lines_fault(images: Path) -> None:
+    run(*PIXELS, "--data", images)
+    run("fit", "--folds", "3", "--probe", "ridge")
+    for command, option, value in (
+        (("fit",), "--C", "1,x"),
+        (("fit",), "--C", "-1"),
+        (("fit",), "--shots", "1,five"),
+        (("fit",), "--shots", "0"),
+        (("fit",), "--view", "11crop"),
+        (("fit",), "--folds", "1"),
+        (("fit",), "--tol", "2"),
+        (("rank",), "--rows", "3"),
+        (("finetune", "-b", "sample-faces"), "--epochs", "0"),
+        (("finetune", "-b", "sample-faces"), "--precision", "float"),
+        (PIXELS, "--pool", "grid:x"),
+        (PIXELS, "--device", "gpu"),
+        (PIXELS, "--dtype", "float64"),
+        (PIXELS, "--precision", "fp8"),
+        (PIXELS, "--compress", "zip"),
+        (PIXELS, "--limit", "0"),
+    ):
+        refused(run(*command, option, value), option, code=2)
+    refused(run("compare", "control:pixels", "a/b/c"), "not BACKBONE/LAYER/METHOD", code=2)
+    refused(run("compare", "a/b/c", "a/b/c"), "no such result")
 
 
 def test_other_data_for_the_same_study_are_refused(images: Path) -> None:

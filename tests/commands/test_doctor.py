@@ -54,7 +54,7 @@ def test_a_sound_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     result = run()
     assert (result.exit_code, result.stderr) == (0, "")
     header, *lines = (line.split("\t") for line in result.stdout.splitlines())
-    assert header == ["what", "found", ""]
+    assert header == ["what", "state", ""]
     by_name = {line[0]: line[1:] for line in lines}
     assert by_name["cache"] == [str(tmp_path / "home"), ""]
     assert by_name["torch"] == ["torch 1.0", ""]
@@ -69,7 +69,7 @@ def test_a_sound_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_as_json() -> None:
     result = run("--json")
     rows: list[dict[str, Any]] = json.loads(result.stdout)
-    assert {tuple(row) for row in rows} == {("what", "found", "advice", "wrong")}
+    assert {tuple(row) for row in rows} == {("what", "state", "advice", "wrong")}
     assert [row["what"] for row in rows if row["wrong"]] == []
     assert {"python", "torch", "h5py", "gpu", "faiss", "timm", "decoder"} <= {
         row["what"] for row in rows
@@ -92,14 +92,14 @@ def test_an_extra_that_is_missing_is_not_wrong(monkeypatch: pytest.MonkeyPatch) 
 def test_two_faiss_in_one_place(install: dict[str, list[str]]) -> None:
     install["faiss"] = ["faiss-gpu", "faiss-cpu"]
     finding = told("faiss")
-    assert (finding.found, finding.wrong) == ("faiss-cpu and faiss-gpu", True)
+    assert (finding.state, finding.wrong) == ("faiss-cpu and faiss-gpu", True)
     assert finding.advice.startswith("they overwrite each other: uninstall all, then install one")
 
 
 def test_a_faiss_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)  # its import fails
     finding = told("faiss")
-    assert finding.found.startswith("faiss-cpu fails: ")
+    assert finding.state.startswith("faiss-cpu fails: ")
     assert finding.wrong
     assert finding.advice == "install it again"
 
@@ -111,7 +111,7 @@ def test_faiss_on_a_gpu_and_none(
         StandardGpuResources = None
 
     monkeypatch.setitem(sys.modules, "faiss", Faiss())  # type: ignore[arg-type]
-    assert told("faiss").found.endswith(", with GPU")
+    assert told("faiss").state.endswith(", with GPU")
     del install["faiss"]
     assert told("faiss") == Finding(
         "faiss", "not installed", "knn uses torch, with the same neighbours"
@@ -121,7 +121,7 @@ def test_faiss_on_a_gpu_and_none(
 def test_another_package_of_our_name(install: dict[str, list[str]]) -> None:
     install["features"] = ["transfer-probe", "feature-farm"]
     finding = told("package features")
-    assert (finding.found, finding.wrong) == ("also in feature-farm", True)
+    assert (finding.state, finding.wrong) == ("also in feature-farm", True)
     assert "uninstall it" in finding.advice
     assert run().exit_code == 3
 
@@ -145,5 +145,5 @@ def test_the_faster_decoder_is_advised(
     decoder: str, advised: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor.jpeg, "name", lambda: decoder)
-    assert told("decoder").found == decoder
+    assert told("decoder").state == decoder
     assert ("transfer-probe[decode]" in told("decoder").advice) == advised

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,16 @@ from brighthalves import QUICK, rows_of
 from safetensors.torch import load_file
 
 from features.backbone import load
+from features.cards.card import DeclaredOutput
 from features.errors import InputError
 from features.extraction.extract import extract
 from features.study.study import open_study
 from probe.finetuning.finetune import finetune
+from probe.finetuning.saved_network import declared_as, write
 from probe.reporting.report import report
 from probe.results import predictions
 from probe.scoring.cka import alignment, linear_gram, u_centred
+from probe.training.head import Head, Network
 from probe.training.recipes import recipe
 
 
@@ -57,6 +61,20 @@ def test_a_trained_network_is_a_backbone_of_its_own(tmp_path: Path, card: str, d
         grams = [u_centred(linear_gram(x)) for x in (before, file.read("conv"))]
     assert float(line["cka"]) == pytest.approx(alignment(*grams))
     assert 0.1 < float(line["cka"]) < 0.9999
+
+
+def test_its_card_says_what_the_layers_return_as_the_first_card_did(
+    tmp_path: Path, tiny_card: Callable[..., Path]
+) -> None:
+    declared = '{ module = "pool", output = "map channels last" }'
+    backbone = load(str(tiny_card('pool = "pool"', f"pool = {declared}")))
+    network = Network(backbone.model, Head(5, 2, 0), None)
+    about = {"tasks": ["side"], "data": "-", "method": "finetune", "fold": 0}
+    made = load(str(write(tmp_path, "tuned", network, backbone, seen=np.arange(4), about=about)))
+    assert made.architecture.card.outputs == backbone.architecture.card.outputs != {}
+    assert [x.output for x in made.layers()] == [x.output for x in backbone.layers()]
+    tokens = DeclaredOutput("blocks", "tokens", 2, cls=True)
+    assert declared_as(tokens) == {"module": "blocks", "output": "tokens", "prefix": 2, "cls": True}
 
 
 def test_selffer_networks_start_from_the_network_of_their_own_fold(

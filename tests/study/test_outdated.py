@@ -21,7 +21,6 @@ from features.study.saving import save
 from features.study.study import Study, open_study
 from probe.analysis.compare import compare
 from probe.analysis.curves import curves, difference
-from probe.analysis.outcomes import name_of
 from probe.fitting.fit import fit
 from probe.reporting.report import report
 from probe.reporting.words import findings
@@ -110,7 +109,7 @@ def test_results_of_other_folds_are_not_set_against_each_other(study: Study) -> 
     found = curves(study)[0]
     rows = {best.method: best.rows for best in found.best}
     assert difference(found.outcomes, rows["ridge"], rows["knn"]) is None
-    names = (name_of(rows["ridge"][0]), name_of(rows["knn"][0]))
+    names = (rows["ridge"][0].result_name, rows["knn"][0].result_name)
     assert found.outcomes.unlike(*names) == ["number of folds", "images of the folds"]
 
 

@@ -13,10 +13,10 @@ from features.data.tasks import RESERVED
 from features.errors import InputError, nearest
 from features.study.study import Study
 from probe.analysis.curves import TaskCurves
-from probe.analysis.outcomes import Name, name_of
 from probe.analysis.points import Best
 from probe.analysis.statistics import accuracy_interval
 from probe.reporting.tables.table import Cell, Column, Table
+from probe.results.rows import ResultName
 
 MOST_GROUPS = 12
 """A column of images.csv with more values than this makes subgroups only where it is asked for."""
@@ -148,7 +148,7 @@ def subgroup_table(study: Study, tasks: Sequence[TaskCurves], by: Sequence[str] 
     values = {name: np.array(study.columns[name], dtype=object) for name in chosen}
     for task in tasks:
         for best in task.best:
-            name = name_of(best.rows[0])
+            name = best.rows[0].result_name
             if task.outcomes.has(name):
                 for column in chosen:
                     if column != task.task:
@@ -167,7 +167,7 @@ def _in_order(study: Study, column: str) -> Sequence[str]:
 def _groups(
     task: TaskCurves,
     best: Best,
-    name: Name,
+    name: ResultName,
     column: str,
     groups: Sequence[str],
     values: npt.NDArray[np.object_],
@@ -190,7 +190,7 @@ def _matrices(
     for task in tasks:
         classes = len(task.classes)
         for best in task.best:
-            name = name_of(best.rows[0])
+            name = best.rows[0].result_name
             if not task.outcomes.has(name):
                 continue
             predicted = task.outcomes.predicted(name).astype(np.int64)
