@@ -60,10 +60,10 @@ def test_a_result_against_itself_is_within_noise(study: Study) -> None:
 
 def test_unlike_protocols_are_refused_and_said(study: Study) -> None:
     fit(study.folder, probes=("ridge",), backbones=("good",), scale="l2")
-    with pytest.raises(InputError, match=r"with other scale \(l2 and standard\)"):
+    with pytest.raises(InputError, match=r"differ in scale \(l2 and standard\)"):
         compare(study.folder, "good/fc/ridge", "a/b/fc/ridge")
     fit(study.folder, probes=("ridge",), backbones=("good",), folds=3)
-    with pytest.raises(InputError, match="with other number of folds, images of the folds"):
+    with pytest.raises(InputError, match="differ in number of folds, images of the folds"):
         compare(study.folder, "good/fc/ridge", "a/b/fc/knn")
 
 
