@@ -17,7 +17,7 @@ def compare(
         ),
     ],
     b: Annotated[
-        str, typer.Argument(metavar="B", help="The result to compare it with, written alike.")
+        str, typer.Argument(metavar="B", help="The result to compare A with, in the same form.")
     ],
     task: options.Tasks = None,
     study: options.Study = options.STUDY,

@@ -11,14 +11,13 @@ from cli import show
 
 
 def demo(
-    study: Annotated[Path, typer.Option("--study", metavar="DIR", help="Where to put it.")] = Path(
-        "probe-demo"
-    ),
+    study: Annotated[
+        Path, typer.Option("--study", metavar="DIR", help="The folder of the demo's study.")
+    ] = Path("probe-demo"),
 ) -> None:
     """Run the whole chain on drawn faces, offline, in two minutes: extract, fit, tune, report.
 
-    Three tasks are planted in the same images, so that what comes out can be held against what was
-    put in.
+    Three tasks are drawn into the same images, so that the results can be compared with what was drawn.
 
     Example: probe demo
     """

@@ -10,7 +10,7 @@ from cli import options, show
 def doctor(json: options.Json = False) -> None:
     """Show what this machine has (GPU, faiss, timm), and what is wrong with the install.
 
-    Ends with 3 if something is wrong.
+    Exits with 3 if something is wrong.
 
     Example: probe doctor
     """

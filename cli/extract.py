@@ -42,13 +42,14 @@ def extract(
         typer.Option(
             "--pool",
             metavar="POOL",
-            help="auto, none, avg, max or grid:K; of tokens cls and cls+avg too; repeatable.",
+            help="How maps become rows: auto, none, avg, max or grid:K; for tokens also cls, cls+avg; "
+            "repeatable.",
             show_default="auto, avg",
         ),
     ] = None,
     view: Annotated[
         list[str] | None,
-        options.views("Besides the centre crop: flip or 10crop, for `probe fit --view`", False),
+        options.views("Also extract the views flip or 10crop, for `probe fit --view`", False),
     ] = None,
     dtype: Annotated[
         str, typer.Option(metavar="TYPE", help="Storage: float32 or float16.")
@@ -67,19 +68,19 @@ def extract(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Only so many rows, spread over folds and classes."),
+        typer.Option(metavar="N", help="Extract only N rows, spread over folds and classes."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image.")] = False,
     compress: Annotated[
         str | None,
         typer.Option(
             metavar="FILTER",
-            help="gzip, lzf or none, when a file is finished.",
+            help="Compress finished files: gzip, lzf or none.",
             show_default="none",
         ),
     ] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Append the rows that the data gained since.")
+        bool, typer.Option("--update", help="Append the rows that were added to the data since.")
     ] = False,
     device: options.Devices = "auto",
     source: Annotated[
@@ -87,7 +88,8 @@ def extract(
         typer.Option(
             "--source",
             metavar="NAME=DIR",
-            help="Also a sample of a domain's images, for the distance to it; repeatable.",
+            help="Also extract the images in DIR, of the pretraining domain NAME, to measure how close it "
+            "is; repeatable.",
         ),
     ] = None,
     seed: options.Seed = 0,
@@ -96,7 +98,7 @@ def extract(
 ) -> None:
     """Write features of the named layers into the study, all in one forward pass.
 
-    Run again, it goes on where it was interrupted, and adds layers and rows that are new.
+    Run again, it continues where it was interrupted, and adds new layers and rows.
 
     Example: probe extract --backbone vggface --layer fc6 --weights random
     """

@@ -77,7 +77,9 @@ def finetune(
     epochs: Annotated[
         int | None,
         typer.Option(
-            metavar="N", help="At most, with early stopping.", show_default="the recipe's"
+            metavar="N",
+            help="Epochs at most; training stops early where that is better.",
+            show_default="the recipe's",
         ),
     ] = None,
     patience: Annotated[
@@ -99,7 +101,7 @@ def finetune(
         int, typer.Option(metavar="N", help="Compute a batch in N parts, to save memory.")
     ] = 1,
     class_weights: Annotated[
-        bool, typer.Option("--class-weights", help="Let every class weigh the same.")
+        bool, typer.Option("--class-weights", help="Give every class the same weight.")
     ] = False,
     augment: Annotated[
         bool,
@@ -129,7 +131,7 @@ def finetune(
         ),
     ] = "auto",
     search: Annotated[
-        bool, typer.Option("--search", help="Choose the rate too, of three, on the inner part.")
+        bool, typer.Option("--search", help="Also choose the learning rate, of three.")
     ] = False,
     save: Annotated[
         bool,
@@ -149,7 +151,7 @@ def finetune(
 
     It trains and tests on the images that are extracted, where any are: a --limit of `probe extract`
     holds here too. The number of epochs is chosen on an inner part of the training folds. Killed and run
-    again, it goes on at its last epoch. Rows go into results.csv beside those of the probes.
+    again, it continues at its last epoch. Rows go into results.csv beside those of the probes.
 
     Example: probe finetune --backbone sample-faces --task age --freeze-through conv3 --epochs 3
     """

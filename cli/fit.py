@@ -87,7 +87,7 @@ def fit(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="Also fit on so few training images per class, such as 1,5,10.",
+            help="Also fit on only this many training images per class, such as 1,5,10.",
         ),
     ] = None,
     draws: Annotated[

@@ -19,7 +19,7 @@ def import_(
         str | None,
         typer.Option(
             metavar="DOMAIN",
-            help="What it was pretrained on; none: random weights.",
+            help="What the backbone was pretrained on; none: random weights.",
             show_default="unknown",
         ),
     ] = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cli import options, show
 
 _LISTED = 4
-"""Names that are listed of what is no layer."""
+"""How many of the modules that cannot be layers are named for each reason."""
 
 
 def layers(
@@ -15,8 +15,8 @@ def layers(
 ) -> None:
     """List a backbone's layers in depth order: name, module, output, shape, size, depth.
 
-    Those that extract reads where no --layer is given are marked; what is no layer, since its rows are
-    not the images' or nobody can tell what they are, is named with the reason.
+    The layers that `probe extract` reads without --layer are marked. Modules that cannot be layers are
+    listed with the reason.
 
     Example: probe layers vggface
     """

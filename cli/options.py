@@ -29,7 +29,10 @@ Data = Annotated[
 Faces = Annotated[
     str | None,
     typer.Option(
-        "--faces", metavar="FACES", help="Adience's aligned or coarse.", show_default="aligned"
+        "--faces",
+        metavar="FACES",
+        help="Which faces of Adience: aligned or coarse.",
+        show_default="aligned",
     ),
 ]
 Labels = Annotated[
@@ -46,7 +49,7 @@ Levels = Annotated[
     typer.Option(
         "--levels",
         metavar="LEVELS",
-        help="What the folders of a folder are, from the outermost: split/label, fold/label, subject/label "
+        help="What each level of folders means, from the outermost: split/label, fold/label, subject/label "
         "or other columns; - is none.",
         show_default="label, or split/label where they are named so",
     ),
@@ -108,9 +111,7 @@ Folds = Annotated[
         show_default="their own, or 5",
     ),
 ]
-Seed = Annotated[
-    int, typer.Option("--seed", metavar="N", help="Seed of everything that is drawn by chance.")
-]
+Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
 Device = Annotated[
     str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:I.")
 ]
@@ -120,7 +121,7 @@ Devices = Annotated[
         "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:I, or cuda:I,J for several GPUs."
     ),
 ]
-Redo = Annotated[bool, typer.Option("--redo", help="Make again what is there already.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Compute again what is there already.")]
 
 
 def _allow(trust: bool) -> bool:
@@ -133,7 +134,7 @@ Trust = Annotated[
     bool,
     typer.Option(
         "--trust",
-        help="Let the .py file of a card run, now and as long as it stays as it is.",
+        help="Allow a card's .py file to run, now and as long as it does not change.",
         callback=_allow,
     ),
 ]

@@ -18,7 +18,9 @@ def rank(
     backbone: options.StudyBackbones = None,
     layer: options.StudyLayers = None,
     task: options.Tasks = None,
-    rows: Annotated[int, typer.Option(metavar="N", help="Images to look at.")] = 1_000,
+    rows: Annotated[
+        int, typer.Option(metavar="N", help="Images to compute the scores from.")
+    ] = 1_000,
     seed: options.Seed = 0,
     json: options.Json = False,
 ) -> None:

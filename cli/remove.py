@@ -14,7 +14,7 @@ def remove(
     backbone: Annotated[str, typer.Argument(metavar="BACKBONE", help="A backbone of the study.")],
     study: options.Study = options.STUDY,
 ) -> None:
-    """Take one backbone out of a study: its features, results and predictions.
+    """Delete a backbone from a study: its features, results and predictions.
 
     Example: probe remove vggface@random
     """

@@ -25,7 +25,7 @@ def status(
     ] = False,
     json: options.Json = False,
 ) -> None:
-    """Show what a study holds: features, results, what is unreadable, bytes.
+    """Show what a study holds: features, results, unreadable images, bytes.
 
     Example: probe status --verify
     """

@@ -1,4 +1,4 @@
-"""`probe weights`: published weights brought in, listed, checked and taken out."""
+"""`probe weights`: published weights added, listed, checked and removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Bring in published weights, list, verify and remove them.\n\nExample: probe weights list",
+    help="Add published weights, list, verify and remove them.\n\nExample: probe weights list",
 )
 
 
@@ -37,13 +37,13 @@ def add(
         typer.Option(
             "--entry",
             metavar="N",
-            help="Which of the card's weights it is, from 1.",
+            help="Which [[weights]] entry of the card it is, from 1.",
             show_default="detected by checksum, name and format",
         ),
     ] = None,
     trust: options.Trust = False,
 ) -> None:
-    """Bring in a file of published weights, checked and converted once.
+    """Add a file of published weights: it is checked, and converted once.
 
     Caffe, MatConvNet, Torch7, Keras, PyTorch, safetensors and npz are recognised by their bytes; a .tar.gz
     or .zip is opened. Afterwards `probe extract --backbone BACKBONE` uses it.
@@ -66,8 +66,8 @@ def match(
 ) -> None:
     """Put the tensors of a file beside those of a network, with shapes, and pair them.
 
-    Pairs are those of one name, and those that shapes and order leave no choice about; for the latter
-    the lines to put into a card are shown.
+    Tensors are paired by name, or where shapes and order allow one pairing only; for the latter the
+    lines to add to a card are shown.
 
     Example: probe weights match resnet.h5 -b torchvision:resnet50
     """
@@ -104,9 +104,9 @@ def _sides(shape: tuple[int, ...] | None) -> str:
 
 @app.command("fetch")
 def fetch(backbone: options.Network, trust: options.Trust = False) -> None:
-    """Download a backbone's weights from the address in its card, and bring them in.
+    """Download a backbone's weights from the address in its card, and add them.
 
-    An interrupted download goes on where it ended. PROBE_OFFLINE=1 forbids it.
+    An interrupted download continues where it ended. PROBE_OFFLINE=1 forbids it.
 
     Example: probe weights fetch alexnet
     """
@@ -125,7 +125,7 @@ def fetch(backbone: options.Network, trust: options.Trust = False) -> None:
 
 @app.command("list")
 def list_(json: options.Json = False) -> None:
-    """List the weights that were brought in: format, checksum, licence, size.
+    """List the added weights: format, checksum, licence, size.
 
     Example: probe weights list
     """
@@ -138,7 +138,7 @@ def list_(json: options.Json = False) -> None:
         show.put_json(files)
         return
     if not files:
-        show.say("no weights have been brought in yet; `probe weights add BACKBONE FILE` does it")
+        show.say("no weights are added yet; `probe weights add BACKBONE FILE` adds some")
         return
     show.put_table(
         ["backbone", "file", "format", "sha256", "checked", "size", "licence"],
@@ -159,9 +159,9 @@ def list_(json: options.Json = False) -> None:
 
 @app.command("verify")
 def verify(json: options.Json = False) -> None:
-    """Read all weights that were brought in again, and hold them against their checksums.
+    """Read all added weights again, and compare them with their checksums.
 
-    Ends with 3 where a file has changed.
+    Exits with 3 if a file has changed.
 
     Example: probe weights verify
     """
@@ -185,7 +185,7 @@ def verify(json: options.Json = False) -> None:
 
 @app.command("remove")
 def remove(backbone: options.Network) -> None:
-    """Take out the weights that were brought in for a backbone.
+    """Delete the added weights of a backbone.
 
     Example: probe weights remove vggface
     """

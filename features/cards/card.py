@@ -90,7 +90,7 @@ class WeightsEntry:
 
     @property
     def checksums(self) -> dict[str, str]:
-        """The published ones, by kind."""
+        """The published checksums, by kind."""
         kinds = ("sha256", "sha1", "md5", "git_sha1")
         return {kind: digest for kind in kinds if (digest := getattr(self, kind))}
 

@@ -171,7 +171,7 @@ def _tokens(shape: Shape, larger: Shape | None, evidence: Evidence) -> Output | 
 
 
 def _rounded(patches: int, larger: int, times: Grid) -> bool:
-    """Whether both are rows times columns of the two images, each side rounded."""
+    """Whether two numbers of places are rows times columns of the two images, each side rounded."""
     side = isqrt(patches)
     return side * side == patches and any(
         larger % rows == 0

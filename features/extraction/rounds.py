@@ -132,7 +132,7 @@ def next_round(
 
 
 def _read_again(job: ExtractJob, contents: FileContents) -> list[pooling.Pooled]:
-    """The data sets of a file, to be computed again."""
+    """The data sets of a file, all of which are computed again."""
     return [
         pooling.pooled(job.backbone.layers((layer,))[0], pool, view)
         for layer, pool, view in contents.poolings.values()

@@ -53,7 +53,7 @@ def of(file_format: str, path: Path, tensors: Mapping[str, Tensor], **about: obj
 
 
 def is_plain(tensor: Tensor) -> bool:
-    """Whether it is an array of real numbers in memory, not sparse, quantised, nested or absent."""
+    """Whether a value is an array of real numbers in memory, not sparse, quantised, nested or absent."""
     import torch
 
     return (

@@ -74,7 +74,7 @@ def _loader(path: Path) -> str:
 
 
 def _is_script(path: Path) -> bool:
-    """Whether it is one of TorchScript's archives."""
+    """Whether a file is an archive of TorchScript."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("constants.pkl") for name in archive.namelist())

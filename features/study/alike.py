@@ -22,7 +22,7 @@ def unlike_rows(study: Study, backbones: Sequence[str]) -> str | None:
 
 
 def unlike_files(study: Study, known: Mapping[Path, FileContents]) -> str | None:
-    """The same for every finished feature file of the study, each opened once.
+    """Two backbones of the study with features of different rows, in one sentence; None if there are none.
 
     Args:
         study: The study.
@@ -43,7 +43,7 @@ def unlike_files(study: Study, known: Mapping[Path, FileContents]) -> str | None
 
 
 def _unlike(study: Study, each: Iterable[tuple[str, Bools]]) -> str | None:
-    """The same for pairs of a backbone and its rows with features, `(n,)`."""
+    """Two backbones whose rows with features, `(n,)`, differ, in one sentence; None if there are none."""
     labelled = np.any([study.labels(task) >= 0 for task in study.tasks], axis=0)
     takes_part = study.used & labelled
     first: tuple[str, bytes, int] | None = None

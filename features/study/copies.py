@@ -56,7 +56,7 @@ class Copies:
         return self._grouped(rows)[1]
 
     def _grouped(self, rows: int) -> tuple[tuple[Group, ...], tuple[Group, ...]]:
-        """Groups that are kept together, and those that are too large to be."""
+        """Groups of copies that are kept together, and groups too large for that."""
         groups = self.groups
         file_of = {row: number for number, same in enumerate(self.exact) for row in same}
         large = tuple(
@@ -78,7 +78,7 @@ class Copies:
         return tuple(g for g in self.exact if len({subjects[row] for row in g} - {""}) > _FEW)
 
     def plausible(self, rows: int) -> Copies:
-        """These copies; without the near ones if those are over four rows and over a tenth of the `rows`.
+        """The copies; without the near ones if those are over four rows and over a tenth of the `rows`.
 
         Then the pictures are similar by their nature, like drawings, scans and plots, and similarity is
         no sign of a copy.

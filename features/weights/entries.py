@@ -43,7 +43,7 @@ class WeightsFile:
 
     @property
     def identity(self) -> str:
-        """What identifies its tensors: the file's checksum, the part of the file, the renaming."""
+        """What identifies the tensors: the checksum of the file, the part of the file, the renaming."""
         key, rename = self.entry.key, self.entry.rename
         renamed = f", renamed by {json.dumps(dict(rename), sort_keys=True)}" if rename else ""
         return self.sha256 + (f"#{key}" if key else "") + renamed
@@ -61,7 +61,7 @@ class Digests:
         return self.by_kind["sha256"]
 
     def meet(self, entry: WeightsEntry) -> bool | None:
-        """Whether the file is the published one; None if no checksum is published."""
+        """Whether the checksums are the published ones; None if no checksum is published."""
         published = entry.checksums
         if published:
             return all(self.by_kind[kind] == digest.lower() for kind, digest in published.items())

@@ -50,8 +50,8 @@ def train_beside(
         options,
         data=None,  # the study is on disk by now
         workers=options.workers or max(1, cores() // n),
-        announce=_unheard,
-        progress=_unheard,
+        announce=_ignore,
+        progress=_ignore,
     )
     each = [
         (replace(alone, device=str(device)), Share(number, n, frozenset(folders)))
@@ -65,7 +65,7 @@ def train_beside(
             options.progress(*sums, f"{devices[number]}: {now}")
 
 
-def _unheard(*_message: object) -> None:
+def _ignore(*_message: object) -> None:
     """Do nothing: a callback that can be sent to another process."""
 
 

@@ -132,7 +132,7 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
 def _jobs(
     run: FineTuneRun, chosen: Sequence[Variant], groups: Sequence[tuple[Task, ...]]
 ) -> list[FineTuneJob]:
-    """The jobs of every group of tasks that can be cross-validated; the others are said.
+    """The jobs of every group of tasks that can be cross-validated; the others are announced.
 
     Raises:
         InputError: None can.
@@ -187,7 +187,7 @@ def _load(options: FineTuneOptions) -> Backbone:
 
 
 def _told_of_epochs(options: FineTuneOptions) -> Callable[[str, Epoch], None]:
-    """What is called after every epoch: TensorBoard's writer where a folder is given."""
+    """The callback after every epoch: TensorBoard's writer where a folder is given."""
     if options.tensorboard is None:
         return lambda _training, _epoch: None
     return Board(options.tensorboard).note

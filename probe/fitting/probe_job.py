@@ -100,7 +100,7 @@ class ProbeRun:
         return self.splits[key]
 
     def first_splits(self, task: Task) -> Splits:
-        """Those that were made first for a task."""
+        """The splits that were made first for a task."""
         return next(s for (name, *_), s in self.splits.items() if name == task.name)
 
 
@@ -137,7 +137,7 @@ def fit_one(
     settings: ProbeSettings,
     under: str,
 ) -> tuple[list[Row], Outcome]:
-    """Its rows of results.csv, one per fold, and what they are made of.
+    """The rows of results.csv of a job, one per fold, and the scores behind them.
 
     Raises:
         InputError: Features that it reads are NaN or infinite.

@@ -130,7 +130,7 @@ def knn_scorer(
     settings: ProbeSettings,
     held_out: HeldOut | None = None,
 ) -> Scorer:
-    """What lets training sets vote on the rows that they leave out; arguments as of `linear_scorer`."""
+    """The scorer that lets training sets vote on rows they leave out; arguments as of `linear_scorer`."""
     cosine = settings.scale != "none"
     grid = [int(k) for k in settings.grid]
     to_score = held_out or splits.held_out_rows

@@ -45,7 +45,7 @@ class Prepared:
         return x.T @ x
 
     def nbytes(self) -> int:
-        """The bytes that it holds in memory."""
+        """The bytes that the source holds in memory."""
         held = [rows.n * rows.p for rows in (self.train, self.other) if isinstance(rows, Held)]
         return 4 * (sum(held) + (0 if self.products is None else self.products.numel()))
 
@@ -96,7 +96,7 @@ class Source:
         return x
 
     def blocks(self, rows: Ints) -> Iterator[Tensor]:
-        """The same rows, some at a time."""
+        """The rows, some at a time."""
         some = max(1, ROWS_BYTES // (4 * self.dim))
         for start in range(0, len(rows), some):
             yield self.block(rows[start : start + some])

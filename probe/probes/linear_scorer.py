@@ -24,7 +24,7 @@ def linear_scorer(
     shared: Shared,
     held_out: HeldOut | None = None,
 ) -> Scorer:
-    """What fits a linear probe on training sets and scores the rows that they leave out.
+    """The scorer that fits a linear probe on training sets and scores the rows that they leave out.
 
     Args:
         source: Features, `(n, dim)`.

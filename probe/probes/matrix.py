@@ -55,7 +55,7 @@ class Held:
         return (r.T @ self.x).T  # ten times X.T @ R where R has eight columns
 
     def double(self) -> Held:
-        """The same in float64."""
+        """The same matrix in float64."""
         return Held(self.x.double())
 
 
@@ -84,7 +84,7 @@ class Streamed:
         return total.T
 
     def double(self) -> Streamed:
-        """The same in float64."""
+        """The same matrix in float64."""
         return Streamed(self.blocks, self.n, self.p, self.device, torch.float64)
 
 
@@ -143,4 +143,4 @@ class Rows(Protocol):
         """X'R, `(n, columns)` to `(p, columns)`."""
 
     def double(self) -> Self:
-        """The same in float64."""
+        """The same matrix in float64."""

@@ -38,7 +38,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Scaling:
-    """What is subtracted from and multiplied with every row."""
+    """The mean that is subtracted from every row, and the factors that it is then multiplied by."""
 
     shift: Tensor
     """`(dim,)` float32."""
@@ -52,16 +52,16 @@ class Scaling:
         return (x - self.shift) * self.weight
 
     def in_place(self, x: Tensor) -> Tensor:
-        """The same, written over the rows."""
+        """The scaled rows, written over the rows given."""
         return x.sub_(self.shift).mul_(self.weight)
 
     def part(self, start: int, stop: int) -> Scaling:
-        """That of some columns."""
+        """The scaling of some columns."""
         return Scaling(self.shift[start:stop], self.weight[start:stop], self.unit)
 
 
 def moments(x: Tensor, products: bool) -> Moments:
-    """Those of rows `(n, dim)` float32."""
+    """The moments of rows `(n, dim)` float32."""
     mean = x.mean(0, dtype=torch.float64).to(torch.float32)
     away = x - mean
     squares = away.square().sum(0, dtype=torch.float64)
@@ -69,7 +69,7 @@ def moments(x: Tensor, products: bool) -> Moments:
 
 
 def pooled(parts: Sequence[Moments]) -> Moments:
-    """Those of the union of disjoint sets of rows."""
+    """The moments of the union of disjoint sets of rows."""
     if len(parts) == 1:
         return parts[0]
     n = sum(part.n for part in parts)
@@ -88,7 +88,7 @@ def pooled(parts: Sequence[Moments]) -> Moments:
 
 
 def scaling(m: Moments, scale: str, centre: bool) -> Scaling:
-    """What training rows with these moments ask for; rows of `l2` come with a length of one.
+    """The scaling of training rows with these moments; rows of `l2` come with a length of one.
 
     A probe whose bias is not penalised may `centre` the rows too: the bias makes up for the mean.
     """

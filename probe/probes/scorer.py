@@ -1,4 +1,4 @@
-"""What fits and scores training sets: how it is asked, and what several of them share of one layer."""
+"""A scorer fits and scores training sets: how it is called, and what several of them share of one layer."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Shared:
     sets: dict[tuple[str, Left, str, bool], Prepared] = field(default_factory=dict)
 
     def room(self) -> int:
-        """Bytes that are left."""
+        """Bytes of memory that are left."""
         return max(0, self.limit - sum(kept.nbytes() for kept in list(self.sets.values())))
 
     def keep(self, key: tuple[str, Left, str, bool], prepared: Prepared) -> None:
@@ -47,7 +47,7 @@ class Shared:
             self.sets[key] = prepared
 
     def let_go(self, key: tuple[str, Left, str, bool]) -> None:
-        """Let go of the training sets of other splits and scalings than `key`'s."""
+        """Drop the training sets of other splits and scalings than `key`'s."""
         self.sets = {
             other: prepared
             for other, prepared in self.sets.items()

@@ -255,7 +255,7 @@ class _Steps:
         return cls(vectors, vectors, numbers, numbers)
 
     def of(self, which: Tensor) -> _Steps:
-        """Those of some problems."""
+        """The steps of some problems."""
         return _Steps(self.s[which], self.py[which], self.sy[which], self.ypy[which])
 
     def double(self) -> _Steps:
@@ -263,7 +263,7 @@ class _Steps:
         return _Steps(self.s.double(), self.py.double(), self.sy, self.ypy)
 
     def add(self, s: Tensor, y: Tensor, py: Tensor) -> None:
-        """One more, `(q, k, p + 1)` each; the oldest goes when there are too many."""
+        """Add a step and its change of gradient, `(q, k, p + 1)` each; a full list drops its oldest."""
         sy = _dot(s, y)
         unit = _wide(torch.where(sy > 0, sy.clamp_min(1e-300).rsqrt(), 0), s)
         s, y, py = ((unit * a).flatten(1)[:, None] for a in (s, y, py))

@@ -228,7 +228,7 @@ def _words(opened: ZipFile) -> tuple[str, str]:
 
 
 def _array(opened: ZipFile, name: str) -> Any:
-    """As `numpy.load` reads it, which leaves a damaged archive open."""
+    """The array of a `.npy` member, as `numpy.load` reads it, which leaves a damaged archive open."""
     with opened.open(f"{name}.npy") as member:
         return np.lib.format.read_array(member, allow_pickle=False)
 
@@ -279,7 +279,7 @@ def _keys_before(before: Path) -> list[list[str]]:
 
 
 def _opened_before(store: Path) -> h5py.File:
-    """The predictions.h5 of a study of before, open for reading; a pipe would be waited for."""
+    """The predictions.h5 of an older study, open for reading; a pipe would be waited for."""
     check_regular(_before(store))
     return h5py.File(_before(store), "r")
 

@@ -135,7 +135,7 @@ def _depends(
 
 
 def _with(output: Any, part: Part, tensor: Tensor) -> Any:
-    """The same output, the tensor at `part` another one."""
+    """The output with another tensor at `part`."""
     if not part:
         return tensor
     first, rest = part[0], part[1:]

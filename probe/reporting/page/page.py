@@ -88,7 +88,7 @@ def _asset(name: str) -> Markup:
 
 
 def _policy(script: str) -> str:
-    """Only this very script runs, and nothing is fetched."""
+    """The content security policy of the page: only this very script runs, and nothing is fetched."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
