@@ -123,7 +123,7 @@ def target_of(name: str) -> weights_files.Target:
     """
     card = find(name)
     if card.network.startswith("onnx:"):
-        raise InputError(f"{name}: its weights stand in {card.network}, which can have no others.")
+        raise InputError(f"{name}: its weights are inside {card.network} and cannot be replaced.")
     architecture = architecture_of(card)
     card = architecture.card
     try:

@@ -27,7 +27,7 @@ _MAX_SIDE = 1 << 16
 class Unusable(ValueError):
     """A layer cannot be built; the text says why and what to do."""
 
-    def __init__(self, reason: str, remedy: str = "mend it.") -> None:
+    def __init__(self, reason: str, remedy: str = "correct it.") -> None:
         """The error with `reason` and `remedy` as one sentence."""
         super().__init__(f"{reason}; {remedy}")
 

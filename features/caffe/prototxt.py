@@ -91,7 +91,7 @@ def _parsed(path: Path) -> Any:
         line, reason = (f" line {where[1]}", where[2]) if where else ("", str(error))
         reason = " ".join(reason.rpartition("': ")[2].split())[:160]  # without the line itself
         raise InputError(
-            f"{path}{line}: not a prototxt that can be read ({reason}); mend that line, or give the "
+            f"{path}{line}: not a prototxt that can be read ({reason}); correct that line, or give the "
             "text that describes the network."
         ) from error
     return net

@@ -245,7 +245,7 @@ def _traced(card: Card, model: nn.Module, wanted: Input) -> Trace:
     except Exception as error:
         raise InputError(
             f"{card.line('size')}: {card.network} fails on an image of {wanted.size[0]} x "
-            f"{wanted.size[1]} ({type(error).__name__}: {str(error).splitlines()[0][:160]}); mend "
+            f"{wanted.size[1]} ({type(error).__name__}: {str(error).splitlines()[0][:160]}); correct "
             "size under [input], or the network."
         ) from error
 

@@ -170,7 +170,7 @@ def read_file(path: Path) -> Card:
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not a TOML file, {error}; mend that line.") from error
+        raise InputError(f"{path}: not a TOML file, {error}; correct that line.") from error
     toml = TomlFile(path, text)
     values = toml.check(
         raw, Card, "", not_keys=("file", "outputs"), nested=("input", "layers", "weights")

@@ -58,7 +58,7 @@ def build(card: Card, *, seed: int = 0, device: str = "cpu", random: bool = Fals
         except Exception as error:
             raise InputError(
                 f"{card.line('network')}: {card.network} could not be built with options "
-                f"{dict(card.options)}: {type(error).__name__}: {error}; mend network or options."
+                f"{dict(card.options)}: {type(error).__name__}: {error}; correct network or options."
             ) from error
     if not isinstance(model, nn.Module):
         raise InputError(
@@ -268,7 +268,9 @@ def _timm() -> Any:
 
 def _own_module(card: Card, name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        raise InputError(f"{card.line('network')}: {name!r} is not the name of a module; mend it.")
+        raise InputError(
+            f"{card.line('network')}: {name!r} is not the name of a module; correct it."
+        )
     return _module(card, name)
 
 
@@ -296,7 +298,7 @@ def _python_file(card: Card, name: str) -> ModuleType:
         exec(compile(code, path, "exec"), vars(module))  # the very bytes that are trusted
     except Exception as error:
         raise InputError(
-            f"{path}: importing it failed with {type(error).__name__}: {error}; mend the file."
+            f"{path}: importing it failed with {type(error).__name__}: {error}; correct the file."
         ) from error
     return module
 

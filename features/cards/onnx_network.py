@@ -168,8 +168,8 @@ class OnnxNetwork(nn.Module):
 
     def _failed(self, error: Exception) -> InputError:
         return InputError(
-            f"{self.file}: onnxruntime cannot run it ({_first_line(error)}); mend size under [input], or "
-            "export the network again with standard operations."
+            f"{self.file}: onnxruntime cannot run it ({_first_line(error)}); correct size under [input], "
+            "or export the network again with standard operations."
         )
 
     def _part(self, wanted: list[str]) -> Any:
@@ -196,7 +196,7 @@ class OnnxNetwork(nn.Module):
         if self.size is not None and self.size != size:
             raise InputError(
                 f"{self.file}: takes images of {self.size[0]} x {self.size[1]}, not {size[0]} x {size[1]}; "
-                "mend size under [input]."
+                "correct size under [input]."
             )
         return onnx_graph.traced(self.graph, self.shapes(size))
 

@@ -63,5 +63,5 @@ def read_rows(file: Path, filled: str | None = None) -> tuple[list[str], list[li
             if row:
                 rows.append(row)
     except csv.Error as error:
-        raise InputError(f"{file} line {reader.line_num}: {error}; mend that line.") from error
+        raise InputError(f"{file} line {reader.line_num}: {error}; correct that line.") from error
     return header, rows

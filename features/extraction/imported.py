@@ -137,7 +137,7 @@ def _features(file: Path, arrays: Mapping[str, npt.NDArray[Any]], layer: str) ->
     if bad.any():
         raise InputError(
             f"{file}: layer {layer} has NaN or infinite features in {int(bad.sum())} rows (first: row "
-            f"{int(np.flatnonzero(bad)[0])}); mend them."
+            f"{int(np.flatnonzero(bad)[0])}); correct them."
         )
     if (most := float(np.abs(features).max())) > _LARGEST:
         raise InputError(

@@ -266,7 +266,7 @@ def _decoded(
         except Unreadable as error:
             if job.strict:
                 raise InputError(
-                    f"{path}: {error}; mend or remove it, or leave --strict out."
+                    f"{path}: {error}; correct or remove it, or leave --strict out."
                 ) from error
             refused[row] = str(error)
         seconds["reading"] += read - started

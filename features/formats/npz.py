@@ -63,7 +63,7 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
         size = path.stat().st_size
         if total > min(MOST, max(1 << 26, _INFLATION * size)):
             raise InputError(
-                f"{path}: would unpack to {total:,} bytes from {size:,}; fetch a sound file."
+                f"{path}: would unpack to {total:,} bytes from {size:,}; fetch an intact file."
             )
         for member in archive.infolist():
             with archive.open(member) as file:

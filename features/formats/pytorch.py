@@ -141,5 +141,5 @@ def _refuse_bombs(path: Path) -> None:
         ):
             raise InputError(
                 f"{path}: its records are compressed or overlap, as PyTorch writes none; fetch a "
-                "sound file, or convert it to safetensors."
+                "intact file, or convert it to safetensors."
             )

@@ -75,7 +75,7 @@ def read(path: Path, expected: str | None = None) -> Blobs:
         )
     if expected is not None and kind != expected:
         raise InputError(
-            f"{path}: the card says {expected} and the bytes say {kind}; mend the card's format, "
+            f"{path}: the card says {expected} and the bytes say {kind}; correct the card's format, "
             "or give the right file."
         )
     blobs: Blobs = _reader(kind).read(path)

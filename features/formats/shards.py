@@ -96,7 +96,7 @@ def _of_index(path: Path) -> list[Path]:
     for name in names:
         if Path(name).name != name or name in ("", ".", ".."):
             raise InputError(
-                f"{path}: names the file {name[:80]!r}, which is not beside it; fetch a sound one."
+                f"{path}: names the file {name[:80]!r}, which is not beside it; fetch an intact one."
             )
         if not (path.parent / name).is_file():
             raise InputError(

@@ -78,7 +78,7 @@ def mean_of(wanted: Input) -> Tensor:
     if (rows, columns) != resize:
         raise InputError(
             f"{wanted.mean}: the mean image is {rows} x {columns}, and neither the resized image "
-            "nor its crop has this size; mend size and resize under [input]."
+            "nor its crop has this size; correct size and resize under [input]."
         )
     top, left = offset(rows - height, wanted), offset(columns - width, wanted)
     return image[None, :, top : top + height, left : left + width]

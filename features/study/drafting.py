@@ -71,8 +71,8 @@ def _storable(manifest: Manifest) -> dict[str, list[str]]:
         stripped = name.strip()
         if stripped in columns or "\0" in name:
             raise InputError(
-                f"{manifest.source}: a column is called {name!r}, and a name has no NUL and "
-                "differs from the others in more than blanks; rename it."
+                f"{manifest.source}: the name of the column {name!r} has a NUL, or differs from another "
+                "only in blanks; rename it."
             )
         for row, value in enumerate(values):
             if "\0" in value or len(value) > _MOST_CHARACTERS:

@@ -35,7 +35,7 @@ def read_settings(text: str, file: Path) -> Settings:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
-        raise InputError(f"{file}: not a TOML file, {why}; mend that line.") from error
+        raise InputError(f"{file}: not a TOML file, {why}; correct that line.") from error
     data = raw.get("data")
     if not isinstance(data, dict):
         raise InputError(f"{file}: the table [data] is missing; restore it.")

@@ -80,7 +80,8 @@ def _unpack(path: Path, folder: Path, member: str | None) -> list[str]:
         parts = PurePosixPath(entry.name.replace("\\", "/")).parts
         if ".." in parts or entry.name.startswith(("/", "\\")) or entry.is_link:
             raise InputError(
-                f"{path}: its member {entry.name[:80]!r} leads out of the archive; fetch a sound archive."
+                f"{path}: its member {entry.name[:80]!r} points outside the archive; fetch an intact "
+                "archive."
             )
         if not entry.is_file or entry.content is None or parts[-1].startswith("._"):
             continue
@@ -147,7 +148,7 @@ def _write(content: IO[bytes], target: Path, room: int, path: Path) -> int:
 def _refuse_bomb(room: int, path: Path) -> None:
     if room < 0:
         raise InputError(
-            f"{path}: unpacks to far more than weights of its size could; fetch a sound archive."
+            f"{path}: unpacks to far more than weights of its size could; fetch an intact archive."
         )
 
 

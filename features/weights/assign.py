@@ -196,7 +196,7 @@ def refuse_misfit(assignment: Assignment, target: Target, file: Path) -> None:
         )
     raise InputError(
         f"{file}: not the weights of {card.network} as {card.line('network')} builds it: "
-        f"{'; '.join(parts)}; give the file that belongs to this network, or mend the card's "
+        f"{'; '.join(parts)}; give the file that belongs to this network, or correct the card's "
         "network or options."
     )
 

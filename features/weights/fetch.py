@@ -40,7 +40,7 @@ def download(url: str, folder: Path, progress: Progress = lambda _done, _all: No
     """
     parsed = urlparse(url)
     if parsed.scheme not in ("http", "https", "file"):
-        raise InputError(f"{url}: not an http, https or file address; mend the card's url.")
+        raise InputError(f"{url}: not an http, https or file address; correct the card's url.")
     key = hashlib.sha256(url.encode()).hexdigest()[:12]
     partial = folder / f".download-{key}.part"
     for attempt in range(_TRIES):

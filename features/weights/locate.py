@@ -94,7 +94,7 @@ def inside(card: Card, given: str | None) -> WeightsFile | None:
         return None
     if given is not None:
         raise InputError(
-            f"{card.name}: its weights stand in {card.network}, which can have no others; leave "
+            f"{card.name}: its weights are inside {card.network} and cannot be replaced; leave "
             "--weights out."
         )
     path = file_of(card)

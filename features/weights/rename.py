@@ -31,15 +31,16 @@ def renamed(sources: Sequence[str], rules: Mapping[str, str], file: Path) -> dic
                 break
         if new in by_new_name:
             raise InputError(
-                f"{file}: rename makes {new} of both {by_new_name[new]} and {source}; mend it in the card."
+                f"{file}: rename makes {new} of both {by_new_name[new]} and {source}; correct it in the "
+                "card."
             )
         by_new_name[new] = source
     idle = [pattern for pattern in rules if pattern not in used]
     if idle:
         raise InputError(
-            f"{file}: rename has {idle[0]!r}, which is the name of none of its layers ("
-            f"{', '.join(dict.fromkeys(source.rpartition('.')[0] for source in sources[:6]))}, ...); mend "
-            "it in the card."
+            f"{file}: rename has {idle[0]!r}, which matches none of its layers ("
+            f"{', '.join(dict.fromkeys(source.rpartition('.')[0] for source in sources[:6]))}, ...); "
+            "correct it in the card."
         )
     return by_new_name
 

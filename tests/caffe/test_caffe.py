@@ -502,60 +502,60 @@ def test_only_what_runs_in_the_test_phase_is_built(tmp_path: Path) -> None:
         ),
         (
             layer("ReLU") * 2,
-            "layer x (ReLU) cannot be built: another layer has this name; mend it.",
+            "layer x (ReLU) cannot be built: another layer has this name; correct it.",
         ),
-        (layer("Convolution"), "kernel_size is missing; mend it."),
+        (layer("Convolution"), "kernel_size is missing; correct it."),
         (
             layer("Convolution", "convolution_param { kernel_size: 1 }"),
-            "num_output is missing or 0; mend it.",
+            "num_output is missing or 0; correct it.",
         ),
         (
             layer("Convolution", "convolution_param { kernel_size: 1 num_output: 4 group: 2 }"),
-            "group 2 does not divide 3 and 4 channels; mend it.",
+            "group 2 does not divide 3 and 4 channels; correct it.",
         ),
         (
             layer("Convolution", "convolution_param { kernel_size: 1 num_output: 4 stride: 0 }"),
-            "stride 0 fits no image; mend it.",
+            "stride 0 fits no image; correct it.",
         ),
         (
             layer("Convolution", "convolution_param { kernel_h: 1 num_output: 4 }"),
-            "it needs either kernel_size or both kernel_h and kernel_w; mend it.",
+            "it needs either kernel_size or both kernel_h and kernel_w; correct it.",
         ),
         (
             layer("InnerProduct", "inner_product_param { num_output: 4000000000 }"),
-            "its 4000000000 x 108 weights fit into no caffemodel; mend it.",
+            "its 4000000000 x 108 weights fit into no caffemodel; correct it.",
         ),
         (
             layer("Pooling", "pooling_param { kernel_size: 1 stride: 2 }"),
-            "one of its windows lies outside of 6 x 6; mend it.",
+            "one of its windows lies outside of 6 x 6; correct it.",
         ),
         (
             layer("Pooling", "pooling_param { kernel_size: 2 pad: 2 }"),
-            "its pad is not smaller than its kernel; mend it.",
+            "its pad is not smaller than its kernel; correct it.",
         ),
         (
             layer("Pooling", "pooling_param { kernel_size: 2 pool: STOCHASTIC }"),
-            "its pooling is stochastic; only MAX and AVE are supported; mend it.",
+            "its pooling is stochastic; only MAX and AVE are supported; correct it.",
         ),
         (
             layer("LRN", "lrn_param { local_size: 4 }"),
-            "its local_size 4 is not a small odd number; mend it.",
+            "its local_size 4 is not a small odd number; correct it.",
         ),
         (
             layer("BatchNorm", "batch_norm_param { use_global_stats: false }"),
             "use_global_stats: false makes the features of an image depend on the others of its "
-            "batch; mend it.",
+            "batch; correct it.",
         ),
         (
             layer("Convolution", "convolution_param { kernel_size: 9 pad: 60000 num_output: 1 }"),
-            "it gives 1 x 1 x 119998 x 119998 numbers for one image; mend it.",
+            "it gives 1 x 1 x 119998 x 119998 numbers for one image; correct it.",
         ),
         (
             layer("Concat", "concat_param { axis: 4 }"),
-            "axis 4 is not one of (1, 3, 6, 6); mend it.",
+            "axis 4 is not one of (1, 3, 6, 6); correct it.",
         ),
-        (layer("ReLU", bottoms=["data", "data"]), "it reads 2 blobs; mend it."),
-        ("layer { name: 'x' type: 'ReLU' bottom: 'data' }", "it gives 0 blobs; mend it."),
+        (layer("ReLU", bottoms=["data", "data"]), "it reads 2 blobs; correct it."),
+        ("layer { name: 'x' type: 'ReLU' bottom: 'data' }", "it gives 0 blobs; correct it."),
         ("", "describes no layers; give the prototxt of a network."),
         ("layers { type: RELU }" + layer("ReLU"), "mixes `layer` with the older `layers`"),
         ("layer { name: 3 }", " line 2: not a prototxt that can be read (Expected string"),
@@ -597,7 +597,7 @@ def test_a_second_input_may_stand_there_unread(tmp_path: Path) -> None:
     inputs = layer("Input", "input_param { shape { dim: 9 dim: 3 dim: 4 dim: 5 } }", (), "data")
     inputs += layer("Input", "", (), "info")
     assert network(tmp_path, inputs + layer("ReLU"))(torch.ones(2, 3, 4, 5)).shape == (2, 3, 4, 5)
-    with pytest.raises(InputError, match="it reads info, which is not the image; mend it"):
+    with pytest.raises(InputError, match="it reads info, which is not the image; correct it"):
         network(tmp_path, inputs + layer("ReLU", "", ["info"]))
 
 

@@ -259,7 +259,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     ):
         describe(f"onnx:{net}")
     with pytest.raises(
-        InputError, match=r"its weights stand in onnx:net\.onnx, which can have no others"
+        InputError, match=r"its weights are inside onnx:net\.onnx and cannot be replaced"
     ):
         load(card, "random")
     with pytest.raises(
@@ -275,7 +275,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         InputError, match="its input image is uint8, and normalised images are floating"
     ):
         describe(write(tmp_path / "bytes", kind=TensorProto.UINT8))
-    with pytest.raises(InputError, match="takes images of 8 x 8, not 16 x 16; mend size under"):
+    with pytest.raises(InputError, match="takes images of 8 x 8, not 16 x 16; correct size under"):
         describe(write(tmp_path / "size", shape=(3, 8, 8)))
     with pytest.raises(InputError, match="its input image has 3 axes, and images have four"):
         describe(write(tmp_path / "axes", shape=(3, 16)))

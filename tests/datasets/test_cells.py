@@ -84,8 +84,8 @@ def test_a_tables_csv_runs_nothing() -> None:
     [
         ({"label": ["a", "b\0"]}, "a NUL"),
         ({"label": ["a", "b" * 200_000]}, "200,000 characters"),
-        ({"label": ["a", "b"], " label": ["a", "b"]}, "is called ' label'"),
-        ({"a\0": ["a", "b"]}, "is called 'a\\x00'"),
+        ({"label": ["a", "b"], " label": ["a", "b"]}, "the column ' label' has a NUL"),
+        ({"a\0": ["a", "b"]}, "the column 'a\\x00' has a NUL"),
     ],
 )
 def test_what_could_never_be_opened_begins_no_study(

@@ -548,7 +548,7 @@ def test_strict_stops_at_the_first_unreadable_image(tiny_card: TinyCard, tmp_pat
     card, manifest = tiny_card(), write_images(tmp_path / "images", 9, (2,))
     message = refused(tmp_path / "study", card, manifest, strict=True)
     image = tmp_path / "images" / "0002.png"
-    assert message == f"{image}: not an image; mend or remove it, or leave --strict out."
+    assert message == f"{image}: not an image; correct or remove it, or leave --strict out."
     draw(2).save(image)
     result = run(tmp_path / "study", card, manifest, strict=True)
     assert check_rows(result.file, card, 9) == list(range(9))

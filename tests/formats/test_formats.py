@@ -142,7 +142,7 @@ def test_a_file_with_its_own_mean_brings_it_along(tmp_path: Path) -> None:
 def test_the_card_says_one_format_and_the_bytes_another(tmp_path: Path) -> None:
     keras(tmp_path / "given", weights())
     card = write_card(tmp_path, 'path = "given"\nformat = "caffe"')
-    with pytest.raises(InputError, match="the card says caffe and the bytes say keras; mend"):
+    with pytest.raises(InputError, match="the card says caffe and the bytes say keras; correct"):
         load(str(card))
 
 

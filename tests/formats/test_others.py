@@ -157,7 +157,7 @@ def test_a_folder_as_it_is_published(tiny_card: object, tmp_path: Path) -> None:
         ({"model.safetensors.index.json": '{"weight_map": {}}'}, "names no files of weights; "),
         (
             {"model.safetensors.index.json": '{"weight_map": {"a": "../x"}}'},
-            "names the file '../x', which is not beside it; fetch a sound one.",
+            "names the file '../x', which is not beside it; fetch an intact one.",
         ),
         (
             {"model.safetensors.index.json": '{"weight_map": {"a": "x.safetensors"}}'},

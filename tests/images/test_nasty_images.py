@@ -271,7 +271,7 @@ def test_the_command_lists_them_and_strict_stops(folder: Path, tmp_path: Path) -
     words = f"extract --backbone {card} --data {folder / 'data.csv'} --study {tmp_path / 'study'}"
     strict = CliRunner().invoke(app, [*words.split(), "--strict"])
     assert strict.exit_code == 3
-    assert "an empty file; mend or remove it, or leave --strict out." in strict.stderr
+    assert "an empty file; correct or remove it, or leave --strict out." in strict.stderr
     ran = CliRunner().invoke(app, words.split())
     assert ran.exit_code == 0, ran.stderr
     assert "unreadable: text.jpg: not an image" in ran.stderr

@@ -168,7 +168,7 @@ def test_what_is_kept_from_before_is_still_known(card: Path) -> None:
         (r"{ 'conv2d_(\d)' = 'a\2' }", "is not one"),
         ("{ 'conv2d' = 3 }", "is not one"),
         ("'conv2d'", "is not a table { key = value }"),
-        ("{ 'conv3d' = 'a' }", "rename has 'conv3d', which is the name of none of its layers"),
+        ("{ 'conv3d' = 'a' }", "rename has 'conv3d', which matches none of its layers"),
         ("{ 'conv2d_.*' = 'stem' }", "rename makes stem.weight of both"),
     ],
 )

@@ -150,7 +150,7 @@ def test_weights_of_another_number_of_classes_are_refused(
     said = refusal(card, card.parent / "tiny.safetensors")
     assert "fc.weight is (5, 64) in the file and (6, 64) in the network" in said
     assert "missing" not in said
-    assert "mend the card's network or options" in said
+    assert "correct the card's network or options" in said
 
 
 class Planted:
