@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -143,12 +144,12 @@ def _tell(checked: Check) -> None:
         ("one file for many subjects, left out", checked.placeholders),
     ]
     for what, several in groups:
-        _list(what, [" = ".join(dict.fromkeys(paths[row] for row in group)) for group in several])
+        _list(what, [_shortened((paths[row] for row in group), " = ") for group in several])
     _list(
         "one image, several labels",
         [
             f"{c.task}: "
-            + ", ".join(f"{paths[r]} {label!r}" for r, label in zip(c.rows, c.labels, strict=True))
+            + _shortened(f"{paths[r]} {v!r}" for r, v in zip(c.rows, c.labels, strict=True))
             for c in checked.conflicts
         ],
     )
@@ -176,6 +177,15 @@ def _folded(counts: list[tuple[str, int, list[int]]]) -> list[tuple[str, int, li
     folds = [sum(column) for column in zip(*(folds for *_, folds in between), strict=True)]
     middle = (more, sum(n for _, n, _ in between), folds)
     return [*ordered[:_LISTED], middle, *ordered[-_LISTED:]]
+
+
+def _shortened(names: Iterable[str], between: str = ", ") -> str:
+    """The names, each once, of many only the first ones."""
+    several = list(dict.fromkeys(names))
+    more = len(several) - _LISTED
+    if more <= 0:
+        return between.join(several)
+    return f"{between.join(several[:_LISTED])} and {more:,} more"
 
 
 def _list(what: str, lines: list[str]) -> None:

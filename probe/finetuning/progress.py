@@ -22,7 +22,7 @@ def inner_rows(splits: Splits, fold: int) -> tuple[Ints, Ints]:
     """The rows of a fold that train and those that choose the epochs, which are one of its inner parts."""
     choices = list(splits.inner(fold))
     part, left_out = choices[fold % len(choices)]
-    return splits.training_rows(left_out), np.flatnonzero(splits.part == part)
+    return splits.training_rows(left_out), np.flatnonzero(splits.validating == part)
 
 
 def images_of(run: FineTuneRun, job: FineTuneJob, folds: Sequence[int] | None = None) -> int:

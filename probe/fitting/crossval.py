@@ -167,6 +167,7 @@ def _choose(
     if not any(inner.values()):  # the middle of the grid, or the nearest neighbour alone
         point = points // 2 if is_path else 0
         return {fold: _Choice(np.nan, point, False, settings.scale) for fold in splits.folds}
+    validating = splits.validating
     worth: dict[int, list[Doubles]] = {fold: [] for fold in splits.folds}
     going = set(splits.folds)
     last: dict[Left, Scored] = {}
@@ -179,7 +180,7 @@ def _choose(
             pieces = []
             for part, left in inner[fold]:
                 rows = splits.held_out_rows(left)
-                here = splits.part[rows] == part
+                here = validating[rows] == part
                 truth = y[rows][here]
                 pieces.append([_worth(point.scores[here], truth, settings) for point in made[left]])
             common = min(map(len, pieces))  # a k larger than a training set has no score there

@@ -10,6 +10,11 @@ import numpy as np
 from features.arrays import Ints
 from features.errors import InputError
 
+MOST_ALONE = 30
+"""Folds up to this many choose alone: of more, whole groups do, since their pairs grow with the square."""
+GROUPS = 10
+"""Groups that more folds are dealt into."""
+
 
 class Unfit(InputError):
     """One task cannot be cross-validated; others of the study may be."""
@@ -48,13 +53,35 @@ class Splits:
         """The parts that make up a fold: what its training set leaves out."""
         return frozenset(np.flatnonzero(self.fold_of_part == fold).tolist())
 
+    @property
+    def in_groups(self) -> bool:
+        """Whether there are so many folds that groups of them validate."""
+        return not self.choosing and len(self.folds) > MOST_ALONE
+
+    @property
+    def validating(self) -> Ints:
+        """The part with which every row validates, `(n,)`, and its group where folds are `in_groups`."""
+        return np.where(self.part < 0, -1, self.part % GROUPS) if self.in_groups else self.part
+
     def inner(self, fold: int) -> Iterator[tuple[int, frozenset[int]]]:
-        """For every part outside `fold`: the part, and what is left out while it validates."""
+        """For every part outside `fold`: the part, and what is left out while it validates.
+
+        Of many folds (`in_groups`) the other groups validate in the place of parts, and the whole group of
+        `fold` is left out, so that its folds share what was trained.
+        """
         if not self.validates:
+            return
+        if self.in_groups:
+            for group in (number for number in range(GROUPS) if number != fold % GROUPS):
+                yield group, self._group(fold % GROUPS) | self._group(group)
             return
         for part in self.choosing or np.flatnonzero(self.fold_of_part != fold).tolist():
             if (self.part == part).any():
                 yield part, self.tested(fold) | {part}
+
+    def _group(self, number: int) -> frozenset[int]:
+        """Every tenth part; each is a fold."""
+        return frozenset(range(number, len(self.fold_of_part), GROUPS))
 
     def training_rows(self, left_out: frozenset[int]) -> Ints:
         """The rows of all parts but those left out."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from features.data.tasks import Task
 from features.study.study import Study
-from probe.folds.splits import Splits
+from probe.folds.splits import GROUPS, Splits
 from probe.results import metrics
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _WORDS = {
     "subjects": "subjects",
     "folds": "number of folds",
     "parts": "images of the folds",
+    "choosing": "groups of folds that choose",
 }
 
 
@@ -59,6 +60,8 @@ def protocol(
         "settings": asdict(settings),
         "seed": seed,
     }
+    if splits.in_groups:
+        defining["choosing"] = GROUPS
     return json.dumps(defining, sort_keys=True)
 
 

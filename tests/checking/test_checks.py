@@ -11,6 +11,7 @@ import numpy as np
 import pictures
 import pytest
 import studies
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from cli.app import app
@@ -267,3 +268,15 @@ def test_a_study_of_arrays_has_no_images_to_check(tmp_path: Path) -> None:
     done = run("--study", tmp_path)
     assert (done.exit_code, done.stdout) == (3, "")
     assert "none of the 10 images is there" in done.stderr
+
+
+def test_many_rows_of_one_image_are_a_short_line(tmp_path: Path) -> None:
+    for name in "abcdefgh":
+        Image.new("RGB", (8, 8), (200, 10, 10)).save(tmp_path / f"{name}.png")
+    lines = [f"{name}.png,{label}" for name in "abcdefgh" for label in "xy" * 100]
+    (tmp_path / "data.csv").write_text("\n".join(["path,label", *lines]))
+    words = ["data", "check", "--data", str(tmp_path / "data.csv"), "--study", str(tmp_path / "s")]
+    checked = CliRunner().invoke(app, words)
+    said = checked.stderr.splitlines()
+    assert "  a.png = b.png = c.png = d.png = e.png and 3 more" in said
+    assert "  label: a.png 'x', a.png 'y', b.png 'x', b.png 'y', c.png 'x' and 11 more" in said

@@ -68,6 +68,39 @@ def test_labels_of_a_test_fold_change_nothing_about_it(method: str, dim: int, fo
         assert again.scores.tobytes() != made.scores.tobytes()
 
 
+@pytest.mark.parametrize("method", ["ridge", "knn"])
+def test_of_many_folds_groups_choose_and_no_test_label_leaks(method: str) -> None:
+    """The pairs of 40 folds would be 780 training sets; a fold's choice is its group's alone."""
+    n = 120
+    x, y = blobs(n, 6, 3, 0.7)
+    splits = folds_of(n, 40)
+    asked = [left for fold in splits.folds for _, left in splits.inner(fold)]
+    assert len(set(asked)) == 45
+    for fold in splits.folds:
+        inner = list(splits.inner(fold))
+        validated = np.concatenate([np.flatnonzero(splits.validating == part) for part, _ in inner])
+        assert sorted(validated) == np.flatnonzero(splits.fold % 10 != fold % 10).tolist()
+        for part, left in inner:
+            trained = splits.training_rows(left)
+            assert not np.isin(splits.fold[trained] % 10, [fold % 10]).any()
+            assert not (splits.validating[trained] == part).any()
+            assert len(trained) == n - n // 5
+    made = cross_validate(x, y, 3, splits, settings(method))
+    assert accuracy(made, y) > 0.5
+    tested = splits.fold == 17
+    lies = np.where(tested, (y + 1) % 3, y)
+    again = cross_validate(x, lies, 3, splits, settings(method))
+    assert again.folds[17] == made.folds[17]
+    assert again.scores[tested].tobytes() == made.scores[tested].tobytes()
+    assert again.scores.tobytes() != made.scores.tobytes()
+
+
+def test_thirty_folds_choose_alone() -> None:
+    splits = folds_of(90, 30)
+    assert not splits.in_groups
+    assert len({left for fold in splits.folds for _, left in splits.inner(fold)}) == 30 * 29 // 2
+
+
 @pytest.mark.parametrize(("folds", "dim"), [(2, 200), (4, 12), (3, 200)])
 @pytest.mark.parametrize("method", METHODS)
 def test_features_of_a_test_fold_change_nothing_about_its_model(
