@@ -52,7 +52,9 @@ def report(
         show.put_json(as_data(made))
         return
     for section in made.contents.tasks:
-        typer.echo(f"{section.task}:")
+        typer.echo(section.sentence)
+        for question, words in section.facts:
+            typer.echo(f"  {question} {words}")
         for sentence in (*section.answer, *section.findings):
             typer.echo(f"  {sentence}")
     if made.study.synthetic:

@@ -35,6 +35,8 @@ class Curve:
     domain: str
     method: str
     points: tuple[Point, ...]
+    draws: int = 1
+    """Of how many draws of random weights it is the mean."""
 
     @property
     def kind(self) -> str:

@@ -24,7 +24,12 @@ def as_data(made: Report) -> dict[str, Any]:
         "closest": study.closest,
         "tasks": [
             _task(task, study.closest)
-            | {"answer_words": list(section.answer), "words": list(section.findings)}
+            | {
+                "sentence": section.sentence,
+                "facts": dict(section.facts),
+                "answer_words": list(section.answer),
+                "words": list(section.findings),
+            }
             for task, section in zip(made.tasks, made.contents.tasks, strict=True)
         ],
         "tables": {table.name: _table(table) for table in made.tables},

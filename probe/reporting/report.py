@@ -6,20 +6,27 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from features.errors import InputError, OptionError, nearest
 from features.machine.files import file_name, sweep_folder, write_text
 from features.machine.locks import locked
 from features.study.study import Study, open_study
+from probe.analysis.answer import answer
 from probe.analysis.curves import TaskCurves, curves
 from probe.reporting.charts.figures import curve_figure, gap_figure, save, tuned_figure
 from probe.reporting.charts.legend import tuned_signs
-from probe.reporting.charts.task_charts import charts
+from probe.reporting.charts.standing_chart import standing_chart
+from probe.reporting.charts.task_charts import answer_chart, charts
 from probe.reporting.page.contents import Contents, TaskSection
 from probe.reporting.page.page import looks, page
 from probe.reporting.page.study_sections import closeness_section, scores_section
 from probe.reporting.page.training_section import training_section
+from probe.reporting.short_answer import facts, sentence
+from probe.reporting.tables.best import best_table
 from probe.reporting.tables.cost import backbone_tables
 from probe.reporting.tables.failures import (
     class_table,
@@ -36,6 +43,9 @@ from probe.reporting.words import contaminations, findings, headline
 from probe.results import rows as results
 from probe.results.metrics import CURVES
 from probe.results.rows import BEST
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_FOLDS = 500
 """A table per fold with more rows than this shows best rows only, since it would make the page slow."""
@@ -87,6 +97,7 @@ def report(
             raise OptionError(f"--metric {metric}: not a metric; {nearest(metric, CURVES)}")
     contents = contents_of(opened, tasks, by, progress)
     tables = (
+        best_table(tasks),
         layer_table(tasks),
         fold_table(tasks),
         class_table(tasks),
@@ -98,13 +109,21 @@ def report(
     folder.mkdir(exist_ok=True)
     with locked(opened.folder / ".report.lock", str(folder), _PATIENCE):
         sweep_folder(folder)
-        for stem, task in _stems(tasks).items():
-            _write_figures(folder, stem, task, metrics, opened.synthetic)
+        figures = {
+            name: figure
+            for stem, task in _stems(tasks).items()
+            for name, figure in _figures(stem, task, metrics, opened.synthetic).items()
+        }
+        for name, figure in figures.items():
+            save(figure, folder / name)
         for table in tables:
             if table.rows:
                 write_text(folder / f"{table.name}.csv", to_csv(table))
                 write_text(folder / f"{table.name}.md", to_markdown(table, opened.synthetic))
                 write_text(folder / f"{table.name}.tex", to_latex(table, opened.synthetic))
+        files = {table.name: ("csv", "md", "tex") for table in tables if table.rows}
+        files |= dict.fromkeys(figures, ("svg", "png", "pdf"))
+        contents = replace(contents, files=files)
         write_text(folder / "index.html", page(contents))
     return Report(opened, folder, tuple(tasks), contents, tables)
 
@@ -118,9 +137,10 @@ def _check_folder(folder: Path) -> None:
             raise InputError(f"{path}: a folder where the report writes a file; move it away.")
 
 
-def _write_figures(
-    folder: Path, stem: str, task: TaskCurves, metrics: Sequence[str], synthetic: bool
-) -> None:
+def _figures(
+    stem: str, task: TaskCurves, metrics: Sequence[str], synthetic: bool
+) -> dict[str, Figure]:
+    """The figures of a task that there is something to draw for, by the stems of their files."""
     figures = {
         f"curves-{stem}" + ("" if m == "accuracy" else f"-{m}"): curve_figure(task, synthetic, m)
         for m in metrics
@@ -128,9 +148,7 @@ def _write_figures(
     }
     figures[f"gap-{stem}"] = gap_figure(task, synthetic)
     figures[f"tuned-{stem}"] = tuned_figure(task, synthetic)
-    for name, figure in figures.items():
-        if figure is not None:
-            save(figure, folder / name)
+    return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def contents_of(
@@ -140,17 +158,21 @@ def contents_of(
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
 ) -> Contents:
     """What stands on the page of a study; the arguments are those of `report`."""
-    backbones = list(
-        dict.fromkeys(
-            (curve.backbone, curve.domain)
-            for task in tasks
-            for curve in (*(c for p in task.panels for c in p.curves), *task.tuned)
-        )
-    )
+    drawn = [
+        (curve.backbone, curve.domain)
+        for task in tasks
+        for curve in (*(c for p in task.panels for c in p.curves), *task.tuned)
+    ]
+    chosen = [(best.backbone, best.domain) for task in tasks for best in task.best]
+    backbones = list(dict.fromkeys([*drawn, *chosen]))
     look = looks(backbones)
     sections = [
         TaskSection(
             task.task,
+            sentence(task, made := answer(task, study.closest)),
+            facts(task, made, study.closest),
+            standing_chart(task, look),
+            answer_chart(task, look),
             headline(task, study.closest),
             findings(task),
             charts(task, look),
@@ -189,8 +211,19 @@ def contents_of(
         tables,
         warnings,
         missing,
-        [section for section in more if section is not None],
+        _origin(study, tasks),
+        more=[section for section in more if section is not None],
     )
+
+
+def _origin(study: Study, tasks: Sequence[TaskCurves]) -> list[tuple[str, str]]:
+    """The day of the results, the toolkit's version, and the hashes of the protocols."""
+    day = datetime.fromtimestamp((study.folder / "results.csv").stat().st_mtime, UTC)
+    protocols = {
+        row.protocol for task in tasks for row in (*(r for b in task.best for r in b.rows),)
+    }
+    origin = [("results of", f"{day:%Y-%m-%d}"), ("transfer-probe", version("transfer-probe"))]
+    return origin + [("protocol", name) for name in sorted(protocols)]
 
 
 def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:

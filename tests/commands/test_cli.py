@@ -54,7 +54,7 @@ def test_the_three_commands_and_their_files(images: Path) -> None:
     assert run("fit", "--probe", "knn", "--folds", "3").exit_code == 0
     assert run("report").exit_code == 0
     names = {path.name for path in Path("study/report").iterdir()}
-    tables = ("table", "folds", "classes", "confusion", "backbones", "cost")
+    tables = ("best", "table", "folds", "classes", "confusion", "backbones", "cost")
     assert names == {"index.html"} | {
         f"{stem}.{kind}" for stem in tables for kind in ("csv", "md", "tex")
     } | {f"curves-label.{kind}" for kind in ("svg", "png", "pdf")}

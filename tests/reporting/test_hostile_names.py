@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -39,9 +40,11 @@ class Tags(HTMLParser):
         self.names: set[str] = set()
         self.attributes: set[str] = set()
         self.text = ""
+        self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.add(tag)
+        self.links += [str(value) for name, value in attrs if name == "href"]
         self.attributes |= {name for name, _ in attrs}
 
     def handle_data(self, data: str) -> None:
@@ -58,7 +61,11 @@ def check_safe(made: Report, name: str) -> None:
     text = made.index.read_text()
     tags = Tags()
     tags.feed(text)
-    assert not tags.names & {"img", "iframe", "object", "embed", "form", "base", "a"}
+    assert not tags.names & {"img", "iframe", "object", "embed", "form", "base"}
+    for link in tags.links:  # to a file beside the page, and nowhere else
+        path = made.folder / unquote(link)
+        assert path.parent == made.folder
+        assert path.is_file()
     assert not {name for name in tags.attributes if name.startswith("on")}
     assert text.count("<script") == 2  # the numbers and the page's own
     script = (Path(page.__code__.co_filename).parent / "page.js").read_text()

@@ -39,7 +39,7 @@ def test_every_promised_file_is_there(tmp_path: Path) -> None:
     study = studies.pair(tmp_path / "study")
     made = report(study)
     drawn = {f"{stem}-label.{kind}" for stem in ("curves", "gap") for kind in KINDS}
-    tables = ("table", "folds", "classes", "confusion", "backbones", "cost")
+    tables = ("best", "table", "folds", "classes", "confusion", "backbones", "cost")
     written = {f"{stem}.{kind}" for stem in tables for kind in ("csv", "md", "tex")}
     assert set(files_of(made.folder)) == drawn | written | {"index.html"}
     written = files_of(made.folder)
@@ -74,11 +74,13 @@ def test_the_lines_on_the_page_pass_through_the_numbers(tmp_path: Path) -> None:
     made = report(study)
     text = made.index.read_text()
     (section,), (task,) = made.contents.tasks, made.tasks
-    assert [c.metric for c in section.charts] == ["accuracy", "balanced", "one_off", "mae", "gap"]
+    assert section.curve is not None
+    charts = [section.curve, *(chart for _, part in section.parts for chart in part)]
+    assert [c.metric for c in charts] == ["accuracy", "gap", "balanced", "one_off", "mae"]
     figures = re.findall(
         r'<figure data-chart="\d+"><h4>(.*?)</h4>.*?(<svg class="chart".*?</svg>)', text, re.DOTALL
     )
-    for chart, (heading, figure) in zip(section.charts, figures[:5], strict=True):
+    for chart, (heading, figure) in zip(charts, figures[:5], strict=True):
         assert heading == chart.title
         wanted = (
             [[p.gap for p in gap.points] for gap in task.panels[0].gaps]

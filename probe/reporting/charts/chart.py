@@ -41,6 +41,10 @@ class Stroke:
     style: str = ""
     """How else the line is dashed, a class of page.css."""
     band: str = ""
+    whiskers: str = ""
+    """The intervals again, as they are drawn where the band is not."""
+    leads: bool = True
+    """Whether its band is always drawn; that of another line is drawn under the pointer."""
     marks: Sequence[tuple[float, float]] = ()
     """Where its marks stand."""
 
@@ -51,12 +55,23 @@ class Stroke:
 
 
 @dataclass(frozen=True)
+class EndLabel:
+    """The name of a line beside its end."""
+
+    backbone: str
+    name: str
+    colour: int
+    y: float
+
+
+@dataclass(frozen=True)
 class Plot:
     """Lines over depth or over epochs."""
 
     plane: Plane
     strokes: tuple[Stroke, ...]
     levels: tuple[Level, ...] = ()
+    labels: tuple[EndLabel, ...] = ()
 
     @property
     def scale(self) -> tuple[float, float]:

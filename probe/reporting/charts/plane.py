@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,11 +13,11 @@ from probe.reporting.charts.axis import place
 WIDTH, HEIGHT = 480, 330
 LEFT, RIGHT, TOP = 44, WIDTH - 12, 10
 _BELOW = 42
-"""Room for numbers and a title under the x axis; names take as much as the longest needs."""
+"""Room under the x axis for numbers and a title, or for two lines of names."""
 _LONGEST = 12
-"""Characters of a name on the x axis; a longer name is cut."""
-_NAMED = 24
-"""How many names the x axis can hold; of more, as epochs can be, every second or third is written."""
+"""Characters of a name on the x axis; of a longer name the middle is left out."""
+_LETTER, _SPACE = 6.0, 6.0
+"""The width of a letter, and the least space between two names, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,13 @@ class Plane:
     """The title of the x axis, if that is of depth."""
     names: Mapping[str, int] | None = None
     """The place of every layer's (or epoch's) name on the x axis; None where the axis is of depth."""
+    right: int = RIGHT
+    """The right end of the x axis; what is right of it has room for the names of lines."""
 
     @property
     def bottom(self) -> int:
         """The y of the x axis."""
-        if self.names is None:
-            return HEIGHT - _BELOW
-        return HEIGHT - 20 - 5 * min(max(map(len, self.names)), _LONGEST)
+        return HEIGHT - _BELOW
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -55,7 +56,7 @@ class Plane:
 
     def x(self, layer: str, depth: float) -> float:
         """Where a layer lies along the x axis."""
-        span = RIGHT - LEFT
+        span = self.right - LEFT
         if self.names is None:
             return LEFT + 8 + depth * (span - 16)
         step = span / (len(self.names) + 0.5)
@@ -77,12 +78,21 @@ class Plane:
         return [(self.y(tick / self.factor), f"{tick:g}") for tick in shown]
 
     @property
-    def x_ticks(self) -> list[tuple[float, str]]:
-        """The names along the x axis, or depths: where they stand, and their text."""
+    def x_ticks(self) -> list[tuple[float, str, int]]:
+        """The names along the x axis, or depths: where they stand, their text, and the line of text.
+
+        Names stand in two lines in turn; where they would touch, every second or third is left out.
+        """
         if self.names is None:
-            return [(self.x("", depth), f"{depth:g}") for depth in (0, 0.25, 0.5, 0.75, 1)]
-        every = -(-len(self.names) // _NAMED)
-        return [(self.x(name, 0.0), _cut(name)) for name in list(self.names)[::every]]
+            return [(self.x("", depth), f"{depth:g}", 0) for depth in (0, 0.25, 0.5, 0.75, 1)]
+        names = list(self.names)
+        wide = _LETTER * max(len(shorten(name)) for name in names) + _SPACE
+        step = (self.right - LEFT) / (len(names) + 0.5)
+        lines = 1 if wide <= step else 2
+        every = max(1, math.ceil(wide / (lines * step)))
+        return [
+            (self.x(name, 0.0), shorten(name), i % lines) for i, name in enumerate(names[::every])
+        ]
 
 
 def plane_of(
@@ -92,12 +102,13 @@ def plane_of(
     factor: float,
     along: str = "depth",
     names: Mapping[str, int] | None = None,
+    right: int = RIGHT,
 ) -> Plane:
     """The plane that holds `values` with a little room above and below; the rest as in `Plane`."""
     known = [value for value in values if np.isfinite(value)] or [0.0, 1.0]
     low, high = min(known), max(known)
     room = max(high - low, 0.02) * 0.06
-    return Plane(low - room, high + room, factor, what, along, names)
+    return Plane(low - room, high + room, factor, what, along, names, right)
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
@@ -118,5 +129,39 @@ def _through(points: Iterable[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
+def whiskers(ends: Sequence[tuple[float, float, float]]) -> str:
+    """An upright line from the lower to the upper end at each x, `(x, low y, high y)`."""
+    return "".join(f"M{x:.1f} {low:.1f}V{high:.1f}" for x, low, high in ends)
+
+
+def spaced(places: Sequence[float], least: float, low: float, high: float) -> list[float]:
+    """Places moved apart until neighbours are `least` from each other, in their order, within both ends.
+
+    Where there is not room for all, they are evenly spaced from `low` to `high`.
+    """
+    if not places:
+        return []
+    if (len(places) - 1) * least > high - low:
+        step = (high - low) / (len(places) - 1)
+        order = np.argsort(places, kind="stable")
+        moved = np.empty(len(places))
+        moved[order] = low + step * np.arange(len(places))
+        return moved.tolist()
+    order = np.argsort(places, kind="stable")
+    moved = np.array([places[i] for i in order])
+    for i in range(1, len(moved)):  # down the page
+        moved[i] = max(moved[i], moved[i - 1] + least)
+    moved[-1] = min(moved[-1], high)
+    for i in range(len(moved) - 2, -1, -1):  # and up again
+        moved[i] = min(moved[i], moved[i + 1] - least)
+    result = np.empty(len(moved))
+    result[order] = np.maximum(moved, low + least * np.arange(len(moved)))
+    return [float(y) for y in result]
+
+
+def shorten(name: str, longest: int = _LONGEST) -> str:
+    """A name with its middle left out where it is longer; both ends tell layers apart."""
+    if len(name) <= longest:
+        return name
+    start = (longest - 1) // 2
+    return f"{name[:start]}…{name[start + 1 - longest :]}"

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from probe.analysis.curves import Panel, TaskCurves
+from probe.analysis.draws import merge_draws, network_of
 from probe.analysis.points import Curve
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.axis import layer_ticks
 from probe.reporting.charts.chart import (
     Chart,
     ChartLine,
+    EndLabel,
     Level,
     LineNumbers,
     Plot,
@@ -21,25 +24,56 @@ from probe.reporting.charts.chart import (
 )
 from probe.reporting.charts.legend import CROSS, PLUS
 from probe.reporting.charts.markers import Markers
-from probe.reporting.charts.plane import LEFT, RIGHT, Plane, band, path, plane_of
+from probe.reporting.charts.plane import (
+    LEFT,
+    RIGHT,
+    TOP,
+    Plane,
+    band,
+    path,
+    plane_of,
+    shorten,
+    spaced,
+    whiskers,
+)
 from probe.results.metrics import CURVES
 
 TUNING = "fine-tuning"
 """What stands for the method of the charts of fine-tunes."""
+_NAME_ROOM, _NAME_HEIGHT, _NAME_LONGEST = 128, 12, 22
+"""Pixels right of the axis for the names of lines, pixels of a line of text, and characters of a name."""
 _MARKED = 26
 """A curve of more points than this has a mark at every second or third point only."""
 
 
+def answer_panel(task: TaskCurves) -> Panel | None:
+    """The panel of the curve that stands beside the answer: the leader's method, the first pooling."""
+    if not task.best:
+        return task.panels[0] if task.panels else None
+    method = max(task.best, key=lambda best: best.accuracy.value).method
+    return next((panel for panel in task.panels if panel.method == method), None)
+
+
+def answer_chart(task: TaskCurves, looks: Markers) -> Chart | None:
+    """The accuracy over depth beside the answer, its lines named at their ends; None without probes."""
+    panel = answer_panel(task)
+    if panel is None:
+        return None
+    return _curve_chart(task, panel, "accuracy", looks, named=True)
+
+
 def charts(task: TaskCurves, looks: Markers) -> list[Chart]:
-    """All charts of one task.
+    """All charts of one task but the one beside the answer.
 
     Args:
         task: The task's curves.
         looks: Colour and shape of every backbone, as probe/reporting/charts/markers.py numbers them.
     """
     made = []
+    first = answer_panel(task)
     for panel in task.panels:
-        made += [_curve_chart(task, panel, metric, looks) for metric in task.metrics]
+        shown = [m for m in task.metrics if not (panel is first and m == "accuracy")]
+        made += [_curve_chart(task, panel, metric, looks) for metric in shown]
         if panel.gaps:
             made.append(_gap_chart(task, panel, looks))
     if any(p.layer for curve in task.tuned for p in curve.points):
@@ -48,10 +82,15 @@ def charts(task: TaskCurves, looks: Markers) -> list[Chart]:
     return made
 
 
-def _curve_chart(task: TaskCurves, panel: Panel, metric: str, looks: Markers) -> Chart:
-    """A metric of a panel's curves over depth, fine-tunes among them; in a panel of none, of these."""
+def _curve_chart(
+    task: TaskCurves, panel: Panel, metric: str, looks: Markers, named: bool = False
+) -> Chart:
+    """A metric of a panel's curves over depth, fine-tunes among them; in a panel of none, of these.
+
+    With `named` each line's name stands at its end.
+    """
     tuned = [_measured(curve, metric) for curve in task.tuned]
-    lines = [_measured(curve, metric) for curve in panel.curves]
+    lines = [_measured(curve, metric) for curve in merge_draws(panel.curves)]
     only_tuned = not panel.curves
     shown = [curve for curve in (*lines, *tuned) if curve.points]
     names = layer_ticks(
@@ -69,24 +108,29 @@ def _curve_chart(task: TaskCurves, panel: Panel, metric: str, looks: Markers) ->
         factor=CURVES[metric].factor,
         along="depth of the cut" if only_tuned else "depth",
         names=names,
+        right=RIGHT - (_NAME_ROOM if named else 0),
     )
+    leader = max(task.best, key=lambda b: b.accuracy.value).backbone if task.best else None
     drawn_curves = [
         _DrawnCurve(
             curve,
             is_cut=curve.method != panel.method,
             joined=only_tuned or curve.method == panel.method,
+            leads=leader is None or only_tuned or curve.backbone == leader,
         )
         for curve in shown
     ]
+    strokes = tuple(
+        _stroke(plane, drawn, metric, looks[drawn.curve.backbone, drawn.curve.domain])
+        for drawn in drawn_curves
+    )
     return Chart(
         f"{CURVES[metric].words}: {panel.title}",
         Plot(
             plane,
-            tuple(
-                _stroke(plane, drawn, metric, looks[drawn.curve.backbone, drawn.curve.domain])
-                for drawn in drawn_curves
-            ),
+            strokes,
             levels,
+            _end_labels(plane, drawn_curves, strokes, metric) if named else (),
         ),
         metric,
         tuple(_numbers(plane, drawn, metric) for drawn in drawn_curves),
@@ -106,11 +150,20 @@ class _DrawnCurve:
     """Whether it is a fine-tune in the chart of something else, so that its name needs the method."""
     joined: bool
     """Whether its points are joined by a line."""
+    leads: bool = True
+    """Whether it is of the backbone whose band is always drawn."""
 
     @property
     def name(self) -> str:
         curve = self.curve
+        if curve.draws > 1:
+            return f"{network_of(curve.backbone)}, {curve.draws} draws"
         return f"{curve.method} {curve.backbone}" if self.is_cut else curve.backbone
+
+    @property
+    def end(self) -> str:
+        """What stands at the line's end."""
+        return self.name.removeprefix("control:")
 
     @property
     def is_level(self) -> bool:
@@ -123,7 +176,7 @@ def _points(plane: Plane, drawn: _DrawnCurve, metric: str) -> list[tuple[str, fl
     """Layer, x and value of every point; a level's point lies in the middle."""
     points = [(p.layer, plane.x(p.layer, p.depth), p.metrics[metric]) for p in drawn.curve.points]
     if drawn.is_level:
-        return [(points[0][0], (LEFT + RIGHT) / 2, points[0][2])]
+        return [(points[0][0], (LEFT + plane.right) / 2, points[0][2])]
     return points
 
 
@@ -146,7 +199,9 @@ def _stroke(plane: Plane, drawn: _DrawnCurve, metric: str, look: tuple[int, int]
     if drawn.is_level:
         y = plane.y(points[0][2].value)
         style = "scratch" if curve.kind == "scratch" else "flat"
-        level = f"M{LEFT} {y:.1f}H{RIGHT}"
+        level = f"M{LEFT} {y:.1f}H{plane.right}"
+        if curve.backbone == "control:tiny":
+            style = "tiny"
         return Stroke(drawn.name, colour, shape, faint, line=level, style=style)
     through = [(x, plane.y(value.value)) for _, x, value in points]
     ends = [
@@ -164,7 +219,25 @@ def _stroke(plane: Plane, drawn: _DrawnCurve, metric: str, look: tuple[int, int]
         line=path(through) if drawn.joined else "",
         style="open" if curve.kind == "copied" else "",
         band=band(ends) if drawn.joined and len(ends) == len(points) > 1 else "",
+        whiskers=whiskers(ends) if drawn.joined and not drawn.leads else "",
+        leads=drawn.leads,
         marks=through[:: -(-len(through) // _MARKED)],
+    )
+
+
+def _end_labels(
+    plane: Plane, drawn: Sequence[_DrawnCurve], strokes: Sequence[Stroke], metric: str
+) -> tuple[EndLabel, ...]:
+    """The name of every joined line at the height of its last point, moved apart where they meet."""
+    ends = [
+        (curve, stroke, plane.y(_points(plane, curve, metric)[-1][2].value))
+        for curve, stroke in zip(drawn, strokes, strict=True)
+        if stroke.line
+    ]
+    places = spaced([y for *_, y in ends], _NAME_HEIGHT, TOP + 4, plane.bottom)
+    return tuple(
+        EndLabel(curve.curve.backbone, shorten(curve.end, _NAME_LONGEST), stroke.colour, y)
+        for (curve, stroke, _), y in zip(ends, places, strict=True)
     )
 
 

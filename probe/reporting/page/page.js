@@ -45,7 +45,10 @@ function point(chart, line, index) {
   const ring = document.createElementNS(NS, "circle");
   for (const [name, value] of Object.entries({ cx: x, cy: y, r: 7, class: "here" })) ring.setAttribute(name, value);
   chart.svg.append(ring);
-  for (const other of chart.lines) other.group.classList.toggle("away", other !== line);
+  for (const other of chart.lines) {
+    other.group.classList.toggle("away", other !== line);
+    other.group.classList.toggle("at", other === line);
+  }
   const tip = document.createElement("div");
   tip.className = "tip";
   const texts = words(chart.about, line, line.p[index]);
@@ -64,7 +67,7 @@ function point(chart, line, index) {
 }
 function unpoint(chart) {
   for (const old of $(".tip, .here", chart.plot)) old.remove();
-  for (const line of chart.lines) line.group.classList.remove("away");
+  for (const line of chart.lines) line.group.classList.remove("away", "at");
 }
 const shown = (chart) => chart.lines.filter((line) => line.group.style.display !== "none" && line.kept.some(Boolean));
 function nearest(chart, event) {
@@ -111,8 +114,11 @@ function redraw(chart, line) {
   const all = line.kept.every(Boolean);
   const [offset, factor] = chart.about.scale;
   const at = (which) => line.p.flatMap((p, i) => (line.kept[i] ? [`${p[1]} ${(offset + factor * p[which]).toFixed(1)}`] : []));
+  const y = (value) => (offset + factor * value).toFixed(1);
+  const whiskers = () => line.p.map((p, i) => (line.kept[i] ? `M${p[1]} ${y(p[3])}V${y(p[4])}` : "")).join("");
   for (const { path, d } of line.paths) {
     if (all || line.level) path.setAttribute("d", d);
+    else if (path.classList.contains("whiskers")) path.setAttribute("d", whiskers());
     else if (path.classList.contains("band")) path.setAttribute("d", `M${at(4).join(" ")} ${at(3).reverse().join(" ")}Z`);
     else path.setAttribute("d", `M${at(2).join(" ")}`);
   }
@@ -130,6 +136,18 @@ const tables = $("table[data-filtered]").map((table) => {
   }));
   return { table, rows, caption: table.caption };
 });
+// A sentence is of the backbones that it names (the longest name that fits) and of the method it begins with.
+const known = boxes.map((box) => box.dataset.backbone).sort((a, b) => b.length - a.length);
+const methods = new Set(figures.map((chart) => chart.about.method).filter((method) => method && method !== "fine-tuning"));
+const sentences = $("main li[data-sentence]").map((item) => {
+  let text = item.textContent;
+  const names = known.filter((name) => {
+    const has = text.includes(name);
+    if (has) text = text.split(name).join("");
+    return has;
+  });
+  return { item, names, method: [...methods].find((name) => item.textContent.startsWith(name)) ?? null };
+});
 const set = (element, visible) => { if (element.hidden === visible) element.hidden = !visible; };
 function apply() {
   const want = Object.fromEntries(Object.entries(controls).map(([name, control]) => [name, control.value]));
@@ -143,7 +161,9 @@ function apply() {
     const tuning = method === "fine-tuning";
     const metricFits = metric === "gap" ? ["", "accuracy"].includes(want.metric) : task === null || fits(metric, want.metric);
     const poolFits = pool === "none" || fits(pool, want.pool);
-    set(chart.figure, fits(task, want.task) && (tuning || fits(method, want.method)) && poolFits && metricFits);
+    // The chart beside an answer stays what it is, whatever method, pooling and metric are asked for.
+    const stays = chart.figure.closest(".answer") !== null;
+    set(chart.figure, fits(task, want.task) && (stays || ((tuning || fits(method, want.method)) && poolFits && metricFits)));
     if (chart.figure.hidden) continue;
     unpoint(chart);
     for (const line of chart.lines) {
@@ -154,6 +174,10 @@ function apply() {
       if (line.group.style.display !== display) line.group.style.display = display;
       if (changed && display === "") redraw(chart, line);
     }
+  }
+  for (const part of $("[data-of]")) part.style.display = off.has(part.dataset.of) ? "none" : "";
+  for (const { item, names, method } of sentences) {
+    set(item, fits(method, want.method) && !names.some((name) => off.has(name)));
   }
   let count = 0;
   for (const { table, rows } of tables) {
@@ -207,11 +231,5 @@ for (const button of $("th > button")) {
   };
 }
 
-let opened = [];
-addEventListener("beforeprint", () => {
-  opened = $("main details:not([open])");
-  for (const details of opened) details.open = true;
-});
-addEventListener("afterprint", () => { for (const details of opened) details.open = false; });
 apply();
 status.textContent = "";

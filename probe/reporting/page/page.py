@@ -25,9 +25,6 @@ from probe.reporting.charts.task_charts import TUNING
 from probe.reporting.page.contents import Contents
 from probe.results.metrics import CURVES
 
-_OPEN_ROWS = 60
-"""A table of more rows is folded away."""
-
 
 def looks(backbones: Sequence[tuple[str, str]]) -> Markers:
     """Colour and shape of every backbone and domain, as the charts number them."""
@@ -39,7 +36,9 @@ def looks(backbones: Sequence[tuple[str, str]]) -> Markers:
 def page(contents: Contents) -> str:
     """The whole page."""
     look = looks(contents.backbones)
-    charts = [chart for section in contents.tasks for chart in section.charts]
+    beside = [section.curve for section in contents.tasks if section.curve is not None]
+    parts = [chart for section in contents.tasks for _, part in section.parts for chart in part]
+    charts = [*beside, *parts]
     all_charts = [*charts, *(chart for section in contents.more for chart in section.charts)]
     script = _asset("page.js")
     return _environment().get_template("page.html").render(
@@ -76,7 +75,7 @@ def _environment() -> Environment:
     made.filters["px"] = lambda pixels: f"{pixels:.1f}"
     made.globals.update(
         width=WIDTH, height=HEIGHT, left=LEFT, right=RIGHT, top=TOP, outlines=OUTLINES,
-        crosses=(CROSS, PLUS), open_rows=_OPEN_ROWS, shade=_shade,
+        crosses=(CROSS, PLUS), shade=_shade,
     )  # fmt: skip
     return made
 
@@ -102,7 +101,11 @@ def _choices(contents: Contents, charts: Sequence[Chart]) -> dict[str, dict[str,
         "task": {section.task: section.task for section in contents.tasks},
         "method": {c.method: c.method for c in charts if c.method and c.method != TUNING},
         "pool": {c.pool: c.pool for c in charts if c.pool and c.pool != "none"},
-        "metric": {c.metric: CURVES[c.metric].words for c in charts if c.metric in CURVES},
+        "metric": {
+            metric: CURVES[metric].words
+            for metric in CURVES
+            if any(c.metric == metric for c in charts)
+        },
     }
 
 

@@ -1,0 +1,89 @@
+"""How everything that was tried on a task stands: an accuracy for each backbone and fine-tune."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from probe.analysis.answer import whole
+from probe.analysis.curves import TaskCurves
+from probe.analysis.draws import network_of, spread
+from probe.analysis.outcomes import name_of
+from probe.analysis.points import Best
+from probe.analysis.statistics import Interval
+
+_FLOOR = ("none", "control")
+_SAME = 5e-4
+"""Accuracies that differ by less are one line: with balanced classes the most frequent is chance."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A backbone at its best layer, or a fine-tune of a whole network."""
+
+    backbone: str
+    domain: str
+    method: str
+    layers: tuple[str, ...]
+    """The layer chosen in each fold; empty for a fine-tune."""
+    accuracy: Interval
+    unlike: tuple[str, ...] = ()
+    """What of its protocol differs from that of the leading probe, so that the two cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an accuracy is held against: guessing, or features that no training made."""
+
+    name: str
+    accuracy: Interval
+    """For several draws of random weights their mean, from the smallest to the largest."""
+
+
+def standings(task: TaskCurves) -> list[Standing]:
+    """Every trained backbone at its highest `best` row, and every fine-tune; the highest accuracy first."""
+    tops = _top_of_each(task)
+    rows = [
+        Standing(best.backbone, best.domain, best.method, best.chosen, best.accuracy)
+        for best in tops
+        if best.domain not in _FLOOR
+    ]
+    leading = name_of(tops[0].rows[0]) if tops else None
+    for curve in task.tuned:
+        point = whole(curve)
+        if point is not None:
+            unlike = task.outcomes.unlike(name_of(point.rows[0]), leading) if leading else []
+            rows.append(
+                Standing(
+                    curve.backbone, curve.domain, curve.method, (), point.accuracy, tuple(unlike)
+                )
+            )
+    return sorted(rows, key=lambda row: -row.accuracy.value)
+
+
+def references(task: TaskCurves) -> list[Reference]:
+    """Chance, the most frequent class, controls and random weights; the lowest accuracy first."""
+    nothing = float("nan")
+    made = [Reference("chance", Interval(task.chance, nothing, nothing, nothing))]
+    if task.majority is not None and abs(task.majority - task.chance) > _SAME:
+        made.append(
+            Reference("most frequent class", Interval(task.majority, nothing, nothing, nothing))
+        )
+    floor = [best for best in _top_of_each(task) if best.domain in _FLOOR]
+    networks: dict[str, list[Best]] = {}
+    for best in floor:
+        networks.setdefault(network_of(best.backbone), []).append(best)
+    for network, draws in networks.items():
+        if len(draws) == 1:
+            made.append(Reference(network.removeprefix("control:"), draws[0].accuracy))
+        else:
+            accuracy = spread([best.accuracy.value for best in draws])
+            made.append(Reference(f"{network}, {len(draws)} draws", accuracy))
+    return sorted(made, key=lambda reference: reference.accuracy.value)
+
+
+def _top_of_each(task: TaskCurves) -> list[Best]:
+    """The `best` row of highest accuracy of every backbone, whatever its method."""
+    top: dict[tuple[str, str], Best] = {}
+    for best in sorted(task.best, key=lambda b: -b.accuracy.value):
+        top.setdefault((best.backbone, best.domain), best)
+    return list(top.values())

@@ -1,0 +1,88 @@
+"""The answer of a task as it is read in ten seconds: one sentence, and a line for each question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from probe.analysis.answer import Answer
+from probe.analysis.curves import TaskCurves
+from probe.analysis.statistics import Interval
+
+_PLAIN = {"control:pixels": "the raw pixels", "control:tiny": "a tiny grey image"}
+"""What controls are called in sentences."""
+
+
+def sentence(task: TaskCurves, made: Answer | None) -> str:
+    """The answer in at most fifteen words, without brackets; names count as a word each."""
+    name = task.task
+    if made is None:
+        return f"No probe is fitted on {name} yet."
+    top = made.leader
+    score = f"{100 * top.accuracy.value:.1f} %"
+    guess = max(task.chance, task.majority or 0.0)
+    if not np.isnan(top.accuracy.low) and top.accuracy.low <= guess:
+        return f"No backbone is shown to beat guessing on {name}."
+    if top.domain in ("none", "control") or (made.random and not made.random.difference.low > 0):
+        floor = made.random.b if made.random else top.backbone
+        return f"Pretraining is not shown to help on {name}: {_plain(floor)} does as well."
+    if not made.behind:
+        return f"{top.backbone} reaches {score} on {name}; guessing reaches {100 * guess:.1f} %."
+    if made.wins:
+        ahead = 100 * made.behind[0].difference.value
+        return f"{top.backbone} leads on {name}: {score}, {ahead:.1f} points ahead of the next."
+    if len(made.noise) == 1:
+        return f"No single winner on {name}: {top.backbone} and {made.noise[0].b} are within noise."
+    return f"No single winner on {name}: {len(made.noise) + 1} backbones are within noise."
+
+
+def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tuple[str, str]]:
+    """The answers to what a reader asks next, each as a question and a few words."""
+    if made is None:
+        return []
+    top = made.leader
+    lines = [("Which layer?", f"{layers_words(task, top.backbone, top.chosen)} of {top.backbone}")]
+    if closest is None:
+        lines.append(("Does the closer domain help?", "not known: no domain is named the closest"))
+    elif made.closest is None:
+        lines.append(
+            ("Does the closer domain help?", f"not known: it takes {closest} and another domain")
+        )
+    else:
+        lines.append(("Does the closer domain help?", _gain(made.closest.difference)))
+    if made.tuning is None:
+        lines.append(("Is fine-tuning needed?", "not known: nothing is fine-tuned"))
+    else:
+        lines.append(("Is fine-tuning needed?", _gain(made.tuning.difference)))
+    if made.random is not None:
+        lines.append((f"Over {_plain(made.random.b)}?", _gain(made.random.difference)))
+    return lines
+
+
+def layers_words(task: TaskCurves, backbone: str, chosen: Sequence[str]) -> str:
+    """The layer that the folds chose, or `varies (FIRST to LAST)` by depth where they differ."""
+    depth = {
+        point.layer: point.depth
+        for panel in task.panels
+        for curve in panel.curves
+        if curve.backbone == backbone
+        for point in curve.points
+    }
+    layers = dict.fromkeys(key.partition(":")[0] for key in chosen)
+    ordered = sorted(layers, key=lambda layer: depth.get(layer, 0.0))
+    if len(ordered) < 2:
+        return "".join(ordered)
+    return f"varies ({ordered[0]} to {ordered[-1]})"
+
+
+def _plain(backbone: str) -> str:
+    return _PLAIN.get(backbone, backbone)
+
+
+def _gain(difference: Interval) -> str:
+    value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
+    if np.isnan(low):
+        return f"{value:+.1f} points, without an interval"
+    words = "yes" if low > 0 else "no" if high < 0 else "not shown"
+    return f"{words}: {value:+.1f} points [{low:+.1f}, {high:+.1f}]"

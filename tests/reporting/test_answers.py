@@ -1,0 +1,142 @@
+"""What is read in ten seconds: the sentence, the rows of the standing, and what they are held against."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import studies
+
+from features.study.study import Study
+from probe.analysis.answer import answer
+from probe.analysis.curves import TaskCurves
+from probe.analysis.draws import merge_draws, network_of
+from probe.analysis.points import Curve, Point
+from probe.analysis.standings import references, standings
+from probe.analysis.statistics import Interval
+from probe.reporting.charts.standing_chart import standing_chart
+from probe.reporting.page.page import looks
+from probe.reporting.report import report
+from probe.reporting.short_answer import facts, layers_words, sentence
+from probe.reporting.tables.best import best_table
+
+
+@pytest.fixture(scope="module")
+def task(study: Study) -> TaskCurves:
+    return studies.only(study)
+
+
+def curve(name: str, *values: float, domain: str = "none") -> Curve:
+    points = tuple(
+        Point(f"l{i}", "none", i / 4, {"accuracy": Interval(v, v - 0.1, v + 0.1, 9.0)}, ())
+        for i, v in enumerate(values)
+    )
+    return Curve(name, domain, "ridge", points)
+
+
+def test_draws_of_random_weights_are_one_line_by_hand() -> None:
+    """(.2 + .3 + .4) / 3 at the first layer, from .2 to .4; the other curves stay as they are."""
+    trained = curve("net", 0.9, 0.8, domain="faces")
+    other = curve("other@random", 0.5, 0.5)
+    draws = [
+        curve("net@random", 0.2, 0.3),
+        curve("net@random-1", 0.3, 0.3),
+        curve("net@random-12", 0.4, 0.6),
+    ]
+    merged = merge_draws([trained, draws[0], other, *draws[1:]])
+    assert merged[0] is trained
+    assert merged[2] is other
+    assert merged[1].draws == 3
+    values = [p.accuracy for p in merged[1].points]
+    assert [v.value for v in values] == pytest.approx([0.3, 0.4])
+    assert [(v.low, v.high) for v in values] == [(0.2, 0.4), (0.3, 0.6)]
+    assert network_of("my@random-net") == "my@random-net"
+
+
+def test_standings_are_the_best_rows_in_order(task: TaskCurves) -> None:
+    rows = standings(task)
+    top = {
+        name: max(b.accuracy.value for b in task.best if b.backbone == name)
+        for name in ("near", "far")
+    }
+    assert {row.backbone: row.accuracy.value for row in rows} == top
+    values = [row.accuracy.value for row in rows]
+    assert values == sorted(values, reverse=True)
+    held = {reference.name: reference.accuracy.value for reference in references(task)}
+    assert held["chance"] == pytest.approx(1 / 3)
+    assert set(held) == {"chance", "near@random"}  # the classes are balanced
+    table = best_table([task])
+    assert [row[1] for row in table.rows] == ["near", "far", "near@random", "chance"]
+
+
+def test_rows_lie_where_their_numbers_say(task: TaskCurves) -> None:
+    names = [(b.backbone, b.domain) for b in task.best]
+    chart = standing_chart(task, looks(names))
+    spots = [(row.at, float(row.accuracy)) for row in chart.rows]
+    spots += [(r.at, float(r.name.split()[-1])) for r in chart.references]
+    (a, first), (b, second) = spots[0], spots[-1]
+    per_point = (a - b) / (first - second)
+    for at, accuracy in spots:
+        assert at == pytest.approx(b + per_point * (accuracy - second), abs=0.2)
+    for at, text in chart.ticks:
+        assert at == pytest.approx(b + per_point * (float(text) - second), abs=0.2)
+    assert all(0 <= at <= 100 for at, _ in spots)
+
+
+def short(words: str) -> bool:
+    return len(words.split()) <= 15 and not set("()[]") & set(words)
+
+
+def test_sentences_of_every_case(task: TaskCurves) -> None:
+    made = answer(task, "faces")
+    assert made is not None
+    leading = sentence(task, made)
+    assert leading.startswith("near leads on age: ")
+    apart = made.behind[0].difference
+    noise = replace(made.behind[0], difference=replace(apart, low=-0.01))
+    unsure = replace(made, behind=(noise,))
+    assert sentence(task, unsure) == "No single winner on age: near and far are within noise."
+    crowd = replace(made, behind=(noise, noise, noise))
+    assert sentence(task, crowd) == "No single winner on age: 4 backbones are within noise."
+    assert made.random is not None
+    idle = replace(made, random=replace(made.random, difference=Interval(0.01, -0.02, 0.04, 9)))
+    assert sentence(task, idle) == (
+        "Pretraining is not shown to help on age: near@random does as well."
+    )
+    guessing = replace(made.leader, metrics={"accuracy": Interval(0.36, 0.30, 0.42, 90)})
+    assert sentence(task, replace(made, leader=guessing)) == (
+        "No backbone is shown to beat guessing on age."
+    )
+    assert "reaches" in sentence(task, replace(made, behind=()))
+    assert sentence(task, None) == "No probe is fitted on age yet."
+    for case in (made, unsure, crowd, idle, replace(made, behind=()), None):
+        assert short(sentence(task, case))
+
+
+def test_facts_answer_what_is_asked_next(task: TaskCurves) -> None:
+    made = answer(task, "faces")
+    assert made is not None
+    assert made.closest is not None
+    lines = dict(facts(task, made, "faces"))
+    assert lines["Which layer?"] == "l2 of near"
+    low, high = (100 * x for x in (made.closest.difference.low, made.closest.difference.high))
+    assert f"[{low:+.1f}, {high:+.1f}]" in lines["Does the closer domain help?"]
+    assert lines["Does the closer domain help?"].startswith("yes: +")
+    assert lines["Is fine-tuning needed?"] == "not known: nothing is fine-tuned"
+    worse = replace(made.closest, difference=Interval(-0.1, -0.15, -0.05, 9))
+    lines = dict(facts(task, replace(made, closest=worse), "faces"))
+    assert lines["Does the closer domain help?"].startswith("no: -10.0")
+    assert dict(facts(task, replace(made, closest=None), None))["Does the closer domain help?"]
+
+
+def test_layers_that_folds_chose_unlike(task: TaskCurves) -> None:
+    assert layers_words(task, "near", ("l2", "l0:avg", "l2")) == "varies (l0 to l2)"
+    assert layers_words(task, "near", ("l2:avg", "l2")) == "l2"
+    assert layers_words(task, "near", ()) == ""
+
+
+def test_the_page_begins_with_the_answer(study: Study) -> None:
+    made = report(study)
+    text = made.index.read_text()
+    (section,) = made.contents.tasks
+    assert text.index(section.sentence) < text.index("<figure") < text.index("<details")
