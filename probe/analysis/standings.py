@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from probe.analysis.answer import whole
 from probe.analysis.curves import TaskCurves
 from probe.analysis.draws import network_of, spread
-from probe.analysis.outcomes import name_of
 from probe.analysis.points import Best
 from probe.analysis.statistics import Interval
 
@@ -47,11 +46,11 @@ def standings(task: TaskCurves) -> list[Standing]:
         for best in tops
         if best.domain not in _FLOOR
     ]
-    leading = name_of(tops[0].rows[0]) if tops else None
+    leading = tops[0].rows[0].result_name if tops else None
     for curve in task.tuned:
         point = whole(curve)
         if point is not None:
-            unlike = task.outcomes.unlike(name_of(point.rows[0]), leading) if leading else []
+            unlike = task.outcomes.unlike(point.rows[0].result_name, leading) if leading else []
             rows.append(
                 Standing(
                     curve.backbone, curve.domain, curve.method, (), point.accuracy, tuple(unlike)
