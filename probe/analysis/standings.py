@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from probe.analysis.answer import whole
@@ -78,6 +79,22 @@ def references(task: TaskCurves) -> list[Reference]:
             accuracy = spread([best.accuracy.value for best in draws])
             made.append(Reference(f"{network}, {len(draws)} draws", accuracy))
     return sorted(made, key=lambda reference: reference.accuracy.value)
+
+
+def layers_words(task: TaskCurves, backbone: str, chosen: Sequence[str]) -> str:
+    """The layer that the folds chose, or `varies (FIRST to LAST)` by depth where they differ."""
+    depth = {
+        point.layer: point.depth
+        for panel in task.panels
+        for curve in panel.curves
+        if curve.backbone == backbone
+        for point in curve.points
+    }
+    layers = dict.fromkeys(key.partition(":")[0] for key in chosen)
+    ordered = sorted(layers, key=lambda layer: depth.get(layer, 0.0))
+    if len(ordered) < 2:
+        return "".join(ordered)
+    return f"varies ({ordered[0]} to {ordered[-1]})"
 
 
 def _top_of_each(task: TaskCurves) -> list[Best]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from probe.analysis.answer import Answer
 from probe.analysis.curves import TaskCurves
+from probe.analysis.standings import layers_words
 from probe.analysis.statistics import Interval
 
 _PLAIN = {"control:pixels": "the raw pixels", "control:tiny": "a tiny grey image"}
@@ -58,22 +57,6 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
     if made.random is not None:
         lines.append((f"Over {_plain(made.random.b)}?", _gain(made.random.difference)))
     return lines
-
-
-def layers_words(task: TaskCurves, backbone: str, chosen: Sequence[str]) -> str:
-    """The layer that the folds chose, or `varies (FIRST to LAST)` by depth where they differ."""
-    depth = {
-        point.layer: point.depth
-        for panel in task.panels
-        for curve in panel.curves
-        if curve.backbone == backbone
-        for point in curve.points
-    }
-    layers = dict.fromkeys(key.partition(":")[0] for key in chosen)
-    ordered = sorted(layers, key=lambda layer: depth.get(layer, 0.0))
-    if len(ordered) < 2:
-        return "".join(ordered)
-    return f"varies ({ordered[0]} to {ordered[-1]})"
 
 
 def _plain(backbone: str) -> str:

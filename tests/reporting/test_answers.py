@@ -12,12 +12,12 @@ from probe.analysis.answer import answer
 from probe.analysis.curves import TaskCurves
 from probe.analysis.draws import merge_draws, network_of
 from probe.analysis.points import Curve, Point
-from probe.analysis.standings import references, standings
+from probe.analysis.standings import layers_words, references, standings
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.standing_chart import standing_chart
 from probe.reporting.page.page import looks
 from probe.reporting.report import report
-from probe.reporting.short_answer import facts, layers_words, sentence
+from probe.reporting.short_answer import facts, sentence
 from probe.reporting.tables.best import best_table
 
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from probe.analysis.curves import TaskCurves
-from probe.analysis.standings import Reference, Standing, references, standings
+from probe.analysis.standings import Reference, Standing, layers_words, references, standings
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.legend import Sign, backbone_sign
 from probe.reporting.charts.markers import Markers
 from probe.reporting.charts.plane import shorten
-from probe.reporting.short_answer import layers_words
 
 _MOST = 14
 """How many rows are drawn; the table of best rows has all."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from probe.analysis.curves import TaskCurves
-from probe.analysis.standings import references, standings
-from probe.reporting.short_answer import layers_words
+from probe.analysis.standings import layers_words, references, standings
 from probe.reporting.tables.table import Column, Table
 
 _COLUMNS = (
