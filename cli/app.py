@@ -22,11 +22,13 @@ from cli import (
     data,
     demo,
     doctor,
+    export,
     extract,
     finetune,
     fit,
     import_,
     layers,
+    predict,
     rank,
     remove,
     report,
@@ -166,6 +168,8 @@ app.command("finetune")(finetune.finetune)
 app.command("report")(report.report)
 app.command("rank")(rank.rank)
 app.command("compare")(compare.compare)
+app.command("export")(export.export)
+app.command("predict")(predict.predict)
 app.command("status")(status.status)
 app.command("remove")(remove.remove)
 app.command("doctor")(doctor.doctor)

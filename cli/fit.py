@@ -69,14 +69,7 @@ def fit(
         float,
         typer.Option(metavar="E", help="Relative error of the objective at which grid stops."),
     ] = TOL,
-    memory: Annotated[
-        float | None,
-        typer.Option(
-            metavar="GB",
-            help="Memory for features and the work on them; a larger layer is read in blocks.",
-            show_default="half of the machine's",
-        ),
-    ] = None,
+    memory: options.Memory = None,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
     view: Annotated[

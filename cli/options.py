@@ -66,6 +66,15 @@ _WEIGHTS = "Weights other than the card's own; FILE#PART where the file holds se
 Weights = Annotated[
     str | None, typer.Option("--weights", metavar="FILE|random", help=f"{_WEIGHTS}.")
 ]
+CardOf = Annotated[
+    str | None,
+    typer.Option(
+        "--backbone",
+        "-b",
+        metavar="CARD",
+        help="The card of its network, where that is neither the package's nor found by name.",
+    ),
+]
 WeightsOfSeveral = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,6 +128,15 @@ Devices = Annotated[
     str,
     typer.Option(
         "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:I, or cuda:I,J for several GPUs."
+    ),
+]
+Memory = Annotated[
+    float | None,
+    typer.Option(
+        "--memory",
+        metavar="GB",
+        help="Memory for features and the work on them; a larger layer is read in blocks.",
+        show_default="half of the machine's",
     ),
 ]
 Redo = Annotated[bool, typer.Option("--redo", help="Compute again what is there already.")]

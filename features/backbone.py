@@ -17,7 +17,7 @@ from features.cards.architecture import (
     no_layers,
     offered,
 )
-from features.cards.card import find
+from features.cards.card import Card, find
 from features.cards.network import build
 from features.errors import InputError
 from features.images.preprocess import mean_of
@@ -50,7 +50,7 @@ class Backbone:
 
 
 def load(
-    name: str,
+    name: str | Card,
     weights: str | None = None,
     seed: int = 0,
     announce: Callable[[str], None] = lambda _: None,
@@ -61,7 +61,7 @@ def load(
 
     Args:
         name: A card in the package, a card file, `torchvision:NAME`, `timm:NAME`, `hf:NAME` or
-            `onnx:FILE`.
+            `onnx:FILE`; or a card that was read already.
         weights: A file, or FILE#PART where it holds several networks; `random` for weights drawn from
             `seed`; None for the card's own.
         seed: The seed of random weights.
@@ -73,7 +73,7 @@ def load(
     Raises:
         InputError: The card, the network or the weights cannot be used.
     """
-    card = find(name)
+    card = name if isinstance(name, Card) else find(name)
     random = weights == "random"
     model = build(card, seed=seed if random else 0, random=random)
     architecture = architecture_of(card, model)

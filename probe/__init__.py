@@ -22,19 +22,26 @@ if TYPE_CHECKING:
     from features.study.study import open_study
     from probe.analysis.compare import compare
     from probe.analysis.curves import curves
+    from probe.exported.export import export
+    from probe.exported.exported_probe import load_probe
     from probe.finetuning.finetune import finetune
     from probe.fitting.fit import fit
     from probe.reporting.report import report
     from probe.scoring.rank import rank
 
-__all__ = ["compare", "curves", "extract", "finetune", "fit", "open_study", "rank", "report"]
+__all__ = [
+    "compare", "curves", "export", "extract", "finetune", "fit", "load_probe", "open_study", "rank",
+    "report",
+]  # fmt: skip
 
 _HOMES = {
     "compare": "probe.analysis.compare",
     "curves": "probe.analysis.curves",
+    "export": "probe.exported.export",
     "extract": "features.extraction.extract",
     "finetune": "probe.finetuning.finetune",
     "fit": "probe.fitting.fit",
+    "load_probe": "probe.exported.exported_probe",
     "open_study": "features.study.study",
     "rank": "probe.scoring.rank",
     "report": "probe.reporting.report",

@@ -65,6 +65,7 @@ WINGS = [
     "probe.scoring",
     "probe.training",
     "probe.finetuning",
+    "probe.exported",
     "probe.reporting.charts",
     "probe.reporting.tables",
     "probe.reporting.page",

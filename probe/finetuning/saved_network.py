@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from features.arrays import Ints
 from features.backbone import Backbone
-from features.cards.card import Card, DeclaredOutput, Input
+from features.cards.card import DeclaredOutput, Input
+from features.cards.recorded import from_anywhere
 from features.errors import InputError
 from features.machine.files import file_name, replacing, sweep, write_text
 from features.machine.regular_files import check_regular
@@ -180,7 +181,7 @@ def _card(
     name: str, file: Path, options: dict[str, Any], backbone: Backbone, about: dict[str, Any]
 ) -> str:
     architecture = backbone.architecture
-    card = _from_anywhere(architecture.card)
+    card = from_anywhere(architecture.card)
     head: dict[str, Any] = {
         "name": name,
         "domain": "task",
@@ -221,14 +222,3 @@ def _item(value: Any) -> Any:
         table.update({key: _item(item) for key, item in value.items()})
         return table
     return [_item(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _from_anywhere(card: Card) -> Card:
-    """The same card, its network named so that it is found from any folder."""
-    kind, _, rest = card.network.partition(":")
-    home = (card.file.parent if card.file else Path()).absolute()
-    if kind == "caffe":
-        return replace(card, network=f"caffe:{home / rest}")
-    if kind.endswith(".py"):
-        return replace(card, network=f"{home / kind}:{rest}")
-    return card

@@ -1,0 +1,84 @@
+"""`probe export`: a result of the study as one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import options, show
+
+if TYPE_CHECKING:
+    from probe.exported.export import Exported
+
+
+def export(
+    result: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[BACKBONE/LAYER/METHOD]",
+            help="The result, whose LAYER may be best.",
+            show_default="the highest best row",
+        ),
+    ] = None,
+    task: options.Tasks = None,
+    study: options.Study = options.STUDY,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="The file.", show_default="STUDY/TASK.probe"),
+    ] = None,
+    with_weights: Annotated[
+        bool,
+        typer.Option("--with-weights", help="Put the network's weights into the file too."),
+    ] = False,
+    backbone: options.CardOf = None,
+    weights: options.Weights = None,
+    memory: options.Memory = None,
+    device: options.Device = "cpu",
+    trust: options.Trust = False,
+    json: options.Json = False,
+) -> None:
+    """Fit a result once more on all images and write it as one file, for `probe predict`.
+
+    Without a result named, it is for every task the highest best row of a linear probe, of trained
+    backbones that did not see the images. The file holds the accuracy that it promises.
+
+    Example: probe export mobilefacenet/best/logistic --task gender
+    """
+    from probe.exported.export import export as run
+
+    made = run(
+        study,
+        result,
+        tasks=task or (),
+        out=out,
+        with_weights=with_weights,
+        backbone=backbone,
+        weights=weights,
+        memory=memory,
+        device=device,
+        announce=show.say,
+    )
+    for each in made:
+        _summary(each)
+    if json:
+        show.put_json([{"file": each.file, **vars(each.about)} for each in made])
+
+
+def _summary(each: Exported) -> None:
+    from rich.filesize import decimal
+
+    about = each.about
+    inside = "its weights inside" if about.network else "its weights by checksum"
+    show.say(
+        f"{about.task}: {about.backbone}/{about.layer}/{about.method}, {inside}, promises "
+        f"{about.accuracy.interval} on new images like the study's: {each.file}, "
+        f"{decimal(each.file.stat().st_size)}"
+    )
+    if about.licence:
+        show.say(f"licence of the weights: {about.licence}")
+    if about.synthetic:
+        show.say("SYNTHETIC: these images are drawn")
+    needs = f" --weights {each.needs}" if each.needs else ""
+    show.say(f"use it with `probe predict {each.file} IMAGES...{needs}`")

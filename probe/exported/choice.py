@@ -1,0 +1,264 @@
+"""Which result of a study is exported: the one that is named, or the highest `best` row that may lead."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.data.tasks import choose
+from features.errors import InputError, OptionError, nearest
+from features.study.study import Study
+from probe.analysis.answer import answer
+from probe.analysis.compare import typed_name
+from probe.analysis.curves import TaskCurves, curves
+from probe.analysis.points import Best
+from probe.probes.methods import METHODS
+from probe.results import predictions
+from probe.results import rows as results
+from probe.results.protocol import outdated
+from probe.results.rows import BEST, Row
+from probe.results.scores import NEVER_SEEN, log_losses, probabilities
+
+_NOT_TRAINED = ("none", "control")
+_NO_WEIGHTS = "knn"
+
+
+@dataclass(frozen=True)
+class ChosenResult:
+    """A result to export."""
+
+    task: str
+    name: str
+    """BACKBONE/LAYER/METHOD, as a person writes it."""
+    rows: tuple[Row, ...]
+    """A row for every fold, whose scores are the promise."""
+    fitted: tuple[Row, ...]
+    """The rows of the layer that is fitted anew: those of `rows` unless its layer is `best`."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of the choice, in sentences."""
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is a probe; else a fine-tune."""
+        return self.rows[0].method in METHODS
+
+
+def chosen_results(
+    study: Study, name: str | None = None, tasks: Sequence[str] = ()
+) -> list[ChosenResult]:
+    """The result to export for every task.
+
+    Args:
+        study: The study.
+        name: BACKBONE/LAYER/METHOD; by default the highest `best` row of a linear probe, among trained
+            backbones whose weights were not trained on the study's images.
+        tasks: Their names; by default all that have such a result.
+
+    Raises:
+        InputError: There is none, or what is named cannot be exported.
+    """
+    wanted = [choose(study.tasks, study.columns, task).name for task in tasks]
+    rows = [row for row in results.read(study.folder / "results.csv") if not row.variant]
+    if not rows:
+        raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
+    if name is None:
+        return [_highest(study, task, rows) for task in _with_curves(study, wanted)]
+    return _named(study, name, wanted, rows)
+
+
+def _with_curves(study: Study, wanted: Sequence[str]) -> list[TaskCurves]:
+    every = curves(study)
+    for name in wanted:
+        if name not in [task.task for task in every]:
+            raise InputError(
+                f"task {name}: nothing is fitted for it; run `probe fit --task {name}`."
+            )
+    return [task for task in every if not wanted or task.task in wanted]
+
+
+def _highest(study: Study, task: TaskCurves, rows: Sequence[Row]) -> ChosenResult:
+    """The highest `best` row of a task that may be exported, and how sure it is that it leads."""
+    saw = _backbones_that_saw(study)
+    notes = []
+    able = []
+    for best in task.best:
+        if best.domain in _NOT_TRAINED or not study.file_is_there(best.backbone):
+            continue
+        if best.backbone in saw:
+            notes.append(
+                f"{best.backbone} is passed over: its weights were trained on "
+                f"{' and '.join(saw[best.backbone])}, which seems to be this study's data"
+            )
+        elif best.method == _NO_WEIGHTS:
+            continue
+        elif _is_imported(study, best.backbone):
+            notes.append(f"{best.backbone} is passed over: its features were made elsewhere")
+        else:
+            able.append(best)
+    if not able:
+        raise InputError(
+            f"task {task.task}: no linear probe on a trained backbone has a best row that could be "
+            "exported; fit one, or name a result as BACKBONE/LAYER/METHOD."
+        )
+    top = max(able, key=lambda best: best.accuracy.value)
+    notes = list(dict.fromkeys(notes)) + _standing(study, task, top)
+    name = f"{top.backbone}/{BEST}/{top.method}"
+    return _chosen(study, task.task, name, tuple(top.rows), rows, tuple(notes))
+
+
+def _standing(study: Study, task: TaskCurves, top: Best) -> list[str]:
+    """Whether the answer names what is exported as the winner."""
+    made = answer(task, study.closest)
+    name = f"{top.backbone}/{BEST}/{top.method}"
+    if made is None or not made.behind:
+        return [f"{name} has the highest best row; there is no other backbone to compare it with"]
+    if made.leader is top and made.wins:
+        return [f"{name} has the highest best row, ahead of every other backbone beyond noise"]
+    if made.leader is not top:
+        leader = f"{made.leader.backbone}/{BEST}/{made.leader.method}"
+        return [
+            f"{name} has the highest best row that can be exported, and is no proven winner: {leader} "
+            "is higher"
+        ]
+    others = ", ".join(contrast.b for contrast in made.noise)
+    return [
+        f"{name} has the highest best row, and is no proven winner: within noise of it "
+        f"{'is' if len(made.noise) == 1 else 'are'} {others}"
+    ]
+
+
+def _backbones_that_saw(study: Study) -> dict[str, list[str]]:
+    """The data that a backbone's weights were trained on, where they seem to be the study's."""
+    saw = {}
+    for name in study.backbones():
+        with study.features(name) as file:
+            data = json.loads(file.attributes.get("trained_on_this", "[]"))
+        if data:
+            saw[name] = list(data)
+    return saw
+
+
+def _is_imported(study: Study, backbone: str) -> bool:
+    with study.features(backbone) as file:
+        return file.imported
+
+
+def _named(
+    study: Study, name: str, wanted: Sequence[str], rows: Sequence[Row]
+) -> list[ChosenResult]:
+    """The result called `name`, for every task that has it."""
+    by_name: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        by_name.setdefault(typed_name(row), {}).setdefault(row.task, []).append(row)
+    if name.count("/") < 2:
+        raise OptionError(f"{name}: not BACKBONE/LAYER/METHOD; {nearest(name, by_name)}")
+    if name not in by_name:
+        raise InputError(f"{name}: no such result; {nearest(name, by_name)}")
+    method = next(iter(by_name[name].values()))[0].method
+    if method == _NO_WEIGHTS:
+        raise InputError(
+            f"{name}: a nearest-neighbour probe is its training images and has no weights, so it cannot "
+            "be exported; name a linear probe, such as "
+            f"{name.removesuffix(_NO_WEIGHTS)}logistic."
+        )
+    if method == "majority":
+        raise InputError(f"{name}: looks at no image, so there is nothing to export; name a probe.")
+    lacking = [task for task in wanted if task not in by_name[name]]
+    if lacking:
+        raise InputError(
+            f"task {lacking[0]}: has no result {name}; run `probe fit --task {lacking[0]}` first."
+        )
+    tasks = [
+        task for task in study.tasks if task in by_name[name] and (not wanted or task in wanted)
+    ]
+    if not tasks:
+        raise InputError(
+            f"{name}: its results are of {', '.join(by_name[name])}, and study.toml has no such task; "
+            "put it back there."
+        )
+    return [_chosen(study, task, name, tuple(by_name[name][task]), rows, ()) for task in tasks]
+
+
+def _chosen(
+    study: Study,
+    task: str,
+    name: str,
+    own: tuple[Row, ...],
+    rows: Sequence[Row],
+    notes: tuple[str, ...],
+) -> ChosenResult:
+    """The result with the rows of the layer to fit; outdated results are refused."""
+    fitted = own
+    if own[0].layer == BEST:
+        alike = [
+            row
+            for row in rows
+            if (row.task, row.backbone, row.method, row.protocol)
+            == (task, own[0].backbone, own[0].method, own[0].protocol)
+            and row.layer != BEST
+        ]
+        if not alike:
+            raise InputError(
+                f"{name}: results.csv has no row of the layers that it was chosen from; run `probe fit` "
+                "again."
+            )
+        fitted, note = _layer_over_all_folds(study, task, alike)
+        notes = (*notes, note)
+    store = study.folder / predictions.STORE
+    (prediction,) = predictions.read_all(store, [fitted[0].stored]).values()
+    changed = outdated(study, task, prediction.protocol, prediction.fold)
+    if changed is not None:
+        raise InputError(
+            f"{study.folder}: {changed} changed after the scores of {name} were made; run `probe fit` "
+            "again, or `probe finetune` for a fine-tune."
+        )
+    return ChosenResult(task, name, own, fitted, notes)
+
+
+def _layer_over_all_folds(
+    study: Study, task: str, rows: Sequence[Row]
+) -> tuple[tuple[Row, ...], str]:
+    """The rows of the layer with the best cross-validated scores over all folds together.
+
+    The scores are those of the test folds, each by a probe whose C was chosen without it; the measure is
+    the one that chooses inside the folds: log loss for logistic, else accuracy. Among equals it is the
+    shallowest, then the first by name.
+    """
+    y = study.labels(task)
+    by_key: dict[predictions.Key, list[Row]] = {}
+    for row in rows:
+        by_key.setdefault(row.stored, []).append(row)
+    ranked = []
+    for key, prediction in predictions.read_all(
+        study.folder / predictions.STORE, list(by_key)
+    ).items():
+        tested = (prediction.fold >= 0) & (y >= 0) if len(prediction.fold) == len(y) else None
+        if tested is None or not tested.any():
+            continue
+        worth = _worth(prediction.scores[tested], y[tested], by_key[key][0].method)
+        first = by_key[key][0]
+        ranked.append((-worth, first.depth or 0.0, first.features_key, key))
+    if not ranked:
+        raise InputError(
+            f"{study.folder}: its images changed after the fit; run `probe fit` again."
+        )
+    *_, layer, key = min(ranked)
+    inside = dict.fromkeys(row.features_key for row in by_key[key])
+    assert inside
+    several = f"of {len(by_key)} layers and poolings " if len(by_key) > 1 else ""
+    return tuple(by_key[key]), f"{several}{layer} is the best over all folds together"
+
+
+def _worth(
+    scores: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    y: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    method: str,
+) -> float:
+    about = METHODS[method]
+    if about.selection == "log_loss":
+        p = probabilities(scores, about.scores)
+        return -float(log_losses(p, y, NEVER_SEEN).mean())
+    return float((scores.argmax(1) == y).mean())

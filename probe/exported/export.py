@@ -1,0 +1,315 @@
+"""A result of a study as one file: fitted once more on all rows, with all that is needed to use it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from features.arrays import Ints
+from features.cards.card import find
+from features.cards.recorded import from_anywhere
+from features.data.tasks import Task
+from features.errors import InputError
+from features.keywords import taken_from
+from features.machine.device import resolve
+from features.machine.files import file_name
+from features.store.featurefile import DONE, FeatureFile
+from features.study.study import Study, open_study
+from probe.analysis.outcomes import Outcomes
+from probe.exported.choice import ChosenResult, chosen_results
+from probe.exported.distance import distance_from
+from probe.exported.file import SUFFIX, About, Contents, write
+from probe.exported.network import needed_weights, network_for
+from probe.exported.promise import Promise, promise_of
+from probe.exported.refit import Refitted, refit, temperature_of
+from probe.fitting.job import ProbeJob
+from probe.fitting.options import FitOptions
+from probe.fitting.probe_job import ProbeRun, features_of, memory_bytes
+from probe.folds.make_splits import make_splits
+from probe.folds.splits import Splits
+from probe.probes.methods import METHODS
+from probe.probes.settings import ProbeSettings
+from probe.results import predictions
+from probe.results.protocol import protocol
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export of a study, and how."""
+
+    study: Path | str
+    """The study's folder."""
+    result: str | None = None
+    """BACKBONE/LAYER/METHOD; by default the highest best row that may lead, task by task."""
+    _: KW_ONLY
+    tasks: Sequence[str] = ()
+    """Names; by default every task that has the result."""
+    out: Path | str | None = None
+    """The file to write; by default STUDY/TASK.probe."""
+    with_weights: bool = False
+    """Put the network's weights into the file too."""
+    backbone: str | None = None
+    """The card of the network, where it is neither the package's nor found by its name."""
+    weights: str | None = None
+    """The file of its weights, where `with_weights` needs them and they are not the card's own."""
+    memory: float | None = None
+    """Gigabytes for features and what is made of them; half of the machine's by default."""
+    device: str = "cpu"
+    """Where the probe is fitted: `auto`, `cpu`, `cuda` or `cuda:I`."""
+    announce: Callable[[str], None] = lambda _: None
+    """Called with a sentence on what is chosen, and before what takes time."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written."""
+
+    file: Path
+    about: About
+    needs: str = ""
+    """The file of weights that predicting will need, where it is neither inside nor the card's own."""
+
+
+@taken_from(ExportOptions)
+def export(options: ExportOptions) -> list[Exported]:
+    """Fit a result once more on all rows of its task and write it as a file; one for every task.
+
+    C is chosen by cross-validation over all folds, and so is the layer of a `best` row. The promise in the
+    file is the cross-validated accuracy of the result, with its interval.
+
+    Raises:
+        InputError: There is no such result, the study changed since, or the file cannot be written.
+    """
+    study = open_study(options.study)
+    chosen = chosen_results(study, options.result, options.tasks)
+    if options.out is not None and len(chosen) > 1:
+        raise InputError(
+            f"--out {options.out}: {len(chosen)} tasks would be written there "
+            f"({', '.join(each.task for each in chosen)}); choose one with --task."
+        )
+    files = [_file(study, each, options.out) for each in chosen]
+    made = []
+    for each, file in zip(chosen, files, strict=True):
+        for note in each.notes:
+            options.announce(f"{each.task}: {note}")
+        if not each.is_probe:
+            raise InputError(f"{each.name}: fine-tunes cannot be exported yet; name a probe.")
+        contents = _probe(study, each, options)
+        write(file, contents)
+        made.append(Exported(file, contents.about, needed_weights(contents)))
+    return made
+
+
+def _file(study: Study, chosen: ChosenResult, out: Path | str | None) -> Path:
+    file = study.folder / f"{file_name(chosen.task)}{SUFFIX}" if out is None else Path(out)
+    if file.is_dir():
+        raise InputError(f"{file}: a folder where a file belongs; name a file with --out.")
+    if not file.parent.is_dir():
+        raise InputError(
+            f"{file}: there is no folder {file.parent}; make it, or name another --out."
+        )
+    return file
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What a probe was cross-validated on, and is fitted on now."""
+
+    task: Task
+    y: Ints
+    splits: Splits
+    settings: ProbeSettings
+    features: str
+    """The digest of the features that are read."""
+
+
+def _probe(study: Study, chosen: ChosenResult, options: ExportOptions) -> Contents:
+    """The file of a linear probe."""
+    row = chosen.fitted[0]
+    run = ProbeRun(
+        study,
+        FitOptions(study.folder, announce=options.announce),
+        memory_bytes(options.memory),
+        resolve(options.device),
+    )
+    with study.features(row.backbone) as file:
+        training = _training(study, chosen, file)
+        source = run.source(file, row.features_key)
+        options.announce(
+            f"{chosen.task}: fitting {row.method} on {row.features_key} of {row.backbone} with all "
+            f"{int((training.splits.part >= 0).sum()):,} images"
+        )
+        classes = len(training.task.classes)
+        fitted = refit(source, training.y, classes, training.splits, training.settings)
+        used = np.flatnonzero(training.splits.part >= 0)
+        distance = distance_from(source, used, study.subjects[used], fitted.probe.scaler)
+        about = _about(study, chosen, training, fitted, file, options)
+    contents = Contents(about, fitted.probe, distance)
+    return _with_network(contents, options) if options.with_weights else contents
+
+
+def _training(study: Study, chosen: ChosenResult, file: FeatureFile) -> _Training:
+    """Folds and settings as the protocol of the result has them.
+
+    Raises:
+        InputError: The study as it is now would have others.
+    """
+    row = chosen.fitted[0]
+    (stored,) = predictions.read_all(study.folder / predictions.STORE, [row.stored]).values()
+    again = f"{study.folder}: {chosen.name} was fitted"
+    try:
+        under = json.loads(stored.protocol)
+        settings = ProbeSettings(**{**under["settings"], "grid": tuple(under["settings"]["grid"])})
+        seed, folds, ordered = int(under["seed"]), int(under["folds"]), bool(under["ordered"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{again} by another version of this toolkit; run `probe fit` again first."
+        ) from error
+    task = replace(study.tasks[chosen.task], ordered=ordered)
+    for wanted in (None, folds):
+        try:
+            splits = make_splits(study, task, file.status == DONE, wanted, seed)
+        except InputError:
+            continue
+        if protocol(study, task, splits, settings, seed) == stored.protocol:
+            break
+    else:
+        raise InputError(f"{again} on other images, labels or folds; run `probe fit` again first.")
+    job = ProbeJob(task, row.backbone, row.features_key, row.method)
+    digest = features_of(job, file, splits)
+    if stored.features not in ("", digest):
+        raise InputError(
+            f"{again} before its features were made anew; run `probe fit` again first."
+        )
+    return _Training(task, study.labels(task.name), splits, settings, digest)
+
+
+def _about(
+    study: Study,
+    chosen: ChosenResult,
+    training: _Training,
+    fitted: Refitted,
+    file: FeatureFile,
+    options: ExportOptions,
+) -> About:
+    row, task = chosen.fitted[0], training.task
+    used = np.flatnonzero(training.splits.part >= 0)
+    decisive = json.loads(file.attributes.get("decisive", "{}"))
+    names = ("network", "options", "preprocessing", "weights")
+    classes = tuple(task.classes[number] for number in fitted.classes)
+    left_out = tuple(name for name in task.classes if name not in classes)
+    digest = hashlib.sha256(
+        json.dumps([study.images_hash, training.features, task.classes]).encode()
+        + used.tobytes()
+        + training.y[used].tobytes()
+    )
+    notes = []
+    if left_out:
+        notes.append(f"no training image is of the class {', '.join(left_out)}")
+    if fitted.choice.at_edge:
+        notes.append(f"C of {fitted.choice.value:g} is the first or last of its grid")
+    for note in notes:
+        options.announce(f"{chosen.task}: {note}")
+    return About(
+        task=task.name,
+        classes=classes,
+        ordered=task.ordered,
+        backbone=row.backbone,
+        domain=file.domain,
+        layer=row.layer,
+        pool=row.pool,
+        method=row.method,
+        scale=fitted.choice.scale,
+        unit_rows=fitted.probe.unit_rows,
+        value=fitted.choice.value,
+        temperature=_temperature(study, chosen, fitted),
+        threshold=0.5 if len(classes) == 2 else None,
+        promise=asdict(_promise(study, chosen)),
+        result=chosen.name,
+        card=_card(file, options.backbone),
+        preprocessing=str(file.attributes["preprocessing"]),
+        decisive={name: decisive[name] for name in names if name in decisive},
+        precision=str(decisive.get("precision", "float32")),
+        weights=dict(json.loads(file.attributes.get("weights", "{}"))),
+        licence=str(file.attributes.get("licence", "")),
+        trained_on={
+            "source": study.source,
+            "images": len(used),
+            "subjects": len(np.unique(study.subjects[used])),
+            "sha256": digest.hexdigest(),
+        },
+        toolkit=version("transfer-probe"),
+        synthetic=study.synthetic,
+        imported=file.imported,
+        left_out=left_out,
+        notes=(*chosen.notes, *notes),
+    )
+
+
+def _card(file: FeatureFile, given: str | None) -> dict[str, Any]:
+    """The card as it is recorded, or the one given, with paths that hold from any folder."""
+    if given is None:
+        return file.card
+    card = find(given)
+    if card.name != file.card.get("name"):
+        raise InputError(
+            f"--backbone {given}: is {card.name}, and the features are those of "
+            f"{file.card.get('name')}; give the card of that one."
+        )
+    return dict(json.loads(json.dumps(asdict(replace(from_anywhere(card), file=None)))))
+
+
+def _promise(study: Study, chosen: ChosenResult) -> Promise:
+    """The cross-validated accuracy of the result, over all its folds."""
+    outcomes = Outcomes(study, chosen.task, chosen.rows)
+    name = chosen.rows[0].stored[1:]
+    if not outcomes.has(name):
+        raise InputError(
+            f"{study.folder}: the scores of {chosen.name} are missing; run `probe fit --redo`."
+        )
+    correct = outcomes.correct(name)
+    tested = ~np.isnan(correct)
+    accuracy = outcomes.measure(chosen.rows)["accuracy"]
+    return promise_of(accuracy, correct[tested], study.subjects[tested])
+
+
+def _temperature(study: Study, chosen: ChosenResult, fitted: Refitted) -> float:
+    """What margins are multiplied by to be logits, from the scores of the test folds; 1 for logits."""
+    row = chosen.fitted[0]
+    if METHODS[row.method].scores != "margins":
+        return 1.0
+    (stored,) = predictions.read_all(study.folder / predictions.STORE, [row.stored]).values()
+    y = study.labels(chosen.task)
+    tested = (stored.fold >= 0) & np.isin(y, fitted.classes)
+    place = np.searchsorted(fitted.classes, y[tested])
+    return temperature_of(stored.scores[tested][:, list(fitted.classes)], place)
+
+
+def _with_network(contents: Contents, options: ExportOptions) -> Contents:
+    """The contents with the network's tensors, and its input."""
+    about = contents.about
+    backbone = network_for(
+        contents, f"task {about.task}", backbone=options.backbone, weights=options.weights,
+        announce=options.announce,
+    )  # fmt: skip
+    state = backbone.model.state_dict()
+    if not state and about.decisive.get("network", "").startswith("onnx:"):
+        raise InputError(
+            f"{about.backbone}: its weights stand in its ONNX file, which cannot be put inside; leave "
+            "--with-weights out and keep that file."
+        )
+    if isinstance(backbone.architecture.input.mean, str):
+        raise InputError(
+            f"{about.backbone}: subtracts a mean image, which cannot be put inside; leave "
+            "--with-weights out."
+        )
+    input_ = json.loads(json.dumps(asdict(backbone.architecture.input)))
+    about = replace(about, input=input_, network="backbone")
+    return replace(contents, about=about, network=state)

@@ -1,0 +1,93 @@
+"""The images that are predicted, as a person names them: files, folders, manifests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from features.data import FILES, READERS, read_data
+from features.data.imagefiles import list_images
+from features.data.manifest import Manifest
+from features.errors import InputError
+
+_TABLES = (".csv", ".tsv", *FILES)
+
+
+@dataclass
+class Images:
+    """Image files with what is known of each."""
+
+    files: list[Path] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    """Each as it is shown: the path that was given, or that stands in the manifest."""
+    labels: list[str] = field(default_factory=list)
+    """Empty where none is known."""
+    subjects: list[str] = field(default_factory=list)
+    """Likewise."""
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    """Files and folders that are not among them, each with the reason."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.files)
+
+    def add(self, file: Path, name: str, label: str = "", subject: str = "") -> None:
+        """Add one image."""
+        self.files.append(file)
+        self.names.append(name)
+        self.labels.append(label)
+        self.subjects.append(subject)
+
+
+def images_named(names: Sequence[str | Path], task: str) -> Images:
+    """The images that `names` stand for, in their order.
+
+    Args:
+        names: Image files; folders, of which every image at any depth counts; manifests (CSV, TSV,
+            Parquet) and data sets as `--data` takes them, such as `utkface:DIR`.
+        task: The column of a manifest that has the labels.
+
+    Raises:
+        InputError: There is none, or a manifest or folder cannot be used.
+    """
+    images = Images()
+    for name in map(str, names):
+        path = Path(name)
+        if path.is_dir():
+            _add_folder(images, path)
+        elif (path.is_file() and path.suffix.lower() in _TABLES) or _is_data(name):
+            _add_manifest(images, read_data(name), task)
+        else:
+            images.add(path, name)
+    if not images.files:
+        raise InputError(
+            f"{', '.join(map(str, names)) or 'no image'}: there are no images to predict; give files, "
+            "folders or a manifest."
+        )
+    return images
+
+
+def _is_data(name: str) -> bool:
+    word, colon, _ = name.partition(":")
+    return bool(colon) and word in READERS and not Path(name).exists()
+
+
+def _add_folder(images: Images, folder: Path) -> None:
+    listing = list_images(folder)
+    for name in listing.images:
+        images.add(folder / name, str(folder / name))
+    images.left_out += [(str(folder / name), why) for name, why in listing.left_out]
+    images.left_out += [
+        (str(folder / where), f"{number} {kind} files of a kind that cannot be read here")
+        for (where, kind), number in listing.unread.items()
+    ]
+
+
+def _add_manifest(images: Images, manifest: Manifest, task: str) -> None:
+    n = len(manifest)
+    labels = manifest.columns.get(task, [""] * n)
+    subjects = manifest.columns.get("subject", [""] * n)
+    for path, label, subject in zip(manifest.columns["path"], labels, subjects, strict=True):
+        images.add(manifest.root / path, path, label, subject)
+    images.left_out += list(manifest.left_out)
