@@ -19,6 +19,12 @@ class Stopped(RuntimeError):
     """The run ended early; finished work is kept, and the same command continues it (exit 4)."""
 
 
+def first_line(error: BaseException, most: int = 160) -> str:
+    """The beginning of what a library's error says, on one line; its kind where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:most] if lines else type(error).__name__
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """The end of a message about an unknown name: similar valid names, or all of them."""
     valid = list(valid)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from features.caffe.layers import MAKERS, MAX_WEIGHTS, SEVERAL, Shape, Unusable
 from features.caffe.prototxt import LayerText, NetworkText, read_prototxt
 from features.caffe.tensors import module_name
-from features.errors import InputError, nearest
+from features.errors import InputError, first_line, nearest
 
 # The largest output of a layer for one image: 1 GiB of float32.
 MAX_OUTPUT = 1 << 28
@@ -133,7 +133,7 @@ def _built(layer: LayerText, inputs: list[Shape], room: int) -> tuple[nn.Module,
     except Unusable:
         raise
     except (RuntimeError, ValueError, TypeError, IndexError, OverflowError) as error:
-        raise Unusable(str(error).splitlines()[0][:200]) from error
+        raise Unusable(first_line(error, 200)) from error
 
 
 def _several(given: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

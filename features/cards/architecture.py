@@ -21,7 +21,7 @@ from features.cards.outputs import (
 )
 from features.cards.row_law import foreign_rows
 from features.cards.trace import Trace, trace
-from features.errors import InputError, nearest
+from features.errors import InputError, first_line, nearest
 
 # Modules that only pass their input on at test time, so that their output is no layer.
 _SILENT = (nn.Dropout, nn.Dropout2d, nn.Identity, nn.AlphaDropout)
@@ -245,7 +245,7 @@ def _traced(card: Card, model: nn.Module, wanted: Input) -> Trace:
     except Exception as error:
         raise InputError(
             f"{card.line('size')}: {card.network} fails on an image of {wanted.size[0]} x "
-            f"{wanted.size[1]} ({type(error).__name__}: {str(error).splitlines()[0][:160]}); correct "
+            f"{wanted.size[1]} ({type(error).__name__}: {first_line(error)}); correct "
             "size under [input], or the network."
         ) from error
 

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +237,9 @@ def _check_values(card: Card, toml: TomlFile) -> None:
             toml.refuse("crop_offset", "crop_offset is round or floor.")
         _check_order(card.input.channel_order, toml)
         _check_mean(card.input.mean, toml)
-        if len(card.input.std) != 3 or min(card.input.std) <= 0:
+        if len(card.input.std) != 3 or not all(0 < value < inf for value in card.input.std):
             toml.refuse("std", "std is three numbers above 0, one per channel.")
-        if card.input.scale <= 0:
+        if not 0 < card.input.scale < inf:
             toml.refuse("scale", "scale is a number above 0: what a pixel of 255 becomes.")
         size, resize = card.input.size, card.input.resize
         for key, sides in (("size", size), ("resize", resize)):
@@ -261,6 +262,21 @@ def _check_values(card: Card, toml: TomlFile) -> None:
             toml.refuse("weights", "[[weights]] needs a path, a url or a checksum.")
 
 
+def is_usable(wanted: Input) -> bool:
+    """Whether an input that no card described has sizes and numbers as a card may have them.
+
+    Raises:
+        TypeError: Something of it is no number.
+    """
+    assert not isinstance(wanted.mean, str)
+    return (
+        all(map(_are_sides, (wanted.size, wanted.resize or wanted.size)))
+        and len(wanted.mean) == len(wanted.std) == 3
+        and all(map(isfinite, wanted.mean))
+        and all(0 < value < inf for value in (*wanted.std, wanted.scale))
+    )
+
+
 def _are_sides(sides: tuple[int, int] | int) -> bool:
     pair = (sides,) if isinstance(sides, int) else sides
     return all(1 <= side <= MOST_PIXELS for side in pair)
@@ -268,14 +284,7 @@ def _are_sides(sides: tuple[int, int] | int) -> bool:
 
 def _check_conventions(card: Card, entry: WeightsEntry, toml: TomlFile) -> None:
     for pattern, name in (entry.rename or {}).items():
-        try:
-            groups = re.compile(pattern).groups
-            fits = isinstance(name, str) and all(
-                int(n) <= groups for n in re.findall(r"\\(\d+)", name)
-            )
-        except re.error:
-            fits = False
-        if not fits:
+        if not _is_rule(pattern, name):
             toml.refuse(
                 "rename", f'rename is {{ "PATTERN" = "NAME" }}, and {pattern!r} is not one.'
             )
@@ -291,11 +300,22 @@ def _check_conventions(card: Card, entry: WeightsEntry, toml: TomlFile) -> None:
         toml.refuse("mean", f"a mean image has the channel order of [input], {own}.")
 
 
+def _is_rule(pattern: str, name: object) -> bool:
+    """Whether a pattern is a regular expression and its name speaks of no other groups than it has."""
+    if not isinstance(name, str):
+        return False
+    try:
+        re.compile(pattern).sub(name, "")  # which reads the name too
+    except (re.error, IndexError, OverflowError, RecursionError):
+        return False
+    return True
+
+
 def _check_order(order: str, toml: TomlFile) -> None:
     if sorted(order) != ["b", "g", "r"]:
         toml.refuse("channel_order", "channel_order is rgb or bgr.")
 
 
 def _check_mean(mean: tuple[float, ...] | str, toml: TomlFile) -> None:
-    if not isinstance(mean, str) and len(mean) != 3:
+    if not isinstance(mean, str) and not (len(mean) == 3 and all(map(isfinite, mean))):
         toml.refuse("mean", "mean is three numbers, one per channel.")

@@ -18,14 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from features.cards.card import Card, Input, WeightsEntry
-from features.errors import InputError
+from features.cards.card import Card, Input, WeightsEntry, is_usable
+from features.errors import InputError, first_line
 from features.machine.home import offline
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _WEIGHTS = ("model.safetensors.index.json", "model.safetensors")
 _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".ckpt")
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
+_MOST_LAYERS = 10_000
+_MOST_BYTES = 16 << 20  # of a JSON file, which is read whole
 _FILTERS = {2: "bilinear", 3: "bicubic"}
 
 
@@ -52,6 +54,11 @@ def builder(card: Card, name: str, options: Mapping[str, Any]) -> Callable[[], A
                 f"{card.line('options')}: {folder / 'config.json'} has no {option}; leave it out."
             )
         setattr(config, option, value)
+    if _depth(config) > _MOST_LAYERS:
+        raise InputError(
+            f"{folder / 'config.json'}: {_depth(config):,} layers are more than any network has "
+            f"({_MOST_LAYERS:,}); correct it."
+        )
     return lambda: _network(transformers, config)
 
 
@@ -68,7 +75,16 @@ def published_input(card: Card, name: str) -> Input:
             "there, or write a card with its own [input]."
         )
     processor = _loaded(folder, "preprocessor_config.json", transformers.AutoImageProcessor)
-    wanted = _input(processor.to_dict())
+    try:
+        wanted = _input(processor.to_dict())
+        usable = wanted is None or is_usable(wanted)
+    except (TypeError, ValueError, KeyError, AttributeError, ArithmeticError):
+        usable = False
+    if not usable:
+        raise InputError(
+            f"{folder}: its image processor has sizes, a factor, a mean or a std that no image can be "
+            "prepared with; save it again, or write a card with its own [input]."
+        )
     if wanted is None:
         raise InputError(
             f"{folder}: its image processor ({type(processor).__name__}) does more than resize, crop the "
@@ -182,7 +198,7 @@ def _cached(name: str) -> Path:
     ) as error:  # of the network, of a name that does not exist, of a licence not accepted
         raise InputError(
             f"hf:{name}: its config.json cannot be fetched ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:160]}); check the name, or give the folder that "
+            f"{first_line(error)}); check the name, or give the folder that "
             "save_pretrained wrote."
         ) from error
 
@@ -192,6 +208,12 @@ def _loaded(folder: Path, file: str, kind: Any) -> Any:
     arguments: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     if "Processor" in kind.__name__:
         arguments["backend"] = "pil"  # the filters of Pillow, as everywhere here
+    for name in ("config.json", "preprocessor_config.json", "processor_config.json"):
+        if (folder / name).is_file() and (folder / name).stat().st_size > _MOST_BYTES:
+            raise InputError(
+                f"{folder / name}: is larger than {_MOST_BYTES >> 20} MB, so it is not what transformers "
+                "writes; save the model again with save_pretrained."
+            )
     try:
         with _quiet():
             return kind.from_pretrained(folder, **arguments)
@@ -203,8 +225,17 @@ def _loaded(folder: Path, file: str, kind: Any) -> Any:
             ) from error
         raise InputError(
             f"{folder / file}: transformers cannot use it ({type(error).__name__}: "
-            f"{str(error).splitlines()[0][:160]}); save the model again with save_pretrained."
+            f"{first_line(error)}); save the model again with save_pretrained."
         ) from error
+
+
+def _depth(config: Any) -> int:
+    """The layers that a config.json asks for; 0 where it does not say, or not with numbers."""
+    stages = getattr(config, "depths", None)
+    try:
+        return int(sum(stages) if stages else getattr(config, "num_hidden_layers", 0) or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _network(transformers: Any, config: Any) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from features.data.manifest import Manifest
-from features.errors import InputError, nearest
+from features.errors import InputError, first_line, nearest
 
 _FEW = 1 << 20
 
@@ -34,7 +34,7 @@ def read_parquet(file: Path) -> Manifest:
         raise
     except (OSError, ValueError) as error:  # pyarrow's own errors derive from these
         raise InputError(
-            f"{file}: not a Parquet file ({_first(error)}); write it again."
+            f"{file}: not a Parquet file ({first_line(error, 100)}); write it again."
         ) from error
     columns = {
         name: ["" if value is None else str(value) for value in table[name].to_pylist()]
@@ -55,7 +55,3 @@ def read_parquet(file: Path) -> Manifest:
 
 def _nested(kind: Any) -> bool:
     return bool(kind.num_fields)
-
-
-def _first(error: Exception) -> str:
-    return str(error).splitlines()[0][:100] if str(error) else type(error).__name__

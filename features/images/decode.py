@@ -12,6 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.filesize import decimal
 
 from features.data.kinds import register
+from features.errors import first_line
 from features.images.jpeg import decode_jpeg
 from features.machine.regular_files import open_regular
 
@@ -81,7 +82,7 @@ def decode(data: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise Unreadable("too many pixels to be a photo") from error
     except Exception as error:  # decoders raise many kinds on damaged files
-        raise Unreadable(str(error).splitlines()[0][:100] if str(error) else "damaged") from error
+        raise Unreadable(first_line(error, 100) if str(error) else "damaged") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

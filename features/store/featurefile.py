@@ -45,7 +45,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Floats, Ints
-from features.errors import InputError, nearest
+from features.errors import InputError, first_line, nearest
 from features.store.opening import UNREAD, Damaged, open_file, remedy
 
 PENDING, DONE, UNREADABLE = 0, 1, 2
@@ -243,7 +243,7 @@ class FeatureFile:
                 if any(sealed) and sealed != seal(self._file):
                     damages.append(Damage("status, reasons, checksums or attributes"))
         except UNREAD as error:
-            damages.append(Damage(f"structure ({str(error).splitlines()[0][:80]})"))
+            damages.append(Damage(f"structure ({first_line(error, 80)})"))
         return damages
 
     def _changed(self, key: str, rows: Ints) -> list[int]:

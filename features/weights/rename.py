@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from features.errors import InputError
+from features.machine.time_limit import time_limit
+
+_LONGEST = 10.0  # seconds: thousands of names and tens of patterns take less than one
 
 
 def renamed(sources: Sequence[str], rules: Mapping[str, str], file: Path) -> dict[str, str]:
@@ -16,8 +19,19 @@ def renamed(sources: Sequence[str], rules: Mapping[str, str], file: Path) -> dic
     tensor, after any prefix that ends in a dot; its name may use `\1`. The first rule that matches counts.
 
     Raises:
-        InputError: A rule matches no name, or two names become equal.
+        InputError: A rule matches no name, two names become equal, or a pattern takes for ever.
     """
+    try:
+        with time_limit(_LONGEST):
+            return _renamed(sources, rules, file)
+    except TimeoutError as error:
+        raise InputError(
+            f"{file}: rename has a pattern that takes for ever with its layers, such as (a+)+ does; write "
+            "it without a repetition inside a repetition."
+        ) from error
+
+
+def _renamed(sources: Sequence[str], rules: Mapping[str, str], file: Path) -> dict[str, str]:
     compiled = {re.compile(pattern): name for pattern, name in rules.items()}
     used: set[str] = set()
     by_new_name: dict[str, str] = {}

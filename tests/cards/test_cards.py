@@ -73,6 +73,9 @@ def test_every_shipped_card_is_found_by_its_name() -> None:
         ("scale = 255.0", "mean = [1.0, 2.0]", 7, "mean is three numbers, one per channel."),
         ("scale = 255.0", "std = [1]", 7, "std is three numbers above 0, one per channel."),
         ("scale = 255.0", "std = [1, 0, 1]", 7, "std is three numbers above 0, one per channel."),
+        ("scale = 255.0", "std = [1, nan, 1]", 7, "std is three numbers above 0, one per channel."),
+        ("scale = 255.0", "mean = [1, inf, 1]", 7, "mean is three numbers, one per channel."),
+        ("scale = 255.0", "scale = nan", 7, "scale is a number above 0"),
         (
             "scale = 255.0",
             "scale = 0",

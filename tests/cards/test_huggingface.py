@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from test_transforms import photo
 transformers = pytest.importorskip("transformers")
 
 from features.backbone import load  # noqa: E402
-from features.errors import InputError  # noqa: E402
+from features.errors import InputError, first_line  # noqa: E402
 from features.extraction.capture import capture  # noqa: E402
 from features.images import preprocess  # noqa: E402
 
@@ -224,6 +225,46 @@ def test_code_in_a_folder_never_runs(tmp_path: Path) -> None:
     ):
         load(f"hf:{folder}")
     assert not ran.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [("config.json", "16 MB"), ("preprocessor_config.json", "16 MB"), ("", "10,000,000 layers")],
+)
+def test_what_would_take_all_memory_is_refused(tmp_path: Path, file: str, told: str) -> None:
+    folder = saved(tmp_path / "model", vit)
+    if file:
+        os.truncate(folder / file, 1 << 40)
+    else:
+        settings = json.loads((folder / "config.json").read_text())
+        settings["num_hidden_layers"] = 10_000_000
+        (folder / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=told):
+        load(f"hf:{folder}")
+
+
+def test_an_error_without_words_is_told_by_its_kind() -> None:
+    assert first_line(MemoryError()) == "MemoryError"
+    assert first_line(ValueError("\n a\nb")) == "a"
+    assert first_line(ValueError("abc"), 2) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("image_mean", [0.5]), ("image_mean", "x"), ("image_std", [0.5, 0.5, None]),
+        ("image_std", [0, 0, 0]), ("rescale_factor", "nan"), ("rescale_factor", 0),
+        ("size", {"height": 10**6, "width": 10**6}),
+    ],
+)  # fmt: skip
+def test_a_processor_of_numbers_that_prepare_no_image(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    folder = saved(tmp_path / "model", vit)
+    file = folder / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {key: value}))
+    with pytest.raises(InputError, match="that no image can be prepared with"):
+        load(f"hf:{folder}")
 
 
 def test_a_processor_that_does_more_is_not_guessed(tmp_path: Path) -> None:

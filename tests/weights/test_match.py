@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,10 @@ def test_what_is_kept_from_before_is_still_known(card: Path) -> None:
     [
         ("{ 'conv2d_(' = 'a' }", 'rename is { "PATTERN" = "NAME" }, and \'conv2d_(\' is not one'),
         (r"{ 'conv2d_(\d)' = 'a\2' }", "is not one"),
+        (r"{ 'conv2d' = '\g<of>' }", "is not one"),
+        (r"{ 'conv2d' = '\q' }", "is not one"),
+        ("{ 'a{99999999999}' = 'b' }", "is not one"),
+        ("{ '" + "(" * 3000 + ")" * 3000 + "' = 'b' }", "is not one"),
         ("{ 'conv2d' = 3 }", "is not one"),
         ("'conv2d'", "is not a table { key = value }"),
         ("{ 'conv3d' = 'a' }", "rename has 'conv3d', which matches none of its layers"),
@@ -190,6 +195,17 @@ def test_renaming_by_hand() -> None:
         "conv_1/x.weight": "conv_1/x.weight",
         "fc.bias": "lone",
     }
+
+
+@pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b"])
+def test_a_pattern_that_takes_for_ever_is_stopped(
+    pattern: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.weights.rename._LONGEST", 0.2)
+    with pytest.raises(InputError, match="takes for ever with its layers"):
+        renamed(["a" * 60 + ".weight"], {pattern: "c"}, Path("f"))
+    assert signal.getsignal(signal.SIGVTALRM) is signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
 def test_a_file_that_is_not_weights(card: Path, tmp_path: Path) -> None:
