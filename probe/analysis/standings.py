@@ -81,6 +81,12 @@ def references(task: TaskCurves) -> list[Reference]:
     return sorted(made, key=lambda reference: reference.accuracy.value)
 
 
+def leader_of(task: TaskCurves) -> str | None:
+    """The trained backbone of the highest `best` row; None where there is none."""
+    rows = [best for best in _top_of_each(task) if best.domain not in _FLOOR]
+    return rows[0].backbone if rows else None
+
+
 def layers_words(task: TaskCurves, backbone: str, chosen: Sequence[str]) -> str:
     """The layer that the folds chose, or `varies (FIRST to LAST)` by depth where they differ."""
     depth = {

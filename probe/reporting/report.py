@@ -17,7 +17,8 @@ from features.machine.locks import locked
 from features.study.study import Study, open_study
 from probe.analysis.answer import answer
 from probe.analysis.curves import TaskCurves, curves
-from probe.reporting.charts.figures import curve_figure, gap_figure, save, tuned_figure
+from probe.reporting.charts.figure_frame import save
+from probe.reporting.charts.figures import curve_figure, gap_figure, tuned_figure
 from probe.reporting.charts.legend import tuned_signs
 from probe.reporting.charts.standing_chart import standing_chart
 from probe.reporting.charts.task_charts import answer_chart, charts

@@ -25,7 +25,7 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
         return f"No backbone is shown to beat guessing on {name}."
     if top.domain in ("none", "control") or (made.random and not made.random.difference.low > 0):
         floor = made.random.b if made.random else top.backbone
-        return f"Pretraining is not shown to help on {name}: {_plain(floor)} does as well."
+        return f"Pretraining is not shown to help on {name}: no better than {_plain(floor)}."
     if not made.behind:
         return f"{top.backbone} reaches {score} on {name}; guessing reaches {100 * guess:.1f} %."
     if made.wins:
@@ -41,7 +41,10 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
     if made is None:
         return []
     top = made.leader
-    lines = [("Which layer?", f"{layers_words(task, top.backbone, top.chosen)} of {top.backbone}")]
+    layer = f"{layers_words(task, top.backbone, top.chosen)} of {top.backbone}"
+    if top.domain in ("none", "control"):
+        layer = f"none is shown to beat {_plain(top.backbone)}"
+    lines = [("Which layer?", layer)]
     if closest is None:
         lines.append(("Does the closer domain help?", "not known: no domain is named the closest"))
     elif made.closest is None:

@@ -101,7 +101,7 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
     assert made.random is not None
     idle = replace(made, random=replace(made.random, difference=Interval(0.01, -0.02, 0.04, 9)))
     assert sentence(task, idle) == (
-        "Pretraining is not shown to help on age: near@random does as well."
+        "Pretraining is not shown to help on age: no better than near@random."
     )
     guessing = replace(made.leader, metrics={"accuracy": Interval(0.36, 0.30, 0.42, 90)})
     assert sentence(task, replace(made, leader=guessing)) == (

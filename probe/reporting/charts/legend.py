@@ -47,7 +47,7 @@ def tuned_signs(task: TaskCurves) -> list[tuple[Sign, str]]:
     whole = {c.kind == "scratch" for c in task.tuned if any(not p.layer for p in c.points)}
     cuts = {c.kind == "copied" for c in task.tuned if any(p.layer for p in c.points)}
     signs = (
-        (False in whole, Sign(None, line="flat"), "fine-tuned"),
+        (False in whole, Sign(None, line="tuned"), "fine-tuned"),
         (True in whole, Sign(None, line="scratch"), "trained from scratch"),
         (False in cuts, Sign(None, shape=CROSS), "frozen through a layer"),
         (True in cuts, Sign(None, shape=PLUS), "copied through a layer"),

@@ -18,6 +18,7 @@ _MOST = 14
 """How many rows are drawn; the table of best rows has all."""
 _LONGEST = 30
 """Characters of a name; its middle is left out where it is longer."""
+_TRAINED = {"finetune": "fine-tuned", "scratch": "trained from scratch"}
 _WIDE = 3.0
 """The width of a letter of a reference's name, in per cent of the scale's width."""
 
@@ -115,9 +116,11 @@ class _Scale:
 def _row(task: TaskCurves, row: Standing, scale: _Scale, looks: Markers) -> StandingRow:
     value, low, high = row.accuracy.value, row.accuracy.low, row.accuracy.high
     known = bool(np.isfinite([low, high]).all())
-    how = f"{row.method} at {layers_words(task, row.backbone, row.layers)}"
+    layers = layers_words(task, row.backbone, row.layers)
+    how = f"{row.method}, layer {layers}" if "(" in layers else f"{row.method} at {layers}"
     if not row.layers:
-        how = row.method
+        kind, _, recipe = row.method.partition("+")
+        how = _TRAINED.get(kind, kind) + (f", {recipe}" if recipe else "")
         if row.unlike:
             how += f", other {' and '.join(row.unlike)}"
     return StandingRow(

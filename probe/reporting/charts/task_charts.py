@@ -10,6 +10,7 @@ import numpy as np
 from probe.analysis.curves import Panel, TaskCurves
 from probe.analysis.draws import merge_draws, network_of
 from probe.analysis.points import Curve
+from probe.analysis.standings import leader_of
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.axis import layer_ticks
 from probe.reporting.charts.chart import (
@@ -23,7 +24,7 @@ from probe.reporting.charts.chart import (
     line_chart,
 )
 from probe.reporting.charts.legend import CROSS, PLUS
-from probe.reporting.charts.markers import Markers
+from probe.reporting.charts.markers import Markers, dash_of
 from probe.reporting.charts.plane import (
     LEFT,
     RIGHT,
@@ -40,7 +41,7 @@ from probe.results.metrics import CURVES
 
 TUNING = "fine-tuning"
 """What stands for the method of the charts of fine-tunes."""
-_NAME_ROOM, _NAME_HEIGHT, _NAME_LONGEST = 128, 12, 22
+_NAME_ROOM, _NAME_HEIGHT, _NAME_LONGEST = 146, 12, 20
 """Pixels right of the axis for the names of lines, pixels of a line of text, and characters of a name."""
 _MARKED = 26
 """A curve of more points than this has a mark at every second or third point only."""
@@ -110,7 +111,7 @@ def _curve_chart(
         names=names,
         right=RIGHT - (_NAME_ROOM if named else 0),
     )
-    leader = max(task.best, key=lambda b: b.accuracy.value).backbone if task.best else None
+    leader = leader_of(task)
     drawn_curves = [
         _DrawnCurve(
             curve,
@@ -163,6 +164,8 @@ class _DrawnCurve:
     @property
     def end(self) -> str:
         """What stands at the line's end."""
+        if self.curve.kind == "finetune":
+            return f"tuned {self.curve.backbone}"
         return self.name.removeprefix("control:")
 
     @property
@@ -198,11 +201,8 @@ def _stroke(plane: Plane, drawn: _DrawnCurve, metric: str, look: tuple[int, int]
     faint = curve.domain == "none"
     if drawn.is_level:
         y = plane.y(points[0][2].value)
-        style = "scratch" if curve.kind == "scratch" else "flat"
         level = f"M{LEFT} {y:.1f}H{plane.right}"
-        if curve.backbone == "control:tiny":
-            style = "tiny"
-        return Stroke(drawn.name, colour, shape, faint, line=level, style=style)
+        return Stroke(drawn.name, colour, shape, faint, line=level, style=dash_of(curve))
     through = [(x, plane.y(value.value)) for _, x, value in points]
     ends = [
         (x, plane.y(value.low), plane.y(value.high))
@@ -217,7 +217,7 @@ def _stroke(plane: Plane, drawn: _DrawnCurve, metric: str, look: tuple[int, int]
         shape,
         faint,
         line=path(through) if drawn.joined else "",
-        style="open" if curve.kind == "copied" else "",
+        style=dash_of(curve),
         band=band(ends) if drawn.joined and len(ends) == len(points) > 1 else "",
         whiskers=whiskers(ends) if drawn.joined and not drawn.leads else "",
         leads=drawn.leads,

@@ -22,7 +22,7 @@ const figures = $("figure[data-chart]").map((figure) => {
   const lines = about.lines.map((line, i) => ({ ...line, group: groups[i], kept: line.p.map(() => true) }));
   for (const line of lines) {
     line.paths = $("path", line.group).map((path) => ({ path, d: path.getAttribute("d") }));
-    const level = line.group.querySelector(".flat, .scratch");
+    const level = line.group.querySelector(".flat, .tiny, .tuned, .scratch");
     line.points = line.p.map((p) => [p[1], about.scale[0] + about.scale[1] * p[2]]);
     line.level = level !== null;
   }

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from features.machine.strict_json import to_json
 from probe.reporting.charts.chart import Chart, Plot
 from probe.reporting.charts.legend import CROSS, OUTLINES, PLUS, backbone_sign
-from probe.reporting.charts.markers import DARK, LIGHT, Markers, shapes, slots
+from probe.reporting.charts.markers import DARK, DASHES, LIGHT, Markers, shapes, slots
 from probe.reporting.charts.plane import HEIGHT, LEFT, RIGHT, TOP, WIDTH
 from probe.reporting.charts.task_charts import TUNING
 from probe.reporting.page.contents import Contents
@@ -49,6 +49,7 @@ def page(contents: Contents) -> str:
         script=script,
         light=LIGHT,
         dark=DARK,
+        dashes=DASHES,
         choices=_choices(contents, charts),
         backbones=[
             (backbone_sign(look[name, domain], domain), name, domain)
