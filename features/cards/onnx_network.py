@@ -23,6 +23,7 @@ from features.cards.onnx_graph import Graph
 from features.cards.outputs import CLASS_TOKEN, Output, Shape
 from features.cards.trace import Trace
 from features.errors import InputError
+from features.machine.regular_files import MOST_BYTES
 
 _CHANNELS = (1, 3, 4)
 
@@ -245,6 +246,10 @@ def digest_of(file: Path) -> str:
 def _read(onnx: Any, file: Path, *, whole: bool = True) -> Any:
     if not file.is_file():
         raise InputError(f"{file}: there is no such ONNX file; check the path.")
+    if file.stat().st_size > MOST_BYTES:
+        raise InputError(
+            f"{file}: is larger than 2 GB, which no ONNX file can be; export it with its tensors beside it."
+        )
     try:
         model = onnx.load(file, load_external_data=whole)
     except (

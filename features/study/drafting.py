@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -41,8 +42,9 @@ def draft(folder: Path, manifest: Manifest) -> Study:
     """The study of the data set `manifest` in `folder`; nothing is written yet.
 
     Raises:
-        InputError: No column of the manifest is a task.
+        InputError: No column of the manifest is a task, or the folder has what is left of another study.
     """
+    _check_bare(folder)
     columns = _storable(manifest)
     columns.setdefault("use", ["1"] * len(manifest))
     last = [name for name in ("subject", "fold", "use") if name in columns]
@@ -58,6 +60,17 @@ def draft(folder: Path, manifest: Manifest) -> Study:
         closest=manifest.closest,
         synthetic=manifest.synthetic,
     )
+
+
+def _check_bare(folder: Path) -> None:
+    """Refuse a folder with features or results, whose images.csv a new study would replace."""
+    left = [*sorted(folder.glob("features/*.h5*")), folder / "results.csv", folder / "predictions"]
+    for path in left:
+        if os.path.lexists(path):
+            raise InputError(
+                f"{folder}: has {path.relative_to(folder)} of a study whose study.toml is gone; put "
+                "study.toml back, or name another --study."
+            )
 
 
 def _storable(manifest: Manifest) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -281,6 +282,9 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         describe(write(tmp_path / "axes", shape=(3, 16)))
     net.write_bytes(net.read_bytes()[:200])
     with pytest.raises(InputError, match=r"net\.onnx: not a complete ONNX file"):
+        describe(card)
+    os.truncate(net, 1 << 40)
+    with pytest.raises(InputError, match=r"net\.onnx: is larger than 2 GB"):
         describe(card)
 
 

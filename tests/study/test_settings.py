@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import studies
+from typer.testing import CliRunner
 
+from cli.app import app
 from features.errors import InputError
 from features.study.settings import read_settings
 from features.study.study import has_study, open_study
@@ -62,6 +64,18 @@ def test_a_header_alone_is_no_study(tmp_path: Path) -> None:
     images.write_text(images.read_text().partition("\n")[0] + "\n")
     with pytest.raises(InputError, match=r"images\.csv: a header and no rows"):
         open_study(tmp_path)
+
+
+def test_no_study_begins_over_the_images_of_another(tmp_path: Path) -> None:
+    study = studies.begin(tmp_path / "study", {"label": [0, 1] * 6})
+    studies.add(study, "net", {"fc": studies.signal(study.labels("label"), 4, 2.0)})
+    (study.folder / "study.toml").unlink()
+    before = (study.folder / "images.csv").read_bytes()
+    words = ["extract", "--backbone", "control:pixels", "--study", str(study.folder)]
+    ran = CliRunner().invoke(app, words)
+    assert ran.exit_code == 3
+    assert "has features/net.h5 of a study whose study.toml is gone" in ran.stderr
+    assert (study.folder / "images.csv").read_bytes() == before
 
 
 def test_where_no_study_can_be(tmp_path: Path) -> None:
