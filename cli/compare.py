@@ -13,7 +13,8 @@ def compare(
     a: Annotated[
         str,
         typer.Argument(
-            metavar="A", help="BACKBONE/LAYER/METHOD; LAYER may be best, or - for a whole network."
+            metavar="A",
+            help="BACKBONE, at its best row, or BACKBONE/LAYER/METHOD; - is the layer of a whole network.",
         ),
     ],
     b: Annotated[
@@ -25,7 +26,7 @@ def compare(
 ) -> None:
     """Compare two results paired on the same images: difference, interval, test.
 
-    Example: probe compare sample-faces/best/logistic control:pixels/best/logistic
+    Example: probe compare sample-faces control:pixels
     """
     from probe.analysis.compare import compare as run
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from features.data.tasks import choose
-from features.errors import InputError, OptionError, nearest
+from features.errors import InputError, nearest
 from features.study.study import Study, open_study
 from probe.analysis.outcomes import wider
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, sign_flip
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.protocol import differences, outdated
-from probe.results.rows import Row
+from probe.results.rows import BEST, Row
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def compare(study: Path | str, a: str, b: str, *, tasks: Sequence[str] = ()) -> 
 
     Args:
         study: The study's folder.
-        a: BACKBONE/LAYER/METHOD; the layer may be `best`.
+        a: BACKBONE/LAYER/METHOD; the layer may be `best`. BACKBONE alone is its `best` row, and the
+            method may be left out where one alone fits both.
         b: Likewise.
         tasks: Their names; by default all that both have results for.
 
@@ -72,8 +73,7 @@ def compare(study: Path | str, a: str, b: str, *, tasks: Sequence[str] = ()) -> 
     """
     opened = open_study(study)
     rows = _rows(opened)
-    for name in (a, b):
-        _check(rows, name)
+    a, b = _whole_names(rows, a, b)
     for task in tasks:
         choose(opened.tasks, opened.columns, task)
     shared = [t for t in opened.tasks if all(any(r.task == t for r in rows[n]) for n in (a, b))]
@@ -100,11 +100,31 @@ def typed_name(row: Row) -> str:
     return "/".join((backbone, layer or "-", method))
 
 
-def _check(rows: dict[str, list[Row]], name: str) -> None:
-    if name.count("/") < 2:
-        raise OptionError(f"{name}: not BACKBONE/LAYER/METHOD; {nearest(name, rows)}")
-    if name not in rows:
-        raise InputError(f"{name}: no such result; {nearest(name, rows)}")
+def _whole_names(rows: Mapping[str, list[Row]], a: str, b: str) -> tuple[str, str]:
+    """Both names in full: BACKBONE alone is its `best` row, and a method that is left out one of both.
+
+    Raises:
+        InputError: There is no such result, or there are several methods to choose from.
+    """
+    fitting = [[name for name in rows if _means(typed, name)] for typed in (a, b)]
+    for typed, names in zip((a, b), fitting, strict=True):
+        if not names:
+            raise InputError(f"{typed}: no such result; {nearest(typed, rows)}")
+    methods = [{name.rpartition("/")[2] for name in names} for names in fitting]
+    shared = methods[0] & methods[1]
+    chosen = []
+    for typed, names in zip((a, b), fitting, strict=True):
+        left = [name for name in names if name.rpartition("/")[2] in shared] if shared else names
+        if len(left) > 1:
+            raise InputError(f"{typed}: which of {', '.join(left)}? Name the method too.")
+        chosen += left
+    return chosen[0], chosen[1]
+
+
+def _means(typed: str, name: str) -> bool:
+    """Whether `typed`, with or without its layer and method, means the result `name`."""
+    backbone, layer, _ = name.rsplit("/", 2)
+    return typed in (name, f"{backbone}/{layer}") or (typed == backbone and layer == BEST)
 
 
 def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]]) -> Comparison:

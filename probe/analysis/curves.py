@@ -18,6 +18,7 @@ from probe.analysis.majority import majority
 from probe.analysis.outcomes import Outcomes
 from probe.analysis.points import Best, Curve, Point
 from probe.analysis.statistics import Interval, mean_interval
+from probe.counts import count
 from probe.probes.methods import METHODS
 from probe.results import predictions
 from probe.results import rows as results
@@ -67,14 +68,15 @@ class TaskCurves:
     metrics: tuple[str, ...]
     outcomes: Outcomes
     """The predictions that all of this is computed from."""
+    left_out: tuple[str, ...] = ()
+    """Which results are of another protocol than most, and so not shown, in sentences."""
 
 
 def curves(study: Study) -> list[TaskCurves]:
     """The curves of every task that has results of the study as it is now; outdated results are left out.
 
     Raises:
-        InputError: There are no results, or none of the study as it is now, or rows of one task were
-            made under different protocols.
+        InputError: There are no results, or none of the study as it is now.
     """
     rows = [
         row
@@ -108,7 +110,7 @@ def curves(study: Study) -> list[TaskCurves]:
 
 def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Member]) -> TaskCurves:
     task = outcomes.task
-    _check_protocols(study, task, rows)
+    rows, left_out = _of_most(study, rows)
     methods = [m for m in METHODS if any(row.method == m for row in rows)]
     best = [b for method in methods for b in _best(outcomes, method, rows)]
     tuned = [
@@ -140,6 +142,7 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Memb
         tuned=tuple(tuned),
         metrics=outcomes.metrics,
         outcomes=outcomes,
+        left_out=tuple(left_out),
     )
 
 
@@ -239,26 +242,42 @@ def _pools(rows: list[Row]) -> list[str]:
     return sorted(named, key=lambda pool: (pool != "auto", pool)) or ["none"]
 
 
-def _check_protocols(study: Study, task: str, rows: list[Row]) -> None:
-    """Raise an InputError where rows of one method were made under several protocols."""
+def _of_most(study: Study, rows: list[Row]) -> tuple[list[Row], list[str]]:
+    """The rows of each method made under the protocol of most of its results; and what is left out.
+
+    Of protocols with equally many results the one that was made last counts. What is left out is told
+    in a sentence for each method and protocol. Fine-tunes are results of their own, and all stay.
+    """
+    kept, sentences = [row for row in rows if row.method not in METHODS], []
     for method in METHODS:
         by_protocol: dict[str, list[Row]] = {}
         for row in rows:
             if row.method == method:
                 by_protocol.setdefault(row.protocol, []).append(row)
-        if len(by_protocol) < 2:
+        if not by_protocol:
             continue
-        extracted = [name for name in study.backbones() if any(r.backbone == name for r in rows)]
-        if (rows_differ := unlike_rows(study, extracted)) is not None:
-            raise InputError(f"{study.folder}: {rows_differ}")
-        groups = list(by_protocol.values())
-        backbones = [", ".join(sorted({row.backbone for row in group})) for group in groups]
-        first, second = groups[0][0].stored, groups[1][0].stored
-        protocols = predictions.protocols(study.folder / predictions.STORE, [first, second])
-        unlike = differences(protocols[first], protocols[second]) if len(protocols) == 2 else []
-        raise InputError(
-            f"{study.folder / 'results.csv'}: task {task}, {method}: rows of "
-            f"{' and '.join(backbones)} were made under protocols that differ in "
-            f"{', '.join(unlike) or 'images, folds, scaling or grid'}, so they cannot be "
-            "compared; run `probe fit` once for all of them."
-        )
+        sizes = {name: len({row.stored for row in group}) for name, group in by_protocol.items()}
+        most = max(by_protocol, key=lambda name: (sizes[name], list(by_protocol).index(name)))
+        kept += by_protocol.pop(most)
+        shown = next(row for row in kept if row.method == method)
+        for name, group in by_protocol.items():
+            sentences.append(_left_out(study, method, shown, group, sizes[name]))
+    order = {id(row): i for i, row in enumerate(rows)}
+    return sorted(kept, key=lambda row: order[id(row)]), sentences
+
+
+def _left_out(study: Study, method: str, shown: Row, group: list[Row], results: int) -> str:
+    """Which results of a method are left out, and what sets them apart from those that are shown."""
+    names = ", ".join(sorted({row.backbone for row in group}))
+    extracted = [name for name in study.backbones() if any(r.backbone == name for r in group)]
+    if shown.backbone in study.backbones():
+        extracted.append(shown.backbone)
+    stored = [shown.stored, group[0].stored]
+    protocols = predictions.protocols(study.folder / predictions.STORE, stored)
+    unlike = differences(*(protocols[key] for key in stored)) if len(protocols) == 2 else []
+    why = unlike_rows(study, extracted) or (
+        "made under another protocol, which differs in "
+        f"{', '.join(unlike) or 'images, folds, scaling or grid'}; run `probe fit` once with the same "
+        "options for all of them."
+    )
+    return f"{method}: {count(results, 'result')} of {names} left out: {why}"

@@ -201,6 +201,7 @@ def contents_of(
         for name in study.tasks
         if name not in shown and any(row.task == name for row in rows)
     ]
+    warnings += [f"{task.task}, {words}" for task in tasks for words in task.left_out]
     more = (closeness, training_section(study), scores)
     most = max(task.n for task in tasks)
     images = f"{most:,} of {len(study):,}" if most < len(study) else f"{most:,}"

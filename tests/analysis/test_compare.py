@@ -91,4 +91,23 @@ def test_the_command(study: Study) -> None:
     assert result.stdout.startswith("label: good/fc/ridge ")
     (comparison,) = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert comparison["difference"]["value"] > 0
-    assert CliRunner().invoke(app, [*words[:2], "x", *words[3:]]).exit_code == 2
+    assert CliRunner().invoke(app, [*words[:2], "x", *words[3:]]).exit_code == 3
+
+
+def test_names_may_leave_out_what_is_clear(tmp_path: Path) -> None:
+    """A backbone alone is its `best` row; the method is asked for where several fit both."""
+    made = studies.pair(tmp_path / "study").folder
+    (short,), (whole,) = (
+        compare(made, "near", "far"),
+        compare(made, "near/best/ridge", "far/best/ridge"),
+    )
+    assert short == whole
+    assert compare(made, "near/high", "far")[0].a == "near/high/ridge"
+    fit(made, probes=("knn",), backbones=("near",))
+    assert compare(made, "near", "far") == [whole]  # ridge alone is of both
+    fit(made, probes=("knn",))
+    with pytest.raises(InputError, match="near: which of near/best/ridge, near/best/knn"):
+        compare(made, "near", "far")
+    assert compare(made, "near/best/knn", "far")[0].b == "far/best/knn"
+    with pytest.raises(InputError, match="nearby: no such result"):
+        compare(made, "nearby", "far")

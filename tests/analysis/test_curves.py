@@ -64,15 +64,23 @@ def test_best_and_its_differences_again(tmp_path: Path) -> None:
     assert difference == mean_interval(apart, study.subjects, 1.5)
 
 
-def test_unlike_protocols_are_refused(tmp_path: Path) -> None:
+def test_the_protocol_of_most_results_is_shown_and_the_rest_is_named(tmp_path: Path) -> None:
     study = studies.pair(tmp_path / "study")
-    fit(study.folder, probes=("ridge",), backbones=("near",), c=[1.0])
-    with pytest.raises(
-        InputError, match=r"under different protocols \(other grid, relative \(True and False\)\)"
-    ):
-        report(study.folder)
+    fit(study.folder, probes=("ridge",), backbones=("near",), layers=("high",), c=[1.0])
+    made = report(study.folder)
+    (task,) = made.tasks
+    shown = {(r.backbone, r.layer) for c in task.panels[0].curves for p in c.points for r in p.rows}
+    assert len(shown) == 5
+    assert ("near", "high") not in shown
+    assert {best.backbone for best in task.best} == {"far"}  # near's was made anew
+    (words,) = task.left_out
+    assert words.startswith("ridge: 2 results of near left out: made under another protocol")
+    assert "which differs in grid, relative (True and False); run `probe fit` once" in words
+    assert f"label, {words}" in made.contents.warnings
     fit(study.folder, probes=("ridge",), c=[1.0])
-    assert report(study.folder).tasks
+    (task,) = report(study.folder).tasks
+    assert task.left_out == ()
+    assert len(task.best) == 2
 
 
 def test_after_another_number_of_folds_there_is_a_report(tmp_path: Path) -> None:
