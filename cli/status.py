@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from features.store.featurefile import Damage
+    from features.study.status import StoredBackbone
 
 
 def status(
@@ -86,7 +87,7 @@ def status(
                 str(h.pending),
                 str(fitted[h.backbone]),
                 decimal(h.bytes),
-                "finished" if h.finished else "unfinished: run `probe extract` again",
+                _state(h),
             ]
             for h in features
         ],
@@ -95,6 +96,16 @@ def status(
         show.say(f"unreadable: {path}: {reason}")
     _tell(damages)
     _refuse(damages)
+
+
+def _state(features: StoredBackbone) -> str:
+    if not features.finished:
+        return "unfinished: run `probe extract` again"
+    if features.pending:
+        return (
+            "extracted in part: `probe extract` with a larger --limit, or without, takes the rest"
+        )
+    return "finished"
 
 
 def _tell(damages: Mapping[str, Sequence[Damage]]) -> None:

@@ -54,7 +54,8 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
     else:
         lines.append(("Does the closer domain help?", _gain(made.closest.difference)))
     if made.tuning is None:
-        lines.append(("Is fine-tuning needed?", "not known: nothing is fine-tuned"))
+        tried = "no whole network" if task.tuned else "nothing"
+        lines.append(("Is fine-tuning needed?", f"not known: {tried} is fine-tuned"))
     else:
         lines.append(("Is fine-tuning needed?", _gain(made.tuning.difference)))
     if made.random is not None:

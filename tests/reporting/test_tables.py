@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from cli.app import app
 from features.errors import InputError
 from features.study.study import Study
 from probe.analysis.curves import curves
+from probe.analysis.points import Curve, Point
 from probe.analysis.statistics import accuracy_interval
 from probe.reporting.report import report
 from probe.reporting.tables.literature import ADIENCE, literature_table
@@ -75,6 +77,8 @@ def test_cost_is_what_the_features_take(study: Study) -> None:
 def test_a_subgroup_that_is_not_there(study: Study) -> None:
     with pytest.raises(InputError, match="--by sexx: no such column"):
         report(study, by=["sexx"])
+    with pytest.raises(InputError, match="--by subject: .*of your own, such as age, sex"):
+        report(study, by=["subject"])
 
 
 def test_json_holds_the_same_numbers(study: Study) -> None:
@@ -103,3 +107,15 @@ def test_the_literature_stands_beside_a_study_of_adience_alone() -> None:
     assert table.cells(gilnet)[2:5] == ["50.7", "84.7", "86.8"]
     assert all(p.source for p in ADIENCE)
     assert literature_table("utkface:/data", ()) is None
+
+
+def test_fine_tunes_stand_beside_the_literature_too(study: Study) -> None:
+    computed = studies.only(study)
+    best = computed.best[0]
+    point = Point("", "", 0.0, best.metrics, best.rows)
+    tuned = replace(computed, tuned=(Curve("net", "task", "scratch", (point,)),))
+    table = literature_table("adience:/data", [tuned])
+    assert table is not None
+    row = next(row for row in table.rows if row[0] == "this study: net, scratch")
+    assert row[2] == best.accuracy.value
+    assert row[-1] == "whole network, 180 images"

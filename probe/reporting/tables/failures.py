@@ -138,6 +138,11 @@ def subgroup_table(study: Study, tasks: Sequence[TaskCurves], by: Sequence[str] 
     """
     names = [name for name in study.columns if name not in RESERVED]
     for column in by:
+        if column in RESERVED and column in study.columns:
+            raise InputError(
+                f"--by {column}: a column of the toolkit, whose values are no subgroups; name a column "
+                f"of your own, such as {', '.join(names[:3]) or 'one of labels'}."
+            )
         if column not in names:
             raise InputError(
                 f"--by {column}: no such column in images.csv; {nearest(column, names)}"

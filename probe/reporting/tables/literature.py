@@ -6,10 +6,12 @@ stays blank. All are accuracies in per cent on the five folds of Adience.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from probe.analysis.answer import whole
 from probe.analysis.curves import TaskCurves
+from probe.analysis.statistics import Interval
 from probe.reporting.tables.table import Cell, Column, Table
 
 
@@ -76,6 +78,17 @@ _COLUMNS = (
 )  # fmt: skip
 
 
+def _ours(task: TaskCurves) -> Iterator[tuple[str, str, str, Mapping[str, Interval]]]:
+    """Backbone, method, how it was chosen, and metrics of `best` rows and of fine-tuned whole networks."""
+    for best in task.best:
+        how = "best layer, chosen inside the training folds"
+        yield best.backbone, best.method, how, best.metrics
+    for curve in task.tuned:
+        point = whole(curve)
+        if point is not None:
+            yield curve.backbone, curve.method, "whole network", point.metrics
+
+
 def literature_table(source: str, tasks: Sequence[TaskCurves]) -> Table | None:
     """This study's `best` rows above what is published on its data set; None where nothing is known.
 
@@ -85,18 +98,18 @@ def literature_table(source: str, tasks: Sequence[TaskCurves]) -> Table | None:
     """
     if not source.startswith("adience"):
         return None
-    ours: dict[tuple[str, str], dict[str, float]] = {}
+    ours: dict[tuple[str, str, str], dict[str, float]] = {}
     for task in tasks:
-        for best in task.best:
-            mine = ours.setdefault((best.backbone, best.method), {})
+        for backbone, method, how, metrics in _ours(task):
+            mine = ours.setdefault((backbone, method, f"{how}, {task.n:,} images"), {})
             if task.task in ("age", "gender"):
-                mine[task.task] = best.accuracy.value
-            if task.task == "age" and "one_off" in best.metrics:
-                mine["one_off"] = best.metrics["one_off"].value
+                mine[task.task] = metrics["accuracy"].value
+            if task.task == "age" and "one_off" in metrics:
+                mine["one_off"] = metrics["one_off"].value
     rows: list[tuple[Cell, ...]] = [
         (f"this study: {backbone}, {method}", "", mine.get("age"), mine.get("one_off"),
-         mine.get("gender"), "best layer, chosen inside the training folds")
-        for (backbone, method), mine in ours.items()
+         mine.get("gender"), how)
+        for (backbone, method, how), mine in ours.items()
         if mine
     ]  # fmt: skip
     rows += [(p.system, str(p.year), p.age, p.one_off, p.gender, p.source) for p in ADIENCE]
