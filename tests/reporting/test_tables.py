@@ -77,7 +77,7 @@ def test_cost_is_what_the_features_take(study: Study) -> None:
 def test_a_subgroup_that_is_not_there(study: Study) -> None:
     with pytest.raises(InputError, match="--by sexx: no such column"):
         report(study, by=["sexx"])
-    with pytest.raises(InputError, match="--by subject: .*of your own, such as age, sex"):
+    with pytest.raises(InputError, match=r"--by subject: .*of your own, such as age, sex"):
         report(study, by=["subject"])
 
 
