@@ -62,15 +62,13 @@ def check(
 
     Example: probe data check --data sample --sheet copies.png
     """
-    from features.study.study import has_study
     from probe.checking.contact_sheet import check_place, write_sheet
     from probe.checking.find_copies import examine
 
     if sheet is not None:
         check_place(sheet)
     spec = options.data_with(data, faces=faces, labels=labels, levels=levels)
-    if not has_study(study) and spec is None:
-        show.say(options.SAMPLE)
+    options.tell_data(study, spec)
     with show.Progress("reading", "images") as progress:
         checked = examine(study, data=spec, drop=drop, group=group, progress=progress)
     if sheet is not None:

@@ -105,11 +105,9 @@ def extract(
     from features.extraction.domain_samples import check_sample, extract_sample
     from features.extraction.extract import extract_with
     from features.extraction.options import ExtractOptions
-    from features.study.study import has_study
 
     data = options.data_with(data, faces=faces, labels=labels, levels=levels)
-    if not has_study(study) and data is None:
-        show.say(options.SAMPLE)
+    options.tell_data(study, data)
     chosen = _weights_of(backbone, weights or [])
     samples = _samples_of(source or [])
     for sample, folder in samples.items():

@@ -169,11 +169,13 @@ def finetune(
         class_weights=class_weights or None,
         **({} if augment else plain),
     )
+    spec = options.data_with(data, levels=levels)
+    options.tell_data(study, spec)
     with show.Progress("training", "images") as progress:
         done = run(
             study,
             backbone,
-            data=options.data_with(data, levels=levels),
+            data=spec,
             weights=weights,
             tasks=task or (),
             from_scratch=from_scratch,

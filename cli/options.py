@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from cli import show
 from features.cards.trust import REMEMBER
 from features.data import KINDS
 
 STUDY = Path("study")
-SAMPLE = "no --data given: using the built-in sample of drawn faces (SYNTHETIC)"
-"""What is said where there is no study and no `--data`."""
 
 Study = Annotated[
     Path, typer.Option("--study", envvar="PROBE_STUDY", help="The study's folder.", metavar="DIR")
@@ -193,6 +192,20 @@ def one_of(names: Callable[[], Iterable[str]], what: str) -> Callable[[Any], Any
         return given
 
     return check
+
+
+def tell_data(study: Path, data: str | None) -> None:
+    """Say what a new study is made of where no --data is given."""
+    from features.study.checked_data import checked_data
+    from features.study.study import has_study
+
+    if data is not None or has_study(study):
+        return
+    checked = checked_data(study)
+    if checked is None:
+        show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
+    else:
+        show.say(f"no --data given: using {checked}, which `probe data check` looked at last")
 
 
 def data_with(data: str | None, **given: str | None) -> str | None:

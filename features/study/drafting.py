@@ -11,6 +11,7 @@ from features.data import caches_images, read_data
 from features.data.manifest import Manifest
 from features.data.tasks import grown, infer, still_tasks
 from features.errors import InputError
+from features.study.checked_data import checked_data
 from features.study.study import Study, has_study, open_study
 
 _MOST_CHARACTERS = 100_000  # of a cell; Python's csv reads up to 131,072
@@ -19,11 +20,13 @@ _MOST_CHARACTERS = 100_000  # of a cell; Python's csv reads up to 131,072
 def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | None]:
     """The study in `folder`, or a draft of one of `data` and its manifest.
 
+    Without `data` a new study is of the data that `probe data check` noted there, else of the sample.
+
     Raises:
         InputError: The study holds other data, or the data cannot be used.
     """
     if not has_study(folder):
-        manifest = read_data(data if data is not None else "sample")
+        manifest = read_data(data or checked_data(folder) or "sample")
         return draft(folder, manifest), manifest
     study = open_study(folder)
     if caches_images(study.source) and not study.root.is_dir():

@@ -15,6 +15,7 @@ from features.errors import InputError, OptionError
 from features.images.thumbnails import SIDE, thumbnails
 from features.machine.locks import locked
 from features.study import copies
+from features.study.checked_data import note_checked
 from features.study.copies import Copies
 from features.study.drafting import open_or_draft
 from features.study.saving import begin, save_copies, save_images
@@ -102,7 +103,7 @@ def examine(
     """Check a study, or the data that would begin one; every image is read anew.
 
     The copies are saved in a study that exists. Where there is none, one is begun only if `drop` or
-    `group` is given.
+    `group` is given; else its folder notes the data, which `probe extract` then takes.
 
     Args:
         study: The study's folder, which need not exist.
@@ -142,6 +143,8 @@ def examine(
     result = check(opened, all_copies)
     if manifest is None:
         return result
+    if data is not None and not (drop or group or result.refused):
+        note_checked(study, manifest.source)
     notes = tuple(f"{note}." for note in manifest.notes)
     return replace(result, left_out=manifest.left_out, notes=(*notes, *result.notes))
 

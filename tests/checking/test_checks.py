@@ -20,7 +20,7 @@ from features.errors import InputError
 from features.study.copies import Copies
 from features.study.drafting import draft
 from features.study.saving import save
-from features.study.study import Study, open_study
+from features.study.study import Study, has_study, open_study
 from probe.checking.check import check
 from probe.checking.find_copies import checked
 from probe.fitting.fit import fit
@@ -94,7 +94,8 @@ def test_a_clean_data_set_begins_no_study(tmp_path: Path) -> None:
     study = tmp_path / "study"
     done = run("--data", faces(tmp_path), "--study", study)
     assert done.exit_code == 0
-    assert not study.exists()
+    assert not has_study(study)
+    assert [path.name for path in study.iterdir()] == ["checked-data.txt"]
     report = check_as_json("--data", tmp_path / "data.csv", "--study", study)
     assert report["tasks"]["y"]["n"] == 30
     assert report["tasks"]["y"]["classes"] == {"a": 15, "b": 15}

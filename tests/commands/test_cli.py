@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from cli.app import app
+from features.study.study import open_study
 
 
 def run(*words: str | Path) -> Result:
@@ -225,6 +226,17 @@ def test_a_value_that_an_option_never_takes_is_the_command_lines_fault(images: P
         refused(run(*command, option, value), option, code=2)
     refused(run("compare", "control:pixels", "a/b/c"), "a/b/c: no such result")
     refused(run("compare", "a/b/c", "a/b/c"), "no such result")
+
+
+def test_what_was_checked_is_what_is_extracted(images: Path) -> None:
+    """Without --data, and said so; of data that nobody checked the sample is drawn."""
+    assert run("data", "check", "--data", images).exit_code == 0
+    done = run(*PIXELS)
+    assert done.exit_code == 0
+    assert f"using {images.resolve()}, which `probe data check` looked at last" in done.stderr
+    assert open_study("study").source == str(images.resolve())
+    assert "no --data given" not in run(*PIXELS).stderr  # the study remembers it by then
+    assert "built-in sample" in run(*PIXELS, "--limit", "2", "--study", "other").stderr
 
 
 def test_other_data_for_the_same_study_are_refused(images: Path) -> None:

@@ -53,7 +53,7 @@ def test_the_older_spelling_of_what_repeats_works() -> None:
 def test_a_wrong_view_is_named_by_the_option_as_it_is_spelt_today(tmp_path: Path) -> None:
     words = ["extract", "-b", "sample-faces", "--data", "sample", "--view", "5crop"]
     result = CliRunner().invoke(app, [*words, "--study", str(tmp_path / "study")])
-    assert result.exit_code == 3
+    assert result.exit_code == 2
     assert "--view 5crop: not a view" in result.output
 
 
