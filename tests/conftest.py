@@ -1,8 +1,10 @@
+import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forkserver
 import pytest
 import torch
 import toys
@@ -22,6 +24,20 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         torch.set_num_threads(1)  # no waiting for a busy core
         yield
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _forked() -> Iterator[None]:
+    """Worker processes are forked from one that has imported what they need."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(multiprocessing, "get_context", forkserver.get_context)
+        yield
+
+
+@pytest.fixture
+def spawned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes are started as the program itself starts them."""
+    monkeypatch.setattr(multiprocessing, "get_context", forkserver.real_context)
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """Run an extraction again and again, each time killed (SIGKILL) at another moment.
 
-`python killed.py CARD MANIFEST FOLDER SCENARIO` makes FOLDER/whole without interruption, and
-FOLDER/N killed at some moment N and then run again; it prints what happened at moment N, line by line.
+`python killed.py CARD MANIFEST FOLDER KEPT` makes FOLDER/SCENARIO/whole without interruption, and
+FOLDER/SCENARIO/N killed at some moment N and then run again; it prints scenario, N and what happened then,
+line by line.
 """
 
 import json
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import time
@@ -22,8 +24,7 @@ from features.backbone import load
 from features.extraction.extract import extract
 
 Step = Callable[[Path], object]
-KEPT = 6  # moments of a scenario besides those at which a file changes its name
-DELAYS = 2  # and kills from outside after a while
+SCENARIOS = ("first", "layers", "limit", "views")
 
 
 def steps(card: str, manifest: str, scenario: str) -> tuple[list[Step], Step]:
@@ -87,51 +88,72 @@ def fork(task: Callable[[], None]) -> int:
     return child
 
 
-def main(card: str, manifest: str, folder: Path, scenario: str) -> None:
-    """Run the scenario whole, then killed at every moment chosen."""
+def main(card: str, manifest: str, folder: Path, scenario: str, kept: int) -> None:
+    """Run the scenario whole, then killed at every moment chosen.
+
+    Args:
+        card: The card.
+        manifest: The data.
+        folder: The folder of the scenario.
+        scenario: One of SCENARIOS.
+        kept: How many moments besides those at which a file changes its name; a third of as many kills come
+            from outside, after a while.
+    """
     before, armed = steps(card, manifest, scenario)
-    load(card)  # imports what the children need, once
-    Image.init()
+    folder.mkdir()
+    ready = folder / "ready"
+
+    def prepare() -> None:
+        for step in before:
+            step(ready)
+
+    def begin(study: Path) -> None:
+        if before:
+            shutil.copytree(ready, study)
 
     def whole(study: Path) -> None:
-        for step in before:
-            step(study)
         started = time.monotonic()
         seen = watch(-1)
         armed(study)
         (folder / "seen.json").write_text(json.dumps([time.monotonic() - started, seen]))
 
     def killed(study: Path, moment: int) -> None:
-        for step in before:
-            step(study)
         (study.parent / f"{study.name}.armed").touch()
         watch(moment)
         armed(study)
 
+    assert os.waitpid(fork(prepare), 0)[1] == 0
+    begin(folder / "whole")
     assert os.waitpid(fork(lambda: whole(folder / "whole")), 0)[1] == 0
     seconds, seen = json.loads((folder / "seen.json").read_text())
-    step = len(seen) // KEPT
+    step = len(seen) // kept
     often = ("__setitem__", "pwrite", "fsync", "posix_fallocate")
     moments = [n for n, name in enumerate(seen) if name.split()[1] not in often or n % step == 1]
     for moment in moments:
         study = folder / str(moment)
+        begin(study)
         status = os.waitpid(fork(lambda s=study, m=moment: killed(s, m)), 0)[1]
         assert os.WIFSIGNALED(status), (moment, status)
-        print(moment, seen[moment], flush=True)
-    for number in range(DELAYS):
+        print(scenario, moment, seen[moment], flush=True)
+    delays = kept // 3
+    for number in range(delays):
         study = folder / f"late-{number}"
+        begin(study)
         child = fork(lambda s=study: killed(s, -1))
         while not (folder / f"{study.name}.armed").exists():
             time.sleep(0.001)
-        time.sleep(seconds * (number + 0.5) / DELAYS)
+        time.sleep(seconds * (number + 0.5) / delays)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        print(study.name, "from outside", flush=True)
-    for line in [*map(str, moments), *(f"late-{n}" for n in range(DELAYS))]:
+        print(scenario, study.name, "from outside", flush=True)
+    for line in [*map(str, moments), *(f"late-{n}" for n in range(delays))]:
         status = os.waitpid(fork(lambda s=folder / line: armed(s)), 0)[1]
         assert status == 0, (line, status)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4])
+    load(sys.argv[1])  # imports what the children need, once
+    Image.init()
+    for name in SCENARIOS:
+        main(sys.argv[1], sys.argv[2], Path(sys.argv[3]) / name, name, int(sys.argv[4]))

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch._dynamo  # noqa: F401 - the meta device asks for it; importing it takes longer than all else
 import toys
 
 from cli.app import main as probe

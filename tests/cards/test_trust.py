@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import pickle
 import pty
-import subprocess
-import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 import toys
+from forkserver import Probe
 
 from features.cards import network, trust
 from features.cards.card import read_file
@@ -120,36 +119,26 @@ def test_code_is_allowed_once_and_a_changed_file_is_asked_about_again(asked: Pat
         build(read_file(asked))
 
 
-def program(card: Path, *words: str) -> list[str]:
-    return [sys.executable, "-c", "from cli.app import main; main()", "layers", str(card), *words]
+def test_the_program_names_the_option_and_remembers_it(asked: Path, tmp_path: Path) -> None:
+    def run(*words: str) -> tuple[int, str, str]:
+        return Probe(["layers", asked, *words], tmp_path).end()
 
-
-def test_the_program_names_the_option_and_remembers_it(asked: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            program(asked, *words),
-            env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    refused = run()
-    assert refused.returncode == 3
-    assert "give --trust, once for the file as it is now." in refused.stderr
-    assert run("--trust").returncode == 0
-    assert run().returncode == 0
+    code, _, errors = run()
+    assert code == 3
+    assert "give --trust, once for the file as it is now." in errors
+    assert run("--trust")[0] == 0
+    assert run()[0] == 0
 
 
 @pytest.mark.parametrize(("answer", "code"), [(b"y\n", 0), (b"n\n", 3)])
-def test_a_person_at_a_terminal_is_asked(asked: Path, answer: bytes, code: int) -> None:
+def test_a_person_at_a_terminal_is_asked(
+    asked: Path, tmp_path: Path, answer: bytes, code: int
+) -> None:
     ours, theirs = pty.openpty()
-    running = subprocess.Popen(
-        program(asked),
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=theirs, stderr=theirs,
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
-    os.close(theirs)
+    running = Probe(["layers", asked], tmp_path, os.ttyname(theirs))
     os.write(ours, answer)
-    output, _ = running.communicate(timeout=120)
-    assert running.returncode == code
-    assert (b"conv" in output) == (code == 0)
+    ended, output, _ = running.end()
+    os.close(theirs)
+    os.close(ours)
+    assert ended == code
+    assert ("conv" in output) == (code == 0)

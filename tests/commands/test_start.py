@@ -79,8 +79,15 @@ def test_closed_streams_go_nowhere_and_no_file_takes_their_numbers(tmp_path: Pat
     study = studies.begin(tmp_path, {"label": [0, 1] * 6})
     studies.add(study, "net", {"fc": studies.signal(study.labels("label"), 4, 2.0)})
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    for closed in (">&-", "2>&-", ">&- 2>&-", "<&-", "<&- >&- 2>&-"):
-        for words in (f"status --verify --study {tmp_path}", f"status --study {tmp_path / 'none'}"):
+    there, none = f"status --verify --study {tmp_path}", f"status --study {tmp_path / 'none'}"
+    for closed, commands in (
+        (">&-", [there]),
+        ("2>&-", [there, none]),
+        (">&- 2>&-", [none]),
+        ("<&-", [there]),
+        ("<&- >&- 2>&-", [there, none]),
+    ):
+        for words in commands:
             ran = subprocess.run(
                 ["sh", "-c", f"{sys.executable} -m cli {words} {closed}"],
                 env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,

@@ -128,35 +128,41 @@ def test_batches_and_workers_do_not_move_rows(
     assert len(check_rows(result.file, card, 23)) == 20
 
 
-@pytest.mark.parametrize("scenario", ["first", "layers", "limit", "views"])
+@pytest.mark.parametrize("kept", [3, pytest.param(9, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_finishes_to_the_same_bits(
-    tiny_card: TinyCard, tmp_path: Path, scenario: str
+    tiny_card: TinyCard, tmp_path: Path, kept: int
 ) -> None:
     card, bad, twice = tiny_card(), (5, 11), {20: 3, 21: 11, 22: 2}
     manifest = write_images(tmp_path / "images", 23, bad, twice)
     folder = tmp_path / "studies"
     folder.mkdir()
-    command = [sys.executable, TESTS / "killed.py", card, manifest, folder, scenario]
+    command = [sys.executable, TESTS / "killed.py", card, manifest, folder, kept]
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     ran = subprocess.run(
         [*map(str, command)], env=environment, capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stderr
-    whole = contents(folder / "whole" / "features" / "tiny.h5")
-    assert {f"layers/{key}" for key in ALL} <= set(whole)
-    moments = ran.stdout.splitlines()
-    kinds = Counter(line.split()[-1] for line in moments)
-    assert kinds["pwrite"] > 1
-    assert kinds["rename" if scenario in ("first", "limit") else "replace"] >= 2
-    for line in moments:
-        study = folder / line.split()[0]
-        path = study / "features" / "tiny.h5"
-        assert contents(path) == whole, line
-        done = check_rows(path, card, 23, twice)
-        assert done == [row for row in range(23) if row not in (5, 11, 21)], line
-        assert (study / "images.csv").read_bytes() == (folder / "whole/images.csv").read_bytes()
-        left = {p.name for p in path.parent.iterdir()}
-        assert left <= {"tiny.h5", "tiny.seconds.json", ".tiny.h5.lock"}, line
+    moments: dict[str, list[list[str]]] = {}
+    for line in ran.stdout.splitlines():
+        scenario, *moment = line.split()
+        moments.setdefault(scenario, []).append(moment)
+    assert list(moments) == ["first", "layers", "limit", "views"]
+    for scenario, of_scenario in moments.items():
+        kinds = Counter(moment[-1] for moment in of_scenario)
+        assert kinds["pwrite"] >= 1
+        assert kinds["rename" if scenario in ("first", "limit") else "replace"] >= 2
+        whole = folder / scenario / "whole"
+        expected = contents(whole / "features" / "tiny.h5")
+        assert {f"layers/{key}" for key in ALL} <= set(expected)
+        for moment in of_scenario:
+            study = folder / scenario / moment[0]
+            path = study / "features" / "tiny.h5"
+            assert contents(path) == expected, (scenario, moment)
+            done = check_rows(path, card, 23, twice)
+            assert done == [r for r in range(23) if r not in (5, 11, 21)], (scenario, moment)
+            assert (study / "images.csv").read_bytes() == (whole / "images.csv").read_bytes()
+            left = {p.name for p in path.parent.iterdir()}
+            assert left <= {"tiny.h5", "tiny.seconds.json", ".tiny.h5.lock"}, (scenario, moment)
 
 
 def test_running_again_computes_nothing(tiny_card: TinyCard, tmp_path: Path) -> None:

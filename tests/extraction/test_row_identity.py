@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import h5py
 import numpy as np
+from forkserver import Probe
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -73,18 +70,13 @@ def test_every_row_decodes_to_its_own_number(tmp_path: Path) -> None:
     words += ["--data", str(tmp_path / "m.csv"), "--batch-size", "3"]
     partial = study / "features" / "eye.h5.partial"
     for moment in (0.05, 0.15, 0.1):  # killed three times on the way
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from cli.app import main; main()", *words],
-            stderr=subprocess.DEVNULL,
-            env=dict(os.environ),
-        )
+        process = Probe(words, tmp_path)
         for _ in range(1200):
             if partial.is_file() or process.poll() is not None:
                 break
             time.sleep(0.05)
         time.sleep(moment)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
     run = CliRunner()
     assert run.invoke(app, words).exit_code == 0
     fit = ["fit", "--study", str(study), "--probe", "logistic", "--probe", "knn"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from forkserver import Probe
 from toys import write_card, write_images
 from typer.testing import CliRunner
 
@@ -20,15 +21,14 @@ from features.store.featurefile import DONE, FeatureFile
 TESTS = Path(__file__).parents[1]
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": str(TESTS.parent),
+    "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}",
     "PYTHONUNBUFFERED": "1",
     "PROBE_TRUST": "1",  # the tests' networks stand in .py files
 }
-PROBE = [sys.executable, "-c", "from cli.app import main; main()"]
 
 
 def test_killed_at_random_moments_no_row_is_lost_or_computed_twice_but_a_few() -> None:
-    words = ["--kills", "8", "--images", "300"]
+    words = ["--kills", "4", "--images", "120"]
     ran = subprocess.run(
         [sys.executable, TESTS / "sigkill.py", *words],
         env=ENVIRONMENT,
@@ -37,7 +37,7 @@ def test_killed_at_random_moments_no_row_is_lost_or_computed_twice_but_a_few() -
         check=False,
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "8 of them the same to the byte" in ran.stdout
+    assert "4 of them the same to the byte" in ran.stdout
 
 
 @pytest.fixture
@@ -58,13 +58,7 @@ class Started:
 
     def __init__(self, words: Sequence[str], file: Path) -> None:
         before = done(file)
-        self.process = subprocess.Popen(
-            [*PROBE, *words],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=ENVIRONMENT,
-            start_new_session=True,
-        )
+        self.process = Probe(words, file.parents[2])
         started = time.monotonic()
         while done(file) < before + 2 and self.process.poll() is None:
             assert time.monotonic() - started < 200
@@ -81,11 +75,11 @@ class Started:
 
     def end(self) -> tuple[int, str]:
         """Exit code, and the one line that tells the error."""
-        _, errors = self.process.communicate(timeout=100)
+        code, _, errors = self.process.end()
         assert "Traceback" not in errors
         [line] = [line for line in errors.splitlines() if line.startswith("error: ")]
         assert line.endswith(".")
-        return self.process.returncode, line
+        return code, line
 
 
 def done(file: Path) -> int:
@@ -106,7 +100,7 @@ DEAD = (
 
 
 def terminate(started: Started) -> None:
-    started.process.terminate()
+    os.kill(started.process.pid, signal.SIGTERM)
 
 
 def interrupt(started: Started) -> None:
@@ -163,12 +157,13 @@ def test_stopped_in_a_sentence_and_taken_up_again(
 
 
 FULL = """
-import shutil, subprocess, sys, h5py, torch
+import multiprocessing, shutil, subprocess, sys, forkserver, h5py, torch
 from pathlib import Path
 from types import SimpleNamespace
 from cli.app import main
 from features.store import making, room
 
+multiprocessing.get_context = forkserver.get_context
 # What statvfs says is not what can be written: elsewhere a quota or another program takes it.
 shutil.disk_usage = lambda _: SimpleNamespace(free=10**9)
 card, manifest, disk, reserving, *more = sys.argv[1:]
