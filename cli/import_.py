@@ -12,7 +12,7 @@ from probe.counts import count
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An .npz or .h5 file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An .npy, .npz or .h5 file.")],
     name: Annotated[str, typer.Option("--name", metavar="NAME", help="What to call the backbone.")],
     layer: Annotated[str, typer.Option("--layer", metavar="NAME", help="What to call the layer.")],
     domain: Annotated[
@@ -31,7 +31,8 @@ def import_(
     """Bring features made elsewhere into the study, to be fitted and reported like its own.
 
     The file holds an array (images, dim), in the study's order of rows. Where there is no study yet,
-    its arrays of length images begin one: label columns, and path, subject and fold.
+    its arrays of length images begin one: label columns, and path, subject and fold. An .npy file has
+    no labels, so it goes into a study that is there.
 
     Example: probe import clip.npz --name clip --layer last --domain objects
     """

@@ -1,4 +1,4 @@
-"""Files of arrays, `.npz` and `.h5`: every array that lies in the file itself, by its name."""
+"""Files of arrays, `.npy`, `.npz` and `.h5`: every array that lies in the file itself, by its name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from features.errors import InputError
 from features.store.hdf5 import open_hdf5
 from features.store.npy import array_of
 
-SUFFIXES = (".npz", ".h5", ".hdf5")
+SUFFIXES = (".npy", ".npz", ".h5", ".hdf5")
 _MOST_BYTES = 64 << 30
 _SMALL_BYTES = 1 << 26
 _INFLATION = 100  # numbers and texts compress by less than this
@@ -28,6 +28,8 @@ Arrays = dict[str, npt.NDArray[Any]]
 def read_arrays(file: Path) -> Arrays:
     """All arrays of a file; nothing in it is unpickled, no other file is read.
 
+    The one array of an `.npy` file is called `features`.
+
     Raises:
         InputError: It is missing, damaged, of another kind, refers to another file, or declares more than
             a file of its size can hold.
@@ -35,9 +37,14 @@ def read_arrays(file: Path) -> Arrays:
     if not file.is_file():
         raise InputError(f"{file}: there is no such file; check the path.")
     if file.suffix not in SUFFIXES:
-        raise InputError(f"{file}: arrays are read from .npz or .h5; save them as one of these.")
+        raise InputError(
+            f"{file}: arrays are read from .npy, .npz or .h5; save them as one of these."
+        )
     most = min(_MOST_BYTES, max(_SMALL_BYTES, _INFLATION * file.stat().st_size))
     try:
+        if file.suffix == ".npy":
+            with file.open("rb") as opened:
+                return {"features": array_of(opened, file.stat().st_size)}
         return dict(_of_npz(file, most) if file.suffix == ".npz" else _of_hdf5(file, most))
     except InputError:
         raise

@@ -1,4 +1,4 @@
-"""Importing features that were made elsewhere into a study: `.npz` and `.h5` arrays."""
+"""Importing features that were made elsewhere into a study: `.npy`, `.npz` and `.h5` arrays."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def import_features(
 
     Args:
         study: The study's folder.
-        file: `.npz`, `.h5` or `.hdf5`.
+        file: `.npy`, `.npz`, `.h5` or `.hdf5`.
         name: The name of the backbone.
         layer: The name of the layer.
         domain: What the backbone was pretrained on; `none` for random weights. None: that of its

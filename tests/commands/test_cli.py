@@ -298,3 +298,20 @@ def test_rows_that_came_later_are_fitted_and_reported(images: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["layer"] == "pixels"]
     assert [row["fold"] for row in rows] == ["0", "1", "2"]
     assert sum(int(row["n_test"]) for row in rows) == 36
+
+
+def test_an_npy_file_is_a_layer_of_a_study_that_is_there(folder: Path) -> None:
+    features = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    np.savez("f.npz", features=features, label=np.arange(20) % 2)
+    np.save("more.npy", features + 1)
+    refused(run("import", "more.npy", "--name", "mine", "--layer", "first"), "label")
+    assert run("import", "f.npz", "--name", "mine", "--layer", "first").exit_code == 0
+    assert run("import", "more.npy", "--name", "mine", "--layer", "last").exit_code == 0
+    with open_study("study").features("mine") as file:
+        assert (file.read("last") == features + 1).all()
+    Path("bad.npy").write_bytes(b"not numbers")
+    refused(
+        run("import", "bad.npy", "--name", "mine", "--layer", "other"), "bad.npy: cannot be read"
+    )
+    np.save("objects.npy", np.array([{}] * 20))
+    refused(run("import", "objects.npy", "--name", "mine", "--layer", "other"), "objects.npy")
