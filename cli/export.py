@@ -26,8 +26,16 @@ def export(
     study: options.Study = options.STUDY,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE", help="The file.", show_default="STUDY/TASK.probe"),
+        typer.Option("--out", metavar="FILE", help="The file.", show_default="STUDY/TASK.FORMAT"),
     ] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="probe, for `probe predict`; pt2 or onnx: one graph from pixels to probabilities.",
+        ),
+    ] = "probe",
     with_weights: Annotated[
         bool,
         typer.Option("--with-weights", help="Put the network's weights into the file too."),
@@ -42,7 +50,8 @@ def export(
     """Fit a result once more on all images and write it as one file, for `probe predict`.
 
     Without a result named, it is for every task the highest best row of a linear probe, of trained
-    backbones that did not see the images. The file holds the accuracy that it promises.
+    backbones that did not see the images. The file holds the accuracy that it promises. A graph runs
+    without this toolkit; what comes before it, and ten lines that run it, stand in its metadata.
 
     Example: probe export mobilefacenet/best/logistic --task gender
     """
@@ -53,6 +62,7 @@ def export(
         result,
         tasks=task or (),
         out=out,
+        format=format,
         with_weights=with_weights,
         backbone=backbone,
         weights=weights,
@@ -70,7 +80,12 @@ def _summary(each: Exported) -> None:
     from rich.filesize import decimal
 
     about = each.about
-    inside = "its weights inside" if about.network else "its weights by checksum"
+    is_graph = each.format != "probe"
+    inside = (
+        "as one graph"
+        if is_graph
+        else f"its weights {'inside' if about.network else 'by checksum'}"
+    )
     show.say(
         f"{about.task}: {about.backbone}/{about.layer}/{about.method}, {inside}, promises "
         f"{about.accuracy.interval} on new images like the study's: {each.file}, "
@@ -80,5 +95,8 @@ def _summary(each: Exported) -> None:
         show.say(f"licence of the weights: {about.licence}")
     if about.synthetic:
         show.say("SYNTHETIC: these images are drawn")
+    if is_graph:
+        show.say("its metadata, probe.json, have ten lines of Python that run it")
+        return
     needs = f" --weights {each.needs}" if each.needs else ""
     show.say(f"use it with `probe predict {each.file} IMAGES...{needs}`")

@@ -16,7 +16,7 @@ from features.arrays import Ints
 from features.cards.card import find
 from features.cards.recorded import from_anywhere
 from features.data.tasks import Task
-from features.errors import InputError
+from features.errors import InputError, OptionError, nearest
 from features.keywords import taken_from
 from features.machine.device import resolve
 from features.machine.files import file_name
@@ -26,7 +26,8 @@ from probe.analysis.outcomes import Outcomes
 from probe.exported.choice import ChosenResult, chosen_results
 from probe.exported.distance import distance_from
 from probe.exported.file import SUFFIX, About, Contents, write
-from probe.exported.network import needed_weights, network_for
+from probe.exported.graph import needed_tensors
+from probe.exported.network import needed_weights, network_for, pooled_of
 from probe.exported.promise import Promise, promise_of
 from probe.exported.refit import Refitted, refit, temperature_of
 from probe.fitting.job import ProbeJob
@@ -38,6 +39,9 @@ from probe.probes.methods import METHODS
 from probe.probes.settings import ProbeSettings
 from probe.results import predictions
 from probe.results.protocol import protocol
+
+FORMATS = {"probe": SUFFIX, "pt2": ".pt2", "onnx": ".onnx"}
+"""Endings of files by format."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,10 @@ class ExportOptions:
     tasks: Sequence[str] = ()
     """Names; by default every task that has the result."""
     out: Path | str | None = None
-    """The file to write; by default STUDY/TASK.probe."""
+    """The file to write; by default TASK in the study's folder, with the format's ending."""
+    format: str = "probe"
+    """`probe`: a file for `probe predict` and `load_probe`; `pt2` or `onnx`: the whole chain from pixels
+    to probabilities as one graph, which runs without this toolkit."""
     with_weights: bool = False
     """Put the network's weights into the file too."""
     backbone: str | None = None
@@ -66,6 +73,21 @@ class ExportOptions:
     announce: Callable[[str], None] = lambda _: None
     """Called with a sentence on what is chosen, and before what takes time."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no export could be made with, whatever the study.
+
+        Raises:
+            OptionError: The format is none, or contradicts another option.
+        """
+        if self.format not in FORMATS:
+            raise OptionError(
+                f"--format {self.format}: not a format; {nearest(self.format, FORMATS)}"
+            )
+        if self.with_weights and self.format != "probe":
+            raise OptionError(
+                f"--with-weights: a file of {self.format} holds the network in any case; leave it out."
+            )
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -73,6 +95,7 @@ class Exported:
 
     file: Path
     about: About
+    format: str = "probe"
     needs: str = ""
     """The file of weights that predicting will need, where it is neither inside nor the card's own."""
 
@@ -94,7 +117,7 @@ def export(options: ExportOptions) -> list[Exported]:
             f"--out {options.out}: {len(chosen)} tasks would be written there "
             f"({', '.join(each.task for each in chosen)}); choose one with --task."
         )
-    files = [_file(study, each, options.out) for each in chosen]
+    files = [_file(study, each, options) for each in chosen]
     made = []
     for each, file in zip(chosen, files, strict=True):
         for note in each.notes:
@@ -102,13 +125,17 @@ def export(options: ExportOptions) -> list[Exported]:
         if not each.is_probe:
             raise InputError(f"{each.name}: fine-tunes cannot be exported yet; name a probe.")
         contents = _probe(study, each, options)
-        write(file, contents)
-        made.append(Exported(file, contents.about, needed_weights(contents)))
+        if options.format == "probe":
+            write(file, contents)
+            made.append(Exported(file, contents.about, needs=needed_weights(contents)))
+        else:
+            made.append(_graph(study, file, contents, options))
     return made
 
 
-def _file(study: Study, chosen: ChosenResult, out: Path | str | None) -> Path:
-    file = study.folder / f"{file_name(chosen.task)}{SUFFIX}" if out is None else Path(out)
+def _file(study: Study, chosen: ChosenResult, options: ExportOptions) -> Path:
+    own = study.folder / f"{file_name(chosen.task)}{FORMATS[options.format]}"
+    file = own if options.out is None else Path(options.out)
     if file.is_dir():
         raise InputError(f"{file}: a folder where a file belongs; name a file with --out.")
     if not file.parent.is_dir():
@@ -116,6 +143,26 @@ def _file(study: Study, chosen: ChosenResult, out: Path | str | None) -> Path:
             f"{file}: there is no folder {file.parent}; make it, or name another --out."
         )
     return file
+
+
+def _graph(study: Study, file: Path, contents: Contents, options: ExportOptions) -> Exported:
+    """The export as a graph, tried on images of the study."""
+    from probe.exported.graph_files import write_graph
+
+    about = contents.about
+    backbone = network_for(
+        contents, f"task {about.task}", backbone=options.backbone, weights=options.weights,
+        announce=options.announce,
+    )  # fmt: skip
+    images = [study.root / study.paths[row] for row in np.flatnonzero(study.used)]
+    apart = write_graph(
+        file, options.format, contents, backbone, pooled_of(about, backbone), images
+    )
+    options.announce(
+        f"{about.task}: on images of the study the graph's probabilities differ from those of the "
+        f"features by {apart:.1g} at most"
+    )
+    return Exported(file, about, options.format)
 
 
 @dataclass(frozen=True)
@@ -299,17 +346,21 @@ def _with_network(contents: Contents, options: ExportOptions) -> Contents:
         contents, f"task {about.task}", backbone=options.backbone, weights=options.weights,
         announce=options.announce,
     )  # fmt: skip
+    architecture = backbone.architecture
     state = backbone.model.state_dict()
     if not state and about.decisive.get("network", "").startswith("onnx:"):
         raise InputError(
             f"{about.backbone}: its weights stand in its ONNX file, which cannot be put inside; leave "
             "--with-weights out and keep that file."
         )
-    if isinstance(backbone.architecture.input.mean, str):
+    if isinstance(architecture.input.mean, str):
         raise InputError(
             f"{about.backbone}: subtracts a mean image, which cannot be put inside; leave "
             "--with-weights out."
         )
-    input_ = json.loads(json.dumps(asdict(backbone.architecture.input)))
+    (layer,) = backbone.layers((about.layer,))
+    needed = needed_tensors(backbone.model, layer, architecture.traced, architecture.input)
+    state = {name: tensor for name, tensor in state.items() if name in needed}
+    input_ = json.loads(json.dumps(asdict(architecture.input)))
     about = replace(about, input=input_, network="backbone")
     return replace(contents, about=about, network=state)

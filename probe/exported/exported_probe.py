@@ -106,7 +106,12 @@ class ExportedProbe:
         return pooled
 
     def predict(
-        self, images: Any, *, batch_size: int | None = None, progress: Progress = _no_progress
+        self,
+        images: Any,
+        *,
+        batch_size: int | None = None,
+        progress: Progress = _no_progress,
+        resized: bool = False,
     ) -> Predictions:
         """The classes of images, with their probabilities.
 
@@ -115,6 +120,7 @@ class ExportedProbe:
                 several (also `(n, h, w, 3)`); or features of the layer, `(n, dim)` floats.
             batch_size: Images per forward pass; by default the network's fastest.
             progress: Called with images done and in all.
+            resized: Images in memory are resized and cropped already, as the card says.
 
         Raises:
             InputError: They are none of these, or the network is not here.
@@ -134,7 +140,7 @@ class ExportedProbe:
             files = [Path(image) for image in images]
             parts = self.stream(files, batch_size=batch_size, progress=progress)
             return joined(list(parts))
-        return self._of_pixels(images, batch_size or 32, progress)
+        return self._of_pixels(images, batch_size or 32, progress, resized)
 
     def stream(
         self,
@@ -228,7 +234,9 @@ class ExportedProbe:
         values = self._values(np.asarray(x, dtype=np.float32))
         return self._made([str(i) for i in range(len(x))], values, [])
 
-    def _of_pixels(self, images: Sequence[Any], batch_size: int, progress: Progress) -> Predictions:
+    def _of_pixels(
+        self, images: Sequence[Any], batch_size: int, progress: Progress, resized: bool
+    ) -> Predictions:
         """The predictions of images in memory."""
         wanted, pooled = self.network.architecture.input, self.pooled
         device = devices.resolve(self.device)
@@ -240,7 +248,14 @@ class ExportedProbe:
         ) as run:
             for start in range(0, len(images), batch_size):
                 some = [_rgb(image) for image in images[start : start + batch_size]]
-                pixels = np.stack([preprocess.to_pixels(image, wanted) for image in some])
+                pixels = np.stack(
+                    [
+                        np.asarray(image).transpose(2, 0, 1)
+                        if resized
+                        else preprocess.to_pixels(image, wanted)
+                        for image in some
+                    ]
+                )
                 x = preprocess.normalise(torch.from_numpy(pixels).to(device), wanted)
                 made.append(self._values(run(x)[pooled.layer.name].cpu().numpy()))
                 progress(start + len(some), len(images))
