@@ -106,7 +106,7 @@ Tasks = Annotated[
         "--task",
         "-t",
         metavar="NAME",
-        help="A label column, or NAME:ordered; repeatable.",
+        help="A label column, NAME:ordered or NAME:number; repeatable.",
         show_default="all",
     ),
 ]

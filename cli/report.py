@@ -22,7 +22,8 @@ def report(
         typer.Option(
             "--metric",
             metavar="METRIC",
-            help="Metric of the figures: accuracy, balanced, top5, one_off or mae; repeatable.",
+            help="Metric of the figures: accuracy, balanced, top5, one_off or mae; of numbers mae, rmse, "
+            "r2 or spearman; repeatable.",
             callback=options.one_of(_metrics, "a metric"),
         ),
     ] = ["accuracy"],  # noqa: B006

@@ -66,14 +66,15 @@ def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def put_bars(tasks: Sequence[TaskCurves]) -> None:
-    """Print accuracy over depth as bars, task by task, with a mark at the majority class (or chance)."""
+    """Print accuracy over depth as bars, task by task, with a mark at the majority class (or chance).
+
+    Of a number they are of the mean absolute error, with a mark at the median's.
+    """
     for task in tasks:
         typer.echo("")
-        mark = task.chance if task.majority is None else task.majority
-        typer.echo(
-            f"{task.task}: {count(task.n, 'image')}, {len(task.classes)} classes, chance "
-            f"{task.chance:.1%}, majority class {mark:.1%} (marked |)"
-        )
+        scale = task.scale
+        mark, longest = _mark(task)
+        typer.echo(_first_line(task, mark))
         first = {
             panel.method: panel for panel in reversed(task.panels)
         }  # the first pooling of each
@@ -84,14 +85,36 @@ def put_bars(tasks: Sequence[TaskCurves]) -> None:
                 typer.echo(f"    {curve.backbone} ({curve.domain})")
                 wide = max(len(p.layer) for p in curve.points)
                 for point in curve.points:
-                    bar = _bar(point.accuracy.value, mark)
-                    typer.echo(f"      {point.layer:<{wide}} {bar} {point.accuracy}")
+                    bar = _bar(point.headline.value / longest, mark / longest)
+                    typer.echo(f"      {point.layer:<{wide}} {bar} {scale.value(point.headline)}")
         typer.echo("  best layer, chosen inside the training folds")
         for best in task.best:
             layers = ", ".join(dict.fromkeys(best.chosen))
             typer.echo(
-                f"    {best.method} {best.backbone} ({best.domain}) {best.accuracy}: {layers}"
+                f"    {best.method} {best.backbone} ({best.domain}) {scale.value(best.headline)}: "
+                f"{layers}"
             )
+
+
+def _mark(task: TaskCurves) -> tuple[float, float]:
+    """Where the mark of a task stands, and the value of a whole bar."""
+    if task.chance is not None:
+        return (task.chance if task.majority is None else task.majority), 1.0
+    errors = [p.headline.value for panel in task.panels for c in panel.curves for p in c.points]
+    mark = max(errors, default=1.0) if task.majority is None else task.majority
+    return mark, max([mark, *errors]) or 1.0
+
+
+def _first_line(task: TaskCurves, mark: float) -> str:
+    if task.chance is None:
+        return (
+            f"{task.task}: {count(task.n, 'image')}, mean absolute error, shorter is better; the median "
+            f"of the training images {mark:.2f} {task.unit} (marked |)"
+        )
+    return (
+        f"{task.task}: {count(task.n, 'image')}, {len(task.classes)} classes, chance "
+        f"{task.chance:.1%}, majority class {mark:.1%} (marked |)"
+    )
 
 
 class Progress:

@@ -80,7 +80,9 @@ def _tune(folder: Path, cuts: tuple[str, ...], say: Callable[[str], None]) -> No
 
 
 def _seen(task: TaskCurves) -> tuple[str, ...]:
-    best = [f"{b.backbone} {b.accuracy}, chance {100 * task.chance:.1f} %" for b in task.best[:1]]
+    best = [
+        f"{b.backbone} {b.accuracy}, chance {100 * (task.chance or 0):.1f} %" for b in task.best[:1]
+    ]
     for panel in task.panels[:1]:
         best += [gap_sentence(panel.method, {panel.pool: gap}) for gap in panel.gaps]
     return tuple(best)

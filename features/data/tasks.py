@@ -1,15 +1,17 @@
-"""Tasks: which label columns can be classified, and their classes in order."""
+"""Tasks: which label columns hold classes or numbers, and their classes in order."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-from features.arrays import Ints
+from features.arrays import Doubles, Ints
 from features.data.imagefiles import is_image
 from features.errors import InputError, OptionError, nearest
 
@@ -19,14 +21,38 @@ _MANY = 100
 _FEW = 10
 """Labels; in a column with at most this many, all may differ."""
 
+Kind = Literal["classes", "number"]
+"""What a task predicts: one class of several, or a number."""
+
 
 @dataclass(frozen=True)
 class Task:
-    """One label column with its classes; `ordered` ones also get one-off accuracy and MAE."""
+    """One label column: its classes, or a number.
+
+    Tasks of `ordered` classes also get one-off accuracy and the mean error in classes.
+    """
 
     name: str
     classes: tuple[str, ...]
+    """None for a number."""
     ordered: bool = False
+    kind: Kind = "classes"
+    unit: str = ""
+    """Of a number, such as `years`; empty where nobody said it."""
+    when_named: bool = False
+    """Whether it is a task only where a command names it."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it predicts a number and not a class."""
+        return self.kind == "number"
+
+    @property
+    def unit_words(self) -> str:
+        """The unit of its errors for people: `classes`, `years`, `units of age`."""
+        if not self.is_number:
+            return "classes"
+        return self.unit or f"units of {self.name}"
 
     def codes(self, labels: Sequence[str]) -> Ints:
         """The class number of every row, `(n,)`; -1 where the label is empty or not a class."""
@@ -38,7 +64,7 @@ def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> di
     """The tasks of a manifest: `known` ones, and every other named column that holds classes.
 
     Classes are names, as many as there are, or numbers of which there are at most 100 or which count
-    from 0 or 1 without a gap.
+    from 0 or 1 without a gap. Where no column holds classes, those that hold quantities are tasks.
 
     Raises:
         InputError: No column is a task.
@@ -51,6 +77,12 @@ def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> di
             tasks[name] = known[name]
         elif _unfit(name, labels) is None:
             tasks[name] = Task(name, order(set(labels) - {""}))
+    if not tasks:
+        tasks = {
+            name: Task(name, (), kind="number")
+            for name, labels in columns.items()
+            if name and name not in RESERVED and _is_quantity(Counter(labels))
+        }
     if not tasks:
         reasons = unfit(columns, tasks)
         raise InputError(
@@ -79,11 +111,19 @@ def still_tasks(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task])
 
 
 def unfit(columns: Mapping[str, Sequence[str]], tasks: Mapping[str, Task]) -> dict[str, str]:
-    """The columns that are neither reserved nor among `tasks`, each with the reason in a sentence."""
+    """The columns that are neither reserved nor among `tasks`, each with the reason in a sentence.
+
+    Quantities that are tasks, since no column holds classes, have a sentence too.
+    """
     reasons = {
         name: _unfit(name, labels)
         for name, labels in columns.items()
         if name not in RESERVED and name not in tasks
+    }
+    reasons |= {
+        name: f"task {name}: no column holds classes and its values are numbers, so it is a number."
+        for name, task in tasks.items()
+        if task.is_number and not task.unit and not any(t.classes for t in tasks.values())
     }
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
@@ -94,6 +134,8 @@ def grown(task: Task, labels: set[str]) -> Task:
     Raises:
         InputError: The task is ordered, and only a person knows the place of a new class.
     """
+    if task.is_number:
+        return task
     new = order(labels - {"", *task.classes})
     if new and task.ordered:
         raise InputError(
@@ -105,20 +147,52 @@ def grown(task: Task, labels: set[str]) -> Task:
 
 
 def choose(tasks: Mapping[str, Task], columns: Mapping[str, Sequence[str]], task_name: str) -> Task:
-    """The task that `--task NAME` or `--task NAME:ordered` chooses.
+    """The task that `--task NAME`, `--task NAME:ordered` or `--task NAME:number` chooses.
 
     Raises:
-        InputError: There is no such column, or it cannot be classified.
+        InputError: There is no such column, or it does not hold what is asked for.
     """
     name, _, suffix = task_name.partition(":")
-    if suffix not in ("", "ordered"):
-        raise OptionError(f"--task {task_name}: after the colon only `ordered` is allowed.")
+    if suffix not in ("", "ordered", "number"):
+        raise OptionError(
+            f"--task {task_name}: after the colon stands `ordered` or `number`, or nothing."
+        )
+    if suffix == "number" and name in columns and name not in RESERVED:
+        if np.isnan(numbers_of(name, columns[name])).all():
+            raise InputError(f"--task {task_name}: no row has a value; fill in the column {name}.")
+        known = tasks.get(name)
+        return known if known and known.is_number else Task(name, (), kind="number")
     if name not in tasks:
         if name in columns and name not in RESERVED:
             raise InputError(_unfit(name, columns[name]) or f"{name}: not a task.")
         raise InputError(f"--task {name}: there is no such label column; {nearest(name, tasks)}")
     task = tasks[name]
-    return Task(task.name, task.classes, ordered=True) if suffix else task
+    if suffix == "ordered" and task.is_number:
+        raise InputError(
+            f"--task {task_name}: study.toml says that {name} is a number; leave `:ordered` out, or give "
+            f"[tasks.{name}] the classes in their order there."
+        )
+    return replace(task, ordered=True) if suffix == "ordered" else task
+
+
+def numbers_of(name: str, labels: Sequence[str]) -> Doubles:
+    """The number of every row, `(n,)`; NaN where the cell is empty.
+
+    Raises:
+        InputError: A cell holds something else; `name` is the column's.
+    """
+    values = np.full(len(labels), np.nan)
+    for row, label in enumerate(labels):
+        if label == "":
+            continue
+        with suppress(ValueError):
+            values[row] = float(label)
+        if not np.isfinite(values[row]):
+            raise InputError(
+                f"task {name}: {label!r} of row {row} is no number; correct it, or empty the cell where "
+                "the number is not known."
+            )
+    return values
 
 
 def order(values: set[str]) -> tuple[str, ...]:
@@ -140,9 +214,10 @@ def _unfit(name: str, labels: Sequence[str]) -> str | None:
         shown = f"only the class {next(iter(counts))!r}" if counts else "no label at all"
         return f"task {name}: the data has {shown}; a task needs at least two classes."
     if labelled > _FEW and once == len(counts):
+        number = f", name it {name}:number" if _is_quantity(counts) else ""
         return (
-            f"task {name}: all {labelled} values differ, so they are no classes; leave the column out, "
-            "or give a class to several images."
+            f"task {name}: all {labelled} values differ, so they are no classes; leave the column out"
+            f"{number}, or give a class to several images."
         )
     if labelled > _FEW and all(is_image(value) for value in counts):
         return f"task {name}: its values are names of files and no classes; leave the column out."
@@ -150,8 +225,9 @@ def _unfit(name: str, labels: Sequence[str]) -> str | None:
         return None
     if _continuous(counts):
         return (
-            f"task {name}: {len(counts)} distinct numbers look like a quantity and not like classes; bin "
-            "them into a column of their own, such as 0-9, 10-19, or name it under [tasks] in study.toml."
+            f"task {name}: {len(counts)} distinct numbers look like a quantity and not like classes; "
+            f"`--task {name}:number` predicts the number, or bin them into a column of their own, such as "
+            "0-9, 10-19."
         )
     if 2 * once > labelled:
         return (
@@ -161,11 +237,30 @@ def _unfit(name: str, labels: Sequence[str]) -> str | None:
     return None
 
 
+def _is_quantity(counts: Mapping[str, int]) -> bool:
+    """Whether all values are numbers, more than a few, and no names or numbers of rows."""
+    numbers = _numbers({value for value in counts if value != ""})
+    if len(numbers) <= _FEW:
+        return False
+    in_turn = all(number == int(number) for number in numbers) and len(numbers) == sum(
+        n for value, n in counts.items() if value != ""
+    )
+    return not in_turn
+
+
+def _numbers(values: set[str]) -> list[float]:
+    """The values as finite numbers, ascending; none where one is something else."""
+    try:
+        numbers = sorted(float(value) for value in values)
+    except ValueError:
+        return []
+    return numbers if np.isfinite(numbers).all() else []
+
+
 def _continuous(counts: Mapping[str, int]) -> bool:
     """Whether all values are numbers, and not those of classes: 0 or 1 and on, each of several images."""
-    try:
-        numbers = sorted(float(value) for value in counts)
-    except ValueError:
+    numbers = _numbers(set(counts))
+    if not numbers:
         return False
     first = numbers[0]
     without_gap = numbers == [first + i for i in range(len(numbers))]

@@ -44,7 +44,7 @@ def unlike_files(study: Study, known: Mapping[Path, FileContents]) -> str | None
 
 def _unlike(study: Study, each: Iterable[tuple[str, Bools]]) -> str | None:
     """Two backbones whose rows with features, `(n,)`, differ, in one sentence; None if there are none."""
-    labelled = np.any([study.labels(task) >= 0 for task in study.tasks], axis=0)
+    labelled = np.any([study.labelled(task) for task in study.tasks], axis=0)
     takes_part = study.used & labelled
     first: tuple[str, bytes, int] | None = None
     for name, with_features in each:

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from features.data.cells import quoted
+from features.data.tasks import Task
 from features.errors import InputError
 from features.machine.files import sweep, write_text, write_texts
 from features.machine.locks import locked
@@ -88,6 +89,21 @@ def images_locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
         yield
 
 
+def save_tasks(study: Study) -> None:
+    """Write the tasks of a study that exists to its study.toml."""
+    with images_locked(study.folder, _PATIENCE):
+        _sweep(study.folder)
+        write_text(study.folder / "study.toml", _toml(study))
+
+
+def _about(task: Task) -> dict[str, Any]:
+    """What study.toml says of a task."""
+    named = {"when_named": True} if task.when_named else {}
+    if task.is_number:
+        return {"kind": "number", **({"unit": task.unit} if task.unit else {}), **named}
+    return {"classes": list(task.classes), "ordered": task.ordered, **named}
+
+
 def _sweep(folder: Path) -> None:
     for name in ("images.csv", "study.toml", "copies.json"):
         sweep(folder / name)
@@ -114,10 +130,7 @@ def _toml(study: Study) -> str:
         text = 'toolkit = ""\nclosest = ""  # the domain nearest to these images\n'
     closest = {} if study.closest is None else {"closest": study.closest}
     data = {"source": study.source, "root": str(study.root), "synthetic": study.synthetic}
-    tasks = {
-        task.name: {"classes": list(task.classes), "ordered": task.ordered}
-        for task in study.tasks.values()
-    }
+    tasks = {task.name: _about(task) for task in study.tasks.values()}
     return updated(
         text, {"toolkit": version("transfer-probe"), **closest, "data": data, "tasks": tasks}
     )

@@ -57,6 +57,16 @@ def read_settings(text: str, file: Path) -> Settings:
 def _task(file: Path, name: str, about: Any) -> Task:
     if not isinstance(about, dict):
         _refuse(file, f"tasks.{name}", about, "a table with classes")
+    kind, when_named = about.get("kind", "classes"), about.get("when_named", False)
+    if kind not in ("classes", "number"):
+        _refuse(file, f"tasks.{name}.kind", kind, '"classes" or "number"')
+    if not isinstance(when_named, bool):
+        _refuse(file, f"tasks.{name}.when_named", when_named, "true or false, without quotes")
+    if kind == "number":
+        unit = about.get("unit", "")
+        if not isinstance(unit, str):
+            _refuse(file, f"tasks.{name}.unit", unit, "a text in quotes")
+        return Task(name, (), kind="number", unit=unit, when_named=when_named)
     classes, ordered = about.get("classes"), about.get("ordered", False)
     if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
         _refuse(file, f"tasks.{name}.classes", classes, "a list of texts in quotes")
@@ -67,7 +77,7 @@ def _task(file: Path, name: str, about: Any) -> Task:
         raise InputError(f"{file}: tasks.{name}.classes has {twice!r} twice; name each class once.")
     if not isinstance(ordered, bool):
         _refuse(file, f"tasks.{name}.ordered", ordered, "true or false, without quotes")
-    return Task(name, tuple(classes), ordered)
+    return Task(name, tuple(classes), ordered, when_named=when_named)
 
 
 def _refuse(file: Path, name: str, value: object, wanted: str) -> NoReturn:

@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from features.arrays import Bools, Ints
+from features.arrays import Bools, Doubles, Ints
 from features.data.cells import unquoted
 from features.data.table import read_rows
-from features.data.tasks import Task, still_tasks, unfit
+from features.data.tasks import Task, numbers_of, still_tasks, unfit
 from features.errors import InputError, nearest
 from features.machine.files import file_name
 from features.machine.regular_files import read_regular
@@ -105,11 +105,42 @@ class Study:
         """SHA-256 of the paths in order, with which the rows of a feature file are aligned."""
         return hash_of(self.paths)
 
+    @property
+    def default_tasks(self) -> dict[str, Task]:
+        """The tasks where no command names any."""
+        return {name: task for name, task in self.tasks.items() if not task.when_named}
+
     def labels(self, task: str) -> Ints:
-        """The class number of every row in `task`, `(n,)`; -1 where there is no label."""
-        if task not in self.tasks:
-            raise InputError(f"{self.folder}: no task {task}; {nearest(task, self.tasks)}")
+        """The class number of every row in `task`, `(n,)`; -1 where there is no label.
+
+        Raises:
+            InputError: There is no such task, or it is a number.
+        """
+        if self._task(task).is_number:
+            raise InputError(
+                f"{self.folder}: the task {task} is a number, and classes are asked for; name another task."
+            )
         return self.tasks[task].codes(self.columns[task])
+
+    def numbers(self, task: str) -> Doubles:
+        """The number of every row in `task`, `(n,)`; NaN where there is none.
+
+        Raises:
+            InputError: There is no such task, or a cell holds no number.
+        """
+        self._task(task)
+        return numbers_of(task, self.columns[task])
+
+    def labelled(self, task: str) -> Bools:
+        """Which rows have a class or a number in `task`, `(n,)`."""
+        if self._task(task).is_number:
+            return ~np.isnan(self.numbers(task))
+        return np.asarray(self.labels(task) >= 0)
+
+    def _task(self, name: str) -> Task:
+        if name not in self.tasks:
+            raise InputError(f"{self.folder}: no task {name}; {nearest(name, self.tasks)}")
+        return self.tasks[name]
 
     def feature_path(self, backbone: str) -> Path:
         """The path of the finished feature file of `backbone`, which may not exist."""

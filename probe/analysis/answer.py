@@ -16,7 +16,10 @@ from probe.analysis.statistics import Interval, band
 
 @dataclass(frozen=True)
 class Contrast:
-    """The accuracy of one result minus that of another, on the same images."""
+    """The accuracy of one result minus that of another, on the same images.
+
+    Of a number it is the other's mean absolute error minus that of the first, so that more is better.
+    """
 
     a: str
     b: str
@@ -66,7 +69,7 @@ def answer(task: TaskCurves, closest: str | None) -> Answer | None:
     """
     if not task.best:
         return None
-    best = sorted(task.best, key=lambda b: -b.accuracy.value)
+    best = sorted(task.best, key=lambda b: -b.worth)
     leader = best[0]
     near = next((b for b in best if b.domain == closest), None)
     trained = [b for b in best if b.domain not in ("none", "control", "task", UNKNOWN, closest)]
@@ -103,8 +106,8 @@ def _behind(task: TaskCurves, best: Sequence[Best]) -> tuple[Contrast, ...]:
     # Every row of one backbone against every row of another, so that the intervals allow for the choice
     # of the method too.
     pairs = [(a, b) for a, b in combinations(best, 2) if a.backbone != b.backbone]
-    right = {id(b): outcomes.correct(b.rows[0].result_name) for b in best}
-    values = np.stack([right[id(a)] - right[id(b)] for a, b in pairs], axis=1)
+    worth = {id(b): outcomes.worth(b.rows[0].result_name) for b in best}
+    values = np.stack([worth[id(a)] - worth[id(b)] for a, b in pairs], axis=1)
     tested = ~np.isnan(values).any(1)
     if not tested.any():
         return ()
@@ -153,7 +156,7 @@ def _against_scratch(task: TaskCurves, ours: Best) -> Contrast | None:
     ]
     if not trained:
         return None
-    curve, top = max(trained, key=lambda pair: pair[1].accuracy.value)
+    curve, top = max(trained, key=lambda pair: pair[1].worth)
     name = f"{curve.method} of {curve.backbone}" + (f" at {top.layer}" if top.layer else "")
     apart = difference(task.outcomes, ours.rows, top.rows)
     return None if apart is None else Contrast(ours.backbone, name, apart)
@@ -168,7 +171,7 @@ def _tuning(task: TaskCurves, best: Sequence[Best]) -> Contrast | None:
     ]
     if not whole_network:
         return None
-    curve, point = max(whole_network, key=lambda pair: pair[1].accuracy.value)
+    curve, point = max(whole_network, key=lambda pair: pair[1].worth)
     apart = difference(task.outcomes, point.rows, best[0].rows)
     if apart is None:
         return None

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from features.arrays import Doubles
 from features.data.tasks import choose
 from features.errors import InputError, nearest
 from features.study.study import Study, open_study
 from probe.analysis.outcomes import wider
+from probe.analysis.scale import Scale
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, sign_flip
 from probe.results import predictions
 from probe.results import rows as results
@@ -21,7 +23,10 @@ from probe.results.rows import BEST, Row
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two results of one task on the same images; accuracies and their difference are fractions."""
+    """Two results of one task on the same images; accuracies and their difference are fractions.
+
+    Of a number they are mean absolute errors, and the difference is how much closer `a` is, in its unit.
+    """
 
     task: str
     a: str
@@ -33,28 +38,28 @@ class Comparison:
     p: float
     """The p-value of the sign-flip test over subjects, which is of the trained models as they are."""
     only_a: int
-    """How many images `a` alone gets right."""
+    """How many images `a` alone gets right, or predicts closer than `b`."""
     only_b: int
     images: int
     subjects: int
+    unit: str = ""
+    """That of a number; empty for classes."""
 
     def __str__(self) -> str:
         """The comparison in one sentence."""
-        gap = self.difference
-        points = (
-            f"{100 * gap.value:+.1f} points [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}], sign-flip "
-            f"p = {self.p:.2g}"
-        )
+        gap, scale = self.difference, Scale(self.unit)
+        points = f"{scale.difference(gap)}, sign-flip p = {self.p:.2g}"
+        better = "closer" if self.unit else "right"
         if gap.low <= 0 <= gap.high or self.p > 0.05:
             verdict = f"the difference is within noise ({points})"
         else:
             ahead = self.a if gap.value > 0 else self.b
             verdict = f"{ahead} is ahead ({points})"
         return (
-            f"{self.task}: {self.a} {self.accuracy_a}, {self.b} {self.accuracy_b}: {verdict}; on the "
-            f"same {self.images} images of {self.subjects} subjects (effectively "
-            f"{gap.effective:.0f}), the first alone is right on {self.only_a} and the second alone on "
-            f"{self.only_b}."
+            f"{self.task}: {self.a} {scale.value(self.accuracy_a)}, {self.b} "
+            f"{scale.value(self.accuracy_b)}: {verdict}; on the same {self.images} images of "
+            f"{self.subjects} subjects (effectively {gap.effective:.0f}), the first alone is {better} on "
+            f"{self.only_a} and the second alone on {self.only_b}."
         )
 
 
@@ -146,23 +151,36 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
                 "again, or `probe finetune` for a fine-tune."
             )
     both = (first.fold >= 0) & (second.fold >= 0)
-    y = study.labels(task)
-    right_a, right_b = (p.correct(y)[both] for p in (first, second))
+    number = study.tasks[task] if study.tasks[task].is_number else None
+    worth_a, worth_b = (_worth(study, task, p)[both] for p in (first, second))
     subjects = study.subjects[both]
     # A few-shot probe counts as trained on all images of the other folds.
     all_shots = typed_name(replace(row_a, shots=None, draw=None))
     of_task = ([r for r in rows.get(name, ()) if r.task == task] for name in (all_shots, a))
     factor = wider(study, next(filter(None, of_task)))
+    apart = worth_a - worth_b
+    first_alone, second_alone = (
+        mean_interval(-worth, subjects) if number else accuracy_interval(worth, subjects)
+        for worth in (worth_a, worth_b)
+    )
     return Comparison(
         task,
         a,
         b,
-        accuracy_interval(right_a, subjects),
-        accuracy_interval(right_b, subjects),
-        mean_interval(right_a - right_b, subjects, factor),
-        sign_flip(right_a - right_b, subjects),
-        int((right_a > right_b).sum()),
-        int((right_b > right_a).sum()),
+        first_alone,
+        second_alone,
+        mean_interval(apart, subjects, factor),
+        sign_flip(apart, subjects),
+        int((apart > 0).sum()),
+        int((apart < 0).sum()),
         int(both.sum()),
         len(np.unique(subjects)),
+        number.unit_words if number else "",
     )
+
+
+def _worth(study: Study, task: str, prediction: predictions.Prediction) -> Doubles:
+    """What every image counts for, `(n,)`: 1 where right, else 0; minus the error of a number."""
+    if study.tasks[task].is_number:
+        return -np.abs(prediction.scores[:, 0] - study.numbers(task))
+    return prediction.correct(study.labels(task))

@@ -15,8 +15,11 @@ from features.study.study import Study
 from probe.analysis.gaps import Gap, Member, gaps, members, pairs
 from probe.analysis.majority import NAME as MAJORITY
 from probe.analysis.majority import majority
+from probe.analysis.median import NAME as MEDIAN
+from probe.analysis.median import median
 from probe.analysis.outcomes import Outcomes
 from probe.analysis.points import Best, Curve, Point
+from probe.analysis.scale import POINTS, Scale
 from probe.analysis.statistics import Interval, mean_interval
 from probe.counts import count
 from probe.probes.methods import METHODS
@@ -52,9 +55,11 @@ class TaskCurves:
     subjects: int
     effective_subjects: float
     folds: int
-    chance: float
+    chance: float | None
+    """None for a number."""
     majority: float | None
-    """The accuracy of predicting the most frequent class; None where no predictions tell the folds."""
+    """The accuracy of predicting the most frequent class, or of a number the mean absolute error of the
+    median; None where no predictions tell the folds."""
     floor: Best | None
     """The same with its other metrics and its folds."""
     panels: tuple[Panel, ...]
@@ -70,6 +75,23 @@ class TaskCurves:
     """The predictions that all of this is computed from."""
     left_out: tuple[str, ...] = ()
     """Which results are of another protocol than most, and so not shown, in sentences."""
+    unit: str = "classes"
+    """The unit of errors: classes, or that of a number."""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it predicts a number and not a class."""
+        return self.outcomes.is_number
+
+    @property
+    def headline(self) -> str:
+        """The metric that is quoted, by its name in `CURVES`."""
+        return "mae" if self.is_number else "accuracy"
+
+    @property
+    def scale(self) -> Scale:
+        """The words for its values and differences."""
+        return Scale(self.unit) if self.is_number else POINTS
 
 
 def curves(study: Study) -> list[TaskCurves]:
@@ -81,7 +103,7 @@ def curves(study: Study) -> list[TaskCurves]:
     rows = [
         row
         for row in results.read(study.folder / "results.csv")
-        if not row.variant and row.backbone != MAJORITY  # which is made for the folds at hand
+        if not row.variant and row.backbone not in (MAJORITY, MEDIAN)  # made for the folds at hand
     ]
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
@@ -119,11 +141,11 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Memb
         for curve in _curves(outcomes, [row for row in rows if row.method == method], networks)
     ]
     n, subjects, effective = _counts(outcomes, rows)
-    guess = majority(outcomes)
+    guess = median(outcomes) if outcomes.is_number else majority(outcomes)
     floor = None
     if guess is not None:
         folds, metrics = guess
-        floor = Best(folds[0].backbone, "control", "majority", metrics, (), folds)
+        floor = Best(folds[0].backbone, "control", folds[0].method, metrics, (), folds)
     return TaskCurves(
         task=task,
         ordered=outcomes.ordered,
@@ -132,8 +154,8 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Memb
         subjects=subjects,
         effective_subjects=effective,
         folds=len({row.fold for row in rows}),
-        chance=1 / len(study.tasks[task].classes),
-        majority=None if floor is None else floor.accuracy.value,
+        chance=None if outcomes.is_number else 1 / len(study.tasks[task].classes),
+        majority=None if floor is None else floor.headline.value,
         floor=floor,
         panels=tuple(_panels(study, methods, rows, outcomes, networks)),
         best=tuple(best),
@@ -143,6 +165,7 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Memb
         metrics=outcomes.metrics,
         outcomes=outcomes,
         left_out=tuple(left_out),
+        unit=study.tasks[task].unit_words,
     )
 
 
@@ -192,21 +215,27 @@ def _best(outcomes: Outcomes, method: str, rows: list[Row]) -> list[Best]:
         chosen = tuple(row.chosen for row in folds)
         metrics = outcomes.measure(folds)
         made.append(Best(backbone, folds[0].domain, method, metrics, chosen, folds))
-    return sorted(made, key=lambda b: -b.accuracy.value)
+    return sorted(made, key=lambda b: -b.worth)
 
 
 def difference(outcomes: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interval | None:
     """The accuracy of `a` minus that of `b`, on the images that both tested, with its paired interval.
 
+    Of a number it is the mean absolute error of `b` minus that of `a`: more is better in either case.
     Without predictions it has no interval; between results of different protocols it is None.
     """
     names = a[0].result_name, b[0].result_name
     if not outcomes.has(*names):
-        value = outcomes.measure(a)["accuracy"].value - outcomes.measure(b)["accuracy"].value
+        first, second = (outcomes.measure(rows) for rows in (a, b))
+        value = (
+            second["mae"].value - first["mae"].value
+            if outcomes.is_number
+            else first["accuracy"].value - second["accuracy"].value
+        )
         return Interval(value, np.nan, np.nan, np.nan)
     if not outcomes.alike(*names):
         return None
-    per_image = outcomes.correct(names[0]) - outcomes.correct(names[1])
+    per_image = outcomes.worth(names[0]) - outcomes.worth(names[1])
     tested = ~np.isnan(per_image)
     if not tested.any():
         return None

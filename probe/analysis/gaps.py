@@ -31,7 +31,10 @@ class GapPoint:
 
 @dataclass(frozen=True)
 class Gap:
-    """Accuracy of one member of a pair minus that of the other, layer by layer, on the same images."""
+    """Accuracy of one member of a pair minus that of the other, layer by layer, on the same images.
+
+    Of a number it is the other's mean absolute error minus the first's.
+    """
 
     near: str
     """The member of the closest domain, if one of them is."""
@@ -146,7 +149,7 @@ def _gap(
             continue
         names = [point.rows[0].result_name, *(other[layer].rows[0].result_name for other in others)]
         if outcomes.has(*names):
-            ours, *theirs = (outcomes.correct(name) for name in names)
+            ours, *theirs = (outcomes.worth(name) for name in names)
             columns.append(ours - np.mean(theirs, axis=0))
             layers.append(point)
             compared.update(names)

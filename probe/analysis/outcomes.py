@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import Doubles, Ints
+from features.arrays import Bools, Doubles, Ints
 from features.errors import InputError
 from features.study.study import Study
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, retraining
 from probe.folds.given import has_split
 from probe.results import predictions
-from probe.results.metrics import CURVES, MANY, Metric, PredictedImages
+from probe.results.metrics import CURVES, MANY, OF_NUMBERS, Metric, PredictedImages
+from probe.results.number_metrics import PredictedNumbers
 from probe.results.protocol import differences, mark, outdated
 from probe.results.rows import ResultName, Row
 
@@ -22,25 +23,33 @@ _AT_ONCE = 64
 
 
 def measured(
-    images: PredictedImages, subjects: Ints, metrics: Sequence[str]
+    images: PredictedImages | PredictedNumbers, subjects: Ints, metrics: Sequence[str]
 ) -> dict[str, Interval]:
     """Metrics over all images with their 95 % intervals over subjects, cut to the metric's range.
 
     Args:
-        images: Predicted and true classes, and folds, `(n,)`.
+        images: Predicted and true classes, and folds, or predicted and true numbers, `(n,)`.
         subjects: The subject of every image, `(n,)`.
         metrics: Names in `CURVES`.
     """
     return {name: _interval(CURVES[name], images, subjects) for name in metrics}
 
 
-def _interval(metric: Metric, images: PredictedImages, subjects: Ints) -> Interval:
-    assert metric.per_image is not None
-    values = metric.per_image(images)
-    if metric.binary:
-        return accuracy_interval(values, subjects)
+def _interval(
+    metric: Metric, images: PredictedImages | PredictedNumbers, subjects: Ints
+) -> Interval:
+    if isinstance(images, PredictedNumbers):
+        assert metric.per_number is not None
+        values = metric.per_number(images)
+        if np.isnan(values).any():  # it is not defined, as the correlation of a constant
+            return Interval(np.nan, np.nan, np.nan, np.nan)
+    else:
+        assert metric.per_image is not None
+        values = metric.per_image(images)
+        if metric.binary:
+            return accuracy_interval(values, subjects)
     mean = mean_interval(values, subjects)
-    low, high = max(0.0, mean.low), min(metric.highest, mean.high)
+    low, high = max(metric.lowest, mean.low), min(metric.highest, mean.high)
     return Interval(mean.value, low, high, mean.effective)
 
 
@@ -54,14 +63,23 @@ class Outcomes:
             InputError: predictions/ is of another run than results.csv.
         """
         self.study, self.task = study, task
-        self.y = study.labels(task)
+        self.is_number = study.tasks[task].is_number
+        self.y = np.zeros(0, dtype=np.int64) if self.is_number else study.labels(task)
+        """The class number of every row, `(n,)`; empty for a number."""
+        self.numbers = study.numbers(task) if self.is_number else np.zeros(0)
+        """The number of every row, `(n,)`; empty for classes."""
         self.subjects = study.subjects
         self.ordered = study.tasks[task].ordered or any(row.one_off is not None for row in rows)
         many = len(study.tasks[task].classes) >= MANY
         self.metrics = tuple(
             name
-            for name, metric in CURVES.items()
-            if (self.ordered or not metric.ordered) and (many or not metric.many)
+            for name, metric in (OF_NUMBERS if self.is_number else CURVES).items()
+            if self.is_number
+            or (
+                metric.per_image is not None
+                and (self.ordered or not metric.ordered)
+                and (many or not metric.many)
+            )
         )
         self.fold: Ints | None = None
         """The fold that each image was tested in, `(n,)`, -1 where in none; None without predictions."""
@@ -72,6 +90,7 @@ class Outcomes:
         self.missing: list[ResultName] = []
         """Results without predictions."""
         self._predicted: dict[ResultName, npt.NDArray[np.int32]] = {}
+        self._off: dict[ResultName, Doubles] = {}
         self._measured: dict[ResultName, dict[str, Interval]] = {}
         self._protocol: dict[ResultName, str] = {}
         folds: dict[ResultName, list[Row]] = {}
@@ -97,12 +116,19 @@ class Outcomes:
 
     def has(self, *names: ResultName) -> bool:
         """Whether there are predictions of all these results."""
-        return all(name in self._predicted for name in names)
+        return all(name in self._predicted or name in self._off for name in names)
 
     def correct(self, name: ResultName) -> Doubles:
         """1 where the prediction is right, 0 where it is wrong, NaN where not tested, `(n,)`."""
         predicted = self._predicted[name]
         return np.where(predicted >= 0, predicted == self.y, np.nan)
+
+    def worth(self, name: ResultName) -> Doubles:
+        """What every image counts for when results are compared, `(n,)`, NaN where not tested.
+
+        1 where the class is right, else 0; of a number minus the absolute error. So more is better.
+        """
+        return self._off[name] if self.is_number else self.correct(name)
 
     def alike(self, a: ResultName, b: ResultName) -> bool:
         """Whether two results may be compared: their protocols differ in nothing but the method."""
@@ -136,7 +162,7 @@ class Outcomes:
                         "runs, the last of which was stopped; run `probe fit` again."
                     )
                 self._take(name, prediction)
-        self.missing = [n for n in names if n not in self._predicted and n not in self.outdated]
+        self.missing = [n for n in names if not self.has(n) and n not in self.outdated]
 
     def _take(self, name: ResultName, prediction: predictions.Prediction) -> None:
         fold = prediction.fold.astype(np.int64)
@@ -148,10 +174,18 @@ class Outcomes:
         self._protocol[name] = prediction.protocol
         if self.fold is None:
             self.fold, self.backbone = fold, name[0]
+        if self.is_number:
+            self._take_numbers(name, prediction.scores[:, 0].astype(np.float64), tested)
+            return
         scores = np.nan_to_num(prediction.scores, nan=-np.inf)
         predicted = np.where(tested, scores.argmax(1), -1).astype(np.int32)
         self._predicted[name] = predicted
         images = PredictedImages(predicted[tested], self.y[tested], fold[tested], scores[tested])
+        self._measured[name] = measured(images, self.subjects[tested], self.metrics)
+
+    def _take_numbers(self, name: ResultName, predicted: Doubles, tested: Bools) -> None:
+        images = PredictedNumbers(predicted[tested], self.numbers[tested])
+        self._off[name] = np.where(tested, -np.abs(predicted - self.numbers), np.nan)
         self._measured[name] = measured(images, self.subjects[tested], self.metrics)
 
 

@@ -8,9 +8,33 @@ from dataclasses import dataclass
 from probe.analysis.statistics import Interval
 from probe.results.rows import Row
 
+HEADLINES = ("accuracy", "mae")
+"""The metric that is quoted: of classes, and of a number."""
+
+
+class _Measured:
+    """What has metrics with intervals, by their names in `CURVES` of probe/results/metrics.py."""
+
+    metrics: Mapping[str, Interval]
+
+    @property
+    def accuracy(self) -> Interval:
+        """Pooled over all tested images; of classes only."""
+        return self.metrics["accuracy"]
+
+    @property
+    def headline(self) -> Interval:
+        """The accuracy, or the mean absolute error of a number, pooled over all tested images."""
+        return self.metrics[next(name for name in HEADLINES if name in self.metrics)]
+
+    @property
+    def worth(self) -> float:
+        """The accuracy, or minus the mean absolute error: what is larger for better results."""
+        return self.headline.value if "accuracy" in self.metrics else -self.headline.value
+
 
 @dataclass(frozen=True)
-class Point:
+class Point(_Measured):
     """A layer of a curve with its metrics."""
 
     layer: str
@@ -20,11 +44,6 @@ class Point:
     """By their names in `CURVES` of probe/results/metrics.py."""
     rows: tuple[Row, ...]
     """A row for every fold."""
-
-    @property
-    def accuracy(self) -> Interval:
-        """Pooled over all tested images."""
-        return self.metrics["accuracy"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +64,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Best:
+class Best(_Measured):
     """A `best` row: a backbone at the layer chosen inside the training folds; its accuracy is quoted."""
 
     backbone: str
@@ -55,8 +74,3 @@ class Best:
     chosen: tuple[str, ...]
     """The layer chosen in each fold."""
     rows: tuple[Row, ...]
-
-    @property
-    def accuracy(self) -> Interval:
-        """Pooled over all tested images."""
-        return self.metrics["accuracy"]

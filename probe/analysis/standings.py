@@ -1,4 +1,7 @@
-"""How everything that was tried on a task stands: an accuracy for each backbone and fine-tune."""
+"""How everything that was tried on a task stands: an accuracy for each backbone and fine-tune.
+
+Of a number it is the mean absolute error throughout.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ def standings(task: TaskCurves) -> list[Standing]:
     """Every trained backbone at its highest `best` row, and every fine-tune; the highest accuracy first."""
     tops = _top_of_each(task)
     rows = [
-        Standing(best.backbone, best.domain, best.method, best.chosen, best.accuracy)
+        Standing(best.backbone, best.domain, best.method, best.chosen, best.headline)
         for best in tops
         if best.domain not in _FLOOR
     ]
@@ -54,31 +57,36 @@ def standings(task: TaskCurves) -> list[Standing]:
             unlike = task.outcomes.unlike(point.rows[0].result_name, leading) if leading else []
             rows.append(
                 Standing(
-                    curve.backbone, curve.domain, curve.method, (), point.accuracy, tuple(unlike)
+                    curve.backbone, curve.domain, curve.method, (), point.headline, tuple(unlike)
                 )
             )
-    return sorted(rows, key=lambda row: -row.accuracy.value)
+    best_first = 1 if task.is_number else -1
+    return sorted(rows, key=lambda row: best_first * row.accuracy.value)
 
 
 def references(task: TaskCurves) -> list[Reference]:
-    """Chance, the most frequent class, controls and random weights; the lowest accuracy first."""
-    nothing = float("nan")
-    made = [Reference("chance", Interval(task.chance, nothing, nothing, nothing))]
-    if task.majority is not None and abs(task.majority - task.chance) > _SAME:
-        made.append(
-            Reference("most frequent class", Interval(task.majority, nothing, nothing, nothing))
-        )
+    """Chance, the most frequent class (or the median), controls and random weights; the lowest first."""
+    made = []
+    if task.chance is not None:
+        made.append(Reference("chance", _alone(task.chance)))
+    if task.majority is not None and abs(task.majority - (task.chance or 0.0)) > _SAME:
+        name = "median" if task.is_number else "most frequent class"
+        made.append(Reference(name, _alone(task.majority)))
     floor = [best for best in _top_of_each(task) if best.domain in _FLOOR]
     networks: dict[str, list[Best]] = {}
     for best in floor:
         networks.setdefault(network_of(best.backbone), []).append(best)
     for network, draws in networks.items():
         if len(draws) == 1:
-            made.append(Reference(network.removeprefix("control:"), draws[0].accuracy))
+            made.append(Reference(network.removeprefix("control:"), draws[0].headline))
         else:
-            accuracy = spread([best.accuracy.value for best in draws])
+            accuracy = spread([best.headline.value for best in draws])
             made.append(Reference(f"{network}, {len(draws)} draws", accuracy))
     return sorted(made, key=lambda reference: reference.accuracy.value)
+
+
+def _alone(value: float) -> Interval:
+    return Interval(value, float("nan"), float("nan"), float("nan"))
 
 
 def leader_of(task: TaskCurves) -> str | None:
@@ -106,6 +114,6 @@ def layers_words(task: TaskCurves, backbone: str, chosen: Sequence[str]) -> str:
 def _top_of_each(task: TaskCurves) -> list[Best]:
     """The `best` row of highest accuracy of every backbone, whatever its method."""
     top: dict[tuple[str, str], Best] = {}
-    for best in sorted(task.best, key=lambda b: -b.accuracy.value):
+    for best in sorted(task.best, key=lambda b: -b.worth):
         top.setdefault((best.backbone, best.domain), best)
     return list(top.values())

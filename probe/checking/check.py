@@ -86,7 +86,7 @@ def check(study: Study, copies: Copies) -> Check:
     fold = own_folds(study)
     refused, unfit, notes = [], [], [*study.no_tasks.values(), *cautions(study)]
     tasks = {}
-    for task in study.tasks.values():
+    for task in study.default_tasks.values():
         folds = fold
         try:
             splits = make_splits(study, task, readable, None, 0)
@@ -157,6 +157,8 @@ def cautions(study: Study) -> tuple[str, ...]:
 
 
 def _count(study: Study, task: Task, fold: Ints | None) -> TaskCount:
+    if task.is_number:
+        return _count_numbers(study, task, fold)
     y = np.where(study.used, study.labels(task.name), -1)
     numbers = [] if fold is None else range(int(fold[y >= 0].max(initial=-1)) + 1)
     whole = _classes(task, y)
@@ -175,6 +177,21 @@ def _count(study: Study, task: Task, fold: Ints | None) -> TaskCount:
     )
 
 
+def _count_numbers(study: Study, task: Task, fold: Ints | None) -> TaskCount:
+    """The count of a number's rows, under its range in place of classes."""
+    values = study.numbers(task.name)
+    here = study.used & ~np.isnan(values)
+    if not here.any():
+        return TaskCount(0, {}, (), ())
+    low, middle, high = (float(f(values[here])) for f in (np.min, np.median, np.max))
+    name = f"{low:g} to {high:g}, median {middle:g}"
+    own = np.array([], dtype=np.int64) if fold is None else fold[here]
+    sizes = [int((own == number).sum()) for number in range(int(own.max(initial=-1)) + 1)]
+    return TaskCount(
+        int(here.sum()), {name: int(here.sum())}, tuple(Count(n, {name: n}) for n in sizes), ()
+    )
+
+
 def _classes(task: Task, y: Ints) -> dict[str, int]:
     counts = np.bincount(y[y >= 0], minlength=len(task.classes))
     return dict(zip(task.classes, counts.tolist(), strict=True))
@@ -188,7 +205,7 @@ def _across(groups: list[Group], fold: Ints | None) -> list[Group]:
 
 def _conflicts(study: Study, groups: list[Group]) -> list[Conflict]:
     conflicts = []
-    for name in study.tasks:
+    for name in study.default_tasks:
         labels = study.columns[name]
         for group in groups:
             given = tuple(labels[row] for row in group)

@@ -62,6 +62,7 @@ def chosen_results(
     """
     wanted = [choose(study.tasks, study.columns, task).name for task in tasks]
     rows = [row for row in results.read(study.folder / "results.csv") if not row.variant]
+    rows = [row for row in rows if row.accuracy is not None]  # without those of numbers
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
     if name is None:
@@ -76,11 +77,17 @@ def _with_curves(study: Study, wanted: Sequence[str]) -> list[TaskCurves]:
             raise InputError(
                 f"task {name}: nothing is fitted for it; run `probe fit --task {name}`."
             )
-    return [task for task in every if not wanted or task.task in wanted]
+    if not wanted:  # a number has no classes, and a file of a probe holds these
+        return [task for task in every if not task.is_number] or every
+    return [task for task in every if task.task in wanted]
 
 
 def _highest(study: Study, task: TaskCurves, rows: Sequence[Row]) -> ChosenResult:
     """The highest `best` row of a task that may be exported, and how sure it is that it leads."""
+    if task.is_number:
+        raise InputError(
+            f"task {task.task}: a number, and an exported file holds classes; name another task."
+        )
     saw = _backbones_that_saw(study)
     notes = []
     able = []

@@ -73,7 +73,7 @@ def _summary(rows: list[Row]) -> Summary:
         cut=first.layer,
         views=first.views,
         epochs=str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
-        accuracy=sum(row.accuracy * row.n_test for row in rows) / n,
+        accuracy=sum((row.accuracy or 0.0) * row.n_test for row in rows) / n,
         n=n,
     )
 

@@ -95,7 +95,7 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         copy_through=options.copy_through,
         keep_above=options.keep_above,
     )
-    tasks = [choose(study.tasks, study.columns, name) for name in options.tasks or study.tasks]
+    tasks = [choose(study.tasks, study.columns, n) for n in options.tasks or study.default_tasks]
     groups = [tuple(tasks)] if options.tasks else [(task,) for task in tasks]
     feed = ImageFeed(study, backbone.architecture.input, recipe, devices[0], options.workers)
     extracted = extracted_rows(study)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from features.data.tasks import Task
 from features.keywords import taken_from
+from features.study.named_tasks import remember
 from features.study.study import Study
-from probe.analysis import majority
+from probe.analysis import majority, median
 from probe.counts import count
 from probe.fitting.best_rows import best_rows
 from probe.fitting.crossval import Outcome
@@ -56,6 +57,7 @@ def fit(options: FitOptions) -> Fitted:
     started = time.perf_counter()
     done = Fitted(plan.run.study)
     with open_ledger(plan.run.study.folder) as ledger:
+        remember(plan.run.study, plan.opened)
         _fit_jobs(plan, ledger, done)
     done.seconds = time.perf_counter() - started
     return done
@@ -95,20 +97,26 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
         if best is not None:
             ledger.put(key, *best)
     for task in plan.tasks:
-        ledger.put(majority.stored(task.name), *_majority(run, task))
+        stored = (median if task.is_number else majority).stored(task.name)
+        ledger.put(stored, *_floor(run, task))
     ledger.commit()
     done.rows = ledger.rows
 
 
-def _majority(run: ProbeRun, task: Task) -> tuple[Prediction, list[Row]]:
-    """The rows of the majority class, in the folds of the first backbone."""
+def _floor(run: ProbeRun, task: Task) -> tuple[Prediction, list[Row]]:
+    """The rows of the majority class or the median, in the folds of the first backbone."""
     splits = run.first_splits(task)
-    settings = ProbeSettings(majority.METHOD, "none", (), False, "")
+    method = median.METHOD if task.is_number else majority.METHOD
+    settings = ProbeSettings(method, "none", (), False, "")
     seed = run.options.seed
     under = protocol(run.study, task, splits, settings, seed)
-    scores, rows = majority.majority_rows(
-        run.study, task.name, splits.fold, splits.part >= 0, task.ordered, mark(under), seed
-    )
+    held, marked = splits.part >= 0, mark(under)
+    if task.is_number:
+        scores, rows = median.median_rows(run.study, task.name, splits.fold, held, marked, seed)
+    else:
+        scores, rows = majority.majority_rows(
+            run.study, task.name, splits.fold, held, task.ordered, marked, seed
+        )
     return Prediction(scores, splits.fold, under), rows
 
 

@@ -27,9 +27,10 @@ class FitOptions:
     layers: Sequence[str] = ()
     """Names; all by default."""
     tasks: Sequence[str] = ()
-    """Names, or `NAME:ordered`; all by default."""
+    """Names, `NAME:ordered` or `NAME:number`; all by default. What is named a number is remembered."""
     probes: Sequence[str] = DEFAULT
-    """Any of `logistic`, `svm`, `ridge` and `knn`."""
+    """Any of `logistic`, `svm`, `ridge` and `knn`; a number takes the last two, or `ridge` where neither is
+    named."""
     folds: int | None = None
     """How many to make where the data set has none of its own; five by default."""
     c: Sequence[float] | None = None

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 from rich.filesize import decimal
 
-from features.data.tasks import Task, choose
+from features.data.tasks import Task
 from features.errors import InputError, nearest
 from features.machine.device import cores, resolve
 from features.store.featurefile import FeatureFile
 from features.study.alike import unlike_rows
+from features.study.named_tasks import named_tasks
 from features.study.study import Study, open_study
 from probe.analysis.statistics import detectable, retraining
 from probe.checking.find_copies import checked
@@ -24,6 +25,7 @@ from probe.folds.given import has_split, own_folds
 from probe.folds.make_splits import too_small_sentence
 from probe.folds.splits import Unfit
 from probe.probes.linear import column_bytes
+from probe.probes.methods import FOR_NUMBERS
 
 _MANY = 100
 """Classes, beyond which memory is stated before anything is fitted."""
@@ -36,6 +38,8 @@ class FitPlan:
     run: ProbeRun
     tasks: list[Task]
     jobs: list[ProbeJob]
+    opened: Study
+    """The study as it is on disk."""
 
 
 def prepare(options: FitOptions) -> FitPlan:
@@ -52,8 +56,8 @@ def prepare(options: FitOptions) -> FitPlan:
             "are the same every time; leave it out."
         )
     study = checked(study, options.announce)
-    names = options.tasks or study.tasks
-    tasks = list(dict.fromkeys(choose(study.tasks, study.columns, name) for name in names))
+    opened = study
+    study, tasks = named_tasks(study, options.tasks)
     backbones = _backbones(study, options)
     if (unlike := unlike_rows(study, backbones)) is not None:
         raise InputError(f"{study.folder}: {unlike}")
@@ -71,13 +75,16 @@ def prepare(options: FitOptions) -> FitPlan:
             else "the column split is not used: every image is tested once, in folds"
         )
     for task in tasks:
+        if task.is_number and (fitted_by := probes_of(task, options.probes)) != options.probes:
+            options.announce(f"{task.name}: a number, fitted by {' and '.join(fitted_by)}")
         left_out = too_small_sentence(study, task, run.first_splits(task))
         if left_out is not None:
             options.announce(left_out)
-        options.announce(_detectable(run, task))
+        if not task.is_number:
+            options.announce(_detectable(run, task))
         if len(task.classes) > _MANY:
             options.announce(_memory_sentence(run, task))
-    return FitPlan(run, tasks, jobs)
+    return FitPlan(run, tasks, jobs, opened)
 
 
 def _backbones(study: Study, options: FitOptions) -> list[str]:
@@ -118,7 +125,10 @@ def _jobs(run: ProbeRun, backbones: list[str], tasks: list[Task]) -> list[ProbeJ
             # Before the first fit, so that bad folds stop a run; what only one task lacks stops none.
             fitted = [task for task in tasks if _has_splits(run, task, file, unfit)]
         jobs += [
-            ProbeJob(t, backbone, key, p) for key in keys for t in fitted for p in options.probes
+            ProbeJob(t, backbone, key, p)
+            for key in keys
+            for t in fitted
+            for p in probes_of(t, options.probes)
         ]
     for layer in options.layers:
         if layer not in known:
@@ -130,6 +140,13 @@ def _jobs(run: ProbeRun, backbones: list[str], tasks: list[Task]) -> list[ProbeJ
     for reason in unfit.values():
         options.announce(f"not fitted: {reason}")
     return jobs
+
+
+def probes_of(task: Task, probes: Sequence[str]) -> Sequence[str]:
+    """Those of `probes` that a task can be fitted with; of a number, ridge where there is none."""
+    if not task.is_number:
+        return probes
+    return [name for name in probes if name in FOR_NUMBERS] or FOR_NUMBERS[:1]
 
 
 def _has_splits(
@@ -146,6 +163,7 @@ def _has_splits(
 
 def _variants(job: ProbeJob, options: FitOptions) -> list[ProbeJob]:
     """The job in every repeat and view, and with every draw of few training images."""
+    shots = () if job.task.is_number else sorted(set(options.shots))
     return [
         *(
             replace(job, repeat=repeat, view=view)
@@ -153,8 +171,8 @@ def _variants(job: ProbeJob, options: FitOptions) -> list[ProbeJob]:
             for view in options.all_views()
         ),
         *(
-            replace(job, shots=shots, draw=draw)
-            for shots in sorted(set(options.shots))
+            replace(job, shots=per_class, draw=draw)
+            for per_class in shots
             for draw in range(options.draws)
         ),
     ]

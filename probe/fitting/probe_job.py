@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from rich.filesize import decimal
 
-from features.arrays import Ints
+from features.arrays import Floats, Ints
 from features.data.tasks import Task
 from features.errors import InputError
 from features.images.views import VIEWS
@@ -20,6 +21,7 @@ from probe.counts import count
 from probe.fitting.crossval import Outcome, cross_validate
 from probe.fitting.few_shot import Draw, few_shot
 from probe.fitting.job import ProbeJob
+from probe.fitting.numbers import cross_validate_numbers
 from probe.fitting.options import FitOptions
 from probe.folds.make_splits import make_splits
 from probe.folds.splits import Splits
@@ -27,7 +29,7 @@ from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
 from probe.probes.methods import METHODS
 from probe.probes.scorer import Shared
 from probe.probes.settings import ProbeSettings
-from probe.results.metrics import kind_of, measure
+from probe.results.metrics import kind_of, measure, measure_numbers
 from probe.results.rows import Row
 
 _SHARED_BYTES = 2 << 30
@@ -142,20 +144,13 @@ def fit_one(
     Raises:
         InputError: Features that it reads are NaN or infinite.
     """
-    y = run.study.labels(job.task.name)
     layer = run.layer(job, file)
     used = np.flatnonzero(splits.part >= 0)
     other = None if job.view == "center" else run.source(file, at_view(job.key, job.view))
     _check_finite(run, file, job.key, layer.source, used)
     if other is not None:
         _check_finite(run, file, at_view(job.key, job.view), other, used)
-    classes = len(job.task.classes)
-    if job.shots is None or job.draw is None:
-        outcome = cross_validate(layer.source, y, classes, splits, settings, layer.shared, other)
-    else:
-        subjects = run.study.subjects
-        draw = Draw(job.shots, job.draw, run.options.seed)
-        outcome = few_shot(layer.source, y, subjects, classes, splits, settings, draw)
+    outcome = _cross_validated(run, job, layer, splits, settings, other)
     about = file.about(job.key)
     rows = []
     for fold in outcome.folds:
@@ -170,7 +165,7 @@ def fit_one(
                 method=job.method,
                 task=job.task.name,
                 fold=fold.fold,
-                **measure(outcome.scores[tested], y[tested], job.task.ordered, kind_of(job.method)),
+                **_measured(run, job, outcome.scores[tested], tested),
                 n_test=fold.n_test,
                 n_train=fold.n_train,
                 dim=about["dim"],
@@ -191,6 +186,34 @@ def fit_one(
             )
         )
     return rows, outcome
+
+
+def _cross_validated(
+    run: ProbeRun,
+    job: ProbeJob,
+    layer: _Layer,
+    splits: Splits,
+    settings: ProbeSettings,
+    other: Source | None,
+) -> Outcome:
+    """The scores of a job; `other` are the features of the view that the test images are seen under."""
+    study, task = run.study, job.task
+    if task.is_number:
+        numbers = study.numbers(task.name)
+        return cross_validate_numbers(layer.source, numbers, splits, settings, other)
+    y, classes = study.labels(task.name), len(task.classes)
+    if job.shots is None or job.draw is None:
+        return cross_validate(layer.source, y, classes, splits, settings, layer.shared, other)
+    draw = Draw(job.shots, job.draw, run.options.seed)
+    return few_shot(layer.source, y, study.subjects, classes, splits, settings, draw)
+
+
+def _measured(run: ProbeRun, job: ProbeJob, scores: Floats, tested: Ints) -> dict[str, Any]:
+    """Every metric of the scores `(rows, K)` of the rows `tested`."""
+    study, task = run.study, job.task
+    if task.is_number:
+        return measure_numbers(scores[:, 0].astype(np.float64), study.numbers(task.name)[tested])
+    return measure(scores, study.labels(task.name)[tested], task.ordered, kind_of(job.method))
 
 
 def _check_finite(run: ProbeRun, file: FeatureFile, key: str, source: Source, used: Ints) -> None:

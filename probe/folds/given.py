@@ -42,9 +42,7 @@ def training_of(study: Study, task: str, fold: Ints, number: int, held: Bools) -
     """
     if fold.max() > 0 or not has_split(study):
         return np.asarray((fold >= 0) & (fold != number))
-    return np.asarray(
-        (study.labels(task) >= 0) & study.used & held & (fold < 0) & ~tested_rows(study)
-    )
+    return np.asarray(study.labelled(task) & study.used & held & (fold < 0) & ~tested_rows(study))
 
 
 def tested_rows(study: Study) -> Bools:

@@ -26,6 +26,7 @@ def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, se
     Of a split (train, val and test) the test images are the only fold; val chooses, and the refit is on
     train and val. Without val, parts of train choose; without test, val is tested.
     Folds that are made serve all tasks alike, wherever every combination of labels has enough images.
+    A number, and a task that is one only when it is named, have no say in them.
 
     Args:
         study: The study.
@@ -40,12 +41,11 @@ def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, se
         Unfit: There are fewer subjects than folds, or fewer than two classes that can be learnt.
         InputError: The data set's own folds or its split share a subject.
     """
-    y = study.labels(task.name)
-    rows = np.flatnonzero((y >= 0) & readable & study.used)
+    rows = np.flatnonzero(study.labelled(task.name) & readable & study.used)
     if not len(rows):
         raise Unfit(f"task {task.name}: no image with a label has features; extract some first.")
     if folds is None and has_split(study):
-        return _learnable(_split(study, task, rows, seed), task, y)
+        return _learnable(_split(study, task, rows, seed), task, study)
     if own_folds(study) is not None:
         fold = _own_folds(study, rows, folds)
     else:
@@ -64,7 +64,7 @@ def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, se
             inner = _made_folds(study, task, here, _INNER_PARTS, seed)
             part[here] = number * _INNER_PARTS + inner
         splits = Splits(part, np.repeat(np.arange(count), _INNER_PARTS))
-    splits = _learnable(splits, task, y)
+    splits = _learnable(splits, task, study)
     _check_inner(splits, task)
     return splits
 
@@ -156,18 +156,30 @@ def _shared_folds(study: Study, rows: Ints, readable: Bools, folds: int, seed: i
     They are stratified by the combination of all labels, so each task's classes are spread evenly
     too; that needs `folds` images of every combination.
     """
-    codes = np.stack([study.labels(name) for name in study.tasks], axis=1)  # (n, tasks)
+    names = [name for name, task in study.default_tasks.items() if not task.is_number]
+    if not names:
+        return None
+    codes = np.stack([study.labels(name) for name in names], axis=1)  # (n, tasks)
     everyone = np.flatnonzero(readable & study.used & (codes >= 0).any(1))
     _, joint = np.unique(codes[everyone], axis=0, return_inverse=True)
     if np.bincount(joint).min() < folds:
         return None
     fold = np.full(len(study), -1, dtype=np.int64)
     fold[everyone] = _stratified(study.subjects[everyone], joint, folds, seed)
-    return fold[rows] if len(np.unique(fold[rows])) == folds else None
+    here = fold[rows]
+    return here if here.min() >= 0 and len(np.unique(here)) == folds else None
 
 
 def _made_folds(study: Study, task: Task, rows: Ints, folds: int, seed: int) -> Ints:
-    return _stratified(study.subjects[rows], study.labels(task.name)[rows], folds, seed)
+    return _stratified(study.subjects[rows], _strata(study, task, rows), folds, seed)
+
+
+def _strata(study: Study, task: Task, rows: Ints) -> Ints:
+    """What is spread evenly over the folds, `(rows,)`: classes, or the tenths that numbers lie in."""
+    if not task.is_number:
+        return study.labels(task.name)[rows]
+    values = study.numbers(task.name)[rows]
+    return np.searchsorted(np.quantile(values, np.arange(1, 10) / 10), values)
 
 
 def _check_subjects(study: Study, task: Task, rows: Ints, folds: int) -> None:
@@ -209,12 +221,17 @@ def _spread(subjects: Ints, folds: int, seed: int) -> Ints:
     return np.array([fold_of[int(s)] for s in subjects], dtype=np.int64)
 
 
-def _learnable(splits: Splits, task: Task, y: Ints) -> Splits:
-    """The splits without the classes that some training set lacks.
+def _learnable(splits: Splits, task: Task, study: Study) -> Splits:
+    """The splits without the classes that some training set lacks; those of a number as they are.
 
     Raises:
-        Unfit: Fewer than two classes are left, or a fold without images.
+        Unfit: Fewer than two classes are left, or a fold without images, or all numbers are the same.
     """
+    if task.is_number:
+        if len(np.unique(study.numbers(task.name)[splits.part >= 0])) < 2:
+            raise Unfit(f"task {task.name}: all images with features have the same number.")
+        return splits
+    y = study.labels(task.name)
     present = np.unique(y[splits.part >= 0])
     if len(present) < 2:
         only = task.classes[int(present[0])]

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from features.arrays import Ints
+    from features.arrays import Doubles, Ints
     from probe.folds.splits import Splits
     from probe.probes.layer import Source
-    from probe.probes.scorer import HeldOut, Scorer, Shared
+    from probe.probes.ridge_numbers import Predicted
+    from probe.probes.scorer import HeldOut, Left, Scorer, Shared
     from probe.probes.settings import ProbeSettings
 
 ScoreKind = Literal["logits", "shares", "margins"]
@@ -25,6 +26,12 @@ MakeScorer = Callable[
 ]
 """From features, labels, the number of classes, splits, settings, what is shared and, where other rows are
 scored than those held out, which: to what fits and scores training sets."""
+
+MakeNumbers = Callable[
+    ["Source", "Doubles", "Splits", "ProbeSettings", "HeldOut | None"],
+    Callable[["Left"], "Predicted"],
+]
+"""From features, numbers, splits, settings and the rows to score: to what a training set predicts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,8 @@ class Method:
     """Where features are few, all values of the grid come from one factorisation."""
     default: bool = False
     """Whether `fit` fits it where no probe is named."""
+    numbers: Callable[[], MakeNumbers] | None = None
+    """Imports what predicts numbers; None: it has classes only."""
 
 
 def _linear(
@@ -82,6 +91,18 @@ def _knn(
     from probe.probes.knn import knn_scorer
 
     return knn_scorer(source, y, classes, splits, settings, held_out)
+
+
+def _ridge_numbers() -> MakeNumbers:
+    from probe.probes.ridge_numbers import RidgeNumbers
+
+    return RidgeNumbers
+
+
+def _knn_numbers() -> MakeNumbers:
+    from probe.probes.knn_numbers import KnnNumbers
+
+    return KnnNumbers
 
 
 def _neighbour_search(device: str) -> str:
@@ -121,11 +142,12 @@ METHODS = {
         ),
         Method(
             name="ridge",
-            words="ridge regression on the classes",
+            words="ridge regression on the classes, or on a number",
             scorer=_linear,
             scores="margins",
             grid=GRID,
             at_once=True,
+            numbers=_ridge_numbers,
         ),
         Method(
             name="knn",
@@ -136,10 +158,14 @@ METHODS = {
             scales=("l2", "none"),
             own_solver=_neighbour_search,
             is_path=False,
+            numbers=_knn_numbers,
         ),
     )
 }
 """All probes by name, in the order of the report."""
+
+FOR_NUMBERS = tuple(method.name for method in METHODS.values() if method.numbers is not None)
+"""The probes that predict numbers; the first is fitted where none of them is named."""
 
 DEFAULT = tuple(method.name for method in METHODS.values() if method.default)
 """The probes that `fit` fits where none is named."""

@@ -43,6 +43,8 @@ def _task(task: TaskCurves, closest: str | None) -> dict[str, Any]:
     return {
         "task": task.task,
         "ordered": task.ordered,
+        "kind": "number" if task.is_number else "classes",
+        "unit": task.unit,
         "classes": list(task.classes),
         "n": task.n,
         "subjects": task.subjects,
@@ -58,7 +60,7 @@ def _task(task: TaskCurves, closest: str | None) -> dict[str, Any]:
                 "domain": made.leader.domain,
                 "method": made.leader.method,
                 "layers": list(made.leader.chosen),
-                "accuracy": _interval(made.leader.accuracy),
+                "mae" if task.is_number else "accuracy": _interval(made.leader.headline),
             },
             "wins": made.wins,
             "behind": [_contrast(c) for c in made.behind],

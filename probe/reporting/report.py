@@ -38,6 +38,7 @@ from probe.reporting.tables.failures import (
 )
 from probe.reporting.tables.layers import fold_table, layer_table
 from probe.reporting.tables.literature import literature_table
+from probe.reporting.tables.numbers import number_fold_table, number_table
 from probe.reporting.tables.table import Table, to_csv, to_latex, to_markdown
 from probe.reporting.tables.variations import few_shot_table, repeats_table, views_table
 from probe.reporting.words import contaminations, findings, headline
@@ -97,13 +98,17 @@ def report(
         if metric not in CURVES:
             raise OptionError(f"--metric {metric}: not a metric; {nearest(metric, CURVES)}")
     contents = contents_of(opened, tasks, by, progress)
+    classes = [task for task in tasks if not task.is_number]
+    numbers = [task for task in tasks if task.is_number]
     tables = (
-        best_table(tasks),
-        layer_table(tasks),
-        fold_table(tasks),
-        class_table(tasks),
-        confusion_table(tasks),
-        subgroup_table(opened, tasks, by),
+        best_table(classes),
+        layer_table(classes),
+        fold_table(classes),
+        number_table(numbers),
+        number_fold_table(numbers),
+        class_table(classes),
+        confusion_table(classes),
+        subgroup_table(opened, classes, by),
         *contents.tables,
         *(table for section in contents.more for table in section.tables),
     )
@@ -142,13 +147,14 @@ def _figures(
     stem: str, task: TaskCurves, metrics: Sequence[str], synthetic: bool
 ) -> dict[str, Figure]:
     """The figures of a task that there is something to draw for, by the stems of their files."""
+    headline = task.headline
     figures = {
-        f"curves-{stem}" + ("" if m == "accuracy" else f"-{m}"): curve_figure(task, synthetic, m)
-        for m in metrics
+        f"curves-{stem}" + ("" if m == headline else f"-{m}"): curve_figure(task, synthetic, m)
+        for m in (headline if m == "accuracy" else m for m in metrics)
         if m in task.metrics
     }
     figures[f"gap-{stem}"] = gap_figure(task, synthetic)
-    figures[f"tuned-{stem}"] = tuned_figure(task, synthetic)
+    figures[f"tuned-{stem}"] = tuned_figure(task, synthetic, headline)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
@@ -230,6 +236,9 @@ def _origin(study: Study, tasks: Sequence[TaskCurves]) -> list[tuple[str, str]]:
 
 def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:
     """The tables of one task, without those that have no rows."""
+    if task.is_number:
+        made = [number_table([task]), number_fold_table([task])]
+        return [table for table in made if table.rows]
     folds = fold_table([task])
     if len(folds.rows) > _MOST_FOLDS:
         best = tuple(row for row in folds.rows if BEST in row)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from probe.analysis.answer import Answer
 from probe.analysis.curves import TaskCurves
+from probe.analysis.points import Best
+from probe.analysis.scale import Scale
 from probe.analysis.standings import layers_words
 from probe.analysis.statistics import Interval
 
@@ -19,21 +23,44 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
     if made is None:
         return f"No probe is fitted on {name} yet."
     top = made.leader
-    score = f"{100 * top.accuracy.value:.1f} %"
-    guess = max(task.chance, task.majority or 0.0)
-    if not np.isnan(top.accuracy.low) and top.accuracy.low <= guess:
+    scale = task.scale
+    score = scale.value(replace(top.headline, low=float("nan")))
+    if _guesses(task, top):
         return f"No backbone is shown to beat guessing on {name}."
     if top.domain in ("none", "control") or (made.random and not made.random.difference.low > 0):
         floor = made.random.b if made.random else top.backbone
         return f"Pretraining is not shown to help on {name}: no better than {_plain(floor)}."
     if not made.behind:
-        return f"{top.backbone} reaches {score} on {name}; guessing reaches {100 * guess:.1f} %."
+        return f"{top.backbone} reaches {score} on {name}; guessing reaches {_guess(task)}."
     if made.wins:
-        ahead = 100 * made.behind[0].difference.value
-        return f"{top.backbone} leads on {name}: {score}, {ahead:.1f} points ahead of the next."
+        ahead = made.behind[0].difference.value
+        lead = scale.size(ahead) if task.is_number else f"{100 * ahead:.1f} points ahead"
+        than = "than" if task.is_number else "of"
+        return f"{top.backbone} leads on {name}: {score}, {lead} {than} the next."
     if len(made.noise) == 1:
         return f"No single winner on {name}: {top.backbone} and {made.noise[0].b} are within noise."
     return f"No single winner on {name}: {len(made.noise) + 1} backbones are within noise."
+
+
+def _guess(task: TaskCurves) -> str:
+    """What guessing reaches: the more of chance and the most frequent class, or the median's error."""
+    if task.chance is None:
+        return "nothing known" if task.majority is None else task.scale.value(_alone(task.majority))
+    return f"{100 * max(task.chance, task.majority or 0.0):.1f} %"
+
+
+def _guesses(task: TaskCurves, top: Best) -> bool:
+    """Whether the leader is not shown to beat guessing."""
+    reached = top.headline
+    if np.isnan(reached.low):
+        return False
+    if task.chance is None:
+        return task.majority is not None and reached.high >= task.majority
+    return reached.low <= max(task.chance, task.majority or 0.0)
+
+
+def _alone(value: float) -> Interval:
+    return Interval(value, float("nan"), float("nan"), float("nan"))
 
 
 def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tuple[str, str]]:
@@ -52,14 +79,14 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
             ("Does the closer domain help?", f"not known: it takes {closest} and another domain")
         )
     else:
-        lines.append(("Does the closer domain help?", _gain(made.closest.difference)))
+        lines.append(("Does the closer domain help?", _gain(made.closest.difference, task.scale)))
     if made.tuning is None:
         tried = "no whole network" if task.tuned else "nothing"
         lines.append(("Is fine-tuning needed?", f"not known: {tried} is fine-tuned"))
     else:
-        lines.append(("Is fine-tuning needed?", _gain(made.tuning.difference)))
+        lines.append(("Is fine-tuning needed?", _gain(made.tuning.difference, task.scale)))
     if made.random is not None:
-        lines.append((f"Over {_plain(made.random.b)}?", _gain(made.random.difference)))
+        lines.append((f"Over {_plain(made.random.b)}?", _gain(made.random.difference, task.scale)))
     return lines
 
 
@@ -67,9 +94,8 @@ def _plain(backbone: str) -> str:
     return _PLAIN.get(backbone, backbone)
 
 
-def _gain(difference: Interval) -> str:
-    value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
-    if np.isnan(low):
-        return f"{value:+.1f} points, without an interval"
-    words = "yes" if low > 0 else "no" if high < 0 else "not shown"
-    return f"{words}: {value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+def _gain(difference: Interval, scale: Scale) -> str:
+    if np.isnan(difference.low):
+        return f"{scale.difference(difference)}, without an interval"
+    words = "yes" if difference.low > 0 else "no" if difference.high < 0 else "not shown"
+    return f"{words}: {scale.difference(difference)}"

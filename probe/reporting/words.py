@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-import numpy as np
-
 from features.study.study import Study
 from probe.analysis.answer import Answer, Contrast, answer, whole
 from probe.analysis.curves import TaskCurves
 from probe.analysis.gaps import Gap
 from probe.analysis.points import Best
+from probe.analysis.scale import POINTS, Scale
 from probe.analysis.statistics import Interval
 from probe.counts import count
 
@@ -39,16 +38,17 @@ def headline(task: TaskCurves, closest: str | None) -> list[str]:
         return [
             "No probe has been fitted on this task; run `probe fit` for the curves of its layers."
         ]
-    sentences = [_leader(made)]
-    sentences += _closest(made, closest)
+    scale = task.scale
+    sentences = [_leader(made, scale)]
+    sentences += _closest(made, closest, scale)
     if made.scratch is not None:
-        sentences.append(f"Training from scratch: {contrast(made.scratch)}.")
+        sentences.append(f"Training from scratch: {contrast(made.scratch, scale)}.")
     if made.random is not None:
-        sentences.append(f"Random weights and controls: {contrast(made.random)}.")
+        sentences.append(f"Random weights and controls: {contrast(made.random, scale)}.")
     if made.tuning is not None:
         c = made.tuning
         sentences.append(
-            f"Fine-tuning: {c.a} against the best probe, {c.b}: {verdict(c.difference)}."
+            f"Fine-tuning: {c.a} against the best probe, {c.b}: {verdict(c.difference, scale)}."
         )
     else:
         sentences.append(
@@ -61,19 +61,20 @@ def headline(task: TaskCurves, closest: str | None) -> list[str]:
 
 def findings(task: TaskCurves) -> list[str]:
     """What the curves of one task show in detail, one sentence each."""
-    sentences = [_counts(task)]
+    sentences, scale = [_counts(task)], task.scale
     for method in dict.fromkeys(best.method for best in task.best):
         of_method = [best for best in task.best if best.method == method]
-        ranks = "; ".join(f"{b.backbone} ({b.domain}) {percent(b.accuracy)}" for b in of_method)
-        sentences.append(f"{method}, at the layer chosen inside the training folds: {ranks}.")
+        ranks = "; ".join(f"{b.backbone} ({b.domain}) {scale.value(b.headline)}" for b in of_method)
+        what = ", mean absolute error" if task.is_number else ""
+        sentences.append(f"{method}{what}, at the layer chosen inside the training folds: {ranks}.")
     for method, a, b, difference in task.differences:
-        sentences.append(f"{method}: {contrast(Contrast(a, b, difference))}.")
+        sentences.append(f"{method}: {contrast(Contrast(a, b, difference), scale)}.")
     titles = dict.fromkeys((p.method, g.title) for p in task.panels for g in p.gaps)
     for method, title in titles:
         gaps = {
             p.pool: g for p in task.panels if p.method == method for g in p.gaps if g.title == title
         }
-        sentences.append(gap_sentence(method, gaps))
+        sentences.append(gap_sentence(method, gaps, scale))
     sentences += _tuned(task)
     if task.outcomes.outdated:
         sentences.append(task.outcomes.left_out[0].upper() + task.outcomes.left_out[1:])
@@ -85,31 +86,18 @@ def findings(task: TaskCurves) -> list[str]:
     return sentences
 
 
-def contrast(made: Contrast) -> str:
+def contrast(made: Contrast, scale: Scale) -> str:
     """What is compared with what, and the difference."""
-    return f"{made.a} against {made.b}: {verdict(made.difference)}"
+    return f"{made.a} against {made.b}: {verdict(made.difference, scale)}"
 
 
-def verdict(difference: Interval) -> str:
-    """A difference in points with its interval, and whether it is within noise."""
-    value, low, high = (100 * x for x in (difference.value, difference.low, difference.high))
-    if np.isnan(low):
-        return f"{value:+.1f} points"
-    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]" + (
-        _NOISE if difference.low <= 0 <= difference.high else ""
-    )
+def verdict(difference: Interval, scale: Scale) -> str:
+    """A difference with its interval, and whether it is within noise."""
+    noise = _NOISE if difference.low <= 0 <= difference.high else ""
+    return scale.difference(difference) + noise
 
 
-def _points(difference: Interval) -> str:
-    return verdict(difference).removesuffix(_NOISE)
-
-
-def percent(accuracy: Interval) -> str:
-    """An accuracy in per cent, with its interval where that is known."""
-    return f"{100 * accuracy.value:.1f} %" if np.isnan(accuracy.low) else str(accuracy)
-
-
-def gap_sentence(method: str, gaps: Mapping[str, Gap]) -> str:
+def gap_sentence(method: str, gaps: Mapping[str, Gap], scale: Scale = POINTS) -> str:
     """The gap of one pair at its first and last layer and its slope, under each pooling."""
     parts = []
     signs = set()
@@ -117,17 +105,17 @@ def gap_sentence(method: str, gaps: Mapping[str, Gap]) -> str:
         first, last = gap.points[0], gap.points[-1]
         pooling = "" if pool == "none" else f"pooling {pool}: "
         if first is last:  # one layer makes no trend
-            ends = f"[{100 * first.low:+.1f}, {100 * first.high:+.1f}]"
-            parts.append(f"{pooling}{100 * first.gap:+.1f} points {ends} at {first.layer}")
+            ends = scale.ends(first.low, first.high)
+            parts.append(f"{pooling}{scale.size(first.gap)} {ends} at {first.layer}")
             continue
         trend = gap.slope
-        interval = f"[{100 * trend.low:+.1f}, {100 * trend.high:+.1f}]"
+        interval = scale.ends(trend.low, trend.high)
         sign = 0 if trend.low <= 0 <= trend.high else (1 if trend.low > 0 else -1)
         signs.add(sign)
         grows = {0: "no clear trend", 1: "it grows with depth", -1: "it shrinks with depth"}[sign]
         parts.append(
-            f"{pooling}{100 * first.gap:+.1f} points at {first.layer}, {100 * last.gap:+.1f} at "
-            f"{last.layer}, {grows} (slope {100 * trend.value:+.1f} {interval})"
+            f"{pooling}{scale.size(first.gap)} at {first.layer}, {scale.signed(last.gap)} at "
+            f"{last.layer}, {grows} (slope {scale.signed(trend.value)} {interval})"
         )
     gap = next(iter(gaps.values()))
     kind = "pretraining gap" if gap.far_domain == "none" else "domain gap"
@@ -144,18 +132,20 @@ def layers_of(best: Best) -> str:
     return ", ".join(f"{name} ({counts[name]} of {len(best.chosen)} folds)" for name in ranked)
 
 
-def _leader(made: Answer) -> str:
+def _leader(made: Answer, scale: Scale) -> str:
     top = made.leader
-    score = f"{percent(top.accuracy)} at {layers_of(top)}"
+    what = "a mean absolute error of " if scale.unit else ""
+    score = f"{what}{scale.value(top.headline)} at {layers_of(top)}"
     if not made.behind:
         return f"{top.backbone} ({top.domain}) with {top.method} reaches {score}."
     if made.wins:
         second = made.behind[0]
         return (
             f"Transfer from {top.backbone} ({top.domain}): {top.method} reaches {score}, ahead of every "
-            f"other backbone beyond noise, and of the next, {second.b}, by {_points(second.difference)}."
+            f"other backbone beyond noise, and of the next, {second.b}, by "
+            f"{scale.difference(second.difference)}."
         )
-    names = ", ".join(f"{c.b} ({_points(c.difference)})" for c in made.noise)
+    names = ", ".join(f"{c.b} ({scale.difference(c.difference)})" for c in made.noise)
     others = len(made.behind) - len(made.noise)
     return (
         f"No single winner: {top.backbone} ({top.domain}) with {top.method} reaches {score}; within "
@@ -168,7 +158,7 @@ def _leader(made: Answer) -> str:
     )
 
 
-def _closest(made: Answer, closest: str | None) -> list[str]:
+def _closest(made: Answer, closest: str | None, scale: Scale) -> list[str]:
     """What the closest domain buys, or why that is not known."""
     if closest is None:
         return [
@@ -183,7 +173,7 @@ def _closest(made: Answer, closest: str | None) -> list[str]:
     c = made.closest
     sentence = (
         f"The closest domain, {closest}: {c.a} against {c.b}, each at its own best layer: "
-        f"{verdict(c.difference)}"
+        f"{verdict(c.difference, scale)}"
     )
     if made.gap is None:
         return [
@@ -195,25 +185,32 @@ def _closest(made: Answer, closest: str | None) -> list[str]:
             f"{sentence}; they are a pair, but the domain gap at {layer} is not known: not both have "
             "results there."
         ]
-    return [f"{sentence}; they are a pair, and at {layer} the domain gap is {verdict(gap)}."]
+    return [f"{sentence}; they are a pair, and at {layer} the domain gap is {verdict(gap, scale)}."]
 
 
 def _counts(task: TaskCurves) -> str:
+    images = (
+        f"{task.n} images of {task.subjects} subjects (effectively "
+        f"{task.effective_subjects:.0f}), {task.folds} folds"
+    )
+    if task.chance is None:
+        floor = "" if task.floor is None else f"; {_floor(task.floor, task.scale)}"
+        return f"{images}{floor}."
     majority = (
         f", and always predicting the most frequent class reaches {100 * task.majority:.1f} %"
         if task.majority is not None
         else ""
     )
-    return (
-        f"{task.n} images of {task.subjects} subjects (effectively "
-        f"{task.effective_subjects:.0f}), {task.folds} folds, {len(task.classes)} classes; chance "
-        f"is {100 * task.chance:.1f} %{majority}."
-    )
+    return f"{images}, {len(task.classes)} classes; chance is {100 * task.chance:.1f} %{majority}."
+
+
+def _floor(floor: Best, scale: Scale) -> str:
+    return f"the median of the training images is off by {scale.value(floor.headline)} in the mean"
 
 
 def _tuned(task: TaskCurves) -> list[str]:
     """Every fine-tune of a whole network; then those with a cut, at the first cut and at the deepest."""
-    sentences = []
+    sentences, scale = [], task.scale
     for curve in task.tuned:
         point = whole(curve)
         if point is not None:
@@ -229,9 +226,10 @@ def _tuned(task: TaskCurves) -> list[str]:
                 if apart
                 else ""
             )
-            sentences.append(f"{curve.method} of {curve.backbone}: {percent(point.accuracy)}{why}.")
+            score = scale.value(point.headline)
+            sentences.append(f"{curve.method} of {curve.backbone}: {score}{why}.")
     scratch = {
-        curve.backbone: point.accuracy.value
+        curve.backbone: point.worth
         for curve in task.tuned
         if curve.kind == "scratch" and (point := whole(curve)) is not None
     }
@@ -242,12 +240,12 @@ def _tuned(task: TaskCurves) -> list[str]:
         base = scratch.get(curve.backbone, max(scratch.values(), default=None))
         last = cuts[-1]
         against = (
-            f", {100 * (last.accuracy.value - base):+.1f} points against training from scratch"
+            f", {scale.size(last.worth - base)} against training from scratch"
             if base is not None
             else ""
         )
         sentences.append(
-            f"{curve.backbone} {curve.method} through {cuts[0].layer}: {percent(cuts[0].accuracy)}; "
-            f"through {last.layer}: {percent(last.accuracy)}{against}."
+            f"{curve.backbone} {curve.method} through {cuts[0].layer}: "
+            f"{scale.value(cuts[0].headline)}; through {last.layer}: {scale.value(last.headline)}{against}."
         )
     return sentences

@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 from features.arrays import Doubles, Ints
 from probe.probes.methods import METHODS, ScoreKind
+from probe.results import number_metrics
+from probe.results.number_metrics import PredictedNumbers
 from probe.results.scores import auc, calibration_error, confusion, in_top, log_loss, probabilities
 
 MANY = 20
@@ -84,8 +86,9 @@ class Metric:
     """The heading of its column in tables; empty: it is in results.csv only."""
     per_fold: bool = False
     """Whether people see it in the table of folds only; the CSV of the table of layers has it too."""
-    unit: Literal["%", "classes", "nats"] = "%"
-    """In per cent it is a fraction, and lies between 0 and 1; otherwise it may be any number from 0 up."""
+    unit: Literal["%", "classes", "nats", ""] = "%"
+    """In per cent it is a fraction, and lies between 0 and 1; otherwise it may be any number from 0 up,
+    but without a unit it is 1 at most. In classes, it is in the column's unit for a number."""
     lower_is_better: bool = False
     ordered: bool = False
     """Whether it needs classes with an order."""
@@ -98,10 +101,21 @@ class Metric:
     intervals. None: it has none."""
     binary: bool = False
     """Whether these values are all 0 or 1."""
+    of_number: Callable[[PredictedNumbers], float | None] | None = None
+    """Computes it of the numbers of one fold; None: it is of classes only."""
+    per_number: Callable[[PredictedNumbers], Doubles] | None = None
+    """As `per_image`, of a number task."""
+    number_words: str = ""
+    """Its name in charts of a number task, where that is another."""
     option: str = ""
     """Its name in `--metric` and in the report's data, where that is not the column's."""
     column: str = ""
     """Its column in results.csv: the name of the field."""
+
+    @property
+    def only_numbers(self) -> bool:
+        """Whether it is of numbers alone."""
+        return self.of_number is not None and self.per_image is None
 
     @property
     def label(self) -> str:
@@ -116,11 +130,21 @@ class Metric:
     @property
     def highest(self) -> float:
         """The highest value that it can have."""
-        return 1.0 if self.unit == "%" else np.inf
+        return 1.0 if self.unit in ("%", "") else np.inf
+
+    @property
+    def lowest(self) -> float:
+        """The lowest value that it can have."""
+        return -np.inf if self.unit == "" else 0.0
+
+    def in_unit(self, unit: str) -> Metric:
+        """The metric as people read it of a number in a unit."""
+        words = self.number_words or self.words
+        return replace(self, words=words if self.unit == "" else f"{words} in {unit}")
 
 
 def _metric(*, optional: bool = False, **about: Any) -> Any:
-    """A field of `Measured` with its record; an `optional` one is None where it does not apply."""
+    """A field of `Measured` with its record; a file may lack the column of an `optional` one."""
     metadata = {"metric": Metric(**about)}
     return field(default=None, metadata=metadata) if optional else field(metadata=metadata)
 
@@ -192,6 +216,10 @@ def _top5_per_image(images: PredictedImages) -> Doubles:
     return in_top(images.scores, images.y).astype(np.float64)
 
 
+def _no_classes(_: ScoredImages) -> None:
+    """What a metric of numbers is for classes."""
+
+
 def _mean_error(tested: ScoredImages) -> float | None:
     off = tested.classes_off
     return None if off is None else float(off.mean())
@@ -201,14 +229,15 @@ def _mean_error(tested: ScoredImages) -> float | None:
 class Measured:
     """All metrics, in the order of their columns; None where one does not apply."""
 
-    accuracy: float = _metric(
+    accuracy: float | None = _metric(
         words="accuracy",
         of=_accuracy,
         heading="accuracy",
         per_image=lambda images: images.correct,
         binary=True,
     )
-    balanced_accuracy: float = _metric(
+    """None for a number, as are all metrics of classes."""
+    balanced_accuracy: float | None = _metric(
         words="balanced accuracy",
         of=_balanced_accuracy,
         heading="balanced",
@@ -217,8 +246,12 @@ class Measured:
         option="balanced",
     )
     """The mean recall of the classes that occur."""
-    macro_f1: float = _metric(
-        words="macro F1", of=_macro_f1, heading="macro F1", per_fold=True, folds_alike=True
+    macro_f1: float | None = _metric(
+        words="macro F1",
+        of=_macro_f1,
+        heading="macro F1",
+        per_fold=True,
+        folds_alike=True,
     )
     """The mean F1 of the classes that occur or are predicted."""
     log_loss: float | None = _metric(
@@ -253,8 +286,11 @@ class Measured:
         lower_is_better=True,
         ordered=True,
         per_image=lambda images: images.classes_off.astype(np.float64),
+        of_number=number_metrics.mean_absolute_error,
+        per_number=number_metrics.absolute_errors,
+        number_words="mean absolute error",
     )
-    """The mean distance in classes, for ordered classes."""
+    """The mean distance in classes, for ordered classes; that of a number in its unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +308,37 @@ class MeasuredSince:
         option="top5",
     )
     """The share of images whose class is among the five of the largest scores, for MANY classes or more."""
+    rmse: float | None = _metric(
+        optional=True,
+        words="root mean squared error",
+        of=_no_classes,
+        heading="RMSE",
+        unit="classes",
+        lower_is_better=True,
+        of_number=number_metrics.root_mean_square,
+        per_number=number_metrics.root_mean_square_by_image,
+    )
+    """The root of the mean squared error of a number, in its unit."""
+    r2: float | None = _metric(
+        optional=True,
+        words="R2",
+        of=_no_classes,
+        heading="R2",
+        unit="",
+        of_number=number_metrics.r_squared,
+        per_number=number_metrics.r_squared_by_image,
+    )
+    """The share of a number's variance that is explained; below 0 it is worse than the mean."""
+    spearman: float | None = _metric(
+        optional=True,
+        words="Spearman correlation",
+        of=_no_classes,
+        heading="Spearman",
+        unit="",
+        of_number=number_metrics.spearman,
+        per_number=number_metrics.spearman_by_image,
+    )
+    """The correlation of the ranks of predicted and true numbers."""
 
 
 def _record(name: str, metric: Metric) -> Metric:
@@ -287,8 +354,15 @@ COLUMNS = {
 }
 """All metrics by their columns in results.csv."""
 
-CURVES = {metric.option: metric for metric in COLUMNS.values() if metric.per_image is not None}
+CURVES = {
+    metric.option: metric
+    for metric in COLUMNS.values()
+    if metric.per_image is not None or metric.per_number is not None
+}
 """The metrics that have curves and intervals, by their names in `--metric`."""
+
+OF_NUMBERS = {name: metric for name, metric in CURVES.items() if metric.per_number is not None}
+"""Those of numbers, the headline first."""
 
 
 def kind_of(method: str) -> ScoreKind:
@@ -311,3 +385,12 @@ def measure(
     """
     tested = ScoredImages(scores, y, ordered, kind)
     return {column: metric.of(tested) for column, metric in COLUMNS.items()}
+
+
+def measure_numbers(predicted: Doubles, y: Doubles) -> dict[str, Any]:
+    """Every metric of predicted and true numbers, `(n,)`, by its column; None for those of classes."""
+    images = PredictedNumbers(predicted, y)
+    return {
+        column: None if metric.of_number is None else metric.of_number(images)
+        for column, metric in COLUMNS.items()
+    }

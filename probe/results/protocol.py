@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from features.data.tasks import Task
 from features.study.study import Study
@@ -52,7 +52,7 @@ def protocol(
         "images": study.images_hash,
         "classes": task.classes,
         "ordered": task.ordered,
-        "labels": _hash(study.labels(task.name)[tested].tobytes()),
+        "labels": _hash(_targets(study, task.name)[tested].tobytes()),
         "subjects": _hash(study.subjects[tested].tobytes()),
         "truth": _truth(study, task.name, splits.fold),
         "folds": len(splits.folds),
@@ -62,7 +62,15 @@ def protocol(
     }
     if splits.in_groups:
         defining["choosing"] = GROUPS
+    if task.is_number:
+        defining |= {"kind": task.kind, "metrics": list(metrics.OF_NUMBERS)}
     return json.dumps(defining, sort_keys=True)
+
+
+def _targets(study: Study, task: str) -> npt.NDArray[Any]:
+    """What is predicted of every row, `(n,)`: the number of its class, or its number."""
+    is_number = study.tasks[task].is_number
+    return study.numbers(task) if is_number else study.labels(task)
 
 
 def outdated(study: Study, task: str, under: str, fold: npt.NDArray[np.integer]) -> str | None:
@@ -77,6 +85,8 @@ def outdated(study: Study, task: str, under: str, fold: npt.NDArray[np.integer])
     then = json.loads(under) if under else {}
     if len(fold) != len(study) or then.get("images", study.images_hash) != study.images_hash:
         return "its images"
+    if then and then.get("kind", "classes") != study.tasks[task].kind:
+        return f"the kind of {task}"
     if tuple(then.get("classes", study.tasks[task].classes)) != study.tasks[task].classes:
         return f"the classes of {task}"
     now = _truth(study, task, fold)
@@ -88,7 +98,7 @@ def outdated(study: Study, task: str, under: str, fold: npt.NDArray[np.integer])
 def _truth(study: Study, task: str, fold: npt.NDArray[np.integer]) -> str:
     """The hash of the labels and subjects of the tested images."""
     tested = fold >= 0
-    return _hash(study.labels(task)[tested].tobytes() + study.subjects[tested].tobytes())
+    return _hash(_targets(study, task)[tested].tobytes() + study.subjects[tested].tobytes())
 
 
 def mark(under: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from features.errors import InputError
 from probe.results import csv_records, predictions
 from probe.results.metrics import Measured, MeasuredSince
 
@@ -52,7 +53,8 @@ class _Columns(Measured, _Fold):
     at_edge: int = 0
     """1: the choice is the first or last of its grid."""
     selection: float | None = None
-    """The inner score of the choice: minus log loss (logistic) or accuracy; larger is better."""
+    """The inner score of the choice: minus log loss (logistic) or accuracy, of a number minus the root of
+    the mean squared error; larger is better."""
     chosen: str = ""
     """For `best` rows, the layer (and pooling) that was chosen."""
     epochs: int | None = None
@@ -153,7 +155,12 @@ def read(file: Path) -> list[Row]:
     Raises:
         InputError: A column is missing or a cell does not read.
     """
-    return csv_records.read(file, Row, "restore the file, or delete it and fit again.")
+    remedy = "restore the file, or delete it and fit again."
+    rows = csv_records.read(file, Row, remedy)
+    for row in rows:
+        if row.rmse is None and None in (row.accuracy, row.balanced_accuracy, row.macro_f1):
+            raise InputError(f"{file}: a number is missing in a row of {row.task}; {remedy}")
+    return rows
 
 
 def write(file: Path, rows: Iterable[Row]) -> None:

@@ -40,7 +40,8 @@ def measured(study: Study) -> dict[LayerMethod, float]:
     for row in results.read(study.folder / "results.csv"):
         if row.layer not in (BEST, "") and row.backbone != MAJORITY and not row.variant:
             key = (row.task, row.backbone, row.features_key, row.method)
-            folds.setdefault(key, []).append(row.accuracy)
+            if row.accuracy is not None:
+                folds.setdefault(key, []).append(row.accuracy)
     return {key: float(np.mean(accuracies)) for key, accuracies in folds.items()}
 
 

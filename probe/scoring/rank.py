@@ -67,7 +67,13 @@ def rank(
     opened = open_study(study)
     if rows < 10:
         raise OptionError(f"--rows {rows}: a score needs ten images or more.")
-    chosen = [choose(opened.tasks, opened.columns, name) for name in tasks or opened.tasks]
+    with_classes = [name for name, task in opened.default_tasks.items() if not task.is_number]
+    chosen = [choose(opened.tasks, opened.columns, name) for name in tasks or with_classes]
+    for task in chosen:
+        if task.is_number:
+            raise InputError(
+                f"--task {task.name}: a number, and transfer scores are of classes; leave it out."
+            )
     labels = {task.name: task.codes(opened.columns[task.name]) for task in chosen}
     jobs = _jobs(opened, backbones, layers)
     lines: list[LayerScore] = []

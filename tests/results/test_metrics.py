@@ -13,7 +13,7 @@ from sklearn.metrics import (
 )
 
 from probe.results import scores as measures
-from probe.results.metrics import COLUMNS, CURVES, IN_PROTOCOL, PredictedImages, measure
+from probe.results.metrics import COLUMNS, CURVES, IN_PROTOCOL, OF_NUMBERS, PredictedImages, measure
 from probe.results.scores import calibration_error, confusion, probabilities
 
 
@@ -143,7 +143,7 @@ def test_a_metric_with_curves_is_the_mean_of_its_values_per_image(
     y, predicted = drawn.integers(0, classes, (2, n))
     measured = measure(np.eye(classes)[predicted], y, True)
     images = PredictedImages(predicted, y, np.zeros(n, dtype=np.int64))
-    for metric in (m for m in CURVES.values() if not m.many):
+    for metric in (m for m in CURVES.values() if not m.many and m.per_image is not None):
         assert metric.per_image is not None
         values = metric.per_image(images)
         assert values.mean() == pytest.approx(measured[metric.column]), metric.words
@@ -155,12 +155,16 @@ def test_a_record_gives_a_metric_its_column_and_its_names() -> None:
     names = "accuracy balanced_accuracy macro_f1 log_loss calibration_error auc one_off mae"
     assert list(IN_PROTOCOL) == list(names.split(" "))
     assert list(COLUMNS)[: len(IN_PROTOCOL)] == list(IN_PROTOCOL)
-    assert list(CURVES) == ["accuracy", "balanced", "one_off", "mae", "top5"]
+    assert list(OF_NUMBERS) == ["mae", "rmse", "r2", "spearman"]
+    assert list(CURVES) == ["accuracy", "balanced", "one_off", "mae", "top5", *list(OF_NUMBERS)[1:]]
     assert [m.column for m in CURVES.values()] == [
         "accuracy",
         "balanced_accuracy",
         "one_off",
         "mae",
         "top5_accuracy",
+        "rmse",
+        "r2",
+        "spearman",
     ]
     assert CURVES["mae"].label == "mean error in classes (lower is better)"

@@ -93,7 +93,8 @@ def label_axes(
             ["\n" * (i % lines) + shorten(name) for i, name in enumerate(shown)],
         )
         ax.set_xlabel(along)
-    ax.set_ylabel(what if what.startswith(("mean", "diff")) else f"{what} (%)")
+    plain = ("mean", "diff", "root", "R2", "Spearman")
+    ax.set_ylabel(what if what.startswith(plain) else f"{what} (%)")
     ax.grid(axis="y", linewidth=0.3, color="#cccccc")
     ax.set_axisbelow(True)
 

@@ -20,7 +20,7 @@ from probe.reporting.charts.figure_frame import (
     new_figure,
 )
 from probe.reporting.charts.markers import DASHES, LIGHT, dash_of, shapes, slots
-from probe.results.metrics import CURVES
+from probe.results.metrics import CURVES, Metric
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -53,9 +53,13 @@ def curve_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") ->
                 for curve in task.tuned:
                     _tuned_marks(ax, curve, metric, ticks, handles)
                 _levels(ax, task, metric)
-                label_axes(ax, panel.title, ticks, CURVES[metric].label)
+                label_axes(ax, panel.title, ticks, _metric_of(task, metric).label)
         add_title_and_legend(
-            figure, axes, handles, f"{task.task}: {CURVES[metric].words} over depth", synthetic
+            figure,
+            axes,
+            handles,
+            f"{task.task}: {_metric_of(task, metric).words} over depth",
+            synthetic,
         )
     return figure
 
@@ -72,6 +76,7 @@ def gap_figure(task: TaskCurves, synthetic: bool) -> Figure | None:
         names = list(dict.fromkeys(g.title for g in gaps))
         ticks = layer_ticks([[(p.layer, p.depth) for p in g.points] for g in gaps])
         shades = (*LIGHT[4:], *LIGHT[:2])
+        factor, unit = (1.0, task.unit) if task.is_number else (100.0, "points")
         handles: dict[str, Artist] = {}
         for across, panels in zip(axes, rows, strict=True):
             for ax, panel in zip(across, panels, strict=False):
@@ -79,15 +84,15 @@ def gap_figure(task: TaskCurves, synthetic: bool) -> Figure | None:
                     number = names.index(gap.title)
                     x = [place(p.layer, p.depth, ticks) for p in gap.points]
                     low, high = (
-                        [100 * getattr(p, end) for p in gap.points] for end in ("low", "high")
+                        [factor * getattr(p, end) for p in gap.points] for end in ("low", "high")
                     )
                     shade = shades[number % len(shades)]
                     ax.fill_between(x, low, high, color=shade, alpha=0.16, linewidth=0)
-                    y = [100 * p.gap for p in gap.points]
+                    y = [factor * p.gap for p in gap.points]
                     (line,) = ax.plot(x, y, color=shade, marker=_SHAPES[number % 8], markersize=3.5)
                     handles.setdefault(gap.title, line)
                 ax.axhline(0, color="#000000", linewidth=0.6)
-                label_axes(ax, panel.title, ticks, "difference in points")
+                label_axes(ax, panel.title, ticks, f"difference in {unit}")
         add_title_and_legend(
             figure,
             axes,
@@ -127,12 +132,13 @@ def tuned_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") ->
                 line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
                 handles.setdefault(_tuned_name(curve), line)
         _levels(ax, task, metric)
-        label_axes(ax, "fine-tuning", ticks, CURVES[metric].label, "cut: frozen or copied through")
+        label = _metric_of(task, metric).label
+        label_axes(ax, "fine-tuning", ticks, label, "cut: frozen or copied through")
         add_title_and_legend(
             figure,
             axes,
             handles,
-            f"{task.task}: {CURVES[metric].words} by depth of the cut",
+            f"{task.task}: {_metric_of(task, metric).words} by depth of the cut",
             synthetic,
         )
     return figure
@@ -233,19 +239,31 @@ def _dashes(curve: Curve) -> Any:
     return (0, tuple(length / 1.7 for length in dashes)) if dashes else "-"
 
 
+def _metric_of(task: TaskCurves, metric: str) -> Metric:
+    """A metric as people read it of the task."""
+    return CURVES[metric].in_unit(task.unit) if task.is_number else CURVES[metric]
+
+
 def _levels(ax: Axes, task: TaskCurves, metric: str) -> None:
-    """Draw the accuracies that guessing reaches, each named; other metrics have no such number."""
-    if metric != "accuracy":
+    """Draw what guessing reaches, each level named; of classes the accuracy alone has such a number."""
+    if task.is_number and task.floor is not None:
+        value = task.floor.metrics[metric].value
+        _level(ax, "median", value, "-.", "right")
+    if metric != "accuracy" or task.chance is None:
         return
     levels = [("chance", task.chance, ":", "left")]
     if task.majority is not None:
         levels.append(("most frequent class", task.majority, "-.", "right"))
     for name, value, style, side in levels:
-        ax.axhline(100 * value, color=_GREY, linewidth=0.8, linestyle=style)
-        ax.annotate(
-            name, (0.01 if side == "left" else 0.99, 100 * value), (0, 1.5), fontsize=5.5,
-            color=_GREY, xycoords=("axes fraction", "data"), textcoords="offset points", ha=side,
-        )  # fmt: skip
+        _level(ax, name, 100 * value, style, side)
+
+
+def _level(ax: Axes, name: str, value: float, style: str, side: str) -> None:
+    ax.axhline(value, color=_GREY, linewidth=0.8, linestyle=style)
+    ax.annotate(
+        name, (0.01 if side == "left" else 0.99, value), (0, 1.5), fontsize=5.5,
+        color=_GREY, xycoords=("axes fraction", "data"), textcoords="offset points", ha=side,
+    )  # fmt: skip
 
 
 def _by_method(panels: Sequence[Panel]) -> list[list[Panel]]:

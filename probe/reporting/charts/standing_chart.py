@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from probe.analysis.curves import TaskCurves
+from probe.analysis.scale import Scale
 from probe.analysis.standings import Reference, Standing, layers_words, references, standings
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.legend import Sign, backbone_sign
@@ -37,7 +38,7 @@ class StandingRow:
     at: float
     interval: tuple[float, float] | None
     accuracy: str
-    """In per cent."""
+    """In per cent, or of a number the mean absolute error in its unit."""
     range: str
     """The interval in per cent; empty where it is not known."""
 
@@ -62,6 +63,9 @@ class StandingChart:
     ticks: tuple[tuple[float, str], ...]
     left_out: int
     """How many more rows there are."""
+    what: str = "accuracy"
+    """What the numbers are."""
+    unit: str = "per cent"
 
     @property
     def lines(self) -> int:
@@ -73,28 +77,31 @@ def standing_chart(task: TaskCurves, looks: Markers) -> StandingChart:
     """The chart of a task; `looks` has colour and shape of every backbone."""
     rows, against = standings(task), references(task)
     shown = rows[:_MOST]
-    scale = _Scale.over([row.accuracy for row in shown] + [r.accuracy for r in against])
+    scale = _Scale.over([row.accuracy for row in shown] + [r.accuracy for r in against], task.scale)
     return StandingChart(
         tuple(_row(task, row, scale, looks) for row in shown),
         _reference_lines(against, scale),
         scale.ticks,
         len(rows) - len(shown),
+        what="mean absolute error" if task.is_number else "accuracy",
+        unit=task.unit if task.is_number else "per cent",
     )
 
 
 @dataclass(frozen=True)
 class _Scale:
-    """Accuracies from `low` to `high`."""
+    """Accuracies, or errors of a number, from `low` to `high`."""
 
     low: float
     high: float
+    words: Scale
 
     @classmethod
-    def over(cls, intervals: Sequence[Interval]) -> _Scale:
+    def over(cls, intervals: Sequence[Interval], words: Scale) -> _Scale:
         ends = [end for i in intervals for end in (i.value, i.low, i.high)]
         known = [end for end in ends if np.isfinite(end)] or [0.0, 1.0]
         room = max(max(known) - min(known), 0.02) * 0.04
-        return cls(min(known) - room, max(known) + room)
+        return cls(min(known) - room, max(known) + room, words)
 
     def at(self, accuracy: float) -> float:
         return round(100 * (accuracy - self.low) / (self.high - self.low), 2)
@@ -103,13 +110,12 @@ class _Scale:
     def ticks(self) -> tuple[tuple[float, str], ...]:
         from matplotlib.ticker import MaxNLocator  # slow to import
 
-        ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(
-            100 * self.low, 100 * self.high
-        )
+        low, high = self.words.factor * self.low, self.words.factor * self.high
+        ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
         return tuple(
-            (self.at(tick / 100), f"{tick:g}")
+            (self.at(tick / self.words.factor), f"{tick:g}")
             for tick in ticks
-            if 100 * self.low <= tick <= 100 * self.high
+            if low <= tick <= high
         )
 
 
@@ -131,8 +137,8 @@ def _row(task: TaskCurves, row: Standing, scale: _Scale, looks: Markers) -> Stan
         hollow=not row.layers,
         at=scale.at(value),
         interval=(scale.at(low), scale.at(high) - scale.at(low)) if known else None,
-        accuracy=f"{100 * value:.1f}",
-        range=f"{100 * low:.1f} to {100 * high:.1f}" if known else "",
+        accuracy=scale.words.number(value),
+        range=f"{scale.words.number(low)} to {scale.words.number(high)}" if known else "",
     )
 
 
@@ -143,7 +149,7 @@ def _reference_lines(against: Sequence[Reference], scale: _Scale) -> tuple[Refer
     for reference in against:
         accuracy = reference.accuracy
         at = scale.at(accuracy.value)
-        name = f"{shorten(reference.name, _LONGEST)} {100 * accuracy.value:.1f}"
+        name = f"{shorten(reference.name, _LONGEST)} {scale.words.number(accuracy.value)}"
         half = _WIDE * len(name) / 2
         start = min(max(at - half, 0.0), 100.0 - 2 * half)
         line = next((i for i, end in enumerate(ends) if end < start), len(ends))

@@ -51,7 +51,7 @@ def answer_panel(task: TaskCurves) -> Panel | None:
     """The panel of the curve that stands beside the answer: the leader's method, the first pooling."""
     if not task.best:
         return task.panels[0] if task.panels else None
-    method = max(task.best, key=lambda best: best.accuracy.value).method
+    method = max(task.best, key=lambda best: best.worth).method
     return next((panel for panel in task.panels if panel.method == method), None)
 
 
@@ -60,7 +60,7 @@ def answer_chart(task: TaskCurves, looks: Markers) -> Chart | None:
     panel = answer_panel(task)
     if panel is None:
         return None
-    return _curve_chart(task, panel, "accuracy", looks, named=True)
+    return _curve_chart(task, panel, task.headline, looks, named=True)
 
 
 def charts(task: TaskCurves, looks: Markers) -> list[Chart]:
@@ -73,7 +73,7 @@ def charts(task: TaskCurves, looks: Markers) -> list[Chart]:
     made = []
     first = answer_panel(task)
     for panel in task.panels:
-        shown = [m for m in task.metrics if not (panel is first and m == "accuracy")]
+        shown = [m for m in task.metrics if not (panel is first and m == task.headline)]
         made += [_curve_chart(task, panel, metric, looks) for metric in shown]
         if panel.gaps:
             made.append(_gap_chart(task, panel, looks))
@@ -101,12 +101,13 @@ def _curve_chart(
             if curve.domain != "control" and any(p.layer for p in curve.points)
         ]
     )
-    levels = _levels(task) if metric == "accuracy" else ()
+    about = CURVES[metric].in_unit(task.unit) if task.is_number else CURVES[metric]
+    levels = _levels(task, metric)
     values = [end for curve in shown for p in curve.points for end in _ends(p.metrics[metric])]
     plane = plane_of(
         [*values, *(level.value for level in levels)],
-        CURVES[metric].label,
-        factor=CURVES[metric].factor,
+        about.label,
+        factor=about.factor,
         along="depth of the cut" if only_tuned else "depth",
         names=names,
         right=RIGHT - (_NAME_ROOM if named else 0),
@@ -126,7 +127,7 @@ def _curve_chart(
         for drawn in drawn_curves
     )
     return Chart(
-        f"{CURVES[metric].words}: {panel.title}",
+        f"{about.words}: {panel.title}",
         Plot(
             plane,
             strokes,
@@ -138,7 +139,7 @@ def _curve_chart(
         task.task,
         panel.method,
         panel.pool,
-        unit=CURVES[metric].unit,
+        unit=task.unit if task.is_number and about.unit else about.unit,
     )
 
 
@@ -253,12 +254,18 @@ def _gap_chart(task: TaskCurves, panel: Panel, looks: Markers) -> Chart:
         for gap in panel.gaps
     ]
     title = f"gap within pairs: {panel.title}"
-    made = line_chart(title, "difference in points", lines, "points", zero=True)
+    what = f"difference in {task.unit if task.is_number else 'points'}"
+    made = line_chart(title, what, lines, "" if task.is_number else "points", zero=True)
     return replace(made, task=task.task, method=panel.method, pool=panel.pool, metric="gap")
 
 
-def _levels(task: TaskCurves) -> tuple[Level, ...]:
-    """The accuracies that guessing reaches."""
+def _levels(task: TaskCurves, metric: str) -> tuple[Level, ...]:
+    """The accuracies that guessing reaches; of a number what the median reaches."""
+    if task.is_number and task.floor is not None:
+        value = task.floor.metrics[metric].value
+        return () if np.isnan(value) else (Level(value, "level l1", "median", at_start=False),)
+    if metric != "accuracy" or task.chance is None:
+        return ()
     chance = Level(task.chance, "level l0", "chance")
     if task.majority is None:
         return (chance,)

@@ -137,6 +137,7 @@ def subgroup_table(study: Study, tasks: Sequence[TaskCurves], by: Sequence[str] 
         InputError: There is no such column.
     """
     names = [name for name in study.columns if name not in RESERVED]
+    unnamed = {task.name for task in study.tasks.values() if task.when_named}
     for column in by:
         if column in RESERVED and column in study.columns:
             raise InputError(
@@ -148,7 +149,9 @@ def subgroup_table(study: Study, tasks: Sequence[TaskCurves], by: Sequence[str] 
                 f"--by {column}: no such column in images.csv; {nearest(column, names)}"
             )
     sizes = {name: len(set(study.columns[name]) - {""}) for name in names}
-    chosen = list(by) or [name for name in names if 2 <= sizes[name] <= MOST_GROUPS]
+    chosen = list(by) or [
+        name for name in names if 2 <= sizes[name] <= MOST_GROUPS and name not in unnamed
+    ]
     rows: list[tuple[Cell, ...]] = []
     values = {name: np.array(study.columns[name], dtype=object) for name in chosen}
     for task in tasks:
@@ -164,7 +167,7 @@ def subgroup_table(study: Study, tasks: Sequence[TaskCurves], by: Sequence[str] 
 
 def _in_order(study: Study, column: str) -> Sequence[str]:
     """The values of a column: those of a task in the order of its classes."""
-    if column in study.tasks:
+    if column in study.tasks and study.tasks[column].classes:
         return study.tasks[column].classes
     return sorted(set(study.columns[column]) - {""})
 

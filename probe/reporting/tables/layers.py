@@ -12,7 +12,7 @@ from probe.reporting.tables.table import Cell, Column, Kind, Table
 from probe.results.metrics import COLUMNS, Metric
 from probe.results.rows import BEST, Row
 
-_ACCURACY, *_OTHERS = [m for m in COLUMNS.values() if m.heading]
+_ACCURACY, *_OTHERS = [m for m in COLUMNS.values() if m.heading and not m.only_numbers]
 _WHERE = (
     Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
 )  # fmt: skip
@@ -64,13 +64,18 @@ def fold_table(tasks: Sequence[TaskCurves]) -> Table:
 def _groups(tasks: Sequence[TaskCurves]) -> Iterator[tuple[Sequence[Row], Mapping[str, Interval]]]:
     """The folds of every result, and its metrics over them."""
     for task in tasks:
-        for best in task.best:
-            yield best.rows, best.metrics
-        if task.floor is not None:
-            yield task.floor.rows, task.floor.metrics
-        for curve in (*(c for panel in task.panels for c in panel.curves), *task.tuned):
-            for point in curve.points:
-                yield point.rows, point.metrics
+        yield from results_of(task)
+
+
+def results_of(task: TaskCurves) -> Iterator[tuple[Sequence[Row], Mapping[str, Interval]]]:
+    """The same of one task: `best` rows, the floor, layers in depth order, fine-tunes."""
+    for best in task.best:
+        yield best.rows, best.metrics
+    if task.floor is not None:
+        yield task.floor.rows, task.floor.metrics
+    for curve in (*(c for panel in task.panels for c in panel.curves), *task.tuned):
+        for point in curve.points:
+            yield point.rows, point.metrics
 
 
 def _cells(

@@ -27,6 +27,8 @@ def views_table(rows: Sequence[Row]) -> Table | None:
     """The accuracy of `best` rows and fine-tunes under other views than the centre; None without any."""
     groups: dict[tuple[str, str, str, str], dict[tuple[str, int], list[Row]]] = {}
     for row in rows:
+        if row.accuracy is None:  # a number
+            continue
         plain = row.shots is None and not row.repeat
         if plain and (row.layer == BEST or row.method not in METHODS):
             key = (row.task, row.method, row.backbone, row.layer)
@@ -78,7 +80,7 @@ def repeats_table(study: Study, rows: Sequence[Row]) -> Table | None:
 def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
     groups: dict[tuple[str, ...], dict[int, predictions.Key]] = {}
     for row in rows:
-        if row.shots is None:
+        if row.shots is None and row.accuracy is not None:
             key = (
                 row.task,
                 row.method,
