@@ -35,6 +35,11 @@ def check(
     faces: options.Faces = None,
     labels: options.Labels = None,
     levels: options.Levels = None,
+    path_column: options.PathColumn = None,
+    root: options.Root = None,
+    extension: options.Extension = None,
+    missing: options.Missing = None,
+    columns: options.Columns = None,
     study: options.Study = options.STUDY,
     drop: Annotated[
         bool,
@@ -67,7 +72,17 @@ def check(
 
     if sheet is not None:
         check_place(sheet)
-    spec = options.data_with(data, faces=faces, labels=labels, levels=levels)
+    spec = options.data_with(
+        data,
+        faces=faces,
+        labels=labels,
+        levels=levels,
+        path_column=path_column,
+        root=root,
+        extension=extension,
+        missing=missing,
+        columns=columns,
+    )
     options.tell_data(study, spec)
     with show.Progress("reading", "images") as progress:
         checked = examine(study, data=spec, drop=drop, group=group, progress=progress)

@@ -35,6 +35,11 @@ def extract(
     faces: options.Faces = None,
     labels: options.Labels = None,
     levels: options.Levels = None,
+    path_column: options.PathColumn = None,
+    root: options.Root = None,
+    extension: options.Extension = None,
+    missing: options.Missing = None,
+    columns: options.Columns = None,
     study: options.Study = options.STUDY,
     weights: options.WeightsOfSeveral = None,
     pool: Annotated[
@@ -106,7 +111,17 @@ def extract(
     from features.extraction.extract import extract_with
     from features.extraction.options import ExtractOptions
 
-    data = options.data_with(data, faces=faces, labels=labels, levels=levels)
+    data = options.data_with(
+        data,
+        faces=faces,
+        labels=labels,
+        levels=levels,
+        path_column=path_column,
+        root=root,
+        extension=extension,
+        missing=missing,
+        columns=columns,
+    )
     options.tell_data(study, data)
     chosen = _weights_of(backbone, weights or [])
     samples = _samples_of(source or [])

@@ -65,6 +65,11 @@ def finetune(
     study: options.Study = options.STUDY,
     data: options.Data = None,
     levels: options.Levels = None,
+    path_column: options.PathColumn = None,
+    root: options.Root = None,
+    extension: options.Extension = None,
+    missing: options.Missing = None,
+    columns: options.Columns = None,
     weights: options.Weights = None,
     recipe: Annotated[
         str,
@@ -175,7 +180,19 @@ def finetune(
         done = run(
             study,
             backbone,
+<<<<<<< HEAD
             data=spec,
+=======
+            data=options.data_with(
+                data,
+                levels=levels,
+                path_column=path_column,
+                root=root,
+                extension=extension,
+                missing=missing,
+                columns=columns,
+            ),
+>>>>>>> 3c1ecab (Tables as they are written: paths under other names, encodings, signs between cells, missing values, groups in any case, Parquet with images, Keras's arrays, keys with dots)
             weights=weights,
             tasks=task or (),
             from_scratch=from_scratch,

@@ -53,6 +53,44 @@ Levels = Annotated[
         show_default="label, or split/label where they are named so",
     ),
 ]
+PathColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--path-column",
+        metavar="NAME",
+        help="The column of a table that names the images.",
+        show_default="path, or the one that names files",
+    ),
+]
+Root = Annotated[
+    str | None,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        help="The folder that a table's paths start from.",
+        show_default="the table's own",
+    ),
+]
+Extension = Annotated[
+    str | None,
+    typer.Option("--extension", metavar="EXT", help="What a table's paths lack, such as .png."),
+]
+Missing = Annotated[
+    str | None,
+    typer.Option(
+        "--missing",
+        metavar="VALUES",
+        help="Values of a table that stand for no label, with commas between them, such as 'nan,?'.",
+    ),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="NAME=ROLE",
+        help="What columns of a table are, with commas between them: subject, fold, split, use or label.",
+    ),
+]
 
 _NETWORK = "A card's name, a card file, torchvision:NAME, timm:NAME, hf:NAME or onnx:FILE"
 Network = Annotated[str, typer.Argument(metavar="BACKBONE", help=f"{_NETWORK}.")]
@@ -209,14 +247,14 @@ def tell_data(study: Path, data: str | None) -> None:
 
 
 def data_with(data: str | None, **given: str | None) -> str | None:
-    """What `--data` names, with the options of its reader by their names, `_` for `-`."""
+    """What `--data` names, with the options of its reader by their names."""
     from features.data import with_options
     from features.errors import OptionError
 
-    options = {name.replace("_", "-"): value for name, value in given.items()}
     if data is None:
-        for name, value in options.items():
+        for name, value in given.items():
             if value is not None:
-                raise OptionError(f"--{name} {value}: goes with --data, which is not given.")
+                option = f"--{name.replace('_', '-')}"
+                raise OptionError(f"{option} {value}: goes with --data, which is not given.")
         return None
-    return with_options(data, options)
+    return with_options(data, given)

@@ -99,7 +99,9 @@ def caches_images(source: str) -> bool:
 
 def with_options(spec: str, options: Mapping[str, str | None]) -> str:
     """`spec` followed by the options that are not None, as `read_data` takes them."""
-    pairs = "&".join(f"{name}={value}" for name, value in options.items() if value is not None)
+    pairs = "&".join(
+        f"{name}={_quoted(value)}" for name, value in options.items() if value is not None
+    )
     return f"{spec}?{pairs}" if pairs else spec
 
 
@@ -110,8 +112,9 @@ def _read(reader: Reader, kind: str, path: Path, options: Mapping[str, str]) -> 
     defaults = {keyword.name: keyword.default for keyword in keywords}
     for name in options:
         if name not in defaults:
-            takes = f"takes {', '.join(defaults)}" if defaults else "takes no options"
-            raise OptionError(f"--{name}: {kind} {takes}; leave it out.")
+            known = ", ".join(name.replace("_", "-") for name in defaults)
+            takes = f"takes {known}" if defaults else "takes no options"
+            raise OptionError(f"--{name.replace('_', '-')}: {kind} {takes}; leave it out.")
     manifest = read(path, **options)
     changed = {name: value for name, value in options.items() if value != defaults[name]}
     return replace(manifest, source=with_options(manifest.source, changed))
@@ -122,4 +125,21 @@ def _options(rest: str) -> tuple[str, dict[str, str]]:
     where, mark, pairs = rest.rpartition("?")
     if not mark or not re.fullmatch(r"\w+=[^&?]*(&\w+=[^&?]*)*", pairs):
         return rest, {}
-    return where, dict(pair.split("=", 1) for pair in pairs.split("&"))
+    given = dict(pair.split("=", 1) for pair in pairs.split("&"))
+    return where, {name: _unquoted(value) for name, value in given.items()}
+
+
+_SIGNS = {"%": "%25", "&": "%26", "?": "%3F"}
+"""What part options from each other, and how a value has them."""
+
+
+def _quoted(value: str) -> str:
+    for sign, written in _SIGNS.items():
+        value = value.replace(sign, written)
+    return value
+
+
+def _unquoted(value: str) -> str:
+    for sign, written in reversed(_SIGNS.items()):
+        value = value.replace(written, sign)
+    return value

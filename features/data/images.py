@@ -16,26 +16,87 @@ from features.data.manifest import Manifest
 from features.errors import InputError, nearest
 
 _PARTS = ("train", "val", "test")
+_PART_OF = {"valid": "val", "validation": "val", "dev": "val"}
 _CHANNELS = (1, 3, 4)
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 
 def read_images(file: Path) -> Manifest:
-    """One row per image of the array `images`, uint8 `(n, h, w)` or `(n, h, w, channels)`.
+    """One row per image of the array `images`, `(n, h, w)` or `(n, h, w, channels)`.
 
-    Every other array `(n,)` or `(n, 1)` is a column: labels, and `subject`, `fold` or `split`. Arrays
-    called `train_images`, `val_images` and `test_images`, as in MedMNIST's files, are joined
-    one after the other, with a column `split`.
+    Every other array `(n,)` or `(n, 1)` is a column: labels, and `subject`, `fold` or `split`; one of
+    `(n, K)` with a single 1 in each row is a column of class numbers. Arrays called `train_images`,
+    `val_images` and `test_images`, as in MedMNIST's files, or `x_train` and `x_test`, as in Keras's, are
+    joined one after the other, with a column `split`. Channels may come first, and pixels may be floats
+    from 0 to 1; a note says so.
 
     Raises:
         InputError: There are no such arrays, or no labels.
     """
-    arrays = _joined(read_arrays(file))
+    arrays = _joined(_named(read_arrays(file)))
     images = arrays.pop("images", None)
     if images is None:
         raise InputError(f"{file}: has no array called images; {nearest('images', sorted(arrays))}")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or not len(images):
+    images, notes = _as_pixels(file, images)
+    n = len(images)
+    columns = {
+        name: strings(column)
+        for name, array in arrays.items()
+        if name != "path" and (column := _as_column(array, n)) is not None
+    }
+    if not columns:
+        raise InputError(f"{file}: has images but no labels; add an array of length {n} per task.")
+    made = ((_name(i), _png(image)) for i, image in enumerate(images))
+    folder = written_out(digest_of(file), made)
+    columns = {"path": [_name(i) for i in range(n)], **columns}
+    return Manifest(str(file.resolve()), folder, columns, notes=tuple(notes))
+
+
+def _named(arrays: Arrays) -> Arrays:
+    """The arrays with Keras's names, `x_train` and `y_train`, written as MedMNIST's; so `x` and `y`."""
+    if "images" in arrays:
+        return arrays
+    words = {"x": "images", "y": "labels"}
+    made = {}
+    for name, array in arrays.items():
+        kind, _, part = name.lower().partition("_")
+        part = _PART_OF.get(part, part)
+        if kind in words and part in _PARTS:
+            made[f"{part}_{words[kind]}"] = array
+        elif kind in words and not part:
+            made["images" if kind == "x" else "label"] = array
+        else:
+            made[name] = array
+    return made
+
+
+def _as_pixels(file: Path, images: npt.NDArray[Any]) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    """Images as uint8 with channels last, and in sentences what was done for it."""
+    notes = []
+    right = images.ndim in (3, 4) and len(images) > 0
+    if (
+        right
+        and images.ndim == 4
+        and images.shape[3] not in _CHANNELS
+        and images.shape[1] in _CHANNELS
+    ):
+        images = np.moveaxis(images, 1, 3)
+        notes.append(f"{file.name}: the channels of the images come first")
+    if right and images.dtype.kind == "f":
+        low, high = float(images.min()), float(images.max())
+        if low >= 0 and high <= 1:
+            images = (255 * images + 0.5).astype(np.uint8)
+            notes.append(f"{file.name}: the pixels are floats from 0 to 1, read as 0 to 255")
+        else:
+            raise InputError(
+                f"{file}: the pixels are floats from {low:g} to {high:g}; save them as uint8, 0 to 255, "
+                "or as floats from 0 to 1."
+            )
+    whole = right and images.dtype.kind in "iu"
+    if whole and images.min() >= 0 and images.max() <= 255:
+        images = images.astype(np.uint8)
+    if images.dtype != np.uint8 or not right:
         raise InputError(
             f"{file}: images are {images.dtype} of shape {images.shape}; save them as uint8, 0 to "
             "255, of shape (n, height, width) or (n, height, width, channels)."
@@ -45,18 +106,17 @@ def read_images(file: Path) -> Manifest:
             f"{file}: images have {images.shape[3]} channels in the last axis; save them as (n, "
             "height, width, channels) with 1, 3 or 4 channels."
         )
-    n = len(images)
-    columns = {
-        name: strings(array.reshape(n))
-        for name, array in arrays.items()
-        if array.shape in ((n,), (n, 1)) and name != "path"
-    }
-    if not columns:
-        raise InputError(f"{file}: has images but no labels; add an array of length {n} per task.")
-    made = ((_name(i), _png(image)) for i, image in enumerate(images))
-    folder = written_out(digest_of(file), made)
-    columns = {"path": [_name(i) for i in range(n)], **columns}
-    return Manifest(str(file.resolve()), folder, columns)
+    return images, notes
+
+
+def _as_column(array: npt.NDArray[Any], n: int) -> npt.NDArray[Any] | None:
+    """The elements of a column, `(n,)`; the class numbers of one-hot labels; None for anything else."""
+    if array.shape in ((n,), (n, 1)):
+        return array.reshape(n)
+    if array.ndim == 2 and len(array) == n and array.dtype.kind in "biuf":
+        one_hot = ((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all()
+        return array.argmax(1) if one_hot else None
+    return None
 
 
 def _joined(arrays: Arrays) -> Arrays:

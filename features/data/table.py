@@ -4,24 +4,98 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from features.data.manifest import Manifest
+from features.data.roles import cleaned, with_roles
+from features.data.whereabouts import Places, column_of_paths, found_paths
+from features.data.written import columns_of, read_written
 from features.errors import InputError, nearest
 from features.machine.regular_files import read_regular
 
 
-def read_table(file: Path) -> Manifest:
+def read_table(
+    file: Path,
+    path_column: str | None = None,
+    root: str | None = None,
+    extension: str | None = None,
+    missing: str | None = None,
+    columns: str | None = None,
+) -> Manifest:
     """One row per line; paths are relative to the manifest's folder, or absolute.
 
+    Args:
+        file: A text file of cells, in any encoding and with any sign between them that programs write.
+        path_column: The column of paths, where it is not called so and not the only one that names files.
+        root: The folder that paths start from.
+        extension: What is added to every path, such as `.png`.
+        missing: Values that stand for no label, with commas between them.
+        columns: `patient_id=subject,site=label`: what columns are, where their names do not say it.
+
     Raises:
-        InputError: There is no `path` column, no row, or a line of another length.
+        InputError: There is no column of paths, no row, or a line of another length.
     """
-    header, rows = read_rows(file, filled="path")
-    if not rows:
+    written = read_written(file)
+    if not written.header:
+        raise InputError(f"{file}: the manifest has no column path; the file is empty.")
+    if not written.rows:
         raise InputError(f"{file}: the manifest has a header and no rows; add a row per image.")
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
-    return Manifest(str(file.resolve()), file.resolve().parent, columns)
+    options = TableOptions(path_column, root, extension, missing, columns)
+    cells = columns_of(written.header, written.rows)
+    return manifest_of(file, cells, options, written.notes, written.lines)
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """What a person says of a table; the fields are the options of `read_table`."""
+
+    path_column: str | None = None
+    root: str | None = None
+    extension: str | None = None
+    missing: str | None = None
+    columns: str | None = None
+
+
+def manifest_of(
+    file: Path,
+    columns: dict[str, list[str]],
+    options: TableOptions,
+    notes: Sequence[str] = (),
+    lines: Sequence[int] = (),
+) -> Manifest:
+    """The manifest of a table's columns: which are paths, groups and labels, and where the images are.
+
+    Args:
+        file: The table.
+        columns: By their names in the table.
+        options: What a person says of it.
+        notes: What was told of the file, in sentences.
+        lines: The line of every row, where the file has lines.
+
+    Raises:
+        InputError: There is no column of paths, a cell cannot be used, or looking around shows what would
+            lead to the images.
+    """
+    folder = file.resolve().parent
+    root = folder if options.root is None else Path(options.root).expanduser()
+    root = root if root.is_dir() else folder / root
+    if not root.is_dir():
+        raise InputError(f"--root {options.root}: there is no such folder.")
+    places = Places(root.resolve(), options.extension or "")
+    named, said = with_roles(file, columns, options.columns)
+    column, taken = column_of_paths(file, named, places, options.path_column)
+    cells = named.pop(column)
+    named.pop("path", None)
+    if "" in cells:
+        row = cells.index("")
+        where = f"line {lines[row]}" if lines else f"row {row}"
+        raise InputError(f"{file} {where}: the {column} is empty; fill it in or delete the line.")
+    paths, read = found_paths(file, cells, places)
+    made, odd = cleaned(file, {"path": paths, **named}, options.missing)
+    source = str(file.resolve())
+    return Manifest(source, places.root, made, notes=(*notes, *said, *taken, *read, *odd))
 
 
 def read_rows(file: Path, filled: str | None = None) -> tuple[list[str], list[list[str]]]:

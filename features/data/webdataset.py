@@ -57,7 +57,9 @@ def read_webdataset(pattern: Path) -> Manifest:
 
 def _rows(archive: Path) -> list[Columns]:
     rows: dict[str, Columns] = {}
-    for name, kind, member, opened in _members(archive):
+    keys = {name for name, kind, *_ in _members(archive) if kind in (*_IMAGES, "cls", "json")}
+    for begins, ends, member, opened in _members(archive):
+        name, kind = _key(begins, ends, keys)
         row = rows.setdefault(name, {})
         if kind in _IMAGES:
             row["path"] = f"{archive.name}/{member.name}"
@@ -66,6 +68,18 @@ def _rows(archive: Path) -> list[Columns]:
         elif kind == "json":
             row.update(_labels(archive, member, _bytes(opened, member)))
     return [row for row in rows.values() if "path" in row]
+
+
+def _key(name: str, kind: str, keys: set[str]) -> tuple[str, str]:
+    """The name that the members of an image share, and the kind of a member.
+
+    A name ends at its first dot, as `0001.seg.png` is a further member of `0001`; but where there is no
+    image or label of that name the dots are part of it, as in `shot.0.5.jpg`.
+    """
+    more, dot, last = kind.rpartition(".")
+    if not dot or name in keys or last not in (*_IMAGES, "cls", "json"):
+        return name, kind
+    return f"{name}.{more}", last
 
 
 def _labels(archive: Path, member: tarfile.TarInfo, data: bytes) -> Columns:
@@ -83,7 +97,7 @@ def _labels(archive: Path, member: tarfile.TarInfo, data: bytes) -> Columns:
 
 def _images(archive: Path) -> Iterator[tuple[str, bytes]]:
     for _, kind, member, opened in _members(archive):
-        if kind in _IMAGES:
+        if kind.rpartition(".")[2] in _IMAGES:
             yield f"{archive.name}/{member.name}", _bytes(opened, member)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 
 from features.arrays import Bools, Doubles, Ints
 from features.data.cells import unquoted
+from features.data.roles import in_use
 from features.data.table import read_rows
 from features.data.tasks import Task, numbers_of, still_tasks, unfit
 from features.errors import InputError, nearest
@@ -62,10 +63,11 @@ class Study:
     def used(self) -> Bools:
         """Which rows take part, `(n,)`.
 
-        Those do not whose column `use` is 0, and those of a file that more than ten subjects share: it
-        is a placeholder, and no picture of them.
+        Those do not whose column `use` is 0 (or `False`, `no`), and those of a file that more than ten
+        subjects share: it is a placeholder, and no picture of them.
         """
-        used = np.array([use != "0" for use in self.columns.get("use", ["1"] * len(self))])
+        cells = self.columns.get("use", ["1"] * len(self))
+        used = np.array([in_use(use) is not False for use in cells])
         for group in self.placeholders:
             used[list(group)] = False
         return used

@@ -320,8 +320,8 @@ def test_images_in_three_arrays_have_a_split(tmp_path: Path) -> None:
     ("arrays", "said"),
     [
         ({"image": np.zeros((2, 4, 4), np.uint8), "label": np.arange(2)}, "no array called images"),
-        ({"images": np.zeros((2, 4, 4)), "label": np.arange(2)}, "save them as uint8"),
-        ({"images": np.zeros((2, 3, 9, 9), np.uint8), "label": np.arange(2)}, "9 channels"),
+        ({"images": np.full((2, 4, 4), 7.5), "label": np.arange(2)}, "save them as uint8"),
+        ({"images": np.zeros((2, 9, 9, 9), np.uint8), "label": np.arange(2)}, "9 channels"),
         ({"images": np.zeros((2, 4, 4), np.uint8), "label": np.arange(3)}, "has images but no labels"),
     ],
 )  # fmt: skip

@@ -1,0 +1,128 @@
+"""Tables as programs write them: the encoding, the sign between cells, and the lines of a text file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.errors import InputError
+from features.machine.regular_files import read_regular
+
+_SIGNS = (",", "\t", ";", "|")
+_LINES = 20
+"""Lines that tell the sign between cells."""
+
+
+@dataclass(frozen=True)
+class WrittenTable:
+    """The cells of a table file, as texts."""
+
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+    """The line in the file at which each row ends, from 1."""
+    notes: tuple[str, ...]
+    """What was told from the bytes and could be told otherwise, in sentences."""
+
+
+def read_written(file: Path) -> WrittenTable:
+    """The table in a text file, in whatever encoding and with whatever sign between cells.
+
+    The encoding is that of a byte order mark, else UTF-8, else Windows-1252. The sign is that of a first
+    line `sep=;`, else the comma, tab, semicolon or bar that gives the lines one number of cells.
+
+    Raises:
+        InputError: It is no such file, or a line has another number of cells than the header.
+    """
+    try:
+        data = read_regular(file)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); check it.") from error
+    text, encoding = _decoded(file, data)
+    notes = [f"{file.name}: read as {encoding}"] if encoding else []
+    first, _, rest = text.partition("\n")
+    sign = None
+    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
+        sign, text = first.strip()[4], rest
+    sign = sign or _sign_of(file, text)
+    if sign not in (",", "\t"):
+        notes.append(f"{file.name}: cells are parted by {sign!r}")
+    header, rows, lines = _cells(file, text, sign)
+    return WrittenTable(header, rows, lines, tuple(notes))
+
+
+def _decoded(file: Path, data: bytes) -> tuple[str, str]:
+    """The text, and its encoding where that is not UTF-8."""
+    for mark, name in ((BOM_UTF16_LE, "UTF-16"), (BOM_UTF16_BE, "UTF-16")):
+        if data.startswith(mark):
+            try:
+                return data.decode("utf-16"), name
+            except UnicodeDecodeError as error:
+                raise InputError(f"{file}: damaged UTF-16; save it again as UTF-8.") from error
+    data = data.removeprefix(BOM_UTF8)
+    if b"\0" in data:
+        raise InputError(f"{file}: not a text file; give a CSV or TSV manifest.")
+    try:
+        return data.decode("utf-8"), ""
+    except UnicodeDecodeError:
+        # Five bytes stand for nothing in Windows-1252; Latin-1 has control signs there.
+        try:
+            return data.decode("cp1252"), "Windows-1252 (it is not UTF-8)"
+        except UnicodeDecodeError:
+            return data.decode("latin-1"), "Latin-1 (it is not UTF-8)"
+
+
+def _sign_of(file: Path, text: str) -> str:
+    """The sign between cells."""
+    if file.suffix.lower() == ".tsv":
+        return "\t"
+    lines = text.splitlines()[:_LINES]
+    if not lines:
+        return ","
+    best, most = ",", 1
+    for sign in _SIGNS:
+        try:
+            sizes = {len(row) for row in csv.reader(lines, delimiter=sign) if row}
+        except csv.Error:
+            continue
+        if len(sizes) == 1 and max(sizes) > most:
+            best, most = sign, max(sizes)
+    if most == 1:  # lines of several lengths: the message names the line
+        counts = {sign: lines[0].count(sign) for sign in _SIGNS}
+        best = max(_SIGNS, key=lambda sign: counts[sign]) if max(counts.values()) else ","
+    return best
+
+
+def _cells(file: Path, text: str, sign: str) -> tuple[list[str], list[list[str]], list[int]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        if len(set(header)) < len(header):
+            twice = next(name for name in header if header.count(name) > 1)
+            raise InputError(f"{file}: the column {twice!r} occurs twice; rename one.")
+        for row in reader:
+            if row and len(row) != len(header):
+                raise InputError(
+                    f"{file} line {reader.line_num}: {len(row)} cells under {len(header)} columns; "
+                    f"quote cells that hold {_NAMES.get(sign, repr(sign))}."
+                )
+            if row:
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise InputError(f"{file} line {reader.line_num}: {error}; mend that line.") from error
+    return header, rows, lines
+
+
+_NAMES = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a bar"}
+
+
+def columns_of(header: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """The columns of a table by name."""
+    return {name: [row[i] for row in rows] for i, name in enumerate(header)}
