@@ -115,7 +115,3 @@ def _nested(kind: Any) -> bool:
     import pyarrow.types as types
 
     return bool(kind.num_fields) and not types.is_dictionary(kind)
-
-
-def _first(error: Exception) -> str:
-    return str(error).splitlines()[0][:100] if str(error) else type(error).__name__
