@@ -174,25 +174,21 @@ def finetune(
         class_weights=class_weights or None,
         **({} if augment else plain),
     )
-    spec = options.data_with(data, levels=levels)
+    spec = options.data_with(
+        data,
+        levels=levels,
+        path_column=path_column,
+        root=root,
+        extension=extension,
+        missing=missing,
+        columns=columns,
+    )
     options.tell_data(study, spec)
     with show.Progress("training", "images") as progress:
         done = run(
             study,
             backbone,
-<<<<<<< HEAD
             data=spec,
-=======
-            data=options.data_with(
-                data,
-                levels=levels,
-                path_column=path_column,
-                root=root,
-                extension=extension,
-                missing=missing,
-                columns=columns,
-            ),
->>>>>>> 3c1ecab (Tables as they are written: paths under other names, encodings, signs between cells, missing values, groups in any case, Parquet with images, Keras's arrays, keys with dots)
             weights=weights,
             tasks=task or (),
             from_scratch=from_scratch,
