@@ -16,6 +16,7 @@ apart into such files before the first new result is written.
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import struct
 import zlib
@@ -215,6 +216,8 @@ def _checked(scores: Floats, fold: Ints, protocol: str, features: str) -> Predic
     kinds = scores.dtype.kind + fold.dtype.kind
     if kinds != "fi" or scores.ndim != 2 or fold.shape != scores.shape[:1] or not scores.shape[1]:
         raise ValueError("scores and fold of other shapes than a prediction has")
+    if fold.min(initial=-1) < -1:
+        raise ValueError("a fold below -1, which says that a row was not tested")
     return Prediction(scores, fold, protocol, features)
 
 
@@ -224,7 +227,13 @@ def _marks(file: Path) -> tuple[str, str]:
 
 
 def _words(opened: ZipFile) -> tuple[str, str]:
-    return str(_array(opened, "protocol")), str(_array(opened, "features"))
+    return _checked_words(str(_array(opened, "protocol")), str(_array(opened, "features")))
+
+
+def _checked_words(protocol: str, features: str) -> tuple[str, str]:
+    if protocol and not isinstance(json.loads(protocol), dict):
+        raise ValueError("a protocol that is none")
+    return protocol, features
 
 
 def _array(opened: ZipFile, name: str) -> Any:
@@ -234,7 +243,9 @@ def _array(opened: ZipFile, name: str) -> Any:
 
 
 def _marks_of_group(group: h5py.Group) -> tuple[str, str]:
-    return str(group.attrs.get("protocol", "")), str(group.attrs.get("features", ""))
+    return _checked_words(
+        str(group.attrs.get("protocol", "")), str(group.attrs.get("features", ""))
+    )
 
 
 def _write(file: Path, prediction: Prediction) -> None:

@@ -117,8 +117,11 @@ def differences(a: str, b: str) -> list[str]:
     """What differs between two protocols, each in a few words; `method` stands for another method.
 
     Rows of different methods can be compared if nothing else differs: each method has its own scaling
-    and grid, and each fine-tune its own recipe.
+    and grid, and each fine-tune its own recipe. Of a protocol that is not known, an empty text, nothing
+    is told.
     """
+    if not a or not b:
+        return []
     first, second = json.loads(a), json.loads(b)
     different = [words for name, words in _WORDS.items() if first.get(name) != second.get(name)]
     mine, theirs = first.get("settings", {}), second.get("settings", {})

@@ -79,6 +79,7 @@ def test_no_such_result(study: Study, tmp_path: Path) -> None:
 
 def test_protocols_that_are_the_same_do_not_differ() -> None:
     protocol = json.dumps({"folds": 5, "settings": {"method": "svm", "scale": "l2"}})
+    assert differences("", protocol) == []  # of what is not known
     other = json.dumps({"folds": 5, "settings": {"method": "knn", "scale": "none"}})
     assert differences(protocol, protocol) == []
     assert differences(protocol, other) == ["method"]

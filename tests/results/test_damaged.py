@@ -44,6 +44,18 @@ def of_another_shape(file: Path) -> None:
     np.savez(file, **(arrays | {"scores": np.arange(5)}))
 
 
+def of_no_protocol(file: Path) -> None:
+    with np.load(file) as opened:
+        arrays = dict(opened)
+    np.savez(file, **(arrays | {"protocol": np.array("{]")}))
+
+
+def of_folds_below_none(file: Path) -> None:
+    with np.load(file) as opened:
+        arrays = dict(opened)
+    np.savez(file, **(arrays | {"fold": arrays["fold"] - 9}))
+
+
 def without_scores(file: Path) -> None:
     with np.load(file) as opened:
         arrays = dict(opened)
@@ -51,7 +63,10 @@ def without_scores(file: Path) -> None:
     np.savez(file, **arrays)
 
 
-DAMAGE = (truncated, junk, empty, gone, an_array_instead, of_another_shape, without_scores)
+DAMAGE = (
+    truncated, junk, empty, gone, an_array_instead, of_another_shape, without_scores, of_no_protocol,
+    of_folds_below_none,
+)  # fmt: skip
 
 
 def fitted(folder: Path) -> None:
