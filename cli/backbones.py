@@ -24,7 +24,12 @@ def backbones(json: options.Json = False) -> None:
                 "backbone": card.name,
                 "domain": card.domain,
                 "layers": len(architecture.layers),
-                "input": f"{architecture.input.size[0]}x{architecture.input.size[1]}",
+                "input": "x".join(map(str, architecture.input.size))
+                + (
+                    ""
+                    if architecture.input.channels == 3
+                    else f" {architecture.input.channel_order}"
+                ),
                 "parameters": architecture.parameters,
                 "licence": card.licence or "",
                 "weights": not architecture.parameters or here(card),

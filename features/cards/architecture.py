@@ -106,7 +106,7 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
     try:
         model = build(card, device="meta")
         wanted = published_input(card, model)
-        traced = _trace(model, wanted.size)
+        traced = _trace(model, wanted.shape)
     except Exception:  # it is raised again below if the network is at fault
         # Some networks compute with their weights while they are built or run: give them real ones.
         model = made = build(card) if made is None else made
@@ -119,7 +119,7 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
         refused: dict[str, str] = {}
         outputs = {name: convolutional_output(fired.shape) for name, fired in tensors.items()}
     else:
-        refused, outputs = _classified(card, model, made, wanted.size, traced)
+        refused, outputs = _classified(card, model, made, wanted.shape, traced)
     refused |= getattr(model, "left", {})  # a Caffe network's layers that cannot be built
     parameters = sum(p.numel() for p in model.parameters())
     if isinstance(model, OnnxNetwork):
@@ -142,13 +142,13 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
 
 
 def _classified(
-    card: Card, model: nn.Module, made: nn.Module | None, size: tuple[int, int], traced: Trace
+    card: Card, model: nn.Module, made: nn.Module | None, shape: tuple[int, int, int], traced: Trace
 ) -> tuple[dict[str, str], dict[str, Output]]:
     """By module, or part of its output: why it cannot be a layer; the kind of tensor of those that can."""
     tensors = traced.fired | traced.parts
-    rows = foreign_rows(build(card) if made is None else made, size)
+    rows = foreign_rows(build(card) if made is None else made, shape)
     modules = dict(model.named_modules())
-    times, larger = larger_shapes(card, model, size)
+    times, larger = larger_shapes(card, model, shape)
     shapes = {name: fired.shape for name, fired in tensors.items()}
     evidence = replace(evidence_of(model, shapes, rows.clear), times=times)
     outputs, refused = {}, dict(rows.refused)
@@ -233,20 +233,22 @@ def _in_order(layers: Iterable[Layer], traced: Trace) -> tuple[Layer, ...]:
     return tuple(sorted(layers, key=lambda layer: traced.at(layer.module).order))
 
 
-def _trace(model: nn.Module, size: tuple[int, int]) -> Trace:
-    return model.trace(size) if isinstance(model, OnnxNetwork) else trace(model, size)
+def _trace(model: nn.Module, shape: tuple[int, int, int]) -> Trace:
+    return model.trace(shape) if isinstance(model, OnnxNetwork) else trace(model, shape)
 
 
 def _traced(card: Card, model: nn.Module, wanted: Input) -> Trace:
     try:
-        return _trace(model, wanted.size)
+        return _trace(model, wanted.shape)
     except InputError:
         raise
     except Exception as error:
+        why = f"{type(error).__name__}: {first_line(error)}"
+        height, width = wanted.size
         raise InputError(
-            f"{card.line('size')}: {card.network} fails on an image of {wanted.size[0]} x "
-            f"{wanted.size[1]} ({type(error).__name__}: {first_line(error)}); correct "
-            "size under [input], or the network."
+            f"{card.line('size')}: {card.network} fails on an image of {height} x {width} ({why}) "
+            f"with channels {wanted.channel_order}; correct size or channel_order (grey, rgb, rgba) under "
+            "[input], or the network."
         ) from error
 
 

@@ -24,6 +24,7 @@ MOST_PIXELS = 8192
 """The longest side of a network's input; a batch of larger images would not fit into any memory."""
 CARDS = Path(__file__).parent
 
+_NUMBERS = {1: "one number in brackets", 3: "three numbers", 4: "four numbers"}
 OUTPUTS = ("map", "map channels last", "tokens", "vector")
 """What a layer's module can return for one image: `(c, h, w)`, `(h, w, c)`, `(tokens, c)`, `(dim,)`."""
 
@@ -52,6 +53,7 @@ class Input:
     interpolation: str = "bilinear"
     """`bilinear` or `bicubic`, both antialiased."""
     channel_order: str = "rgb"
+    """Of three channels `rgb` or `bgr`, of four `rgba` or `bgra`; `grey` of one."""
     scale: float = 1.0
     """Pixels are mapped from 0..255 to 0..scale."""
     mean: tuple[float, ...] | str = (0.0, 0.0, 0.0)
@@ -59,6 +61,26 @@ class Input:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     crop_offset: str = "round"
     """Half of an odd margin: `round` as in torchvision, `floor` as in transformers and Caffe."""
+    range: tuple[float, float] | None = None
+    """The values that are 0 and 255 in pictures with more than eight bits, black first."""
+
+    def __post_init__(self) -> None:
+        """Let a mean and SD that are not given have as many numbers as there are channels."""
+        if self.channel_order == "gray":
+            object.__setattr__(self, "channel_order", "grey")
+        for name, default in (("mean", 0.0), ("std", 1.0)):
+            if getattr(self, name) == (default,) * 3:
+                object.__setattr__(self, name, (default,) * self.channels)
+
+    @property
+    def channels(self) -> int:
+        """The number of channels: 1, 3 or 4."""
+        return 1 if self.channel_order == "grey" else len(self.channel_order)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of one image as the network is fed it."""
+        return (self.channels, *self.size)
 
     @property
     def floors(self) -> bool:
@@ -182,9 +204,9 @@ def read_file(path: Path) -> Card:
             "name", f"{name!r} cannot name a file; leave out slashes and control characters."
         )
     if "input" in raw:
-        values["input"] = Input(
-            **_with_mean_path(toml, toml.check(raw["input"], Input, "[input] "))
-        )
+        given = _with_mean_path(toml, toml.check(raw["input"], Input, "[input] "))
+        _check_order(given.get("channel_order", "rgb"), toml)
+        values["input"] = Input(**given)
     if "layers" in raw:
         if not isinstance(raw["layers"], dict):
             toml.refuse("layers", '[layers] must be a table of NAME = "MODULE".')
@@ -235,10 +257,15 @@ def _check_values(card: Card, toml: TomlFile) -> None:
             toml.refuse("interpolation", "interpolation is bilinear or bicubic.")
         if card.input.crop_offset not in ("round", "floor"):
             toml.refuse("crop_offset", "crop_offset is round or floor.")
-        _check_order(card.input.channel_order, toml)
-        _check_mean(card.input.mean, toml)
-        if len(card.input.std) != 3 or not all(0 < value < inf for value in card.input.std):
-            toml.refuse("std", "std is three numbers above 0, one per channel.")
+        channels = card.input.channels
+        _check_mean(card.input.mean, channels, toml)
+        if len(card.input.std) != channels or not all(0 < value < inf for value in card.input.std):
+            toml.refuse("std", f"std is {_NUMBERS[channels]} above 0, one per channel.")
+        bounds = card.input.range
+        if bounds is not None and not -inf < bounds[0] < bounds[1] < inf:
+            toml.refuse(
+                "range", "range is [BLACK, WHITE], two numbers of which the first is lower."
+            )
         if not 0 < card.input.scale < inf:
             toml.refuse("scale", "scale is a number above 0: what a pixel of 255 becomes.")
         size, resize = card.input.size, card.input.resize
@@ -290,12 +317,15 @@ def _check_conventions(card: Card, entry: WeightsEntry, toml: TomlFile) -> None:
             )
     if entry.flatten not in (None, "chw", "hwc"):
         toml.refuse("flatten", "flatten is chw or hwc.")
-    if entry.channel_order is not None:
-        _check_order(entry.channel_order, toml)
+    own = card.input.channel_order if card.input else "rgb"
+    if entry.channel_order is not None and sorted(entry.channel_order) != sorted(own):
+        toml.refuse(
+            "channel_order",
+            f"channel_order of a file has the channels of [input], {own}, in another order.",
+        )
     if entry.mean is None:
         return
-    _check_mean(entry.mean, toml)
-    own = card.input.channel_order if card.input else "rgb"
+    _check_mean(entry.mean, card.input.channels if card.input else 3, toml)
     if isinstance(entry.mean, str) and entry.channel_order not in (None, own):
         toml.refuse("mean", f"a mean image has the channel order of [input], {own}.")
 
@@ -312,10 +342,10 @@ def _is_rule(pattern: str, name: object) -> bool:
 
 
 def _check_order(order: str, toml: TomlFile) -> None:
-    if sorted(order) != ["b", "g", "r"]:
-        toml.refuse("channel_order", "channel_order is rgb or bgr.")
+    if order not in ("grey", "gray") and sorted(order) not in (sorted("rgb"), sorted("rgba")):
+        toml.refuse("channel_order", "channel_order is rgb or bgr, or grey, rgba or bgra.")
 
 
-def _check_mean(mean: tuple[float, ...] | str, toml: TomlFile) -> None:
-    if not isinstance(mean, str) and not (len(mean) == 3 and all(map(isfinite, mean))):
-        toml.refuse("mean", "mean is three numbers, one per channel.")
+def _check_mean(mean: tuple[float, ...] | str, channels: int, toml: TomlFile) -> None:
+    if not isinstance(mean, str) and not (len(mean) == channels and all(map(isfinite, mean))):
+        toml.refuse("mean", f"mean is {_NUMBERS[channels]}, one per channel.")

@@ -104,9 +104,9 @@ def file_of(card: Card) -> Path:
 
 
 def larger_shapes(
-    card: Card, model: nn.Module, size: tuple[int, int]
+    card: Card, model: nn.Module, shape: tuple[int, int, int]
 ) -> tuple[tuple[int, int], dict[str, tuple[int, ...]]]:
-    """A larger image as multiples of the height and width `size`, and the shape of its tensor by module.
+    """A larger image as multiples of `shape`'s height and width, and the shape of its tensor by module.
 
     A network of one size is built again for the larger one where its library has an option for that;
     there are no shapes where it takes no other size at all. `model` may be on the meta device.
@@ -116,14 +116,14 @@ def larger_shapes(
     parts = [name for name, _ in model.named_children()]
     best: tuple[tuple[int, int], dict[str, tuple[int, ...]]] = (LARGER[0], {})
     for times in LARGER:
-        larger = (times[0] * size[0], times[1] * size[1])
-        tried = [shapes_at(model, larger)]
+        larger = (times[0] * shape[1], times[1] * shape[2])
+        tried = [shapes_at(model, (shape[0], *larger))]
         if option is not None and any(name not in tried[0] for name in parts):
             # transformers has one number for a square
             side = larger[0] if kind == "hf" and larger[0] == larger[1] else larger
             other = replace(card, options={**card.options, option: side})
             with suppress(InputError):
-                tried.append(shapes_at(build(other, device="meta"), larger))
+                tried.append(shapes_at(build(other, device="meta"), (shape[0], *larger)))
         shapes = max(tried, key=len)
         if len(shapes) > len(best[1]):
             best = times, shapes

@@ -101,6 +101,8 @@ class OnnxNetwork(nn.Module):
         height, width = sides[1:3] if self._last else sides[2:]
         self.size = (height, width) if height and width else None
         """Height and width of the input, where they are fixed."""
+        self.channels = (sides[3] if self._last else sides[1]) or None
+        """The number of channels of the input, where it is fixed."""
 
     def named_modules(self, *_: Any, **__: Any) -> Iterator[tuple[str, nn.Module]]:
         """The network itself without a name, and every tensor with the name of its layer."""
@@ -188,23 +190,29 @@ class OnnxNetwork(nn.Module):
         part.graph.output.extend(self._onnx.ValueInfoProto(name=name) for name in wanted)
         return part
 
-    def trace(self, size: tuple[int, int]) -> Trace:
-        """The trace of the graph for one image of `size`.
+    def trace(self, shape: tuple[int, int, int]) -> Trace:
+        """The trace of the graph for one image of `shape` (channels, height, width).
 
         Raises:
-            InputError: The file takes images of another size.
+            InputError: The file takes images of another size, or with other channels.
         """
+        size = shape[1:]
+        if self.channels not in (None, shape[0]):
+            raise InputError(
+                f"{self.file}: the number of channels that it takes is {self.channels}, not {shape[0]}; "
+                "correct channel_order (grey, rgb, rgba) under [input]."
+            )
         if self.size is not None and self.size != size:
             raise InputError(
                 f"{self.file}: takes images of {self.size[0]} x {self.size[1]}, not {size[0]} x {size[1]}; "
                 "correct size under [input]."
             )
-        return onnx_graph.traced(self.graph, self.shapes(size))
+        return onnx_graph.traced(self.graph, self.shapes(shape))
 
-    def shapes(self, size: tuple[int, int]) -> dict[str, Shape]:
+    def shapes(self, shape: tuple[int, int, int]) -> dict[str, Shape]:
         """The shape of one image's tensor by layer name."""
         wanted = tuple(self._taps)
-        x = torch.zeros(1, 3, *size, device="cpu")
+        x = torch.zeros(1, *shape, device="cpu")
         session = self._session(wanted, x.device)
         made = zip(wanted, self._run(session, wanted, x), strict=True)
         return {name: tuple(tensor.shape[1:]) for name, tensor in made}

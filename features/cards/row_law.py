@@ -44,19 +44,19 @@ class RowCheck:
     """By number of tokens, the indices of those that do not depend on any pixel where they first occur."""
 
 
-def foreign_rows(model: nn.Module, size: tuple[int, int]) -> RowCheck:
+def foreign_rows(model: nn.Module, shape: tuple[int, int, int]) -> RowCheck:
     """Check that row i of what every module returns is of image i alone.
 
-    The network runs twice: on one image of `size` (height, width), and on that image as the second of
-    four whose others are NaN. A number that depends on another image, however little, is NaN then.
-    So row 1 of 4 has to be finite and equal to row 0 of 1, and the other rows have to hold
+    The network runs twice: on one image of `shape` (channels, height, width), and on that image as the
+    second of four whose others are NaN. A number that depends on another image, however little, is NaN
+    then. So row 1 of 4 has to be finite and equal to row 0 of 1, and the other rows have to hold
     a NaN; at the last call of a module that runs several times. Where a module removes NaN the others
     are drawn at random and the rows compared. Of blocks that are alike to the letter two run, and
     what they show is true of the others (repeats.py).
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     chance = torch.Generator().manual_seed(0)
-    others = torch.randn(_BATCH, 3, *size, generator=chance).to(device)
+    others = torch.randn(_BATCH, *shape, generator=chance).to(device)
     image = others[1:2].clone()
     lost = torch.full_like(others, torch.nan)
     lost[1] = image[0]

@@ -96,8 +96,8 @@ def part_name(module: str, part: Part) -> str:
     return module + "".join(f"[{place}]" for place in part)
 
 
-def trace(model: nn.Module, size: tuple[int, int]) -> Trace:
-    """Run `model` once on one zero image of `size` (height, width) on its own device.
+def trace(model: nn.Module, shape: tuple[int, int, int]) -> Trace:
+    """Run `model` once on one zero image of `shape` (channels, height, width) on its own device.
 
     Depth counts convolutions and fully connected layers on the longest path. A product with a
     per-channel gate keeps the depth of what is gated (squeeze-excite); a shortcut convolution lies
@@ -118,7 +118,7 @@ def trace(model: nn.Module, size: tuple[int, int]) -> Trace:
     model.eval()
     try:
         with torch.no_grad(), depths:
-            image = torch.zeros(1, 3, *size, device=device)
+            image = torch.zeros(1, *shape, device=device)
             depths.mark(image, 0)
             # Of the output, not of the deepest tensor: a gate in the last block may have more layers.
             total = max((depths.of(t) for _, t in tensors_in(model(image))), default=0)
@@ -131,8 +131,8 @@ def trace(model: nn.Module, size: tuple[int, int]) -> Trace:
     return replace(seen, fired=ordered, weight_layers=total, meetings=meetings)
 
 
-def shapes_at(model: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """By module, or part of its output, the shape of the tensor of one image of `size`, without batch axis.
+def shapes_at(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+    """By module, or part of its output, its tensor's shape for one image of `shape`, without batch axis.
 
     Where the network fails on such images, the shapes of the modules that ran before.
     """
@@ -152,7 +152,7 @@ def shapes_at(model: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, .
     was_training = model.training
     try:
         with torch.no_grad(), suppress(Exception):
-            model.eval()(torch.zeros(1, 3, *size, device=device))
+            model.eval()(torch.zeros(1, *shape, device=device))
     finally:
         for handle in handles:
             handle.remove()

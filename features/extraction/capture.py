@@ -34,8 +34,8 @@ def capture(
 ) -> Iterator[Callable[[Tensor], dict[str, T]]]:
     """Yield a function that runs a batch through `model` as far as the deepest of `layers`.
 
-    It takes `(n, 3, h, w)` and returns, by layer name, `reduce(layer_name, output)`, by default a copy
-    of the output, `(n, channels, h', w')` or `(n, dim)`. That happens inside the
+    It takes `(n, channels, h, w)` and returns, by layer name, `reduce(layer_name, output)`, by default a
+    copy of the output, `(n, channels, h', w')` or `(n, dim)`. That happens inside the
     hook, before an in-place ReLU that follows can overwrite the output. Of a module that runs several
     times the last output is read.
 

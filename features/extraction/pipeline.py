@@ -29,7 +29,7 @@ from features.extraction import pool as pooling
 from features.extraction.batches import Window
 from features.extraction.capture import capture
 from features.images import preprocess
-from features.images.decode import Unreadable, decode, read_bytes
+from features.images.decode import Reading, Unreadable, decode, read_bytes
 from features.images.views import canvas, inputs
 from features.machine.device import precise, reusing_memory
 from features.study.study import Study
@@ -144,12 +144,14 @@ def compute(
                     future.cancel()
 
 
-Network = Callable[[Mapping[str, npt.NDArray[np.uint8]]], dict[str, torch.Tensor]]
+Pixels = npt.NDArray[Any]
+"""uint8, or float32 in 0..255 where pictures have more than eight bits."""
+Network = Callable[[Mapping[str, Pixels]], dict[str, torch.Tensor]]
 
 
 @contextmanager
 def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
-    """Yield a function from pixels by view, `(n, h, w, 3)`, to features by data set, on the host."""
+    """Yield a function from pixels by view, `(n, h, w, channels)`, to features by data set, on the host."""
     job = pass_.job
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision, torch.float32)
     # Channels last is the faster layout for convolutions, on a processor (1.3 to 2.7 times, measured
@@ -182,7 +184,7 @@ def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
 
     with capture(model, layers, job.backbone.architecture.traced, reduce) as run:
 
-        def network(pixels: Mapping[str, npt.NDArray[np.uint8]]) -> dict[str, torch.Tensor]:
+        def network(pixels: Mapping[str, Pixels]) -> dict[str, torch.Tensor]:
             features: dict[str, torch.Tensor] = {}
             with torch.inference_mode(), stream():
                 for mine.view, images in pixels.items():
@@ -227,14 +229,15 @@ def _window(
         if over.is_set():
             raise _Ended
         job = passes[number].job
+        read = preprocess.reading(job.backbone.architecture.input)
         kinds = {v: preprocess.geometry(seen) for v, seen in passes[number].views.items()}
-        rows = np.array([row for row in block.tolist() if row not in refused], dtype=np.int64)
+        why = {row: refused[row, read] for row in block.tolist() if (row, read) in refused}
+        rows = np.array([row for row in block.tolist() if row not in why], dtype=np.int64)
         features: dict[str, npt.NDArray[Any]] = {}
         if len(rows):
             stacked = {v: np.stack([pixels[r, k] for r in rows.tolist()]) for v, k in kinds.items()}
             outputs = networks[number](stacked)
             features = {key: _finite(job, rows, key, x) for key, x in outputs.items()}
-        why = {row: refused[row] for row in block.tolist() if row in refused}
         done.batches.append(Batch(number, rows, features, why))
     done.seconds["computing"] += time.perf_counter() - started
     return done
@@ -242,36 +245,59 @@ def _window(
 
 def _decoded(
     passes: Sequence[Pass], window: Window, over: threading.Event, seconds: dict[str, float]
-) -> tuple[dict[tuple[int, preprocess.Geometry], npt.NDArray[np.uint8]], dict[int, str]]:
-    """The pixels `(h, w, 3)` by row and geometry, and the reason for each row without pixels."""
-    job = passes[0].job
-    wanted: dict[int, dict[preprocess.Geometry, Input]] = {}
+) -> tuple[dict[tuple[int, preprocess.Geometry], Pixels], dict[tuple[int, Reading], str]]:
+    """The pixels `(h, w, channels)` by row and geometry, and why there are none by row and reading."""
+    wanted: dict[int, dict[Reading, dict[preprocess.Geometry, Input]]] = {}
     for number, block in window:
         kinds = {preprocess.geometry(seen): seen for seen in passes[number].views.values()}
+        read = preprocess.reading(passes[number].job.backbone.architecture.input)
         for row in block.tolist():
-            wanted.setdefault(row, {}).update(kinds)
-    pixels, refused = {}, {}
+            wanted.setdefault(row, {}).setdefault(read, {}).update(kinds)
+    pixels: dict[tuple[int, preprocess.Geometry], Pixels] = {}
+    refused: dict[tuple[int, Reading], str] = {}
     for row in sorted(wanted):
-        if over.is_set():
-            raise _Ended
-        path = job.study.root / job.study.paths[row]
-        started = read = time.perf_counter()
-        try:
-            data = read_bytes(path)
-            read = time.perf_counter()
-            image = decode(data)
-            for kind, seen in wanted[row].items():
-                made = preprocess.to_pixels(image, seen)
-                pixels[row, kind] = made.transpose(1, 2, 0)
-        except Unreadable as error:
-            if job.strict:
-                raise InputError(
-                    f"{path}: {error}; correct or remove it, or leave --strict out."
-                ) from error
-            refused[row] = str(error)
-        seconds["reading"] += read - started
-        seconds["decoding"] += time.perf_counter() - read
+        for read, inputs_of in wanted[row].items():
+            if over.is_set():
+                raise _Ended
+            try:
+                made = _image(passes[0].job, row, read, inputs_of, seconds)
+            except Unreadable as error:
+                refused[row, read] = str(error)
+            else:
+                pixels |= {(row, kind): array for kind, array in made.items()}
     return pixels, refused
+
+
+def _image(
+    job: ExtractJob,
+    row: int,
+    read: Reading,
+    wanted: Mapping[preprocess.Geometry, Input],
+    seconds: dict[str, float],
+) -> dict[preprocess.Geometry, Pixels]:
+    """The pixels of an image by geometry.
+
+    Raises:
+        Unreadable: It cannot be decoded.
+        InputError: It cannot be decoded, and the job is strict.
+    """
+    path = job.study.root / job.study.paths[row]
+    started = decoding = time.perf_counter()
+    try:
+        data = read_bytes(path)
+        decoding = time.perf_counter()
+        image = decode(data, read)
+        arrays = {kind: preprocess.to_pixels(image, seen) for kind, seen in wanted.items()}
+        return {kind: array.transpose(1, 2, 0) for kind, array in arrays.items()}
+    except Unreadable as error:
+        if job.strict:
+            raise InputError(
+                f"{path}: {error}; correct or remove it, or leave --strict out."
+            ) from error
+        raise
+    finally:
+        seconds["reading"] += decoding - started
+        seconds["decoding"] += time.perf_counter() - decoding
 
 
 def _finite(job: ExtractJob, rows: Ints, key: str, stored: torch.Tensor) -> npt.NDArray[Any]:

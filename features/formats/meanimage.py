@@ -1,7 +1,7 @@
 """A mean image, which is subtracted from an image pixel by pixel.
 
-Caffe's `.binaryproto`, NumPy's `.npy`, or MATLAB's `.mat`; `(3, h, w)`, or `(h, w, 3)` in the last
-two, with the channels in the order that the card gives.
+Caffe's `.binaryproto`, NumPy's `.npy`, or MATLAB's `.mat`; `(channels, h, w)`, or `(h, w, channels)` in the
+last two, with the channels in the order that the card gives.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def read(path: Path) -> Tensor:
-    """The mean image as `(3, h, w)` float32.
+def read(path: Path, channels: int = 3) -> Tensor:
+    """The mean image as `(channels, h, w)` float32.
 
     Raises:
-        InputError: The file is missing, damaged, or not one image of three channels.
+        InputError: The file is missing, damaged, or not one image with so many channels.
     """
     if not path.is_file():
         raise InputError(
             f"{path}: there is no such mean image; paths start from the card's folder."
         )
-    return _read(path, path.stat().st_mtime_ns)
+    return _read(path, channels, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, _changed: int) -> Tensor:
+def _read(path: Path, channels: int, _changed: int) -> Tensor:
     import torch
 
     with path.open("rb") as file:
@@ -47,10 +47,11 @@ def _read(path: Path, _changed: int) -> Tensor:
         from features.caffe import read_binaryproto
 
         arrays = [read_binaryproto(path).numpy()]
-    images = [image for image in map(_channels_first, arrays) if image is not None]
+    turned = (_channels_first(array, (channels,)) for array in arrays)
+    images = [image for image in turned if image is not None]
     if len(images) != 1 or not np.isfinite(images[0]).all():
         raise InputError(
-            f"{path}: not one image of three channels; give a mean image of (3, h, w)."
+            f"{path}: not one image of shape ({channels}, h, w); give a mean image of that shape."
         )
     return torch.from_numpy(np.ascontiguousarray(images[0], dtype=np.float32))
 
@@ -63,7 +64,7 @@ def parse(path: Path) -> list[LayerArray]:
         return [
             LayerArray("", "", value)
             for value in _arrays(variables)
-            if _channels_first(value) is not None
+            if _channels_first(value, (1, 3, 4)) is not None
         ]
 
 
@@ -85,9 +86,12 @@ def _npy(path: Path) -> npt.NDArray[Any]:
         raise InputError(f"{path}: a damaged .npy file; fetch or save it again.") from error
 
 
-def _channels_first(array: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+def _channels_first(array: npt.NDArray[Any], channels: tuple[int, ...]) -> npt.NDArray[Any] | None:
+    """The array as `(channels, h, w)`; None if it is no image of so many channels."""
     if array.ndim == 4 and array.shape[0] == 1:
         array = array[0]
-    if array.ndim != 3 or 3 not in (array.shape[0], array.shape[2]):
+    if array.ndim == 2 and channels == (1,):
+        array = array[None]
+    if array.ndim != 3 or not {array.shape[0], array.shape[2]} & set(channels):
         return None
-    return array if array.shape[0] == 3 else array.transpose(2, 0, 1)
+    return array if array.shape[0] in channels else array.transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Preprocessing: an image is resized and cropped as uint8, then normalised on the device."""
+"""Preprocessing: an image is resized and cropped as it was decoded, then normalised on the device."""
 
 from __future__ import annotations
 
@@ -14,62 +14,84 @@ from torch import Tensor
 from features.cards.card import Input
 from features.errors import InputError
 from features.formats import meanimage
+from features.images.decode import Reading
 from features.machine.regular_files import read_regular
 
-Geometry = tuple[tuple[int, int], int | tuple[int, int], str, bool]
+Geometry = tuple[tuple[int, int], int | tuple[int, int], str, bool, Reading]
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_COLOURS = {1: "grey", 3: "rgb", 4: "rgba"}
+"""What is decoded for so many channels."""
+
+
+def reading(wanted: Input) -> Reading:
+    """What is read of an image file."""
+    return Reading(_COLOURS[wanted.channels], wanted.range)
 
 
 def geometry(wanted: Input) -> Geometry:
     """The settings that decide the pixels: inputs with equal settings share one decoded image."""
     resize = wanted.resize if wanted.resize is not None else wanted.size
-    return wanted.size, resize, wanted.interpolation, wanted.floors
+    return wanted.size, resize, wanted.interpolation, wanted.floors, reading(wanted)
 
 
-def to_pixels(image: Image.Image, wanted: Input) -> npt.NDArray[np.uint8]:
-    """Resize and centre-crop an RGB image to `(3, h, w)`, channels still in RGB.
+def to_pixels(image: Image.Image, wanted: Input) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+    """Resize and centre-crop an image that was decoded as `reading(wanted)`.
 
     The filter is Pillow's, which smooths when it shrinks ("antialiased"); the offset of the crop is
-    rounded as `wanted` has it.
+    rounded as `wanted` has it. Transparency is a channel as the others are.
+
+    Returns:
+        `(channels, h, w)`: grey, RGB or RGBA in uint8, or, of a picture with more than eight bits, float32
+        in 0..255.
     """
     height, width = wanted.size
     size = _resized(image.size, wanted)
     if image.size != size:
-        image = image.resize(size, _FILTERS[wanted.interpolation])
+        # Pillow multiplies colours by their transparency before it resizes RGBA: each band on its own
+        bands = image.split() if image.mode == "RGBA" else (image,)
+        bands = tuple(band.resize(size, _FILTERS[wanted.interpolation]) for band in bands)
+        image = Image.merge("RGBA", bands) if len(bands) == 4 else bands[0]
     left, top = offset(image.width - width, wanted), offset(image.height - height, wanted)
     if (left, top) != (0, 0) or image.size != (width, height):
         image = image.crop((left, top, left + width, top + height))
-    return np.asarray(image).transpose(2, 0, 1)
+    pixels = np.asarray(image)
+    if pixels.ndim == 3:
+        return pixels.transpose(2, 0, 1)
+    if image.mode != "F":
+        return pixels[None]
+    channels = [pixels.clip(0.0, 255.0)] * min(wanted.channels, 3)  # the filter may overshoot
+    opaque = [np.full_like(pixels, 255.0)] * (wanted.channels == 4)
+    return np.stack(channels + opaque)
 
 
 def normalise(pixels: Tensor, wanted: Input) -> Tensor:
-    """`(n, 3, h, w)` uint8 in RGB to float32 in the card's channel order, scale, mean and std.
+    """`(n, channels, h, w)` in 0..255 to float32 in the card's channel order, scale, mean and std.
 
     The result is channels last in memory.
     """
-    n, _, height, width = pixels.shape
-    if wanted.channel_order != "rgb":
-        pixels = pixels[:, ["rgb".index(c) for c in wanted.channel_order]]
-    # Rows of w * 3 numbers: an innermost axis of 3 would be several times slower.
-    x = pixels.permute(0, 2, 3, 1).to(torch.float32).reshape(n, height, width * 3)
+    n, channels, height, width = pixels.shape
+    if wanted.channel_order != _COLOURS[channels]:
+        pixels = pixels[:, [_COLOURS[channels].index(c) for c in wanted.channel_order]]
+    # Rows of w * channels numbers: an innermost axis of 3 would be several times slower.
+    x = pixels.permute(0, 2, 3, 1).to(torch.float32, copy=True).reshape(n, height, width * channels)
     if wanted.scale != 255:
         x *= wanted.scale / 255.0
-    mean = mean_of(wanted).to(x.device).permute(0, 2, 3, 1)  # (1, 1 or h, 1 or w, 3)
-    x -= mean.expand(1, -1, width, 3).reshape(1, -1, width * 3)
+    mean = mean_of(wanted).to(x.device).permute(0, 2, 3, 1)  # (1, 1 or h, 1 or w, channels)
+    x -= mean.expand(1, -1, width, channels).reshape(1, -1, width * channels)
     if any(std != 1 for std in wanted.std):
         x /= torch.tensor(wanted.std, device=x.device).repeat(width)
-    return x.view(n, height, width, 3).permute(0, 3, 1, 2)
+    return x.view(n, height, width, channels).permute(0, 3, 1, 2)
 
 
 def mean_of(wanted: Input) -> Tensor:
-    """The mean to subtract: `(1, 3, 1, 1)`, or `(1, 3, h, w)` of a mean image, cropped like the input.
+    """The mean to subtract: `(1, channels, 1, 1)`, or `(1, channels, h, w)` of a mean image, cropped too.
 
     Raises:
         InputError: The mean image is missing, or has another size than the images have.
     """
     if not isinstance(wanted.mean, str):
-        return torch.tensor(wanted.mean).view(1, 3, 1, 1)
-    image = meanimage.read(Path(wanted.mean))
+        return torch.tensor(wanted.mean).view(1, -1, 1, 1)
+    image = meanimage.read(Path(wanted.mean), wanted.channels)
     height, width = wanted.size
     resize = wanted.resize if wanted.resize is not None else wanted.size
     rows, columns = image.shape[1:]
@@ -90,8 +112,17 @@ def describe(wanted: Input) -> str:
     resize = wanted.resize if wanted.resize is not None else wanted.size
     floored = ", offset rounded down" if wanted.crop_offset == "floor" else ""
     to = f"shorter side {resize}" if isinstance(resize, int) else f"{resize[0]} x {resize[1]}"
+    colours = {
+        "grey": "grey (0.299 R + 0.587 G + 0.114 B, transparency on white)",
+        "rgb": "RGB",
+        "rgba": "RGBA",
+    }[_COLOURS[wanted.channels]]
+    if wanted.range is not None:
+        colours += (
+            f", values {wanted.range[0]:.9g}..{wanted.range[1]:.9g} of deep pictures as 0..255"
+        )
     return (
-        f"EXIF orientation applied, RGB, resized to {to} ({wanted.interpolation}, antialiased), "
+        f"EXIF orientation applied, {colours}, resized to {to} ({wanted.interpolation}, antialiased), "
         f"centre crop {height} x {width} (height x width{floored}), "
         f"channels {wanted.channel_order.upper()}, "
         f"pixels 0..{wanted.scale:.9g}, minus {_mean_in_words(wanted)}, divided by {list(wanted.std)}"

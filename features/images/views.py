@@ -58,10 +58,10 @@ def canvas(view: str, wanted: Input) -> Input:
 
 
 def inputs(pixels: Tensor, view: str, wanted: Input) -> Iterator[Tensor]:
-    """The inputs of a network under every crop of `view`, `(n, 3, h, w)` float32, one after another.
+    """The inputs of a network under every crop of `view`, `(n, c, h, w)` float32, one after another.
 
     Args:
-        pixels: Canvases of the view, `(n, 3, H, W)` uint8, on the device of the network.
+        pixels: Canvases of the view, `(n, c, H, W)` in 0..255, on the device of the network.
         view: `center`, `flip` or `10crop`.
         wanted: The network's input.
     """
@@ -90,7 +90,7 @@ def crops(canvas: tuple[int, int], wanted: Input, view: str) -> list[tuple[int, 
 def cut_out(
     pixels: Tensor, wanted: Input, top: int, left: int, mirrored: bool, device: torch.device
 ) -> Tensor:
-    """One crop of every canvas, normalised: `(n, 3, H, W)` uint8 to `(n, 3, h, w)` float32."""
+    """One crop of every canvas, normalised: `(n, c, H, W)` to `(n, c, h, w)` float32."""
     height, width = wanted.size
     crop = pixels[:, :, top : top + height, left : left + width].to(device)
     places = np.tile(np.array([[top, left]]), (len(pixels), 1))
@@ -99,14 +99,14 @@ def cut_out(
 
 
 def normalised(pixels: Tensor, places: Ints, canvas: tuple[int, int], wanted: Input) -> Tensor:
-    """Crops `(n, 3, h, w)` in RGB, cut at `places` (top, left), normalised for the network."""
+    """Crops `(n, c, h, w)`, cut at `places` (top, left), normalised for the network."""
     if not isinstance(wanted.mean, str):
         return preprocess.normalise(pixels, wanted)
-    image = meanimage.read(Path(wanted.mean))
+    image = meanimage.read(Path(wanted.mean), wanted.channels)
     if image.shape[1:] != torch.Size(canvas) or canvas == wanted.size:
         return preprocess.normalise(pixels, wanted)
     height, width = wanted.size
     cut = [image[:, top : top + height, left : left + width] for top, left in places.tolist()]
-    plain = replace(wanted, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    plain = replace(wanted, mean=(0.0,) * wanted.channels, std=(1.0,) * wanted.channels)
     x = preprocess.normalise(pixels, plain) - torch.stack(cut).to(pixels.device)
-    return x / torch.tensor(wanted.std, device=x.device).view(1, 3, 1, 1)
+    return x / torch.tensor(wanted.std, device=x.device).view(1, -1, 1, 1)

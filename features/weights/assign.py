@@ -129,7 +129,7 @@ def _readings(target: Target) -> Mapping[str, Reading | None]:
     """What the matrices of the network read; the network is built with memory for that."""
     first = next(target.model.parameters(), None)
     real = target.model if first is None or not first.is_meta else build(target.card)
-    return readings(real, target.input.size)
+    return readings(real, target.input.shape)
 
 
 def weigh(assignment: Assignment, target: Target, file: Path) -> None:
@@ -162,7 +162,7 @@ def needed_of(target: Target) -> frozenset[str]:
     calls = {tensor.module: tensor.calls for tensor in fired}
 
     def up_to(model: nn.Module) -> frozenset[str]:
-        return read_up_to(model, calls, target.input.size)
+        return read_up_to(model, calls, target.input.shape)
 
     try:
         read = up_to(build(target.card, device="meta"))

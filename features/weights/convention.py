@@ -39,7 +39,7 @@ def in_channel_order(
     """The same weights for a network whose input has its channels in the card's own order.
 
     Raises:
-        InputError: The network does not begin with an ordinary convolution of three channels.
+        InputError: The network does not begin with an ordinary convolution of the image.
     """
     order = entry.channel_order
     if order is None or order == card_input.channel_order:
@@ -49,19 +49,23 @@ def in_channel_order(
     turned, first = dict(state), False
     for name, fired in traced.fired.items():
         module, weight = modules[name], f"{name}.weight"
-        if isinstance(module, nn.Conv2d) and fired.weight_layers == 1 and module.in_channels == 3:
+        if (
+            isinstance(module, nn.Conv2d)
+            and fired.weight_layers == 1
+            and module.in_channels == len(order)
+        ):
             first = module.groups == 1
             if weight in state:  # else no chosen layer reads it
                 turned[weight] = state[weight][:, turn]
         elif fired.leaf and fired.weight_layers == 0:  # a normalisation of the image itself
             for own in _own_names(module):
                 tensor = state.get(f"{name}.{own}")
-                if tensor is not None and tensor.shape[:1] == (3,):
+                if tensor is not None and tensor.shape[:1] == (len(order),):
                     turned[f"{name}.{own}"] = tensor[turn]
     if not first:
         raise InputError(
             f"{card.line('channel_order')}: the file has its channels as {order.upper()}, and "
-            f"{card.network} does not begin with a convolution of three channels that could be put "
+            f"{card.network} does not begin with a convolution of {len(order)} channels that could be put "
             f"in the order {card_input.channel_order.upper()}; give [input] the file's channel_order."
         )
     return turned

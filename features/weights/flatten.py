@@ -54,21 +54,21 @@ class Reading:
         return blob[..., places]
 
 
-def readings(model: nn.Module, size: tuple[int, int]) -> Mapping[str, Reading | None]:
+def readings(model: nn.Module, shape: tuple[int, ...]) -> Mapping[str, Reading | None]:
     """What a matrix, or a vector applied to flattened maps, reads, by its name.
 
     Those that read no map are left out; None stands for an order that the marks do not show.
 
     Args:
         model: The network with weights of any values; it runs once.
-        size: Height and width of an image.
+        shape: Channels, height and width of an image.
     """
     marking = _Marking(model)
     was = model.training
     model.eval()
     try:
         with torch.no_grad(), marking:
-            model(torch.zeros(1, 3, *size))
+            model(torch.zeros(1, *shape))
     finally:
         model.train(was)
     return marking.read()

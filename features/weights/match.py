@@ -114,7 +114,7 @@ def _certain_pairs(
             kind = tuple(sorted(parts.items()))
             alike.setdefault(kind, ([], []))[side].append(layer)
     several = [modules for modules, layers in alike.values() if len(modules) == len(layers) > 1]
-    below = _below(target.model, target.input.size) if several else {}
+    below = _below(target.model, target.input.shape) if several else {}
     for modules, layers in alike.values():
         if len(modules) != len(layers):
             continue
@@ -130,7 +130,7 @@ def _certain_pairs(
                 yield module, layer, "order"
 
 
-def _below(model: nn.Module, size: tuple[int, int]) -> dict[str, frozenset[str]]:
+def _below(model: nn.Module, shape: tuple[int, ...]) -> dict[str, frozenset[str]]:
     """By module with tensors of its own, the modules that its output depends on; empty if unknown."""
     names = {
         tensor.untyped_storage()._cdata: name.rpartition(".")[0]
@@ -140,7 +140,7 @@ def _below(model: nn.Module, size: tuple[int, int]) -> dict[str, frozenset[str]]
     seen = _Ancestors(names)
     try:
         with torch.no_grad(), seen:
-            model.eval()(torch.zeros(1, 3, *size, device=device))
+            model.eval()(torch.zeros(1, *shape, device=device))
     except Exception:  # a network that fails on the meta device is listed without an order
         return {}
     return seen.below

@@ -15,7 +15,9 @@ class _AllReturned(Exception):
     """Every module has run as often as it should."""
 
 
-def read_up_to(model: nn.Module, calls: Mapping[str, int], size: tuple[int, int]) -> frozenset[str]:
+def read_up_to(
+    model: nn.Module, calls: Mapping[str, int], shape: tuple[int, ...]
+) -> frozenset[str]:
     """The names of the parameters and buffers that run before the last of some modules has returned.
 
     A tensor with several names in the network is given under all of them.
@@ -23,7 +25,7 @@ def read_up_to(model: nn.Module, calls: Mapping[str, int], size: tuple[int, int]
     Args:
         model: The network, on any device; it runs once on zeros.
         calls: The modules whose outputs are read, and how often each runs in a forward pass.
-        size: Height and width of an image.
+        shape: Channels, height and width of an image.
     """
     if not calls:
         return frozenset()
@@ -33,7 +35,7 @@ def read_up_to(model: nn.Module, calls: Mapping[str, int], size: tuple[int, int]
     device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
     seen = _Seen()
     with _stopping_at(model, dict(calls)), torch.no_grad(), seen:
-        model(torch.zeros(1, 3, *size, device=device))
+        model(torch.zeros(1, *shape, device=device))
     return frozenset(
         name for storage, names in by_storage.items() if storage in seen.storages for name in names
     )

@@ -21,7 +21,7 @@ def augment(
     rng: np.random.Generator,
     device: torch.device,
 ) -> Tensor:
-    """Random views of canvases, `(n, 3, H, W)` uint8 to `(n, 3, h, w)` float32 on `device`.
+    """Random views of canvases, `(n, c, H, W)` in 0..255 to `(n, c, h, w)` float32 on `device`.
 
     Without `crop` in the recipe every view is the centre.
     """
@@ -47,9 +47,19 @@ def augment(
 
 
 def _recoloured(pixels: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """RGB in 0..255 with other brightness, contrast and saturation, `(n, 3, h, w)`."""
-    x = pixels.to(torch.float32) * brightness
-    grey = (x * torch.tensor(_GREY, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    x = grey.mean((2, 3), keepdim=True) * (1 - contrast) + x * contrast
-    grey = (x * torch.tensor(_GREY, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    return (grey * (1 - saturation) + x * saturation).clamp_(0, 255)
+    """Grey, RGB or RGBA in 0..255 with other brightness, contrast and saturation, `(n, c, h, w)`.
+
+    Transparency stays as it is.
+    """
+    colours, transparency = pixels[:, :3].to(torch.float32), pixels[:, 3:].to(torch.float32)
+    x = colours * brightness
+    x = _grey(x).mean((2, 3), keepdim=True) * (1 - contrast) + x * contrast
+    x = (_grey(x) * (1 - saturation) + x * saturation).clamp_(0, 255)
+    return torch.cat([x, transparency], 1) if transparency.shape[1] else x
+
+
+def _grey(x: Tensor) -> Tensor:
+    """The luminance of RGB, `(n, 1, h, w)`; a grey image as it is."""
+    if x.shape[1] == 1:
+        return x
+    return (x * torch.tensor(_GREY, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)

@@ -47,10 +47,10 @@ def prefix_of(architecture: Architecture, layer: Layer) -> Prefix:
     read = traced.at(layer.module)
     try:
         model = build(card, device="meta")
-        depends = _depends(model, read, architecture.input.size, "meta")
+        depends = _depends(model, read, architecture.input.shape, "meta")
     except Exception:  # some networks compute with their weights: give them real ones
         model = build(card)
-        depends = _depends(model, read, architecture.input.size, "cpu")
+        depends = _depends(model, read, architecture.input.shape, "cpu")
     parameters, closed = depends
     own = {name.rpartition(".")[0] for name in dict(model.named_parameters())} - {
         name.rpartition(".")[0] for name in parameters
@@ -98,7 +98,7 @@ def train_mode(body: nn.Module, prefix: Prefix) -> None:
 
 
 def _depends(
-    model: nn.Module, read: Fired, size: tuple[int, int], device: str
+    model: nn.Module, read: Fired, shape: tuple[int, int, int], device: str
 ) -> tuple[frozenset[str], bool]:
     """The parameters that the layer depends on; whether the output depends on them through it alone."""
     seen: list[Tensor] = []
@@ -113,7 +113,7 @@ def _depends(
         return _with(output, read.part, tensor.detach().clone())
 
     handle = model.get_submodule(read.module).register_forward_hook(hook)
-    image = torch.zeros(1, 3, *size, device=device, requires_grad=True)
+    image = torch.zeros(1, *shape, device=device, requires_grad=True)
     try:
         output = first_tensor(model.eval()(image * 1))
     finally:

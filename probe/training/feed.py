@@ -45,7 +45,7 @@ class ImageFeed:
         return self.device.type == "cuda" or self.images.kept is None
 
     def training(self, rows: Ints, rng: np.random.Generator) -> Tensor:
-        """Inputs of `rows` as the recipe changes them, `(len(rows), 3, h, w)` on the device."""
+        """Inputs of `rows` as the recipe changes them, `(len(rows), channels, h, w)` on the device."""
         return augment(self.images[rows], self.wanted, self.recipe, rng, self.device)
 
     def views(self, rows: Ints, view: str) -> Iterator[Tensor]:

@@ -64,7 +64,7 @@ def pooled(x: Tensor) -> Tensor:
 
 
 class Network(nn.Module):
-    """A backbone and its head: `(n, 3, h, w)` to `(n, classes)`."""
+    """A backbone and its head: `(n, channels, h, w)` to `(n, classes)`."""
 
     def __init__(self, body: nn.Module, head: Head, place: str | None) -> None:
         """The head stands in `body` at the module `place`, or, if None, on its output."""
@@ -101,7 +101,7 @@ def with_head(
     card: Card,
     body: nn.Module,
     traced: Trace,
-    size: tuple[int, int],
+    shape: tuple[int, int, int],
     classes: int,
     seed: int,
     *,
@@ -110,13 +110,13 @@ def with_head(
     """`body` with a head of `classes` scores, in place of its own classifier if it has one.
 
     What runs after the classifier (SqueezeNet's last ReLU and pool) is left out then. `on_top` keeps
-    the classifier and lets the head read the network's output for images of `size` (height, width).
-    `body` is changed.
+    the classifier and lets the head read the network's output for images of `shape` (channels,
+    height, width). `body` is changed.
     """
     place = None if on_top else classifier(card, traced)
     if place is None:
         with torch.no_grad():
-            output = first_tensor(body.eval()(torch.zeros(1, 3, *size)))
+            output = first_tensor(body.eval()(torch.zeros(1, *shape)))
         assert output is not None
         return Network(body, Head(pooled(output).shape[1], classes, seed), None)
     own = body.get_submodule(place)

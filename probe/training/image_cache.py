@@ -1,4 +1,4 @@
-"""The images of a study as uint8: decoded once and kept where memory allows, else each time."""
+"""The images of a study before normalisation: decoded once and kept where memory allows, else each time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from features.cards.card import Input
 from features.errors import InputError
 from features.extraction.batches import first_of_path
 from features.images import preprocess
-from features.images.decode import Unreadable, read_rgb
+from features.images.decode import Unreadable, decode, read_bytes
 from features.machine.device import cores
 from features.study.study import Study
 
@@ -33,7 +33,7 @@ class ImageCache:
         self.study, self.wanted = study, wanted
         self.workers = workers or cores()
         self.first = first_of_path(study)
-        needed = len(np.unique(self.first)) * 3 * prod(wanted.size)
+        needed = len(np.unique(self.first)) * prod(wanted.shape) * self._bytes_of_a_number()
         self.kept: dict[int, Tensor] | None = {} if keep and needed <= free_memory() else None
 
     def readable(self, rows: Ints) -> Bools:
@@ -44,7 +44,7 @@ class ImageCache:
         return np.array([fine[int(row)] for row in self.first[rows]], dtype=np.bool_)
 
     def __getitem__(self, rows: Ints) -> Tensor:
-        """`(len(rows), 3, h, w)` uint8, channels in RGB.
+        """`(len(rows), channels, h, w)` as `to_pixels` gives them; float32 if one of them is.
 
         Raises:
             InputError: A file does not decode.
@@ -53,13 +53,20 @@ class ImageCache:
         missing = [i for i in dict.fromkeys(images) if self.kept is None or i not in self.kept]
         if not missing:
             assert self.kept is not None
-            return torch.stack([self.kept[i] for i in images])
+            return _stacked([self.kept[i] for i in images])
         with ThreadPoolExecutor(self.workers) as threads:
             decoded = dict(zip(missing, threads.map(self._decoded, missing), strict=True))
         if self.kept is not None:
             self.kept |= decoded
             decoded = self.kept
-        return torch.stack([decoded[i] for i in images])
+        return _stacked([decoded[i] for i in images])
+
+    def _bytes_of_a_number(self) -> int:
+        """As in the first image, for all of a study are of a kind; 1 if it cannot be read."""
+        try:
+            return self._decode(0).element_size()
+        except Unreadable:
+            return 1
 
     def _try(self, image: int) -> bool:
         try:
@@ -81,8 +88,15 @@ class ImageCache:
 
     def _decode(self, image: int) -> Tensor:
         path = self.study.root / self.study.paths[image]
-        pixels = preprocess.to_pixels(read_rgb(path), self.wanted)
+        picture = decode(read_bytes(path), preprocess.reading(self.wanted))
+        pixels = preprocess.to_pixels(picture, self.wanted)
         return torch.from_numpy(np.ascontiguousarray(pixels))
+
+
+def _stacked(images: list[Tensor]) -> Tensor:
+    if len({image.dtype for image in images}) > 1:  # some have more than eight bits
+        images = [image.float() for image in images]
+    return torch.stack(images)
 
 
 def free_memory() -> float:

@@ -43,17 +43,17 @@ class Suffix(Network):
 
     image: Tensor
 
-    def __init__(self, network: Network, kept: KeptFeatures, size: tuple[int, int]) -> None:
-        """`network` has `kept` in place of the cut."""
+    def __init__(self, network: Network, kept: KeptFeatures, shape: tuple[int, int, int]) -> None:
+        """`network` has `kept` in place of the cut; its images are of `shape` (channels, height, width)."""
         super().__init__(network.body, network.head, network.place)
         self.kept = kept
-        self.size = size
+        self.shape = shape
 
     def forward(self, x: Tensor) -> Tensor:
         """Class scores."""
         self.kept.now = x
         # What is left of the prefix passes an image on that nothing reads.
-        return super().forward(x.new_zeros(1).expand(len(x), 3, *self.size))
+        return super().forward(x.new_zeros(1).expand(len(x), *self.shape))
 
 
 def suffix_of(
@@ -109,7 +109,7 @@ def _cut_at(network: Network, architecture: Architecture, place: str) -> Suffix:
         if not any(name.startswith(f"{outer}.") for outer in before):
             set_module(other.body, name, nn.Identity())
     set_module(other.body, place, kept)
-    return Suffix(other, kept, architecture.input.size)
+    return Suffix(other, kept, architecture.input.shape)
 
 
 def _copied(_layer: str, output: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ def start(
     own = classifier(card, architecture.traced)
     on_top = own is not None and any(p.startswith(f"{own}.") for p in prefix.parameters)
     network = with_head(
-        card, body, architecture.traced, architecture.input.size, classes, seed, on_top=on_top
+        card, body, architecture.traced, architecture.input.shape, classes, seed, on_top=on_top
     )
     network.new_below_head = variant.method == "scratch" or (
         variant.layer is not None

@@ -85,7 +85,12 @@ def test_every_shipped_card_is_found_by_its_name() -> None:
         ("scale = 255.0", "resize = 7", 7, "resize is smaller than size [8, 8], the crop."),
         ("scale = 255.0", "resize = [9, 7]", 7, "resize is smaller than size [8, 8], the crop."),
         ("scale = 255.0", 'resize = "8"', 7, "pixels or one number."),
-        ("scale = 255.0", 'channel_order = "rbb"', 7, "channel_order is rgb or bgr."),
+        (
+            "scale = 255.0",
+            'channel_order = "rbb"',
+            7,
+            "channel_order is rgb or bgr, or grey, rgba or bgra.",
+        ),
         ("scale = 255.0", 'interpolation = "cubic"', 7, "interpolation is bilinear or bicubic."),
         ('domain = "toys"', 'domain = "toys"\noptions = 1', 3, "is not a table { key = value }."),
         ('conv = "conv"', "conv = 1", 11, 'a layer is NAME = "MODULE"'),

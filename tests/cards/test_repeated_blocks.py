@@ -62,7 +62,7 @@ def with_all(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> row_law.RowCh
 
     with monkeypatch.context() as patched:
         patched.setattr(row_law, "passing", none)
-        return foreign_rows(model, (16, 16))
+        return foreign_rows(model, (3, 16, 16))
 
 
 def test_two_blocks_run_and_the_others_are_told_of_all_the_same(
@@ -71,7 +71,7 @@ def test_two_blocks_run_and_the_others_are_told_of_all_the_same(
     model = Net([Block() for _ in range(7)]).eval()
     expected = with_all(model, monkeypatch)
     Block.ran = 0
-    found = foreign_rows(model, (16, 16))
+    found = foreign_rows(model, (3, 16, 16))
     assert Block.ran == 4  # two blocks, each on an image alone and among others
     assert found == expected
     assert set(found.refused) == {f"blocks.{i}.inside.mix" for i in range(7)}
@@ -81,7 +81,7 @@ def test_two_blocks_run_and_the_others_are_told_of_all_the_same(
 @pytest.mark.parametrize("odd", [2, 3, 6])
 def test_a_block_that_differs_is_run_and_found(odd: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model = Net([Block(shift=int(i == odd)) for i in range(7)]).eval()
-    found = foreign_rows(model, (16, 16))
+    found = foreign_rows(model, (3, 16, 16))
     assert set(found.refused) == set(with_all(model, monkeypatch).refused)
     assert f"blocks.{odd}" in found.refused
     assert f"blocks.{odd - 1}" not in found.refused
@@ -101,7 +101,7 @@ def test_blocks_that_change_the_shape_or_bring_code_of_their_own_all_run() -> No
     for blocks in ([Own() for _ in range(5)], [Halves() for _ in range(4)]):
         model = Branches(list(blocks)).eval()
         type(blocks[0]).ran = 0
-        foreign_rows(model, (16, 16))
+        foreign_rows(model, (3, 16, 16))
         assert type(blocks[0]).ran == 2 * len(blocks)
 
 

@@ -106,22 +106,22 @@ class Each(nn.Module):
     ],
 )
 def test_what_breaks_the_law_is_told_and_what_keeps_it_is_not(does: str, why: str | None) -> None:
-    found = foreign_rows(Each(does), (8, 8)).refused
+    found = foreign_rows(Each(does), (3, 8, 8)).refused
     assert found.get(f"steps.{does.replace(' ', '_')}") == why
 
 
 def test_a_step_in_training_mode_or_one_that_mixes_after_it_is_told_too() -> None:
     """The law is of the network as extraction runs it: in evaluation mode a batch norm mixes nothing."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).train()
-    assert foreign_rows(model, (8, 8)).refused == {}
+    assert foreign_rows(model, (3, 8, 8)).refused == {}
     assert model.training
     mixed = nn.Sequential(Step("minus the mean of the batch"), nn.Flatten())
-    assert foreign_rows(mixed, (8, 8)).refused == {"0": OTHERS, "1": OTHERS}
+    assert foreign_rows(mixed, (3, 8, 8)).refused == {"0": OTHERS, "1": OTHERS}
     attention = nn.Sequential(Step("patches in order"), nn.Unflatten(1, (64, 3)))
     tokens = nn.TransformerEncoderLayer(3, 1, 8)  # takes the images for the places of a sequence
-    assert foreign_rows(nn.Sequential(attention, tokens), (8, 8)).refused["1"] == OTHERS
+    assert foreign_rows(nn.Sequential(attention, tokens), (3, 8, 8)).refused["1"] == OTHERS
     right = nn.TransformerEncoderLayer(3, 1, 8, batch_first=True)
-    assert "1" not in foreign_rows(nn.Sequential(attention, right), (8, 8)).refused
+    assert "1" not in foreign_rows(nn.Sequential(attention, right), (3, 8, 8)).refused
 
 
 def offered(architecture: Architecture) -> list[str]:
@@ -184,7 +184,7 @@ def test_every_card_of_the_package_keeps_the_law(name: str) -> None:
 
 def keeps_the_law(name: str) -> None:
     backbone = load(name, "random")
-    refused = foreign_rows(backbone.model, backbone.architecture.input.size).refused
+    refused = foreign_rows(backbone.model, backbone.architecture.input.shape).refused
     assert not {layer.module for layer in backbone.layers()} & set(refused)
 
 

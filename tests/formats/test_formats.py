@@ -185,7 +185,7 @@ def normed(order: str = "rgb") -> tuple[Target, dict[str, Tensor]]:
         if tensor.dim()
     }
     card = Card("normed", "toys", "none", input=Input((4, 4)))
-    return Target(card, model, trace(model, (4, 4)), Input((4, 4), channel_order=order)), state
+    return Target(card, model, trace(model, (3, 4, 4)), Input((4, 4), channel_order=order)), state
 
 
 def test_batch_norms_of_matconvnet_and_torch7(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_layers_are_not_taken_in_order_where_one_is_left_out_or_paths_part(tmp_p
     with pytest.raises(InputError, match=r"8 of 8 tensors are missing \(features.0.weight, "):
         load(str(write_card(tmp_path)), str(tmp_path / "given"))
     target = Target(
-        Card("forked", "toys", "none"), Forked(), trace(Forked(), (4, 4)), Input((4, 4))
+        Card("forked", "toys", "none"), Forked(), trace(Forked(), (3, 4, 4)), Input((4, 4))
     )
     blobs = Blobs("torch7", {f"{n}.weight": torch.ones(3, 3, 1, 1) for n in "123"}, by_order=True)
     assert len(assign(target, blobs, WeightsEntry(), tmp_path).missing) == 3

@@ -49,7 +49,7 @@ def write_named(path: Path, layers: Arrays) -> None:
 
 def fitted(model: nn.Module, path: Path, size: tuple[int, int] = (9, 9)) -> Assignment:
     model.eval()
-    target = Target(Card("n", "toys", "none"), model, trace(model, size), Input(size))
+    target = Target(Card("n", "toys", "none"), model, trace(model, (3, *size)), Input(size))
     found = assign(target, read(path), WeightsEntry(), path)
     model.load_state_dict(found.state, strict=False)
     return found

@@ -87,7 +87,7 @@ def by_hand(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def fitted(
     model: nn.Module, blobs: Mapping[str, Tensor], size: tuple[int, int], flatten: str
 ) -> Assignment:
-    target = Target(Card("n", "toys", "none"), model, trace(model, size), Input(size))
+    target = Target(Card("n", "toys", "none"), model, trace(model, (3, *size)), Input(size))
     entry = WeightsEntry(flatten=None if flatten == "format" else flatten)
     return assign(target, Blobs("keras", blobs, flatten="hwc"), entry, Path("w.h5"))
 

@@ -219,5 +219,5 @@ def test_modules_that_keep_the_order_of_a_chain(tmp_path: Path) -> None:
     torch.save(
         {f"x{i}.{p}": t for i in range(3) for p, t in nn.Conv2d(3, 3, 1).state_dict().items()}, file
     )
-    target = Target(Card("n", "toys", "none"), model, trace(model, (4, 4)), Input((4, 4)))
+    target = Target(Card("n", "toys", "none"), model, trace(model, (3, 4, 4)), Input((4, 4)))
     assert match(target, file).rename == {"x0": "0", "x1": "1", "x2": "2"}
