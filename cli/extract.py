@@ -155,6 +155,7 @@ def extract(
         seed=seed,
         announce=show.say,
         planned=_plan,
+        estimated=lambda seconds: show.say(f"about {show.clock(seconds)}"),
     )
     with show.Progress(f"extracting {', '.join(names)}", "images") as shown:
         results = extract_with(study, chosen, replace(wanted, progress=progress_on(shown)))
@@ -207,8 +208,7 @@ def _plan(plan: Plan) -> None:
     licence = f", licence of the weights: {plan.licence}" if plan.licence else ""
     show.say(
         f"{plan.backbone}: {count(plan.rows, 'row')}, {count(len(plan.layers), 'array')}, "
-        f"{decimal(plan.bytes)} into "
-        f"{plan.file}, about {show.clock(plan.seconds)}{licence}"
+        f"{decimal(plan.bytes)} into {plan.file}{licence}"
     )
 
 

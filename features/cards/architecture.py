@@ -226,6 +226,11 @@ def choose(architecture: Architecture, names: tuple[str, ...]) -> tuple[Layer, .
                 f"{card.name} {problem} {name}; {nearest(name, layers)} "
                 f"`probe layers {card.name}` lists them."
             )
+    if not chosen:
+        raise InputError(
+            f"{card.name}: has no module whose output can be a layer; `probe layers {card.name}` says why, "
+            "and a card may declare what a module returns."
+        )
     return _in_order(chosen.values(), traced)
 
 

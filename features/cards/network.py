@@ -60,12 +60,36 @@ def build(card: Card, *, seed: int = 0, device: str = "cpu", random: bool = Fals
                 f"{card.line('network')}: {card.network} could not be built with options "
                 f"{dict(card.options)}: {type(error).__name__}: {error}; correct network or options."
             ) from error
+    try:
+        return _plain(card, model).eval()
+    except NotImplementedError as error:
+        raise InputError(
+            f"{card.line('network')}: {card.network} returned an exported program, which cannot be put "
+            "into evaluation mode; return the network that it was exported from."
+        ) from error
+
+
+def _plain(card: Card, model: object) -> nn.Module:
+    """The network itself, out of what wraps it, in single precision."""
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        model = model.module
+    model = getattr(model, "_orig_mod", model)  # torch.compile
+    where = f"{card.line('network')}: {card.network} returned"
     if not isinstance(model, nn.Module):
         raise InputError(
-            f"{card.line('network')}: {card.network} returned {type(model).__name__}, not a "
-            "torch.nn.Module; return the network."
+            f"{where} {type(model).__name__}, not a torch.nn.Module; return the network."
         )
-    return model.eval()
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            f"{where} a TorchScript network, whose layers cannot be read; return the network that it was "
+            "made of, and give the archive as weights."
+        )
+    if any(isinstance(p, nn.UninitializedParameter) for p in model.parameters()):
+        raise InputError(
+            f"{where} a network with lazy modules, which have no shapes yet; run it on one image before "
+            "you return it."
+        )
+    return model.float()
 
 
 def published_input(card: Card, model: nn.Module) -> Input:

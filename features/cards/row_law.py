@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from features.cards.repeats import counterparts, passing
 from features.cards.trace import part_name, tensors_in
+from features.errors import InputError
 
 _BATCH = 4
 _KEPT = 4_096
@@ -90,7 +91,15 @@ def foreign_rows(model: nn.Module, shape: tuple[int, int, int]) -> RowCheck:
 
     with passing(model) as passed:
         _run(model, image, keep)
-        _run(model, lost, compare)
+        try:
+            _run(model, lost, compare)
+        except Exception as error:  # quantised layers measure what they read
+            why = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+            raise InputError(
+                f"the network fails where other images of a batch are NaN ({why}), so that nothing shows "
+                "that rows are each image's own; use it before it is quantised, or leave out what checks "
+                "its numbers."
+            ) from error
         if still:
             _run(model, others, compare_again)
     reasons = {name: why for name, why in refused.items() if why is not None}

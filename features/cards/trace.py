@@ -110,8 +110,9 @@ def trace(model: nn.Module, shape: tuple[int, int, int]) -> Trace:
     handles = []
     total = 0
     for name, module in model.named_modules():
-        if name:
-            leaf = next(module.children(), None) is None
+        if name and "parametrizations" not in name.split("."):
+            # weight_norm and the like are submodules of the module whose weights they make
+            leaf = all(child == "parametrizations" for child, _ in module.named_children())
             handles.append(module.register_forward_pre_hook(clock.begin(name, depths)))
             handles.append(module.register_forward_hook(_record(name, leaf, seen, depths, clock)))
     was_training = model.training

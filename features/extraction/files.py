@@ -19,6 +19,7 @@ from features.extraction.update import grow
 from features.machine.locks import lock_of, locked
 from features.store.contents import FileContents, contents_of
 from features.store.featurefile import PENDING
+from features.store.few_rows import bytes_on_disk
 from features.store.making import copy, create, finish, sweep
 from features.store.paths import partial_of
 from features.store.writer import Writer
@@ -136,5 +137,5 @@ def _written_again(round_: Round) -> int:
     """Bytes of the second copy that is written before the first is deleted."""
     path = round_.target.path
     if path.is_file():
-        return round_.bytes + path.stat().st_size
+        return round_.bytes + bytes_on_disk(path)
     return round_.bytes if round_.target.compress not in (None, "none") else 0

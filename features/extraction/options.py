@@ -53,7 +53,9 @@ class ExtractOptions:
     announce: Callable[[str], None] = lambda _: None
     """Called with messages, such as one before a download."""
     planned: Callable[[Plan], None] = lambda _: None
-    """Called with the plan of a new file before it is written."""
+    """Called with the plan of a new file before its first batch is computed."""
+    estimated: Callable[[float], None] = lambda _: None
+    """Called after the first batch of new files with the seconds that the run will take."""
     progress: Callable[[int, int, str], None] = lambda _done, _all, _busiest: None
     """Called with rows done, rows in all, and the busiest stage."""
 

@@ -31,7 +31,7 @@ from features.extraction.capture import capture
 from features.images import preprocess
 from features.images.decode import Reading, Unreadable, decode, read_bytes
 from features.images.views import canvas, inputs
-from features.machine.device import precise, reusing_memory
+from features.machine.device import placed, precise, reusing_memory
 from features.study.study import Study
 
 STAGES = ("reading", "decoding", "computing", "writing")
@@ -154,10 +154,8 @@ def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
     """Yield a function from pixels by view, `(n, h, w, channels)`, to features by data set, on the host."""
     job = pass_.job
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision, torch.float32)
-    # Channels last is the faster layout for convolutions, on a processor (1.3 to 2.7 times, measured
-    # on four networks) as on a GPU's matrix units; the numbers are the same but for rounding.
     # Fusing what follows a convolution into it (TorchScript's freezing) gained nothing on VGG-16.
-    model = job.backbone.model.to(job.device, kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = placed(job.backbone.model, job.device, kind)
     by_layer: dict[str, list[pooling.Pooled]] = {}
     for pooled in pass_.wanted:
         by_layer.setdefault(pooled.layer.name, []).append(pooled)

@@ -20,6 +20,7 @@ from features.extraction.pipeline import ExtractJob, Pass
 from features.extraction.provenance import check_contract, check_outputs
 from features.store.contents import FileContents
 from features.store.featurefile import PENDING
+from features.store.few_rows import are_few
 from features.store.paths import partial_of
 
 
@@ -75,9 +76,10 @@ class Round:
 
     @property
     def bytes(self) -> int:
-        """The bytes of the features in a new partial file."""
+        """The bytes of the features in a new partial file: of all rows, or of few."""
         n, width = len(self.target.job.study), np.dtype(self.target.job.dtype).itemsize
-        return n * sum(p.dim for p in self.wanted) * width if self.new else 0
+        rows = len(self.aim) if are_few(len(self.aim), n) else n
+        return rows * sum(p.dim for p in self.wanted) * width if self.new else 0
 
 
 def next_round(

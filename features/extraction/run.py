@@ -89,13 +89,17 @@ def check_not_begun(study: Study) -> None:
 
 
 def _pass_over(run: ExtractRun, rounds: list[Round], results: list[Extraction]) -> None:
-    """Compute the first windows, announce the plans, create the files, and fill them."""
+    """Announce the plans, compute the first windows, create the files, and fill them."""
     started, before = time.perf_counter(), [result.computed for result in results]
     todo = windows([round_.todo for round_ in rounds])
     passes = [round_.reader for round_ in rounds]
     many = len(run.devices) > 1
     unread = {number for number, round_ in enumerate(rounds) if round_.new}
     head: list[Computed] = []
+    for round_ in rounds:
+        if round_.new:
+            run.options.planned(_plan(round_))
+    check_room(rounds, run.study.folder)
     with ExitStack() as stack:
         computed: Iterator[Computed] = iter(())
         if not many:
@@ -122,7 +126,7 @@ def _pass_over(run: ExtractRun, rounds: list[Round], results: list[Extraction]) 
 def _begin(
     run: ExtractRun, rounds: list[Round], unread: set[int], head: list[Computed], count: int
 ) -> None:
-    """Announce the plans of new files, and create them.
+    """Announce how long a run that begins files will take, and create them.
 
     Args:
         run: The run.
@@ -140,10 +144,7 @@ def _begin(
         )
     if new:
         lanes = rounds[0].target.job.lanes * len(run.devices)
-        seconds = sum(head[-1].seconds.values()) / lanes * count
-        for round_ in new:
-            run.options.planned(_plan(round_, seconds))
-        check_room(rounds, run.study.folder)
+        run.options.estimated(sum(head[-1].seconds.values()) / lanes * count)
     if not run.begun:
         lock_files(run.locks, [target.path for target in run.targets])
         begin(run.study)
@@ -151,7 +152,7 @@ def _begin(
     make_files(rounds)
 
 
-def _plan(round_: Round, seconds: float) -> Plan:
+def _plan(round_: Round) -> Plan:
     backbone = round_.target.job.backbone
     return Plan(
         backbone=backbone.name,
@@ -159,7 +160,6 @@ def _plan(round_: Round, seconds: float) -> Plan:
         rows=len(round_.aim),
         layers=tuple(p.key for p in round_.wanted),
         bytes=round_.bytes,
-        seconds=seconds,
         licence=backbone.architecture.card.licence if backbone.weights else None,
     )
 

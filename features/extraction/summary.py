@@ -15,8 +15,6 @@ class Plan:
     rows: int
     layers: tuple[str, ...]
     bytes: int
-    seconds: float
-    """The time that the run will take, estimated from its first batch."""
     licence: str | None
 
 

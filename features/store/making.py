@@ -14,10 +14,13 @@ from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from features.arrays import Ints
 from features.machine import files
+from features.store.draft import drafted
 from features.store.featurefile import PENDING, REASON_BYTES, UNREADABLE, compression_of, seal
+from features.store.few_rows import are_few, copy_rows, reserve_rows
 from features.store.opening import FORMAT, VERSION, open_file
 from features.store.room import reserve, with_room
 from features.store.seconds import seconds_path
@@ -39,7 +42,7 @@ def create(
     dtype: str,
     attributes: Mapping[str, Any],
 ) -> None:
-    """Make an empty partial file with space for `n` rows of every layer.
+    """Make an empty partial file with places for `n` rows of every layer, and disk space for `aim`.
 
     Args:
         path: The file to make.
@@ -52,7 +55,8 @@ def create(
     width = np.dtype(dtype).itemsize
     size = sum(n * (layer["dim"] * width + 4) for layer in layers)
     size += (1 + len(layers)) * _SLACK_BYTES + 98 * n
-    with _making(path, size) as file:
+    few = aim if are_few(len(aim), n) else None
+    with _making(path, size, few=few) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         file.attrs.update(attributes)
         _rows(file, n, aim)
@@ -90,23 +94,23 @@ def finish(partial: Path, finished: Path, compress: str) -> None:
 def merge(partial: Path, finished: Path) -> None:
     """Add the layers of `partial` to those of `finished`, in one step for a reader."""
     size = finished.stat().st_size + partial.stat().st_size
-    with (
-        open_file(finished) as old,
-        open_file(partial) as new,
-        _making(finished, size, ".merging") as to,
-    ):
-        to.attrs.update(old.attrs)
+    with open_file(finished) as old, open_file(partial) as new:
         first, second = old["status"][:], new["status"][:]
         # Unreadable in either is unreadable, and a row is done only where both are.
         refused = (first == UNREADABLE) | (second == UNREADABLE)
+        status = np.where(refused, UNREADABLE, np.minimum(first, second))
         n = len(first)
         compress = compression_of(old)
-        _rows(to, n, np.flatnonzero(old["aim"][:]) if "aim" in old else np.arange(n))
-        to["status"][:] = np.where(refused, UNREADABLE, np.minimum(first, second))
-        to["reasons"][:] = np.where(first == UNREADABLE, old["reasons"][:], new["reasons"][:])
-        for file in (old, new):
-            _layers(file, to, n, compress)
-        _seal(to)
+        few = _few(first, n, compress)
+        with _making(finished, size, ".merging", few=few, copied=(old, new)) as to:
+            to.attrs.update(old.attrs)
+            _rows(to, n, np.flatnonzero(old["aim"][:]) if "aim" in old else np.arange(n))
+            to["status"][:] = status
+            to["reasons"][:] = np.where(first == UNREADABLE, old["reasons"][:], new["reasons"][:])
+            for file in (old, new):
+                _layers(file, to, n, compress, filled=few is None)
+            if few is None:
+                _seal(to)
     partial.unlink()
 
 
@@ -134,15 +138,23 @@ def copy(
         if compress == "none":
             size = max(size, sum(data.nbytes for data in old["layers"].values()))
         size = size * n // max(rows, 1) + _SLACK_BYTES
-        with _making(new_path, size, ".merging") as to:
+        few = _few(old["status"][:], n, compress or compression_of(old))
+        with _making(new_path, size, ".merging", few=few, copied=(old,)) as to:
             to.attrs.update(old.attrs)
             to.attrs.update(attributes or {})
             _rows(to, n, np.flatnonzero(old["aim"][:]) if "aim" in old else np.arange(rows))
             to["status"][:rows] = old["status"][:]
             if "reasons" in old:
                 to["reasons"][:rows] = old["reasons"][:]
-            _layers(old, to, n, compress)
-            _seal(to)
+            _layers(old, to, n, compress, filled=few is None)
+            if few is None:
+                _seal(to)
+
+
+def _few(status: npt.NDArray[np.uint8], n: int, compress: str) -> Ints | None:
+    """The rows that are not pending, if they are few of `n` and not compressed; else None."""
+    rows = np.flatnonzero(status != PENDING)
+    return rows if compress == "none" and are_few(len(rows), n) else None
 
 
 def sweep(path: Path) -> None:
@@ -154,14 +166,35 @@ def sweep(path: Path) -> None:
 
 
 @contextmanager
-def _making(path: Path, size: int, suffix: str = ".new") -> Iterator[h5py.File]:
-    """A new HDF5 file that is synced to disk and renamed to `path` when the block ends without an error."""
+def _making(
+    path: Path,
+    size: int,
+    suffix: str = ".new",
+    *,
+    few: Ints | None = None,
+    copied: Sequence[h5py.File] = (),
+) -> Iterator[h5py.File]:
+    """A new HDF5 file that is synced to disk and renamed to `path` when the block ends without an error.
+
+    Args:
+        path: The name that the file gets.
+        size: The bytes that it takes at most.
+        suffix: The end of its name until then.
+        few: The only rows that take space; None: all take it.
+        copied: The files whose features of `few` are copied into it after the block.
+    """
     making = path.with_name(path.name + suffix)
     making.unlink(missing_ok=True)
     try:
-        with with_room(making, size) as file:
+        with with_room(making, size) if few is None else drafted(making) as file:
             yield file
-        reserve(making, making.stat().st_size)
+        if few is None:
+            reserve(making, making.stat().st_size)
+        else:
+            reserve_rows(making, few)
+            copy_rows(copied, making, few)
+            if copied:
+                _seal_in_place(making)
         _sync(making)
         os.replace(making, path)  # noqa: PTH105 - one step, whatever is there
     except BaseException:
@@ -177,18 +210,22 @@ def _rows(file: h5py.File, n: int, aim: Ints) -> None:
     file["seal"] = np.zeros(32, dtype=np.uint8)
 
 
-def _layers(file: h5py.File, to: h5py.File, n: int, compress: str | None) -> None:
-    """Copy every layer of `file` with its checksums into `to`, which has `n` rows."""
+def _layers(
+    file: h5py.File, to: h5py.File, n: int, compress: str | None, *, filled: bool = True
+) -> None:
+    """Copy every layer of `file` with its checksums into `to`, which has `n` rows, or only their places."""
     for key, data in file["layers"].items():
         compression = str(data.compression or "none")
         for name in (f"layers/{key}", f"checksums/{key}"):
             old = file[name]
             kind = "none" if name.startswith("checksums/") else compress or compression
-            if n == old.shape[0] and kind == str(old.compression or "none"):
+            if filled and n == old.shape[0] and kind == str(old.compression or "none"):
                 file.copy(name, to.require_group(name.split("/")[0]), name=key)
                 continue
             _allot(to, name, (n, *old.shape[1:]), old.dtype, kind)
             to[name].attrs.update(old.attrs)
+            if not filled:
+                continue
             at_once = old.chunks[0] if old.chunks else len(old)
             for start in range(0, len(old), at_once):
                 stop = min(start + at_once, len(old))  # `to` may have more rows

@@ -10,48 +10,24 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Ints
 from features.errors import InputError
 from features.machine.locks import locked_open
-from features.store.featurefile import DONE, REASON_BYTES, UNREADABLE, pooling_of, runs
+from features.store.featurefile import DONE, REASON_BYTES, UNREADABLE, pooling_of
 from features.store.opening import open_file
+from features.store.places import place_of
 
 _DIRTY_BYTES = 1 << 28
 _sync = getattr(os, "fdatasync", os.fsync)  # only Linux can sync without the time stamps
-
-
-@dataclass(frozen=True)
-class _Place:
-    """The place of a data set's rows in the file."""
-
-    dtype: np.dtype[Any]
-    width: int
-    """Bytes per row."""
-    per_chunk: int
-    offsets: Ints
-    """The offset of every chunk in the file, in bytes."""
-
-    def spans(self, rows: Ints) -> Iterator[tuple[slice, int]]:
-        """Runs of ascending rows that are adjacent in the file: slices into `rows`, offsets in the file."""
-        for here, there in runs(rows):
-            start, row = here.start, there.start
-            while start < here.stop:
-                chunk, inside = divmod(row, self.per_chunk)
-                many = min(here.stop - start, self.per_chunk - inside)
-                place = int(self.offsets[chunk]) + inside * self.width
-                yield slice(start, start + many), place
-                start, row = start + many, row + many
 
 
 class Writer:
@@ -69,7 +45,7 @@ class Writer:
         with open_file(path, locking=alone) as file:
             names = ["status", "aim", "reasons"]
             names += [f"{g}/{key}" for g in ("layers", "checksums") for key in file[g]]
-            self._places = {name: _place(file[name]) for name in names}
+            self._places = {name: place_of(file[name]) for name in names}
             self._n = int(file["status"].shape[0])
             self._about = {key: pooling_of(data) for key, data in file["layers"].items()}
         self._file = path.open("r+b", buffering=0)
@@ -191,16 +167,3 @@ class Writer:
         many = place.width // place.dtype.itemsize
         values = np.frombuffer(bytearray().join(parts), dtype=place.dtype)
         return values.reshape(len(rows), many) if name.startswith("layers/") else values
-
-
-def _place(data: h5py.Dataset) -> _Place:
-    width = data.dtype.itemsize * (data.shape[1] if data.ndim > 1 else 1)
-    if data.chunks is None:
-        return _Place(data.dtype, width, max(1, data.shape[0]), np.array([data.id.get_offset()]))
-    offsets = np.zeros(-(-data.shape[0] // data.chunks[0]), dtype=np.int64)
-
-    def note(chunk: Any) -> None:
-        offsets[chunk.chunk_offset[0] // data.chunks[0]] = chunk.byte_offset
-
-    data.id.chunk_iter(note)
-    return _Place(data.dtype, width, data.chunks[0], offsets)

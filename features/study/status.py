@@ -9,6 +9,7 @@ from pathlib import Path
 from features.errors import InputError, nearest
 from features.machine.locks import lock_of, locked
 from features.store.featurefile import DONE, PENDING, UNREADABLE, Damage, FeatureFile
+from features.store.few_rows import bytes_on_disk
 from features.store.opening import Damaged
 from features.store.paths import every_file, partial_of
 from features.store.seconds import seconds_path
@@ -56,7 +57,7 @@ def held(study: Study) -> list[StoredBackbone]:
                     int((status == DONE).sum()),
                     int((status == UNREADABLE).sum()),
                     int((status == PENDING).sum()),
-                    path.stat().st_size,
+                    bytes_on_disk(path),
                     path.suffix == ".h5",
                 )
             )

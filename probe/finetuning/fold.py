@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from features.arrays import Floats, Ints
+from features.machine.device import placed
 from probe.finetuning.fold_file import FoldResult, read_fold, write_fold
 from probe.finetuning.job import (
     FineTuneJob,
@@ -98,7 +99,7 @@ def _ready(run: FineTuneRun, job: FineTuneJob, fold: int, kept: ExitStack) -> _R
     network, prefix = start(
         run.backbone, job.variant, sum(job.goal.sizes), run.options.seed, trained
     )
-    network.to(run.feed.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    placed(network, run.feed.device)
     suffix: Suffix | None = None
     feed: ImageFeed | KeptFeed = run.feed
     if prefix.parameters and not (run.recipe.crop or run.recipe.mirror or run.recipe.colour):

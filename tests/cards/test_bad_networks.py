@@ -98,3 +98,94 @@ def test_tokens_that_are_not_numbers_are_told_with_their_image(tmp_path: Path) -
             tmp_path / "s", card, data=str(tmp_path / "m.csv"), weights="random", layers=("norm",)
         )
     assert not (tmp_path / "s").exists()
+
+
+BUILT = """
+import warnings
+
+import torch
+from torch import nn
+
+
+class Base(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.fc(self.conv(x).relu().mean((2, 3)))
+
+
+class Checked(Base):
+    def forward(self, x):
+        assert bool(torch.isfinite(x).all()), "no numbers"
+        return super().forward(x)
+
+
+class Deep(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.pool = nn.Conv3d(3, 4, 3, padding=1), nn.AdaptiveAvgPool3d(1)
+
+    def forward(self, x):
+        return self.pool(self.conv(x.unsqueeze(2))).flatten(1)
+
+
+def normed(net):
+    nn.utils.parametrizations.weight_norm(net.conv)
+    nn.utils.parametrizations.spectral_norm(net.fc)
+    return net
+
+
+def build():
+    with warnings.catch_warnings():  # some are deprecated
+        warnings.simplefilter("ignore")
+        return BUILD
+"""
+
+
+@pytest.mark.parametrize(
+    ("built", "layers"),
+    [
+        ("Base().half()", ["conv", "fc"]),
+        ("Base().double()", ["conv", "fc"]),
+        ("torch.compile(Base())", ["conv", "fc"]),
+        ("nn.DataParallel(Base())", ["conv", "fc"]),
+        ("Deep()", ["pool"]),
+        ("normed(Base())", ["conv", "fc"]),
+    ],
+)
+def test_networks_are_read_in_single_precision_without_their_wrapping(
+    tmp_path: Path, built: str, layers: list[str]
+) -> None:
+    card = write(tmp_path)
+    (tmp_path / "net.py").write_text(BUILT.replace("BUILD", built))
+    for i in range(4):
+        folder = tmp_path / "images" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (60 * i, 200, 99)).save(folder / f"{i}.png")
+    result = extract(
+        tmp_path / "study", card, weights="random", data=str(tmp_path / "images"), layers=["all"]
+    )
+    assert [key for key in result.layers if ":" not in key] == layers
+
+
+@pytest.mark.parametrize(
+    ("built", "why"),
+    [
+        ("nn.Sequential(nn.LazyConv2d(4, 3))", "lazy modules, which have no shapes yet; run it on"),
+        (
+            "torch.jit.trace(Base().eval(), torch.zeros(1, 3, 16, 16))",
+            "a TorchScript network, whose layers cannot be read; return",
+        ),
+        (
+            "Checked()",
+            r"fails where other images of a batch are NaN .* use it before it is quantised",
+        ),
+    ],
+)
+def test_networks_that_cannot_be_checked_are_refused(tmp_path: Path, built: str, why: str) -> None:
+    card = write(tmp_path)
+    (tmp_path / "net.py").write_text(BUILT.replace("BUILD", built))
+    with pytest.raises(InputError, match=why):
+        describe(card)

@@ -159,7 +159,7 @@ def test_a_network_that_does_not_begin_with_a_convolution_has_no_channels_to_tur
         'name = "flat"\ndomain = "toys"\nnetwork = "./flat.py:build"\n[input]\nsize = [2, 2]\n'
         '[[weights]]\npath = "w"\nchannel_order = "bgr"\n'
     )
-    with pytest.raises(InputError, match="does not begin with a convolution of three channels"):
+    with pytest.raises(InputError, match="does not begin with a convolution of 3 channels"):
         load(str(card))
 
 
@@ -319,7 +319,7 @@ def test_mean_images_that_cannot_be_used(tmp_path: Path) -> None:
         mean_of(Input((4, 4), mean=str(tmp_path / "gone")))
     np.save(tmp_path / "flat.npy", np.zeros((5, 5), np.float32))
     np.save(tmp_path / "objects.npy", np.array([{}], dtype=object), allow_pickle=True)
-    for name, said in (("flat", "not one image of three"), ("objects", "a damaged .npy file")):
+    for name, said in (("flat", "not one image of shape"), ("objects", "a damaged .npy file")):
         with pytest.raises(InputError, match=said):
             read_mean(tmp_path / f"{name}.npy")
     declared = io.BytesIO()

@@ -142,7 +142,7 @@ class Two(nn.Module):
 
 def test_maps_beside_each_other_are_turned_each_for_itself() -> None:
     model = Two().eval()
-    found = readings(model, (4, 4))
+    found = readings(model, (3, 4, 4))
     assert set(found) == {"first.weight"}  # the second reads no map, though one has as many numbers
     reading = found["first.weight"]
     assert reading is not None
@@ -197,5 +197,5 @@ def test_tokens_and_averages_read_no_map() -> None:
             y = self.fc(self.conv(x).flatten(2).transpose(1, 2))
             return self.head(y.mean(1))  # type: ignore[no-any-return]
 
-    assert readings(Tokens().eval(), (8, 8)) == {}
-    assert readings(nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()), (4, 4)) == {}
+    assert readings(Tokens().eval(), (3, 8, 8)) == {}
+    assert readings(nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU()), (3, 4, 4)) == {}

@@ -344,7 +344,7 @@ def test_what_a_pass_reads_up_to_a_layer(device: str) -> None:
         model = Net()
 
     def names(*modules: str) -> set[str]:
-        return set(read_up_to(model, dict.fromkeys(modules, 1), (4, 4)))
+        return set(read_up_to(model, dict.fromkeys(modules, 1), (3, 4, 4)))
 
     conv = {"conv.weight", "conv.bias"}
     norm = {f"norm.{name}" for name in ("weight", "bias", "running_mean", "running_var")}
