@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from features.cards.repeats import counterparts, passing
 from features.cards.trace import part_name, tensors_in
-from features.errors import InputError
+from features.errors import InputError, first_line
 
 _BATCH = 4
 _KEPT = 4_096
@@ -94,9 +94,9 @@ def foreign_rows(model: nn.Module, shape: tuple[int, int, int]) -> RowCheck:
         try:
             _run(model, lost, compare)
         except Exception as error:  # quantised layers measure what they read
-            why = f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"
+            reason = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(
-                f"the network fails where other images of a batch are NaN ({why}), so that nothing shows "
+                f"the network fails where other images of a batch are NaN ({reason}), so that nothing shows "
                 "that rows are each image's own; use it before it is quantised, or leave out what checks "
                 "its numbers."
             ) from error

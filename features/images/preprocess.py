@@ -21,6 +21,7 @@ Geometry = tuple[tuple[int, int], int | tuple[int, int], str, bool, Reading]
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _COLOURS = {1: "grey", 3: "rgb", 4: "rgba"}
 """What is decoded for so many channels."""
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def reading(wanted: Input) -> Reading:
@@ -35,7 +36,7 @@ def geometry(wanted: Input) -> Geometry:
 
 
 def to_pixels(image: Image.Image, wanted: Input) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
-    """Resize and centre-crop an image that was decoded as `reading(wanted)`.
+    """Resize and centre-crop an image, decoded as `reading(wanted)`, or in other eight-bit channels.
 
     The filter is Pillow's, which smooths when it shrinks ("antialiased"); the offset of the crop is
     rounded as `wanted` has it. Transparency is a channel as the others are.
@@ -44,6 +45,9 @@ def to_pixels(image: Image.Image, wanted: Input) -> npt.NDArray[np.uint8] | npt.
         `(channels, h, w)`: grey, RGB or RGBA in uint8, or, of a picture with more than eight bits, float32
         in 0..255.
     """
+    mode = _MODES[wanted.channels]
+    if image.mode not in (mode, "F"):  # an image in memory, which was not read for this network
+        image = image.convert(mode)
     height, width = wanted.size
     size = _resized(image.size, wanted)
     if image.size != size:

@@ -625,20 +625,28 @@ def test_progress_and_plan(tiny_card: TinyCard, tmp_path: Path) -> None:
     manifest = write_images(tmp_path / "images", 11, (4,), {9: 1})
     steps: list[tuple[int, int]] = []
     plans: list[Plan] = []
+    times: list[float] = []
     study = tmp_path / "study"
 
     def said(plan: Plan) -> None:
         assert not study.exists()
+        assert not times  # nothing is computed yet
         plans.append(plan)
 
-    run(study, card, manifest, said=said, progress=lambda done, n, _: steps.append((done, n)))
+    def counted(done: int, n: int, _: str) -> None:
+        steps.append((done, n))
+
+    run(study, card, manifest, said=said, estimated=times.append, progress=counted)
     [plan] = plans
     dims = {"pixels": 192, "conv": 256, "act": 256, "pool": 64, "fc": 5}
     dims |= {"pixels:avg": 3, "conv:avg": 4, "act:avg": 4, "pool:avg": 4}
     assert (plan.backbone, plan.rows, set(plan.layers)) == ("tiny", 11, set(dims))
     assert plan.bytes == 11 * 4 * sum(dims.values())
     assert plan.licence == "free"
-    assert plan.seconds > 0
+    assert len(times) == 1
+    assert times[0] > 0
+    assert len(times) == 1
+    assert times[0] > 0
     assert steps[0] == (0, 11)
     assert steps[-1] == (11, 11)
     assert [done for done, _ in steps] == sorted(done for done, _ in steps)
