@@ -96,9 +96,9 @@ def foreign_rows(model: nn.Module, shape: tuple[int, int, int]) -> RowCheck:
         except Exception as error:  # quantised layers measure what they read
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(
-                f"the network fails where other images of a batch are NaN ({reason}), so that nothing shows "
-                "that rows are each image's own; use it before it is quantised, or leave out what checks "
-                "its numbers."
+                f"the network fails where other images of a batch are NaN ({reason}), so that nothing "
+                "shows that rows are each image's own; use it before it is quantised, or leave "
+                "out what checks its numbers."
             ) from error
         if still:
             _run(model, others, compare_again)
