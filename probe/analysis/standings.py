@@ -12,6 +12,7 @@ from probe.analysis.answer import whole
 from probe.analysis.curves import TaskCurves
 from probe.analysis.draws import network_of, spread
 from probe.analysis.points import Best
+from probe.analysis.shorten import shorten
 from probe.analysis.statistics import Interval
 
 _FLOOR = ("none", "control")
@@ -95,8 +96,13 @@ def leader_of(task: TaskCurves) -> str | None:
     return rows[0].backbone if rows else None
 
 
-def layers_words(task: TaskCurves, backbone: str, chosen: Sequence[str]) -> str:
-    """The layer that the folds chose, or `varies (FIRST to LAST)` by depth where they differ."""
+def layers_words(
+    task: TaskCurves, backbone: str, chosen: Sequence[str], longest: int | None = None
+) -> str:
+    """The layer that the folds chose, or `varies (FIRST to LAST)` by depth where they differ.
+
+    Of names of more than `longest` characters the middle is left out.
+    """
     depth = {
         point.layer: point.depth
         for panel in task.panels
@@ -106,6 +112,8 @@ def layers_words(task: TaskCurves, backbone: str, chosen: Sequence[str]) -> str:
     }
     layers = dict.fromkeys(key.partition(":")[0] for key in chosen)
     ordered = sorted(layers, key=lambda layer: depth.get(layer, 0.0))
+    if longest is not None:
+        ordered = [shorten(layer, longest) for layer in ordered]
     if len(ordered) < 2:
         return "".join(ordered)
     return f"varies ({ordered[0]} to {ordered[-1]})"

@@ -53,6 +53,7 @@ _MOST_FOLDS = 500
 """A table per fold with more rows than this shows best rows only, since it would make the page slow."""
 
 
+_MOST_LAYERS = 300
 _PATIENCE = 120.0  # seconds, in which another process can write its report
 
 
@@ -234,6 +235,19 @@ def _origin(study: Study, tasks: Sequence[TaskCurves]) -> list[tuple[str, str]]:
     return origin + [("protocol", name) for name in sorted(protocols)]
 
 
+def _of_highest(layers: Table) -> Table:
+    """The table of all layers; of very many rows those of highest accuracy, for the page to open fast."""
+    if len(layers.rows) <= _MOST_LAYERS:
+        return layers
+    place = [column.name for column in layers.columns].index("accuracy")
+    order = sorted(range(len(layers.rows)), key=lambda i: -float(str(layers.rows[i][place])))
+    rows = tuple(layers.rows[i] for i in sorted(order[:_MOST_LAYERS]))
+    note = (
+        f"The {_MOST_LAYERS} rows of highest accuracy; all {len(layers.rows):,} are in table.csv."
+    )
+    return replace(layers, rows=rows, note=note)
+
+
 def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:
     """The tables of one task, without those that have no rows."""
     if task.is_number:
@@ -245,7 +259,7 @@ def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:
         note = f"Only best rows are shown; all {len(folds.rows):,} rows are in folds.csv."
         folds = replace(folds, rows=best, note=note)
     tables = [
-        layer_table([task]),
+        _of_highest(layer_table([task])),
         folds,
         hardest_classes(task),
         *confusion_matrices(task),

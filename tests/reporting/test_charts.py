@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probe.analysis.shorten import shorten
 from probe.reporting.charts.plane import (
     HEIGHT,
     RIGHT,
@@ -14,7 +15,6 @@ from probe.reporting.charts.plane import (
     band,
     path,
     plane_of,
-    shorten,
     spaced,
     whiskers,
 )

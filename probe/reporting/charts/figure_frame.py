@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from features.machine.files import replacing
-from probe.reporting.charts.plane import shorten
+from probe.analysis.shorten import shorten
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

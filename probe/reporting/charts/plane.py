@@ -8,14 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from probe.analysis.shorten import shorten
 from probe.reporting.charts.axis import place
 
 WIDTH, HEIGHT = 480, 330
 LEFT, RIGHT, TOP = 44, WIDTH - 12, 10
 _BELOW = 42
 """Room under the x axis for numbers and a title, or for two lines of names."""
-_LONGEST = 12
-"""Characters of a name on the x axis; of a longer name the middle is left out."""
 _LETTER, _SPACE = 6.0, 6.0
 """The width of a letter, and the least space between two names, in pixels."""
 
@@ -157,11 +156,3 @@ def spaced(places: Sequence[float], least: float, low: float, high: float) -> li
     result = np.empty(len(moved))
     result[order] = np.maximum(moved, low + least * np.arange(len(moved)))
     return [float(y) for y in result]
-
-
-def shorten(name: str, longest: int = _LONGEST) -> str:
-    """A name with its middle left out where it is longer; both ends tell layers apart."""
-    if len(name) <= longest:
-        return name
-    start = (longest - 1) // 2
-    return f"{name[:start]}…{name[start + 1 - longest :]}"

@@ -9,16 +9,16 @@ import numpy as np
 
 from probe.analysis.curves import TaskCurves
 from probe.analysis.scale import Scale
+from probe.analysis.shorten import shorten
 from probe.analysis.standings import Reference, Standing, layers_words, references, standings
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.legend import Sign, backbone_sign
 from probe.reporting.charts.markers import Markers
-from probe.reporting.charts.plane import shorten
 
 _MOST = 14
 """How many rows are drawn; the table of best rows has all."""
-_LONGEST = 30
-"""Characters of a name; its middle is left out where it is longer."""
+_LONGEST, _LAYER = 26, 17
+"""Characters of a name and of a layer; the middle is left out where one is longer."""
 _TRAINED = {"finetune": "fine-tuned", "scratch": "trained from scratch"}
 _WIDE = 3.0
 """The width of a letter of a reference's name, in per cent of the scale's width."""
@@ -122,7 +122,7 @@ class _Scale:
 def _row(task: TaskCurves, row: Standing, scale: _Scale, looks: Markers) -> StandingRow:
     value, low, high = row.accuracy.value, row.accuracy.low, row.accuracy.high
     known = bool(np.isfinite([low, high]).all())
-    layers = layers_words(task, row.backbone, row.layers)
+    layers = layers_words(task, row.backbone, row.layers, _LAYER)
     how = f"{row.method}, layer {layers}" if "(" in layers else f"{row.method} at {layers}"
     if not row.layers:
         kind, _, recipe = row.method.partition("+")

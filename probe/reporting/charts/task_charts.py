@@ -10,7 +10,8 @@ import numpy as np
 from probe.analysis.curves import Panel, TaskCurves
 from probe.analysis.draws import merge_draws, network_of
 from probe.analysis.points import Curve
-from probe.analysis.standings import leader_of
+from probe.analysis.shorten import shorten
+from probe.analysis.standings import leader_of, standings
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.axis import layer_ticks
 from probe.reporting.charts.chart import (
@@ -33,7 +34,6 @@ from probe.reporting.charts.plane import (
     band,
     path,
     plane_of,
-    shorten,
     spaced,
     whiskers,
 )
@@ -43,6 +43,10 @@ TUNING = "fine-tuning"
 """What stands for the method of the charts of fine-tunes."""
 _NAME_ROOM, _NAME_HEIGHT, _NAME_LONGEST = 146, 12, 20
 """Pixels right of the axis for the names of lines, pixels of a line of text, and characters of a name."""
+_FIRST = 6
+"""How many trained backbones are drawn beside the answer."""
+_CROWDED = 8
+"""Whiskers of more lines than this would hide them; bands are still drawn under the pointer."""
 _MARKED = 26
 """A curve of more points than this has a mark at every second or third point only."""
 
@@ -56,11 +60,21 @@ def answer_panel(task: TaskCurves) -> Panel | None:
 
 
 def answer_chart(task: TaskCurves, looks: Markers) -> Chart | None:
-    """The accuracy over depth beside the answer, its lines named at their ends; None without probes."""
+    """The accuracy over depth beside the answer, its lines named at their ends; None without probes.
+
+    Of many trained backbones the first are drawn.
+    """
     panel = answer_panel(task)
     if panel is None:
         return None
-    return _curve_chart(task, panel, task.headline, looks, named=True)
+    first = list(dict.fromkeys(row.backbone for row in standings(task) if row.layers))[:_FIRST]
+    curves = [c for c in panel.curves if c.backbone in first or c.domain in ("none", "control")]
+    drawn = _curve_chart(
+        task, replace(panel, curves=tuple(curves or panel.curves)), task.headline, looks, named=True
+    )
+    if len(curves) in (0, len(panel.curves)):
+        return drawn
+    return replace(drawn, title=f"{drawn.title}; the first {_FIRST} backbones")
 
 
 def charts(task: TaskCurves, looks: Markers) -> list[Chart]:
@@ -119,6 +133,7 @@ def _curve_chart(
             is_cut=curve.method != panel.method,
             joined=only_tuned or curve.method == panel.method,
             leads=leader is None or only_tuned or curve.backbone == leader,
+            crowded=len(shown) > _CROWDED,
         )
         for curve in shown
     ]
@@ -154,6 +169,8 @@ class _DrawnCurve:
     """Whether its points are joined by a line."""
     leads: bool = True
     """Whether it is of the backbone whose band is always drawn."""
+    crowded: bool = False
+    """Whether there is no room for whiskers."""
 
     @property
     def name(self) -> str:
@@ -220,7 +237,7 @@ def _stroke(plane: Plane, drawn: _DrawnCurve, metric: str, look: tuple[int, int]
         line=path(through) if drawn.joined else "",
         style=dash_of(curve),
         band=band(ends) if drawn.joined and len(ends) == len(points) > 1 else "",
-        whiskers=whiskers(ends) if drawn.joined and not drawn.leads else "",
+        whiskers=whiskers(ends) if drawn.joined and not (drawn.leads or drawn.crowded) else "",
         leads=drawn.leads,
         marks=through[:: -(-len(through) // _MARKED)],
     )

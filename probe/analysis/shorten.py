@@ -1,0 +1,14 @@
+"""Names shortened in the middle, for charts and tables."""
+
+from __future__ import annotations
+
+LONGEST = 12
+"""Characters of a name on an axis."""
+
+
+def shorten(name: str, longest: int = LONGEST) -> str:
+    """A name with its middle left out where it is longer; both ends tell layers apart."""
+    if len(name) <= longest:
+        return name
+    start = (longest - 1) // 2
+    return f"{name[:start]}…{name[start + 1 - longest :]}"
