@@ -227,7 +227,7 @@ def finetune(
     if done.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
     show.put_table(
-        ("task", "backbone", "method", "cut", "views", "epochs", "accuracy", "n"),
+        ("task", "backbone", "method", "cut", "views", "epochs", "accuracy or MAE", "n"),
         [
             (
                 row.task,
@@ -236,7 +236,7 @@ def finetune(
                 row.cut,
                 row.views,
                 row.epochs,
-                f"{row.accuracy:.1%}",
+                f"{row.mae:.2f}" if row.accuracy is None else f"{row.accuracy:.1%}",
                 str(row.n),
             )
             for row in done.summary()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from features.arrays import Floats, Ints
@@ -12,7 +14,7 @@ from probe.finetuning.fold_file import FoldResult
 from probe.finetuning.job import FineTuneJob, FineTuneRun, identity, method_of
 from probe.results import rows as results
 from probe.results.ledger import open_ledger
-from probe.results.metrics import kind_of, measure
+from probe.results.metrics import kind_of, measure, measure_numbers
 from probe.results.predictions import Key, Prediction
 from probe.results.protocol import mark
 from probe.results.rows import Row
@@ -75,7 +77,7 @@ def _scored(
 ) -> tuple[Prediction, list[Row]]:
     """The scores of all images under a view, and a row for every fold."""
     y = job.goal.labels[:, job.tasks.index(task)]
-    scores = np.full((len(y), len(task.classes)), np.nan, dtype=np.float32)
+    scores = np.full((len(y), where.stop - where.start), np.nan, dtype=np.float32)
     fold_of = np.full(len(y), -1)
     rows = []
     for fold in folds:
@@ -83,7 +85,7 @@ def _scored(
         own = y[tested] >= 0
         scores[tested[own]] = fold.scores[view][own, where]
         fold_of[tested[own]] = fold.fold
-        rows.append(_row(run, job, task, fold, view, scores[tested[own]], y[tested[own]]))
+        rows.append(_row(run, job, task, fold, view, scores[tested[own]], tested[own]))
     return Prediction(scores, fold_of, job.protocols[task.name]), rows
 
 
@@ -94,7 +96,7 @@ def _row(
     fold: FoldResult,
     view: str,
     scores: Floats,
-    y: Ints,
+    tested: Ints,
 ) -> Row:
     name, domain = identity(run, job.variant)
     variant = job.variant
@@ -108,8 +110,8 @@ def _row(
         method=method_of(run, job),
         task=task.name,
         fold=fold.fold,
-        **measure(scores, y, task.ordered, kind_of(variant.method)),
-        n_test=len(y),
+        **_measured(run, job, task, scores, tested),
+        n_test=len(tested),
         n_train=fold.n_train,
         solver=run.recipe.optimiser,
         at_edge=int(at_edge),
@@ -148,3 +150,14 @@ def notes(run: FineTuneRun, job: FineTuneJob, folds: list[FoldResult]) -> list[s
         f"{'+'.join(t.name for t in job.tasks)}: {job.variant} was still getting better after "
         f"{run.recipe.epochs} epochs in {edge} of {len(folds)} folds; give it more --epochs"
     ]
+
+
+def _measured(
+    run: FineTuneRun, job: FineTuneJob, task: Task, scores: Floats, tested: Ints
+) -> dict[str, Any]:
+    """Every metric of the scores of the rows `tested`."""
+    if task.is_number:
+        truth = run.study.numbers(task.name)[tested]
+        return measure_numbers(scores[:, 0].astype(np.float64), truth)
+    y = job.goal.labels[tested, job.tasks.index(task)]
+    return measure(scores, y, task.ordered, kind_of(job.variant.method))

@@ -11,6 +11,7 @@ from features.errors import InputError
 from features.keywords import taken_from
 from features.machine.locks import locked
 from features.study import saving
+from features.study.named_tasks import remember
 from features.study.study import Study
 from probe.finetuning import history
 from probe.finetuning.commit import commit, notes, results_of
@@ -58,7 +59,9 @@ class Summary:
     views: str
     epochs: str
     """Chosen fold by fold: one number, or the smallest and largest."""
-    accuracy: float
+    accuracy: float | None
+    mae: float | None
+    """Of a number."""
     n: int
 
 
@@ -73,9 +76,18 @@ def _summary(rows: list[Row]) -> Summary:
         cut=first.layer,
         views=first.views,
         epochs=str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}",
-        accuracy=sum((row.accuracy or 0.0) * row.n_test for row in rows) / n,
+        accuracy=_mean([row.accuracy for row in rows], rows),
+        mae=_mean([row.mae for row in rows], rows) if first.accuracy is None else None,
         n=n,
     )
+
+
+def _mean(values: list[float | None], rows: list[Row]) -> float | None:
+    """The mean over all images of the folds' values; None where they have none."""
+    known = [
+        value * row.n_test for value, row in zip(values, rows, strict=True) if value is not None
+    ]
+    return sum(known) / sum(row.n_test for row in rows) if known else None
 
 
 @taken_from(FineTuneOptions)
@@ -95,6 +107,8 @@ def finetune(options: FineTuneOptions) -> Finetuned:
     plan = prepare(options)
     if plan.is_new:
         saving.begin(plan.run.study)
+    else:
+        remember(plan.run.study, plan.opened)
     done = Finetuned(plan.run.study, notes=plan.notes)
     jobs = _jobs_to_train(plan, done)
     _check_places(plan, jobs)

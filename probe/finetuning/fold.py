@@ -153,7 +153,9 @@ def _train_fold(
     """Choose epochs and rate on the inner part, train on all training rows, and test."""
     rows = job.splits.training_rows(job.splits.tested(fold))
     choice = _choose(run, job, ready, fold, counter)
-    planned = replace(ready.job, recipe=choice.recipe, epochs=choice.epochs)
+    planned = replace(
+        ready.job, recipe=choice.recipe, epochs=choice.epochs, goal=job.goal.scaled_by(rows)
+    )
     checkpoint = job.folder / f"fold-{fold}-whole.pt"
     _begin(run, ready, planned, rows, inner_rows(job.splits, fold), checkpoint)
     counter.stage = "training"
@@ -223,7 +225,8 @@ def _inner_stage(
 ) -> Trained:
     """Train without one inner part, which is scored after every epoch."""
     inner = inner_rows(job.splits, fold)
-    planned = replace(ready.job, recipe=recipe, epochs=epochs)
+    goal = job.goal.scaled_by(inner[0])
+    planned = replace(ready.job, recipe=recipe, epochs=epochs, goal=goal)
     checkpoint = job.folder / f"fold-{fold}-inner-{recipe.rate:g}.pt"
     _begin(run, ready, planned, inner[0], inner, checkpoint)
     try:
@@ -299,7 +302,7 @@ def _save(
 def _scores(
     run: FineTuneRun, training: TrainingJob, ready: _ReadyNetwork, tested: Ints
 ) -> dict[str, Floats]:
-    """Log probabilities of the test rows under every view."""
+    """Log probabilities of the test rows under every view; of a number the prediction."""
     scores = {}
     whole = training
     if ready.full is not training.network:  # crops need the whole network, below the cut too
@@ -308,4 +311,9 @@ def _scores(
     for view in run.views:
         p = predict(training if view == "center" else whole, tested, view)
         scores[view] = np.log(np.maximum(p, _SMALLEST)).astype(np.float32)
+        goal = training.goal
+        for column, part in enumerate(goal.parts()):
+            if goal.is_number(column):
+                made = goal.centre[column] + goal.spread[column] * p[:, part]
+                scores[view][:, part] = made.astype(np.float32)
     return scores

@@ -14,12 +14,13 @@ import torch
 from features.arrays import Bools
 from features.backbone import Backbone, load
 from features.cards.card import find
-from features.data.tasks import Task, choose
+from features.data.tasks import Task
 from features.errors import InputError
 from features.extraction.provenance import network_of
 from features.machine.device import check_precision, several
 from features.machine.files import file_name
 from features.study.drafting import open_or_draft
+from features.study.named_tasks import named_tasks
 from features.study.study import Study
 from probe.checking.find_copies import checked
 from probe.finetuning.job import FineTuneJob, FineTuneRun, base_network
@@ -29,7 +30,7 @@ from probe.finetuning.rows import extracted_rows, readable_rows
 from probe.finetuning.saved_network import digest
 from probe.finetuning.tensorboard import Board
 from probe.folds.make_splits import make_splits, too_small_sentence
-from probe.folds.splits import Unfit
+from probe.folds.splits import Splits, Unfit
 from probe.results.protocol import protocol
 from probe.training.cut import EMPTY, prefix_of, refuse_unread
 from probe.training.feed import ImageFeed
@@ -54,6 +55,8 @@ class FineTunePlan:
     """Whether the study is not on disk yet."""
     notes: list[str]
     """What a person should know of the data."""
+    opened: Study
+    """The study as it is on disk."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,14 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         copy_through=options.copy_through,
         keep_above=options.keep_above,
     )
-    tasks = [choose(study.tasks, study.columns, n) for n in options.tasks or study.default_tasks]
+    opened = study
+    study, tasks = named_tasks(study, options.tasks)
+    for task in tasks:
+        if task.is_number and options.probe_first:
+            raise InputError(
+                f"--probe-first: the head starts as a logistic probe, and {task.name} is a number; leave "
+                "it out."
+            )
     groups = [tuple(tasks)] if options.tasks else [(task,) for task in tasks]
     feed = ImageFeed(study, backbone.architecture.input, recipe, devices[0], options.workers)
     extracted = extracted_rows(study)
@@ -126,6 +136,7 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         devices,
         manifest is not None,
         _unreadable(study, readable | ~extracted),
+        opened,
     )
 
 
@@ -228,14 +239,7 @@ def plan(
         left_out = too_small_sentence(study, task, own)
         if left_out is not None:
             options.announce(left_out)
-    labels = np.stack(
-        [
-            np.where(np.isin(study.labels(task.name), own.too_small), -1, study.labels(task.name))
-            for task, own in zip(tasks, each, strict=True)
-        ],
-        axis=1,
-    )
-    goal = Goal(labels, tuple(len(task.classes) for task in tasks))
+    goal = _goal(study, tasks, each)
     bases = [
         digest(study.folder, base_network(run, tasks, fold))
         for fold in splits.folds
@@ -251,6 +255,24 @@ def plan(
         folder = _folder(run, variant, protocols)
         jobs.append(FineTuneJob(variant, tasks, splits, goal, protocols, folder))
     return jobs
+
+
+def _goal(study: Study, tasks: Sequence[Task], each: Sequence[Splits]) -> Goal:
+    """The labels of all tasks, without classes that are too small for their folds, and the numbers."""
+    labels, numbers = [], []
+    for task, own in zip(tasks, each, strict=True):
+        numbers.append(study.numbers(task.name) if task.is_number else np.full(len(study), np.nan))
+        if task.is_number:
+            labels.append(np.where(study.labelled(task.name), 0, -1))
+        else:
+            y = study.labels(task.name)
+            labels.append(np.where(np.isin(y, own.too_small), -1, y))
+    return Goal(
+        np.stack(labels, axis=1),
+        tuple(1 if task.is_number else len(task.classes) for task in tasks),
+        np.stack(numbers, axis=1) if any(task.is_number for task in tasks) else None,
+        tuple(column for column, task in enumerate(tasks) if task.is_number),
+    )
 
 
 def _settings(

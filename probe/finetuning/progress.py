@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import numpy as np
 
@@ -55,8 +56,8 @@ class ImageCounter:
         self.run.options.progress(
             self.done,
             self.total,
-            f"{self.now}, {self.stage}, epoch {now.epoch + 1}/{now.epochs}: loss {now.loss:.3f}, "
-            f"accuracy {now.accuracy:.3f}",
+            f"{self.now}, {self.stage}, epoch {now.epoch + 1}/{now.epochs}: loss {now.loss:.3f}"
+            + (f", accuracy {now.accuracy:.3f}" if isfinite(now.accuracy) else ""),
         )
 
     def skip(self, images: int) -> None:

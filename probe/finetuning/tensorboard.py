@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -40,5 +41,5 @@ class Board:
         }
         with self.writer(str(self.folder / run), purge_step=step) as writer:
             for name, value in numbers.items():
-                if value is not None:
+                if value is not None and isfinite(value):
                     writer.add_scalar(name, value, step)

@@ -61,27 +61,29 @@ def one_epoch(
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     right = torch.zeros((), dtype=torch.float64, device=device)
     trained = labelled = unseen = 0
+    classed = [column for column in range(len(job.goal.sizes)) if not job.goal.is_number(column)]
     for number, batch in enumerate(todo):
         _set_rates(optimiser, job, epoch + number / len(todo))
         optimiser.zero_grad(set_to_none=True)
         labels = torch.from_numpy(job.goal.labels[batch])
-        loss, hits = _one_batch(job, scaler, labels, weights, inputs, (epoch, number))
+        targets = None if job.goal.numbers is None else torch.from_numpy(job.goal.targets(batch))
+        loss, hits = _one_batch(job, scaler, (labels, targets), weights, inputs, (epoch, number))
         scaler.step(optimiser)
         scaler.update()
         loss_sum += loss * len(batch)
         right += hits
-        labelled += int((labels >= 0).sum())
+        labelled += int((labels[:, classed] >= 0).sum())
         trained, unseen = trained + len(batch), unseen + len(batch)
         # Reading the loss waits for the GPU, so it is read only now and then.
         if device.type == "cpu" or number % _ASK == _ASK - 1 or number == len(todo) - 1:
             mean = float(loss_sum) / trained
             if not np.isfinite(mean):
                 _diverged(job, epoch, number, checkpoint)
-            watch(
-                TrainingProgress(unseen, epoch, job.epochs, mean, float(right) / max(labelled, 1))
-            )
+            accuracy = float(right) / labelled if labelled else float("nan")
+            watch(TrainingProgress(unseen, epoch, job.epochs, mean, accuracy))
             unseen = 0
-    return Epoch(epoch, float(loss_sum) / len(rows), float(right) / max(labelled, 1))
+    accuracy = float(right) / labelled if labelled else float("nan")
+    return Epoch(epoch, float(loss_sum) / len(rows), accuracy)
 
 
 def _parts(batch: Ints, job: TrainingJob) -> list[Ints]:
@@ -121,13 +123,17 @@ def _inputs(job: TrainingJob, todo: Sequence[Ints], epoch: int) -> Iterator[Tens
 def _one_batch(
     job: TrainingJob,
     scaler: torch.amp.GradScaler,
-    labels: Tensor,
+    truth: tuple[Tensor, Tensor | None],
     weights: list[Tensor],
     inputs: Iterator[Tensor],
     number: tuple[int, int],
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the mean loss over a batch; returns the loss and how many answers were right."""
+    """Gradients of the mean loss over a batch; returns the loss and how many answers were right.
+
+    `truth` are the labels and, where a task is a number, what its scores should be, `(batch, tasks)`.
+    """
     device = job.feed.device
+    labels, targets = truth
     # Over the whole batch, so that parts of it add up to the same mean.
     denominators = [
         w[y[y >= 0]].sum().clamp_min(1e-12).to(device)
@@ -143,6 +149,10 @@ def _one_batch(
         part_loss = torch.zeros((), device=device)
         for column, where in enumerate(job.goal.parts()):
             y = labels[part, column].to(device)
+            if targets is not None and job.goal.is_number(column):
+                away = (scores[:, where.start] - targets[part, column].to(device)).abs()
+                part_loss = part_loss + away[y >= 0].sum() / denominators[column]
+                continue
             task_loss = functional.cross_entropy(
                 scores[:, where],
                 y,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.arrays import Ints
+from features.arrays import Doubles, Floats, Ints
 from features.errors import InputError, Stopped
 from probe.training.cut import Prefix
 from probe.training.head import Network
@@ -40,9 +40,41 @@ class Goal:
     """The labels to be learnt: of one task, or of several that share the network."""
 
     labels: Ints
-    """`(n, tasks)`, rows as images.csv; -1 where there is no label."""
+    """`(n, tasks)`, rows as images.csv; -1 where there is no label, of a number 0 where there is one."""
     sizes: tuple[int, ...]
-    """The number of classes of every task; the network's scores stand side by side in this order."""
+    """The number of classes of every task, 1 for a number; the network's scores stand side by side in this
+    order."""
+    numbers: Doubles | None = None
+    """`(n, tasks)`, NaN where there is none and in the columns of classes; None: all tasks have classes."""
+    number_columns: tuple[int, ...] = ()
+    """Which tasks are numbers."""
+    centre: tuple[float, ...] = ()
+    """Of every number what a score of 0 stands for."""
+    spread: tuple[float, ...] = ()
+    """Of every number what a score of 1 adds to it."""
+
+    def is_number(self, column: int) -> bool:
+        """Whether a task is a number, learnt by its absolute error."""
+        return column in self.number_columns
+
+    def scaled_by(self, rows: Ints) -> Goal:
+        """The goal with its numbers in mean distances from the median of the training `rows`."""
+        if self.numbers is None:
+            return self
+        centre, spread = [], []
+        for column in range(len(self.sizes)):
+            own = self.numbers[rows, column]
+            own = own[~np.isnan(own)]
+            middle = float(np.median(own)) if len(own) else 0.0
+            centre.append(middle)
+            spread.append((float(np.abs(own - middle).mean()) if len(own) else 0.0) or 1.0)
+        return replace(self, centre=tuple(centre), spread=tuple(spread))
+
+    def targets(self, rows: Ints) -> Floats:
+        """What scores of numbers should be, `(len(rows), tasks)`, 0 where there is none."""
+        assert self.numbers is not None
+        scaled = (self.numbers[rows] - np.array(self.centre)) / np.array(self.spread)
+        return np.asarray(np.nan_to_num(scaled), dtype=np.float32)
 
     def parts(self) -> list[slice]:
         """The columns of every task's scores."""
@@ -57,8 +89,10 @@ class Epoch:
     epoch: int
     loss: float
     accuracy: float
+    """Of the tasks with classes; NaN where there is none."""
     inner_loss: float | None = None
-    """The log loss of the inner validation rows in nats, summed over tasks."""
+    """The log loss of the inner validation rows in nats, summed over tasks; of a number the absolute error
+    in spreads."""
     inner_accuracy: float | None = None
     seconds: float = 0.0
 

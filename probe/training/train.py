@@ -87,7 +87,10 @@ def best_epoch(history: Sequence[Epoch]) -> int:
 
 @torch.no_grad()
 def predict(job: TrainingJob, rows: Ints, view: str, batch_size: int = 64) -> Floats:
-    """The mean over a view's crops of every task's softmax, `(len(rows), classes of all tasks)`."""
+    """The mean over a view's crops of every task's softmax, `(len(rows), classes of all tasks)`.
+
+    Of a number it is the mean of the scores.
+    """
     job.network.eval()
     batches = []
     for start in range(0, len(rows), batch_size):
@@ -95,7 +98,10 @@ def predict(job: TrainingJob, rows: Ints, view: str, batch_size: int = 64) -> Fl
         for x in job.feed.views(rows[start : start + batch_size], view):
             with precision_of(job):
                 scores = job.network(x).float()
-            parts = [functional.softmax(scores[:, part], 1) for part in job.goal.parts()]
+            parts = [
+                scores[:, part] if job.goal.is_number(i) else functional.softmax(scores[:, part], 1)
+                for i, part in enumerate(job.goal.parts())
+            ]
             here = torch.cat(parts, 1).double()
             total = here if total is None else total + here
         assert total is not None
@@ -125,24 +131,27 @@ def head_features(job: TrainingJob, rows: Ints, batch_size: int = 64) -> Tensor:
 
 
 def inner_loss(probabilities: Floats, goal: Goal, rows: Ints) -> float:
-    """The log loss in nats, summed over tasks."""
+    """The log loss in nats, summed over tasks; of a number the absolute error in spreads."""
     total = 0.0
     for column, part in enumerate(goal.parts()):
         y = goal.labels[rows, column]
-        if (y >= 0).any():
+        if (y >= 0).any() and goal.is_number(column):
+            off = probabilities[:, part.start] - goal.targets(rows)[:, column]
+            total += float(np.abs(off[y >= 0]).mean())
+        elif (y >= 0).any():
             p = probabilities[y >= 0, part].astype(np.float64)
             total += measures.log_loss(p, y[y >= 0], measures.NEVER_SEEN)
     return total
 
 
 def accuracy(scores: Floats, goal: Goal, rows: Ints) -> float:
-    """The fraction of right answers, averaged over tasks."""
+    """The fraction of right answers, averaged over tasks with classes; NaN where there is none."""
     each = []
     for column, part in enumerate(goal.parts()):
         y = goal.labels[rows, column]
-        if (y >= 0).any():
+        if (y >= 0).any() and not goal.is_number(column):
             each.append(float((scores[y >= 0, part].argmax(1) == y[y >= 0]).mean()))
-    return float(np.mean(each))
+    return float(np.mean(each)) if each else float("nan")
 
 
 def _optimiser(job: TrainingJob) -> torch.optim.Optimizer:

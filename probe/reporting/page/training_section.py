@@ -61,7 +61,9 @@ def training_section(study: Study) -> Section | None:
         )
         for task in dict.fromkeys(line.task for line in lines):
             of_task = [line for line in lines if line.task == task]
-            charts += [_chart(task, of_task, what) for what in ("loss", "accuracy")]
+            has_classes = any(math.isfinite(line.epoch.accuracy) for line in of_task)
+            shown = ("loss", "accuracy") if has_classes else ("loss",)
+            charts += [_chart(task, of_task, what) for what in shown]
         tables.append(Table("training", "Training by epoch", _EPOCHS, _rows(lines)))
     if changes:
         words.append(
@@ -101,7 +103,7 @@ def _rows(lines: Sequence[TrainingEpoch]) -> tuple[tuple[Cell, ...], ...]:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    numbers = [v for v in values if v is not None]
+    numbers = [v for v in values if v is not None and math.isfinite(v)]
     return float(np.mean(numbers)) if numbers else None
 
 
@@ -133,7 +135,9 @@ def _chart(task: str, lines: Sequence[TrainingEpoch], what: str) -> Chart:
                 )
     unit = "%" if what == "accuracy" else ""
     epochs = [str(i + 1) for i in range(last)]
-    axis = what if unit else "loss in nats"
+    has_classes = any(math.isfinite(line.epoch.accuracy) for line in lines)
+    loss = "loss in nats" if has_classes else "absolute error in mean distances from the median"
+    axis = what if unit else loss
     return line_chart(f"{task}: {what} by epoch", axis, drawn, unit, along=epochs)
 
 
