@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 from rich.filesize import decimal
 
 from features.errors import InputError
@@ -87,6 +88,7 @@ def _reopen(round_: Round) -> None:
     else:
         target.path.rename(target.partial)
     with Writer(target.partial) as writer:
+        writer.forget(np.concatenate(round_.todo))
         writer.aim(round_.aim)
 
 

@@ -28,6 +28,7 @@ from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.batches import Window
 from features.extraction.capture import capture
+from features.extraction.outages import check_root
 from features.images import preprocess
 from features.images.decode import Reading, Unreadable, decode, read_bytes
 from features.images.views import canvas, inputs
@@ -288,6 +289,7 @@ def _image(
         arrays = {kind: preprocess.to_pixels(image, seen) for kind, seen in wanted.items()}
         return {kind: array.transpose(1, 2, 0) for kind, array in arrays.items()}
     except Unreadable as error:
+        check_root(job.study)
         if job.strict:
             raise InputError(
                 f"{path}: {error}; correct or remove it, or leave --strict out."

@@ -16,6 +16,7 @@ from features.arrays import Ints
 from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.batches import blocks
+from features.extraction.outages import tried_again
 from features.extraction.pipeline import ExtractJob, Pass
 from features.extraction.provenance import check_contract, check_outputs
 from features.store.contents import FileContents
@@ -88,7 +89,8 @@ def next_round(
     """The next pass that a target's file needs; None if it is complete.
 
     A partial file is completed first, with its own layers and rows, whatever this run was asked for.
-    Then follow the layers that the finished file lacks, and then the rows.
+    Then follow the layers that the finished file lacks, and then the rows; among these are rows whose image
+    was missing and is there now.
 
     Args:
         target: The data sets and rows that the file should have.
@@ -111,6 +113,7 @@ def next_round(
         return Round(target, _of_one_view(target.wanted), todo, target.rows, "new", compress)
     check_contract(job, target.path, finished.attributes)
     check_outputs(job, target.path, finished)
+    again = tried_again(job.study, finished, target.rows)
     _check_pools(target, finished)
     missing = [p for p in target.wanted if p.key not in finished.poolings]
     if missing:
@@ -118,6 +121,8 @@ def next_round(
         todo = blocks(job.study, rows, job.batch_size)
         return Round(target, _of_one_view(missing), todo, rows, "new", compress)
     pending = target.rows[finished.status[target.rows] == PENDING]
+    if again is not finished:  # with the rows of their batches, so that the numbers are the same
+        pending = np.flatnonzero(finished.status != PENDING)
     if not len(pending):
         return None
     packed = finished.compression
@@ -125,7 +130,7 @@ def next_round(
     return Round(
         target,
         _read_again(job, finished),
-        _left(job, finished, pending),
+        _left(job, again, pending),
         pending,
         "reopened",
         target.compress or as_it_was,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import warnings
@@ -13,12 +14,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.filesize import decimal
 
 from features.data.kinds import register
-from features.errors import first_line
+from features.errors import Stopped, first_line
 from features.images.deep import Range, UnknownRange, high_bytes, is_deep, scaled
 from features.images.jpeg import decode_jpeg
 from features.machine.regular_files import open_regular
 
 _MOST_BYTES = 1 << 30
+ABSENT, FORBIDDEN = "no such file", "no permission to read it"
+"""Reasons that may not hold when an image is tried again."""
+_OUTAGES = (
+    errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT,
+    errno.EHOSTDOWN, errno.EHOSTUNREACH,
+)  # fmt: skip
 
 
 class Unreadable(Exception):
@@ -52,6 +59,7 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         Unreadable: There is no such file, or it cannot be read to its end.
+        Stopped: The disk or its mount fails, which says nothing of the file.
     """
     try:
         with open_regular(path) as file:
@@ -59,10 +67,15 @@ def read_bytes(path: Path) -> bytes:
                 raise Unreadable(f"{decimal(size)} are too many for a photo")
             return file.read()
     except FileNotFoundError as error:
-        raise Unreadable("no such file") from error
+        raise Unreadable(ABSENT) from error
     except PermissionError as error:
-        raise Unreadable("no permission to read it") from error
+        raise Unreadable(FORBIDDEN) from error
     except OSError as error:
+        if error.errno in _OUTAGES:
+            raise Stopped(
+                f"{path}: {str(error.strerror).lower()}, so its disk or mount fails; what is done is "
+                "kept, run this again when it is back."
+            ) from error
         raise Unreadable((error.strerror or str(error)).lower()) from error
     except ValueError as error:  # a NUL in the name
         raise Unreadable(str(error)) from error

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from features.arrays import Ints
 from features.errors import InputError
 from features.machine.locks import locked_open
-from features.store.featurefile import DONE, REASON_BYTES, UNREADABLE, pooling_of
+from features.store.featurefile import DONE, PENDING, REASON_BYTES, UNREADABLE, pooling_of
 from features.store.opening import open_file
 from features.store.places import place_of
 
@@ -136,6 +136,10 @@ class Writer:
         texts = [reasons[row].encode("utf-8", "replace")[:REASON_BYTES] for row in rows.tolist()]
         self._write("reasons", rows, np.array(texts, dtype=f"S{REASON_BYTES}"))
         self._mark(rows, UNREADABLE)
+
+    def forget(self, rows: Ints) -> None:
+        """Mark those of `rows` that are unreadable as pending again."""
+        self._mark(rows[self.status[rows] == UNREADABLE], PENDING)
 
     def repeat(self, rows: Ints, first_rows: Ints) -> None:
         """Copy features, or the reason for none, of `first_rows` to `rows`: both list the same images."""

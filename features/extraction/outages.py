@@ -1,0 +1,55 @@
+"""Images that could not be read for a reason that may pass: tried again, or the run stops.
+
+A file that is missing or forbidden while its data set is there is unreadable, and tried again by the next
+run. Where the whole data set is gone, nothing is said of its images: they stay pending.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from features.arrays import Ints
+from features.errors import Stopped
+from features.images.decode import ABSENT, FORBIDDEN
+from features.store.contents import FileContents
+from features.store.featurefile import PENDING
+from features.study.study import Study
+
+
+def check_root(study: Study) -> None:
+    """Make sure that the folder of the images is there, once one of them is not.
+
+    Raises:
+        Stopped: It is gone.
+    """
+    if not study.root.is_dir():
+        raise Stopped(
+            f"{study.root}: the folder of the images is gone; what is done is kept, run this again when it "
+            "is back, or correct root in study.toml."
+        )
+
+
+def tried_again(study: Study, contents: FileContents, rows: Ints) -> FileContents:
+    """The contents with `rows` pending whose image was missing or forbidden and can be read now."""
+    back = [
+        row
+        for row in rows.tolist()
+        if contents.reasons.get(row) in (ABSENT, FORBIDDEN)
+        and _opens(study.root / study.paths[row])
+    ]
+    if not back:
+        return contents
+    status = contents.status.copy()
+    status[np.array(back)] = PENDING
+    return replace(contents, status=status)
+
+
+def _opens(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return path.is_file()
+    except OSError:
+        return False

@@ -1,0 +1,98 @@
+"""Images that are away for a while: tried again, or the run stops and says where."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from toys import write_card, write_images
+
+import features.images.decode as decode
+from features.errors import Stopped
+from features.extraction.extract import extract
+from features.store.featurefile import DONE, PENDING, FeatureFile
+
+N = 12
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_images(tmp_path / "data", N)
+    table = tmp_path / "data" / "m.csv"
+    names = sorted(path.name for path in (tmp_path / "data").glob("*.png"))
+    lines = [f"{name},{'ab'[i % 2]}" for i, name in enumerate(names)]
+    table.write_text("\n".join(["path,label", *lines]) + "\n")
+    return table
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> str:
+    return str(write_card(tmp_path / "cards"))
+
+
+def read(study: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    (path,) = (study / "features").glob("*.h5")
+    with FeatureFile(path) as file:
+        return file.status, {key: file.read(key) for key in file.keys}
+
+
+@pytest.mark.parametrize("compress", ["none", "gzip"])
+def test_an_image_that_was_away_is_tried_again(
+    tmp_path: Path, data: Path, card: str, compress: str
+) -> None:
+    options: dict[str, Any] = {"weights": "random", "batch_size": 4, "compress": compress}
+    extract(tmp_path / "whole", card, data=str(data), **options)
+    away = sorted(data.parent.glob("*.png"))[5]
+    away.rename(tmp_path / "away.png")
+    first = extract(tmp_path / "s", card, data=str(data), **options)
+    assert list(first.unreadable.values()) == ["no such file"]
+    again = extract(tmp_path / "s", card, **options)
+    assert (len(again.unreadable), again.computed) == (1, 0)  # it is still away, so nothing is done
+    (tmp_path / "away.png").rename(away)
+    back = extract(tmp_path / "s", card, **options)
+    assert not back.unreadable
+    status, layers = read(tmp_path / "s")
+    wanted_status, wanted = read(tmp_path / "whole")
+    np.testing.assert_array_equal(status, wanted_status)
+    for key, values in wanted.items():
+        np.testing.assert_array_equal(layers[key], values)
+
+
+def test_where_the_folder_is_gone_no_image_is_called_unreadable(
+    tmp_path: Path, data: Path, card: str
+) -> None:
+    extract(tmp_path / "s", card, data=str(data), weights="random", limit=4)
+    data.parent.rename(tmp_path / "elsewhere")
+    with pytest.raises(Stopped, match="the folder of the images is gone"):
+        extract(tmp_path / "s", card, weights="random")
+    (tmp_path / "elsewhere").rename(data.parent)
+    assert not extract(tmp_path / "s", card, weights="random").unreadable
+    assert (read(tmp_path / "s")[0] == DONE).all()
+
+
+@pytest.mark.parametrize("kind", [errno.EIO, errno.ESTALE])
+def test_a_disk_that_fails_leaves_rows_pending(
+    tmp_path: Path, data: Path, card: str, kind: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = sorted(data.parent.glob("*.png"))[9]
+    opened = decode.open_regular
+
+    def failing(path: Path) -> Any:
+        if Path(path) == bad:
+            raise OSError(kind, os.strerror(kind), str(path))
+        return opened(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decode, "open_regular", failing)
+        with pytest.raises(Stopped) as caught:
+            extract(tmp_path / "s", card, data=str(data), weights="random", batch_size=2)
+    assert str(bad) in str(caught.value)
+    assert "its disk or mount fails" in str(caught.value)
+    (partial,) = (tmp_path / "s" / "features").glob("*.partial")
+    with FeatureFile(partial) as file:
+        assert set(file.status.tolist()) <= {PENDING, DONE}
+        assert file.status[9] == PENDING
+    assert not extract(tmp_path / "s", card, weights="random", batch_size=2).unreadable
+    assert (read(tmp_path / "s")[0] == DONE).all()
