@@ -146,6 +146,25 @@ def right(
     return hits.astype(np.float64)
 
 
+def wider(
+    study: Study, weights: Mapping[tuple[str, str, str], float], task: str = "label"
+) -> float:
+    """What widens the error of a weighted sum of five-fold results, from their files by NumPy alone.
+
+    `weights` are by backbone, layer and method.
+    """
+    y, hits, inside = study.labels(task), np.zeros(len(study)), np.zeros((len(study), 5))
+    for (name, layer, method), weight in weights.items():
+        path = predictions.file_of(study.folder / "predictions", (task, name, layer, method))
+        with np.load(path) as file:
+            hits += weight * (file["scores"].argmax(1) == y)
+            guessed = file["inner"]
+        inside += weight * np.where(guessed < 0, np.nan, guessed == y[:, None])
+    scale = 2.0 if any(layer == "best" for _, layer, _ in weights) else 1.5
+    share = scale * np.nanvar(inside, axis=1, ddof=1).mean() / max(hits.var(), 1e-12)
+    return float(np.sqrt(1 + min(1.0, share)))
+
+
 def only(study: Study) -> TaskCurves:
     """The curves of the study's only task."""
     (task,) = curves(open_study(study.folder))

@@ -111,7 +111,8 @@ def _behind(task: TaskCurves, best: Sequence[Best]) -> tuple[Contrast, ...]:
     tested = ~np.isnan(values).any(1)
     if not tested.any():
         return ()
-    wider = outcomes.wider(*(b.rows[0].result_name for b in best))
+    names = [(a.rows[0].result_name, b.rows[0].result_name) for a, b in pairs]
+    wider = np.array([outcomes.wider({a: 1.0, b: -1.0}) for a, b in names])
     means = band(values[tested], outcomes.subjects[tested], wider)
     place = {(id(a), id(b)): i for i, (a, b) in enumerate(pairs)}
     contrasts = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from features.arrays import Doubles
 from features.data.tasks import choose
 from features.errors import InputError, nearest
 from features.study.study import Study, open_study
-from probe.analysis.outcomes import wider
+from probe.analysis.retraining import cross_validated, widening
 from probe.analysis.scale import Scale
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, sign_flip
 from probe.results import predictions
@@ -154,14 +154,21 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
     number = study.tasks[task] if study.tasks[task].is_number else None
     worth_a, worth_b = (_worth(study, task, p)[both] for p in (first, second))
     subjects = study.subjects[both]
-    # A few-shot probe counts as trained on all images of the other folds.
-    all_shots = typed_name(replace(row_a, shots=None, draw=None))
-    of_task = ([r for r in rows.get(name, ()) if r.task == task] for name in (all_shots, a))
-    factor = wider(study, next(filter(None, of_task)))
+    tested = [
+        cross_validated(study, task, prediction, [r for r in rows[name] if r.task == task])
+        for name, prediction in ((a, first), (b, second))
+    ]
+
+    def wider(weight_a: float, weight_b: float) -> float:
+        weighted = [(t, w) for t, w in zip(tested, (weight_a, weight_b), strict=True) if w]
+        return widening([t for t, _ in weighted], [w for _, w in weighted], study.subjects)
+
     apart = worth_a - worth_b
     first_alone, second_alone = (
-        mean_interval(-worth, subjects) if number else accuracy_interval(worth, subjects)
-        for worth in (worth_a, worth_b)
+        mean_interval(-worth, subjects, factor)
+        if number
+        else accuracy_interval(worth, subjects, factor)
+        for worth, factor in ((worth_a, wider(1, 0)), (worth_b, wider(0, 1)))
     )
     return Comparison(
         task,
@@ -169,7 +176,7 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
         b,
         first_alone,
         second_alone,
-        mean_interval(apart, subjects, factor),
+        mean_interval(apart, subjects, wider(1, -1)),
         sign_flip(apart, subjects),
         int((apart > 0).sum()),
         int((apart < 0).sum()),

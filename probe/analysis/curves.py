@@ -239,7 +239,8 @@ def difference(outcomes: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interv
     tested = ~np.isnan(per_image)
     if not tested.any():
         return None
-    return mean_interval(per_image[tested], outcomes.subjects[tested], outcomes.wider(*names))
+    wider = outcomes.wider({names[0]: 1.0, names[1]: -1.0})
+    return mean_interval(per_image[tested], outcomes.subjects[tested], wider)
 
 
 def _differences(outcomes: Outcomes, best: list[Best]) -> list[tuple[str, str, str, Interval]]:

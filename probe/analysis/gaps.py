@@ -12,7 +12,8 @@ import numpy as np
 
 from features.study.study import Study
 from probe.analysis.outcomes import Outcomes
-from probe.analysis.statistics import Interval, band, slope
+from probe.analysis.statistics import Interval, band, slope, slope_weights
+from probe.results.rows import ResultName
 
 if TYPE_CHECKING:
     from probe.analysis.points import Curve
@@ -143,7 +144,7 @@ def _gap(
     """The gap at the layers that all members have, those of `far` averaged; None if there is no layer."""
     points = {p.layer: p for p in drawn[near.name].points}
     others = [{p.layer: p for p in drawn[m.name].points} for m in far]
-    columns, layers, compared = [], [], set()
+    columns, layers, weights = [], [], []
     for layer, point in points.items():
         if not all(layer in other for other in others):
             continue
@@ -152,14 +153,19 @@ def _gap(
             ours, *theirs = (outcomes.worth(name) for name in names)
             columns.append(ours - np.mean(theirs, axis=0))
             layers.append(point)
-            compared.update(names)
+            weights.append({name: -1 / len(theirs) for name in names} | {names[0]: 1.0})
     if not layers:
         return None
     values = np.stack(columns, axis=1)
     tested = ~np.isnan(values).any(1)
     values, subjects = values[tested], outcomes.subjects[tested]
-    wider = outcomes.wider(*compared)
-    means = band(values, subjects, wider)
+    means = band(values, subjects, np.array([outcomes.wider(of_layer) for of_layer in weights]))
+    depth = np.array([p.depth for p in layers])
+    trend = slope_weights(depth)
+    of_slope: dict[ResultName, float] = {}
+    for share, of_layer in zip(trend.tolist(), weights, strict=True):
+        for name, weight in of_layer.items():
+            of_slope[name] = of_slope.get(name, 0.0) + share * weight
     return Gap(
         near.name,
         far_name,
@@ -173,5 +179,5 @@ def _gap(
             )
             for i, point in enumerate(layers)
         ),
-        slope(values, np.array([p.depth for p in layers]), subjects, wider),
+        slope(values, depth, subjects, outcomes.wider(of_slope)),
     )

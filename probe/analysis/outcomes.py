@@ -11,8 +11,8 @@ import numpy.typing as npt
 from features.arrays import Bools, Doubles, Ints
 from features.errors import InputError
 from features.study.study import Study
-from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, retraining
-from probe.folds.given import has_split
+from probe.analysis.retraining import CrossValidated, cross_validated, widening
+from probe.analysis.statistics import Interval, accuracy_interval, mean_interval
 from probe.results import predictions
 from probe.results.metrics import CURVES, MANY, OF_NUMBERS, Metric, PredictedImages
 from probe.results.number_metrics import PredictedNumbers
@@ -23,7 +23,10 @@ _AT_ONCE = 64
 
 
 def measured(
-    images: PredictedImages | PredictedNumbers, subjects: Ints, metrics: Sequence[str]
+    images: PredictedImages | PredictedNumbers,
+    subjects: Ints,
+    metrics: Sequence[str],
+    wider: float = 1.0,
 ) -> dict[str, Interval]:
     """Metrics over all images with their 95 % intervals over subjects, cut to the metric's range.
 
@@ -31,12 +34,13 @@ def measured(
         images: Predicted and true classes, and folds, or predicted and true numbers, `(n,)`.
         subjects: The subject of every image, `(n,)`.
         metrics: Names in `CURVES`.
+        wider: What standard errors are multiplied by; see retraining.py.
     """
-    return {name: _interval(CURVES[name], images, subjects) for name in metrics}
+    return {name: _interval(CURVES[name], images, subjects, wider) for name in metrics}
 
 
 def _interval(
-    metric: Metric, images: PredictedImages | PredictedNumbers, subjects: Ints
+    metric: Metric, images: PredictedImages | PredictedNumbers, subjects: Ints, wider: float
 ) -> Interval:
     if isinstance(images, PredictedNumbers):
         assert metric.per_number is not None
@@ -47,8 +51,8 @@ def _interval(
         assert metric.per_image is not None
         values = metric.per_image(images)
         if metric.binary:
-            return accuracy_interval(values, subjects)
-    mean = mean_interval(values, subjects)
+            return accuracy_interval(values, subjects, wider)
+    mean = mean_interval(values, subjects, wider)
     low, high = max(metric.lowest, mean.low), min(metric.highest, mean.high)
     return Interval(mean.value, low, high, mean.effective)
 
@@ -96,7 +100,8 @@ class Outcomes:
         folds: dict[ResultName, list[Row]] = {}
         for row in rows:
             folds.setdefault(row.result_name, []).append(row)
-        self._wider = {name: wider(study, mine) for name, mine in folds.items()}
+        self._rows = folds
+        self._tested: dict[ResultName, CrossValidated] = {}
         self._read({row.result_name: row.protocol for row in rows})
 
     @property
@@ -141,9 +146,10 @@ class Outcomes:
             return []
         return [words for words in differences(protocol_a, protocol_b) if words != "method"]
 
-    def wider(self, *names: ResultName) -> float:
-        """What the standard error of a difference between these results is multiplied by."""
-        return max(self._wider[name] for name in names)
+    def wider(self, weights: Mapping[ResultName, float]) -> float:
+        """What the standard error of a weighted sum of results is multiplied by; see retraining.py."""
+        results = [self._tested[name] for name in weights]
+        return widening(results, list(weights.values()), self.subjects)
 
     def measure(self, rows: Sequence[Row]) -> dict[str, Interval]:
         """Every metric of one result, from all its folds; without predictions there are no intervals."""
@@ -174,6 +180,7 @@ class Outcomes:
         self._protocol[name] = prediction.protocol
         if self.fold is None:
             self.fold, self.backbone = fold, name[0]
+        self._tested[name] = cross_validated(self.study, self.task, prediction, self._rows[name])
         if self.is_number:
             self._take_numbers(name, prediction.scores[:, 0].astype(np.float64), tested)
             return
@@ -181,20 +188,14 @@ class Outcomes:
         predicted = np.where(tested, scores.argmax(1), -1).astype(np.int32)
         self._predicted[name] = predicted
         images = PredictedImages(predicted[tested], self.y[tested], fold[tested], scores[tested])
-        self._measured[name] = measured(images, self.subjects[tested], self.metrics)
+        wider = self.wider({name: 1.0})
+        self._measured[name] = measured(images, self.subjects[tested], self.metrics, wider)
 
     def _take_numbers(self, name: ResultName, predicted: Doubles, tested: Bools) -> None:
         images = PredictedNumbers(predicted[tested], self.numbers[tested])
         self._off[name] = np.where(tested, -np.abs(predicted - self.numbers), np.nan)
-        self._measured[name] = measured(images, self.subjects[tested], self.metrics)
-
-
-def wider(study: Study, rows: Sequence[Row]) -> float:
-    """The factor `retraining` of one result, from the images that its folds trained on and tested."""
-    # A fine-tune under way has one fold, which does not tell how many there will be: as for five folds.
-    if len(rows) == 1 and not has_split(study):
-        return 1.5
-    return retraining(sum(row.n_test for row in rows), float(np.mean([r.n_train for r in rows])))
+        wider = self.wider({name: 1.0})
+        self._measured[name] = measured(images, self.subjects[tested], self.metrics, wider)
 
 
 def _stored(

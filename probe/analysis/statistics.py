@@ -20,7 +20,6 @@ from features.arrays import Doubles, Ints
 _DRAWS = 4_000
 LEVEL = 0.95
 _ENUMERATED = 12  # subjects
-_APART, _WITHIN, _POWER = 0.2, 0.1, 0.8
 
 
 @dataclass(frozen=True)
@@ -47,38 +46,23 @@ class Band:
     high: Doubles
 
 
-def retraining(tested: int, trained: float) -> float:
-    """What standard errors are multiplied by where methods, not trained models, are compared.
-
-    The spread between images is that of the models at hand, and training on other images would have
-    made other models; moreover, the training sets of a cross-validation overlap. Nadeau and Bengio
-    (Inference for the generalization error, Machine Learning, 2003) multiply the variance by
-    1 + J n2 / n1 for J folds that test n2 images each and train on n1: by 2.25 for five folds, by 1.25
-    for one split that tests a fifth. No estimate from one run can be unbiased (Bengio and Grandvalet,
-    2004); this one errs on the side of caution. tests/analysis/test_statistics.py and
-    tests/analysis/test_headline.py measure how often methods that are equally good are told apart.
-
-    Args:
-        tested: How many images are tested, in all folds together.
-        trained: How many images a fold trains on, the mean over folds.
-    """
-    return float(np.sqrt(1 + tested / trained))
-
-
 def mean_interval(values: npt.NDArray[np.floating], subjects: Ints, wider: float = 1.0) -> Interval:
     """The mean of `values`, `(n,)`, a value per image, with its interval over subjects.
 
-    The standard error is multiplied by `wider`, for which see `retraining`.
+    The standard error is multiplied by `wider`, for which see retraining.py.
     """
     mean, error, _, effective = _by_subject(np.asarray(values, dtype=np.float64)[:, None], subjects)
     margin = _t(effective) * wider * float(error[0])
     return Interval(float(mean[0]), float(mean[0]) - margin, float(mean[0]) + margin, effective)
 
 
-def accuracy_interval(correct: npt.NDArray[np.floating], subjects: Ints) -> Interval:
+def accuracy_interval(
+    correct: npt.NDArray[np.floating], subjects: Ints, wider: float = 1.0
+) -> Interval:
     """The mean of `correct`, `(n,)`, of 0 and 1, with its interval over subjects on the logit scale.
 
-    On that scale the interval stays within 0 and 1.
+    On that scale the interval stays within 0 and 1. The standard error is multiplied by `wider`, for which
+    see retraining.py.
 
     Where a few subjects hold most images and all of these happen to be right, the jackknife's error is
     far too small. So the larger is taken of that error and of the one that the intraclass correlation
@@ -97,7 +81,7 @@ def accuracy_interval(correct: npt.NDArray[np.floating], subjects: Ints) -> Inte
         return Interval(p, float(max(0, centre - half)), float(min(1, centre + half)), n)
     reach = (plain.high - p) / (p * (1 - p))
     if np.isfinite(reach):
-        reach = max(reach, _t(n) * _correlated(correct, subjects) / (p * (1 - p)))
+        reach = max(reach, _t(n) * _correlated(correct, subjects) / (p * (1 - p))) * wider
     low, high = special.expit(special.logit(p) + np.array([-reach, reach]))
     return Interval(p, float(low), float(high), n)
 
@@ -130,28 +114,10 @@ def sign_flip(values: npt.NDArray[np.floating], subjects: Ints, seed: int = 0) -
     return farther / 10_000
 
 
-def detectable(subjects: Ints, wider: float = 1.0) -> float:
-    """The smallest difference in accuracy that a study of these images detects with a power of 80 %.
-
-    This is for a test at 5 %, two methods that disagree on a fifth of the images, and differences that
-    correlate by 0.1 within a subject (the design effect of Kish, Survey Sampling, 1965).
-
-    Args:
-        subjects: The subject of every image, `(n,)`.
-        wider: What standard errors are multiplied by, for which see `retraining`.
-    """
-    sizes = np.unique(subjects, return_counts=True)[1].astype(np.float64)
-    n = sizes.sum()
-    inflated = 1 + (float((sizes**2).sum() / n) - 1) * _WITHIN
-    freedom = max(float(n**2 / (sizes**2).sum()) - 1, 1.0)
-    reach = special.stdtrit(freedom, 0.5 + LEVEL / 2) + special.stdtrit(freedom, _POWER)
-    return float(wider * reach * np.sqrt(_APART * inflated / n))
-
-
 def band(
     values: npt.NDArray[np.floating],
     subjects: Ints,
-    wider: float = 1.0,
+    wider: float | Doubles = 1.0,
     seed: int = 0,
 ) -> Band:
     """The means of `values`, `(n, layers)`, with a simultaneous band over the layers.
@@ -160,7 +126,8 @@ def band(
     95 % quantile of the largest absolute studentised deviation when every subject's share in the
     deviation takes a random sign, the same at all layers (the multiplier bootstrap of the maximum;
     Montiel Olea and Plagborg-Moller, 2019). The band is never narrower than the interval of a single
-    layer. Standard errors are multiplied by `wider`, for which see `retraining`.
+    layer. Standard errors are multiplied by `wider`, one number or one for each layer, for which see
+    retraining.py.
     """
     mean, error, influence, effective = _by_subject(np.asarray(values, dtype=np.float64), subjects)
     varies = error > 0
@@ -171,7 +138,7 @@ def band(
         deviation = np.abs(signs @ influence[:, varies]) / error[varies]
         largest = np.quantile(deviation.max(1), LEVEL)
         single = special.ndtri(0.5 + LEVEL / 2)
-        factor *= max(1.0, float(largest / single))
+        factor = factor * max(1.0, float(largest / single))
     return Band(mean, mean - factor * error, mean + factor * error)
 
 
@@ -190,11 +157,16 @@ def slope(
         values: A value per image and layer, `(n, layers)`.
         depth: The depth of every layer, `(layers,)`.
         subjects: The subject of every image, `(n,)`.
-        wider: What standard errors are multiplied by, for which see `retraining`.
+        wider: What standard errors are multiplied by, for which see retraining.py.
     """
+    of_images = np.asarray(values, dtype=np.float64) @ slope_weights(depth)
+    return mean_interval(of_images, subjects, wider)
+
+
+def slope_weights(depth: npt.NDArray[np.floating]) -> Doubles:
+    """The weights of the layers' values, `(layers,)`, whose sum is the least-squares slope over depth."""
     centred = depth - depth.mean()
-    weights = centred / max(float(centred @ centred), 1e-12)
-    return mean_interval(np.asarray(values, dtype=np.float64) @ weights, subjects, wider)
+    return np.asarray(centred / max(float(centred @ centred), 1e-12))
 
 
 def _by_subject(values: Doubles, subjects: Ints) -> tuple[Doubles, Doubles, Doubles, float]:

@@ -43,11 +43,18 @@ def best_rows(
     stored = predictions.read_all(store, list(dict.fromkeys(keys)))
     fold_of = stored[keys[0]].fold
     scores = np.full_like(stored[keys[0]].scores, np.nan)
-    for row, at in zip(winners, keys, strict=True):
+    inner = [stored[at].inner for at in keys]
+    chosen_inner = None
+    if all(of_layer is not None for of_layer in inner):
+        chosen_inner = np.full_like(inner[0], -1)
+    for row, at, of_layer in zip(winners, keys, inner, strict=True):
         tested = fold_of == row.fold
         scores[tested] = stored[at].scores[tested]
+        if chosen_inner is not None and of_layer is not None:
+            chosen_inner[:, row.fold] = of_layer[:, row.fold]
     best = [replace(r, layer=BEST, pool="", depth=None, chosen=r.features_key) for r in winners]
-    return predictions.Prediction(scores, fold_of, stored[keys[0]].protocol), best
+    protocol = stored[keys[0]].protocol
+    return predictions.Prediction(scores, fold_of, protocol, inner=chosen_inner), best
 
 
 def _rank(row: Row) -> tuple[float, float, str]:

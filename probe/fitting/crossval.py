@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -53,6 +54,10 @@ class Outcome:
     scores: Floats
     """`(n, K)`, rows as images.csv; NaN where not tested."""
     folds: tuple[FoldOutcome, ...]
+    inner: Ints | None = None
+    """The class predicted for each image while the parameter of each fold was chosen, `(n, folds)`, by
+    the probe that was trained without the fold and without the image's own part, at the parameter
+    chosen; -1 where the image did not validate. None where nothing did."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ class _Choice:
     point: int
     at_edge: bool
     scale: str
+    rows: Ints
+    """The rows that validated, `(m,)`."""
+    told: Ints
+    """The class that the chosen point predicted for each of them, `(m,)`."""
 
 
 def cross_validate(
@@ -130,7 +139,16 @@ def cross_validate(
                 refit.error,
                 scale,
             )
-    return Outcome(scores, tuple(results[fold] for fold in splits.folds))
+    return Outcome(scores, tuple(results[fold] for fold in splits.folds), _inner(chosen, len(y)))
+
+
+def _inner(chosen: Mapping[int, _Choice], n: int) -> Ints | None:
+    if not any(len(choice.rows) for choice in chosen.values()):
+        return None
+    inner = np.full((n, max(chosen) + 1), -1, dtype=np.int64)
+    for fold, choice in chosen.items():
+        inner[choice.rows, fold] = choice.told
+    return inner
 
 
 def _under_another_view(
@@ -166,9 +184,13 @@ def _choose(
     inner = {fold: list(splits.inner(fold)) for fold in splits.folds}
     if not any(inner.values()):  # the middle of the grid, or the nearest neighbour alone
         point = points // 2 if is_path else 0
-        return {fold: _Choice(np.nan, point, False, settings.scale) for fold in splits.folds}
+        none = np.empty(0, dtype=np.int64)
+        nothing = _Choice(np.nan, point, False, settings.scale, none, none)
+        return dict.fromkeys(splits.folds, nothing)
     validating = splits.validating
     worth: dict[int, list[Doubles]] = {fold: [] for fold in splits.folds}
+    told: dict[int, list[Ints]] = {fold: [] for fold in splits.folds}
+    validated: dict[int, Ints] = {}
     going = set(splits.folds)
     last: dict[Left, Scored] = {}
     for start, stop in pairwise([*starts, points]):
@@ -177,14 +199,18 @@ def _choose(
         made = dict(zip(sets, score(requests), strict=True))
         last = {left: scored[-1] for left, scored in made.items()}
         for fold in sorted(going):
-            pieces = []
+            pieces, guesses, of_part = [], [], []
             for part, left in inner[fold]:
                 rows = splits.held_out_rows(left)
                 here = validating[rows] == part
                 truth = y[rows][here]
                 pieces.append([_worth(point.scores[here], truth, settings) for point in made[left]])
+                guesses.append([point.scores[here].argmax(1) for point in made[left]])
+                of_part.append(rows[here])
             common = min(map(len, pieces))  # a k larger than a training set has no score there
             worth[fold] += [np.concatenate([p[i] for p in pieces]) for i in range(common)]
+            told[fold] += [np.concatenate([g[i] for g in guesses]) for i in range(common)]
+            validated[fold] = np.concatenate(of_part)
             if _overfits(worth[fold]):
                 going.discard(fold)
         if not going:
@@ -194,7 +220,9 @@ def _choose(
         mean = [float(values.mean()) for values in tried]
         best = int(np.argmax(mean))  # the first of equals: the strongest penalty, the smallest k
         end = points - 1 if is_path else len(tried) - 1
-        chosen[fold] = _Choice(mean[best], best, end > 0 and best in (0, end), settings.scale)
+        at_edge = end > 0 and best in (0, end)
+        rows, guessed = validated[fold], told[fold][best]
+        chosen[fold] = _Choice(mean[best], best, at_edge, settings.scale, rows, guessed)
     return chosen
 
 

@@ -83,7 +83,7 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
                     done.kept += 1
                     continue
                 rows, outcome = fit_one(run, job, file, splits, settings, mark(under))
-            prediction = Prediction(outcome.scores, splits.fold, under, features)
+            prediction = Prediction(outcome.scores, splits.fold, under, features, outcome.inner)
             ledger.put(job.stored, prediction, rows)
             done.fitted += 1
             done.notes += _notes(job, outcome)

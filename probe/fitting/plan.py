@@ -6,7 +6,6 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-import numpy as np
 from rich.filesize import decimal
 
 from features.data.tasks import Task
@@ -16,7 +15,7 @@ from features.store.featurefile import FeatureFile
 from features.study.alike import unlike_rows
 from features.study.named_tasks import named_tasks
 from features.study.study import Study, open_study
-from probe.analysis.statistics import detectable, retraining
+from probe.analysis.detectable import detectable_sentence
 from probe.checking.find_copies import checked
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
@@ -81,7 +80,7 @@ def prepare(options: FitOptions) -> FitPlan:
         if left_out is not None:
             options.announce(left_out)
         if not task.is_number:
-            options.announce(_detectable(run, task))
+            options.announce(detectable_sentence(study, task, run.first_splits(task)))
         if len(task.classes) > _MANY:
             options.announce(_memory_sentence(run, task))
     return FitPlan(run, tasks, jobs, opened)
@@ -188,17 +187,4 @@ def _memory_sentence(run: ProbeRun, task: Task) -> str:
     return (
         f"{task.name}: {classes:,} classes take about {decimal(solved)} of memory while logistic or svm is "
         f"solved, besides the features, and {decimal(stored)} on disk for the scores of every result"
-    )
-
-
-def _detectable(run: ProbeRun, task: Task) -> str:
-    """What differences a study of this size can tell, in a sentence."""
-    splits = run.first_splits(task)
-    subjects = run.study.subjects[splits.fold >= 0]
-    trained = [len(splits.training_rows(splits.tested(fold))) for fold in splits.folds]
-    apart = detectable(subjects, retraining(len(subjects), float(np.mean(trained))))
-    return (
-        f"{task.name}: {len(subjects)} images of {len(np.unique(subjects))} subjects are enough to find "
-        f"differences of about {100 * apart:.1f} points between two methods four times in five, and "
-        "smaller ones less often"
     )

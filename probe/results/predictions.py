@@ -2,7 +2,10 @@
 
 `predictions/TASK/BACKBONE/LAYER/METHOD.npz` is a NumPy archive of `scores`, `(n, K)` float32, and `fold`,
 `(n,)` int16 (int32 where int16 does not hold their numbers); rows are those of images.csv, fold -1 and
-scores NaN where a row was not tested. Its `protocol` is the protocol as JSON
+scores NaN where a row was not tested. `inner`, `(n, folds)`, int16 or int32 too, is the class that was
+predicted for a row while the parameter of each fold was chosen, by a probe that was trained without that
+fold and the row's own part, -1 where the row did not validate; results where nothing validates, fine-tunes
+and files of before are without. Its `protocol` is the protocol as JSON
 (probe/results/protocol.py), its `features` the digest of the features that the scores were made of. LAYER
 is `LAYER:POOL` for a further pooling, or `best`; METHOD is followed by what tells the result from others
 of the method, such as `,shots=5,draw=0`. In the names of files a `/` is written `.`, an empty name `-`,
@@ -63,6 +66,8 @@ class Prediction:
     """As JSON."""
     features: str = ""
     """The digest of the features that they were made of; empty for a fine-tune."""
+    inner: npt.NDArray[np.integer] | None = None
+    """The class predicted while the parameter of each fold was chosen, `(n, folds)`, -1 for none."""
 
     def correct(self, y: Ints) -> Doubles:
         """1 where the largest score is that of class `y`, 0 elsewhere, NaN where not tested, `(n,)`."""
@@ -205,20 +210,27 @@ def _values_before(
 
 def _read(file: Path) -> Prediction:
     with open_regular(file) as bytes_of_it, ZipFile(bytes_of_it) as opened:
-        return _checked(_array(opened, "scores"), _array(opened, "fold"), *_words(opened))
+        inner = _array(opened, "inner") if "inner.npy" in opened.namelist() else None
+        return _checked(_array(opened, "scores"), _array(opened, "fold"), *_words(opened), inner)
 
 
 def _read_group(group: h5py.Group) -> Prediction:
     return _checked(group["scores"][:], group["fold"][:], *_marks_of_group(group))
 
 
-def _checked(scores: Floats, fold: Ints, protocol: str, features: str) -> Prediction:
+def _checked(
+    scores: Floats, fold: Ints, protocol: str, features: str, inner: Ints | None = None
+) -> Prediction:
     kinds = scores.dtype.kind + fold.dtype.kind
     if kinds != "fi" or scores.ndim != 2 or fold.shape != scores.shape[:1] or not scores.shape[1]:
         raise ValueError("scores and fold of other shapes than a prediction has")
     if fold.min(initial=-1) < -1:
         raise ValueError("a fold below -1, which says that a row was not tested")
-    return Prediction(scores, fold, protocol, features)
+    if inner is not None and (
+        inner.dtype.kind != "i" or inner.ndim != 2 or len(inner) != len(fold)
+    ):
+        raise ValueError("inner of another shape than a prediction has")
+    return Prediction(scores, fold, protocol, features, inner)
 
 
 def _marks(file: Path) -> tuple[str, str]:
@@ -250,15 +262,14 @@ def _marks_of_group(group: h5py.Group) -> tuple[str, str]:
 
 def _write(file: Path, prediction: Prediction) -> None:
     kind = np.promote_types(np.int16, np.min_scalar_type(prediction.fold.max(initial=-1)))
+    arrays = {"scores": prediction.scores, "fold": prediction.fold.astype(kind)}
+    if prediction.inner is not None:
+        of_classes = np.min_scalar_type(-prediction.scores.shape[1])
+        arrays["inner"] = prediction.inner.astype(np.promote_types(np.int16, of_classes))
+    arrays |= {"protocol": np.array(prediction.protocol), "features": np.array(prediction.features)}
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as making, making.open("wb") as opened:
-        np.savez(
-            opened,
-            scores=prediction.scores,
-            fold=prediction.fold.astype(kind),
-            protocol=np.array(prediction.protocol),
-            features=np.array(prediction.features),
-        )
+        np.savez(opened, allow_pickle=False, **arrays)
 
 
 def _take_apart(store: Path) -> None:

@@ -22,10 +22,12 @@ def test_curves_are_accuracies_over_depth_with_intervals_over_subjects(tmp_path:
             zip(studies.LAYERS, studies.DEPTHS, strict=True)
         )
         for point in curve.points:
-            wanted = accuracy_interval(
-                studies.right(study, curve.backbone, point.layer), study.subjects
-            )
-            assert point.accuracy == wanted
+            hits = studies.right(study, curve.backbone, point.layer)
+            wider = studies.wider(study, {(curve.backbone, point.layer, "ridge"): 1})
+            again = accuracy_interval(hits, study.subjects, wider)
+            assert point.accuracy.value == again.value
+            ends = (point.accuracy.low, point.accuracy.high)
+            assert ends == pytest.approx((again.low, again.high))
 
 
 def test_chance_majority_and_counts_again(tmp_path: Path) -> None:
@@ -57,11 +59,15 @@ def test_best_and_its_differences_again(tmp_path: Path) -> None:
     assert [b.backbone for b in task.best] == ["near", "far"]
     for best in task.best:
         hits = studies.right(study, best.backbone, BEST)
-        assert best.accuracy == accuracy_interval(hits, study.subjects)
+        wider = studies.wider(study, {(best.backbone, BEST, "ridge"): 1})
+        again = accuracy_interval(hits, study.subjects, wider)
+        assert (best.accuracy.low, best.accuracy.high) == pytest.approx((again.low, again.high))
     ((method, a, b, difference),) = task.differences
     assert (method, a, b) == ("ridge", "near", "far")
     apart = studies.right(study, "near", BEST) - studies.right(study, "far", BEST)
-    assert difference == mean_interval(apart, study.subjects, 1.5)
+    wider = studies.wider(study, {("near", BEST, "ridge"): 1, ("far", BEST, "ridge"): -1})
+    again = mean_interval(apart, study.subjects, wider)
+    assert (difference.low, difference.high) == pytest.approx((again.low, again.high))
 
 
 def test_the_protocol_of_most_results_is_shown_and_the_rest_is_named(tmp_path: Path) -> None:

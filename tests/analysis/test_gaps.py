@@ -52,7 +52,14 @@ def check_gap(study: Study, gap: Gap, near: str, far: list[str]) -> None:
         for layer in studies.LAYERS
     ]
     values = np.stack(columns, axis=1)
-    again = band(values, study.subjects, 1.5)
+    wider = [
+        studies.wider(
+            study,
+            {(near, layer, "ridge"): 1} | {(name, layer, "ridge"): -1 / len(far) for name in far},
+        )
+        for layer in studies.LAYERS
+    ]
+    again = band(values, study.subjects, np.array(wider))
     assert [p.layer for p in gap.points] == list(studies.LAYERS)
     assert [p.depth for p in gap.points] == list(studies.DEPTHS)
     for i, point in enumerate(gap.points):

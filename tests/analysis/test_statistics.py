@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 from scipy import special, stats
 
 from features.arrays import Doubles, Ints
+from probe.analysis.detectable import detectable
 from probe.analysis.statistics import (
     Interval,
     accuracy_interval,
     band,
-    detectable,
     mean_interval,
-    retraining,
     sign_flip,
     slope,
 )
@@ -183,7 +182,7 @@ def test_what_can_be_detected_is_detected_four_times_in_five() -> None:
     """100 people of ten images, differences of +-1 on a fifth of the images, alike by 0.1."""
     drawn = np.random.default_rng(0)
     subjects = np.repeat(np.arange(100), 10)
-    gap = detectable(subjects)
+    gap = detectable(subjects, 0.2)
     assert gap == pytest.approx(2.825 * np.sqrt(0.2 * 1.9 / 1000), rel=0.01)
     detected = 0
     for _ in range(300):
@@ -260,10 +259,7 @@ def test_the_slope_is_the_least_squares_line_through_the_means(
     assert half_width(fitted) == pytest.approx(half_width(of_images), rel=1e-5, abs=1e-6)
 
 
-def test_errors_of_methods_are_wider_by_the_correction() -> None:
-    assert retraining(1000, 800) == 1.5  # five folds
-    assert retraining(1000, 500) ** 2 == pytest.approx(3)  # two
-    assert retraining(200, 800) ** 2 == pytest.approx(1.25)  # a split that tests a fifth
+def test_errors_are_wider_by_what_is_asked() -> None:
     values, subjects = several(3, 40)
     depth = np.array([0.2, 0.5, 1.0])
     plain, wide = (mean_interval(values[:, 0], subjects, w) for w in (1.0, 1.5))
@@ -273,7 +269,10 @@ def test_errors_of_methods_are_wider_by_the_correction() -> None:
     narrow, wide = (band(values, subjects, w) for w in (1.0, 1.5))
     assert wide.high - wide.value == pytest.approx(1.5 * (narrow.high - narrow.value))
     assert wide.value - wide.low == pytest.approx(1.5 * (narrow.value - narrow.low))
-    assert detectable(subjects, 1.5) == pytest.approx(1.5 * detectable(subjects))
+    by_layer = band(values, subjects, np.array([1.0, 1.5, 1.5]))
+    assert wide.high[1:] == pytest.approx(by_layer.high[1:])
+    assert narrow.high[0] == pytest.approx(by_layer.high[0])
+    assert detectable(subjects, 0.2, 1.5) == pytest.approx(1.5 * detectable(subjects, 0.2))
 
 
 def test_layers_at_one_depth_have_no_slope() -> None:

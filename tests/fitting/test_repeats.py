@@ -74,13 +74,16 @@ def test_repeats_of_an_image_are_one_value(study: Study) -> None:
             ]
         )
         each = right.mean(1)
-        wanted = mean_interval(right.mean(0), study.subjects)
+        wider = np.mean(
+            [studies.wider(study, {(str(backbone), str(layer), name): 1}) for name in names]
+        )
+        wanted = mean_interval(right.mean(0), study.subjects, float(wider))
         assert line[5] == 4
         assert line[6] == pytest.approx(wanted.value)
         assert line[7] == pytest.approx((wanted.low, wanted.high))
         assert line[8:] == pytest.approx((each.std(ddof=1), each.min(), each.max()))
         assert isinstance(line[7], tuple)
-        alone = mean_interval(right[0].astype(float), study.subjects)
+        alone = mean_interval(right[0].astype(float), study.subjects, float(wider))
         assert line[7][1] - line[7][0] > 0.7 * (
             alone.high - alone.low
         )  # four times the images: 0.5

@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 
 from probe.analysis.compare import compare
 from probe.analysis.curves import curves
-from probe.analysis.statistics import detectable, mean_interval
+from probe.analysis.detectable import detectable
+from probe.analysis.statistics import mean_interval
 from probe.fitting.fit import fit
 from probe.reporting.report import report
 from probe.results import predictions
@@ -72,7 +73,8 @@ def test_only_rows_with_features_count_as_trained_on(
     told: list[str] = []
     rows = fit(study.folder, probes=("ridge",), shots=shots, draws=1, announce=told.append).rows
     assert {(r.n_train, r.n_test) for r in rows if r.shots is None} == {(100, 200)}
-    wider = 3**0.5
+    trained = 100 if not shots else 10
+    wider = (1 + 200 / 4 / trained) ** 0.5
     right = {}
     for name in ("a", "b"):
         key = ("label", name, "fc", "ridge" + ",shots=5,draw=0" * bool(shots))
@@ -80,9 +82,12 @@ def test_only_rows_with_features_count_as_trained_on(
     wanted = mean_interval(right["a"] - right["b"], np.arange(200), wider)
     names = [f"{name}/fc/ridge" + ",shots=5,draw=0" * bool(shots) for name in ("a", "b")]
     assert compare(study.folder, *names)[0].difference == wanted
-    assert f"about {100 * detectable(np.arange(200), wider):.1f} points" in "".join(told)
+    of_all = 1.5**0.5
+    smallest = [100 * detectable(np.arange(200), apart, of_all) for apart in (0.2, 0.3)]
+    assert f"a true difference of {smallest[0]:.1f} points" in "".join(told)
+    assert f"{smallest[1]:.1f} points at 30 %" in "".join(told)
     (task,) = curves(study)
-    assert task.outcomes.wider(("a", "fc", "ridge")) == pytest.approx(wider)
+    assert task.outcomes.wider({("a", "fc", "ridge"): 1.0}) == pytest.approx(of_all)
     (majority,) = [r for r in rows if r.backbone == "control:majority"]
     assert majority.accuracy == task.majority == 0.75
     assert task.floor is not None

@@ -49,9 +49,9 @@ def test_class_confusion_and_subgroup_tables_equal_scikit_learns(study: Study) -
                 here = sexes == row["group"]
                 assert row["column"] == "sex"
                 assert int(row["images"]) == here.sum()
-                interval = accuracy_interval(
-                    (predicted == y)[here].astype(float), study.subjects[here]
-                )
+                wider = studies.wider(study, {(name, BEST, "knn"): 1}, "age")
+                hits = (predicted == y)[here].astype(float)
+                interval = accuracy_interval(hits, study.subjects[here], wider)
                 ends = [float(row[c]) for c in ("accuracy", "low", "high")]
                 wanted = [interval.value, interval.low, interval.high]
                 assert ends == pytest.approx(wanted, abs=1e-5)

@@ -44,13 +44,20 @@ def test_the_headline_equals_the_predictions(study: Study) -> None:
     }
     (leader, method), accuracy = max(scores.items(), key=lambda item: item[1])
     assert first.startswith(f"Transfer from {leader} (faces): {method} reaches ")
-    interval = accuracy_interval(right(study, leader, BEST, method), study.subjects)
+
+    def wider(a: tuple[str, str], *b: tuple[str, str]) -> float:
+        weights = {(a[0], BEST, a[1]): 1} | {(name, BEST, of): -1 for name, of in b}
+        return studies.wider(study, weights, "age")
+
+    top = (leader, method)
+    interval = accuracy_interval(right(study, leader, BEST, method), study.subjects, wider(top))
     assert f"{100 * accuracy:.1f} % [{100 * interval.low:.1f}, {100 * interval.high:.1f}]" in first
     # Of the next: the whole family of differences between rows of unlike backbones, by hand.
     rows = sorted(scores, key=lambda key: -scores[key])
     pairs = [(a, b) for a, b in combinations(rows, 2) if a[0] != b[0]]
     apart = [right(study, a[0], BEST, a[1]) - right(study, b[0], BEST, b[1]) for a, b in pairs]
-    family = band(np.stack(apart, axis=1), study.subjects, 1.5)
+    widened = np.array([wider(a, b) for a, b in pairs])
+    family = band(np.stack(apart, axis=1), study.subjects, widened)
     runner_up = next(row for row in rows if row[0] != leader)
     i = pairs.index(((leader, method), runner_up))
     wanted = [round(100 * float(v[i]), 1) for v in (family.value, family.low, family.high)]
@@ -59,7 +66,7 @@ def test_the_headline_equals_the_predictions(study: Study) -> None:
     closest = mean_interval(
         right(study, leader, BEST, method) - right(study, far[0], BEST, far[1]),
         study.subjects,
-        1.5,
+        wider(top, far),
     )
     (sentence,) = (s for s in others if s.startswith("The closest domain, faces: near against far"))
     assert points(sentence) == pytest.approx(hundredfold(closest), abs=0.051)
@@ -68,7 +75,7 @@ def test_the_headline_equals_the_predictions(study: Study) -> None:
     over = mean_interval(
         right(study, leader, BEST, method) - right(study, floor[0], BEST, floor[1]),
         study.subjects,
-        1.5,
+        wider(top, floor),
     )
     (sentence,) = (s for s in others if s.startswith("Random weights and controls"))
     assert points(sentence) == pytest.approx(hundredfold(over), abs=0.051)
@@ -109,7 +116,7 @@ class Drawn:
     def alike(self, *_names: tuple[str, str, str]) -> bool:
         return True
 
-    def wider(self, *_names: tuple[str, str, str]) -> float:
+    def wider(self, _weights: dict[tuple[str, str, str], float]) -> float:
         """These guess independently of each other, unlike probes that were trained: see test_headline."""
         return 1.0
 

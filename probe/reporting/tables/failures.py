@@ -180,11 +180,11 @@ def _groups(
     groups: Sequence[str],
     values: npt.NDArray[np.object_],
 ) -> Iterator[tuple[Cell, ...]]:
-    correct = task.outcomes.correct(name)
+    correct, wider = task.outcomes.correct(name), task.outcomes.wider({name: 1.0})
     for group in groups:
         here = (values == group) & ~np.isnan(correct)
         if here.any():
-            accuracy = accuracy_interval(correct[here], task.outcomes.subjects[here])
+            accuracy = accuracy_interval(correct[here], task.outcomes.subjects[here], wider)
             yield (
                 task.task, best.method, best.backbone, column, group, int(here.sum()),
                 accuracy.value, (accuracy.low, accuracy.high),

@@ -8,6 +8,7 @@ import numpy as np
 
 from features.errors import InputError
 from features.study.study import Study
+from probe.analysis.retraining import cross_validated, widening
 from probe.analysis.statistics import mean_interval
 from probe.probes.methods import METHODS
 from probe.reporting.tables.table import Cell, Column, Table
@@ -78,7 +79,7 @@ def repeats_table(study: Study, rows: Sequence[Row]) -> Table | None:
 
 
 def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
-    groups: dict[tuple[str, ...], dict[int, predictions.Key]] = {}
+    groups: dict[tuple[str, ...], dict[int, list[Row]]] = {}
     for row in rows:
         if row.shots is None and row.accuracy is not None:
             key = (
@@ -90,12 +91,13 @@ def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...
                 row.views,
                 str(row.crops),
             )
-            groups.setdefault(key, {})[row.repeat] = row.stored
+            groups.setdefault(key, {}).setdefault(row.repeat, []).append(row)
     for (task, method, backbone, layer, pool, *_), repeats in groups.items():
         if len(repeats) < 2:
             continue
+        keys = [folds[0].stored for folds in repeats.values()]
         try:
-            stored = predictions.read_all(study.folder / predictions.STORE, list(repeats.values()))
+            stored = predictions.read_all(study.folder / predictions.STORE, keys)
         except InputError:
             continue  # without predictions there is nothing per image
         if any(outdated(study, task, p.protocol, p.fold) for p in stored.values()):
@@ -104,7 +106,13 @@ def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...
         right = np.stack([prediction.correct(y) for prediction in stored.values()])
         tested = ~np.isnan(right).any(0)
         each = right[:, tested].mean(1)
-        pooled = mean_interval(right[:, tested].mean(0), study.subjects[tested])
+        wider = np.mean(
+            [
+                widening([cross_validated(study, task, stored[at], folds)], [1.0], study.subjects)
+                for at, folds in zip(keys, repeats.values(), strict=True)
+            ]
+        )
+        pooled = mean_interval(right[:, tested].mean(0), study.subjects[tested], float(wider))
         yield (
             task, method, backbone, layer, pool, len(each), pooled.value,
             (max(0.0, pooled.low), min(1.0, pooled.high)), float(each.std(ddof=1)),
