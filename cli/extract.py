@@ -56,6 +56,13 @@ def extract(
         list[str] | None,
         options.views("Also extract the views flip or 10crop, for `probe fit --view`", False),
     ] = None,
+    geometry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BACKBONE",
+            help="Resize and crop as BACKBONE does; the features are then of NAME@as-BACKBONE.",
+        ),
+    ] = None,
     dtype: Annotated[
         str, typer.Option(metavar="TYPE", help="Storage: float32 or float16.")
     ] = "float32",
@@ -143,6 +150,7 @@ def extract(
         layers=layer or (),
         pool=pool or (),
         views=view or (),
+        geometry=geometry,
         dtype=dtype,
         precision=precision,
         batch_size=batch_size,

@@ -19,7 +19,9 @@ from features.cards.architecture import (
 )
 from features.cards.card import Card, find
 from features.cards.network import build
-from features.errors import InputError
+from features.errors import InputError, OptionError
+from features.images.geometry import geometry_of, with_geometry
+from features.images.preprocess import describe as in_words
 from features.images.preprocess import mean_of
 
 __all__ = ["Architecture", "Backbone", "Layer", "architecture_of", "choose", "describe", "load"]
@@ -53,6 +55,7 @@ def load(
     name: str | Card,
     weights: str | None = None,
     seed: int = 0,
+    geometry: str | None = None,
     announce: Callable[[str], None] = lambda _: None,
     layers: Callable[[str, Architecture], tuple[Layer, ...]] | None = None,
     spare: Callable[[Architecture], str | None] = lambda _: None,
@@ -65,6 +68,8 @@ def load(
         weights: A file, or FILE#PART where it holds several networks; `random` for weights drawn from
             `seed`; None for the card's own.
         seed: The seed of random weights.
+        geometry: Another backbone, as `name`, whose resizing and crop are taken; the backbone is then
+            called NAME@as-OTHER.
         announce: Called with a message before a download starts.
         layers: Gives the layers that will be read, from the backbone's full name and architecture: the
             file need not have what lies above them. By default it must have everything.
@@ -73,22 +78,22 @@ def load(
     Raises:
         InputError: The card, the network or the weights cannot be used.
     """
-    card = name if isinstance(name, Card) else find(name)
+    card, like = _seen_as(name if isinstance(name, Card) else find(name), geometry)
     random = weights == "random"
     model = build(card, seed=seed if random else 0, random=random)
     architecture = architecture_of(card, model)
     card = architecture.card
     if not architecture.parameters:
-        return Backbone(card.name, card.domain, architecture, model, None, seed)
+        return Backbone(card.name + like, card.domain, architecture, model, None, seed)
     if (held := weights_files.inside(card, weights)) is not None:
-        return Backbone(card.name, card.domain, architecture, model, held, seed)
+        return Backbone(card.name + like, card.domain, architecture, model, held, seed)
     if random:
         # The seed is part of the name, so that several draws stand side by side in one study.
-        random_name = f"{card.name}@random" + (f"-{seed}" if seed else "")
+        random_name = f"{card.name}@random" + (f"-{seed}" if seed else "") + like
         return Backbone(random_name, "none", architecture, model, None, seed)
     target = weights_files.Target(card, model, architecture.traced, architecture.input)
     file = weights_files.locate(target, weights, announce)
-    full_name = card.name if file.published else f"{card.name}@{file.name}"
+    full_name = (card.name if file.published else f"{card.name}@{file.name}") + like
     target = replace(
         target,
         layers=layers and _modules(architecture, layers(full_name, architecture)),
@@ -109,6 +114,18 @@ def load(
         frozenset(assignment.left),
         tuple(assignment.notes),
     )
+
+
+def _seen_as(card: Card, geometry: str | None) -> tuple[Card, str]:
+    """The card with the geometry of another backbone, and what then follows its name."""
+    if geometry is None:
+        return card, ""
+    own, other = (architecture_of(which) for which in (card, find(geometry)))
+    if geometry_of(in_words(own.input)) == geometry_of(in_words(other.input)):
+        raise OptionError(
+            f"--geometry {geometry}: {card.name} has this geometry already; leave the option out."
+        )
+    return replace(card, input=with_geometry(own.input, other.input)), f"@as-{other.card.name}"
 
 
 def _modules(architecture: Architecture, layers: tuple[Layer, ...]) -> dict[str, str]:

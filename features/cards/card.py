@@ -59,6 +59,8 @@ class Input:
     mean: tuple[float, ...] | str = (0.0, 0.0, 0.0)
     """Subtracted after scaling, in `channel_order`: a number per channel, or a mean image's path."""
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    canvas: tuple[int, int] | int | None = None
+    """What ten crops and the crops of fine-tunes are cut from, as `resize`; None: what the centre is."""
     crop_offset: str = "round"
     """Half of an odd margin: `round` as in torchvision, `floor` as in transformers and Caffe."""
     range: tuple[float, float] | None = None
@@ -269,7 +271,7 @@ def _check_values(card: Card, toml: TomlFile) -> None:
         if not 0 < card.input.scale < inf:
             toml.refuse("scale", "scale is a number above 0: what a pixel of 255 becomes.")
         size, resize = card.input.size, card.input.resize
-        for key, sides in (("size", size), ("resize", resize)):
+        for key, sides in (("size", size), ("resize", resize), ("canvas", card.input.canvas)):
             if sides is not None and not _are_sides(sides):
                 toml.refuse(key, f"{key} is 1 to {MOST_PIXELS} pixels a side.")
         if isinstance(resize, int):
@@ -277,6 +279,11 @@ def _check_values(card: Card, toml: TomlFile) -> None:
             resize = size if resize >= min(size) else (0, 0)
         if resize is not None and (resize[0] < size[0] or resize[1] < size[1]):
             toml.refuse("resize", f"resize is smaller than size {list(size)}, the crop.")
+        canvas = card.input.canvas
+        if isinstance(canvas, int):
+            canvas = (canvas, canvas)
+        if canvas is not None and (canvas[0] < size[0] or canvas[1] < size[1]):
+            toml.refuse("canvas", f"canvas is smaller than size {list(size)}, the crop.")
     for entry in card.weights:
         _check_conventions(card, entry, toml)
         if entry.format is not None and entry.format not in FORMATS:

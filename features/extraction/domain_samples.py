@@ -76,6 +76,7 @@ def extract_sample(
         lanes=options.lanes,
         device=options.device,
         seed=options.seed,
+        geometry=options.geometry,
         announce=options.announce,
         progress=options.progress,
     )

@@ -76,9 +76,9 @@ def extract_with(
         before = len(opened)
         opened = updated(opened, options.data)
         options.announce(f"{opened.folder}: {len(opened) - before} rows are new")
-    arguments = [(name, file, options.seed) for name, file in backbones.items()]
+    arguments = [(name, file, options.seed, options.geometry) for name, file in backbones.items()]
     read = partial(_layers_read, opened, options)
-    loaded = [load(*each, options.announce, read) for each in arguments]
+    loaded = [load(*each, announce=options.announce, layers=read) for each in arguments]
     paths = [opened.feature_path(backbone.name) for backbone in loaded]
     _check_paths(paths)
     count = options.workers or len(available)

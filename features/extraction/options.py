@@ -27,6 +27,8 @@ class ExtractOptions:
     views: Sequence[str] = ()
     """Besides the centre crop: `flip`, `10crop`; the mean over a view's crops is stored. Without `layers`
     and `pool`, at the layers and poolings that the file has already."""
+    geometry: str | None = None
+    """Another backbone whose resizing and crop are taken; the features are of NAME@as-OTHER."""
     dtype: str = "float32"
     """The type of the stored numbers, `float32` or `float16`."""
     precision: str = "float32"

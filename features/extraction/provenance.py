@@ -20,6 +20,7 @@ from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.pipeline import ExtractJob
 from features.images import jpeg, preprocess
+from features.images.views import canvas
 from features.store.contents import FileContents
 
 
@@ -51,8 +52,14 @@ def layer_attributes(pooled: pooling.Pooled, job: ExtractJob) -> dict[str, Any]:
         "depth": pooled.layer.depth,
         "output": pooled.layer.output.words,
         "order": traced.at(pooled.layer.module).order,
-        **({} if pooled.view == "center" else {"view": pooled.view}),
+        **({} if pooled.view == "center" else _view(pooled.view, job)),
     }
+
+
+def _view(view: str, job: ExtractJob) -> dict[str, Any]:
+    """A view and the canvas that its crops are cut from."""
+    height, width = canvas(view, job.backbone.architecture.input).size
+    return {"view": view, "canvas": f"{height} x {width}"}
 
 
 def network_of(backbone: Backbone) -> dict[str, Any]:

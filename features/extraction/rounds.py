@@ -34,7 +34,7 @@ class FeatureTarget:
     rows: Ints
     compress: str | None
     """`none`, `gzip`, `lzf`; None: as in the file."""
-    load_arguments: tuple[str, str | None, int]
+    load_arguments: tuple[str, str | None, int, str | None]
     """The arguments of `backbone.load`, with which the workers call it again."""
 
     @property

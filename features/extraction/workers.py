@@ -39,7 +39,7 @@ class _Order:
     """A round as it is sent to a worker process."""
 
     study: Study
-    load_arguments: tuple[str, str | None, int]
+    load_arguments: tuple[str, str | None, int, str | None]
     options: dict[str, Any]
     keys: list[tuple[str, str, str]]
     partial: Path

@@ -1,8 +1,11 @@
 """Views of a test image: its centre crop, the crop and its mirror image, or ten crops.
 
-Crops are cut from a canvas: the image as its card resizes it, or, where that is no larger than the crop,
-256 / 224 of the input, as in Krizhevsky et al. 2012 and Caffe. A mean image is subtracted at the place of
-the crop, before mirroring.
+Crops are cut from a canvas: the image as its card resizes it, the one that the centre is cut from, unless
+the card names another `canvas`. Where it is no larger than the crop, ten crops are the image and its mirror
+image. A mean image is subtracted at the place of the crop, before mirroring.
+
+Feature files of before hold ten crops of 256 / 224 of the input where a card resizes to the crop's size;
+of a layer's view the attribute `canvas` names the canvas, and those have none.
 """
 
 from __future__ import annotations
@@ -24,8 +27,6 @@ from features.images import preprocess
 VIEWS = {"center": 1, "flip": 2, "10crop": 10}
 """The number of crops that each view averages."""
 
-_ROOM = 256 / 224
-
 
 def check_views(views: tuple[str, ...]) -> tuple[str, ...]:
     """Return `views` if all are known.
@@ -43,11 +44,10 @@ def canvas_of(wanted: Input) -> Input:
     """The input whose `size` is the canvas from which crops of `wanted.size` are cut."""
     height, width = wanted.size
     resize = wanted.resize if wanted.resize is not None else wanted.size
+    if wanted.canvas is not None:
+        resize = wanted.canvas
     if isinstance(resize, int):  # the middle of the image, with its shorter side as width
-        short = resize if resize > min(height, width) else round(resize * _ROOM)
-        return replace(wanted, resize=short, size=(max(height, short), max(width, short)))
-    if resize[0] <= height and resize[1] <= width:
-        resize = (round(height * _ROOM), round(width * _ROOM))
+        return replace(wanted, resize=resize, size=(max(height, resize), max(width, resize)))
     size = (max(height, resize[0]), max(width, resize[1]))
     return replace(wanted, resize=resize, size=size)
 
@@ -84,7 +84,8 @@ def crops(canvas: tuple[int, int], wanted: Input, view: str) -> list[tuple[int, 
         return [(*middle, False), (*middle, True)]
     down, right = canvas[0] - wanted.size[0], canvas[1] - wanted.size[1]
     places = [(0, 0), (0, right), (down, 0), (down, right), middle]
-    return [(*place, mirrored) for mirrored in (False, True) for place in places]
+    # Without room all places are one.
+    return [(*place, mirrored) for mirrored in (False, True) for place in dict.fromkeys(places)]
 
 
 def cut_out(

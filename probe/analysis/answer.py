@@ -27,12 +27,38 @@ class Contrast:
     difference: Interval
 
 
+FLOOR = ("none", "control")
+"""The domains of random weights and controls."""
+
+
+@dataclass(frozen=True)
+class Nested:
+    """The choice among backbones, made in every fold on its training images.
+
+    The highest of several accuracies is too high by the luck of the highest; this one is not, since a
+    test fold takes no part in the choice (Varma and Simon, BMC Bioinformatics 2006).
+    """
+
+    accuracy: Interval
+    backbones: int
+    """How many there were to choose from."""
+    chosen: tuple[str, ...]
+    """The backbone chosen in each fold."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """The answer to a study's question for one task; a part is None where the study lacks what it needs."""
 
     leader: Best
-    """The backbone and probe with the highest accuracy at the layer chosen inside the folds."""
+    """The backbone and probe with the highest accuracy at the layer chosen inside the folds, of those that
+    have not seen the test images."""
+    nested: Nested | None
+    """What comes of choosing the backbone inside the training folds too, by the leader's probe."""
+    guess: float | None
+    """What guessing reaches: chance or the most frequent class; of a number, the error of the median."""
+    is_number: bool
+    """Whether the task is a number, of which less error is better."""
     behind: tuple[Contrast, ...]
     """The leader minus every other backbone, each at its own best layer. The intervals hold for all
     pairs at once and for training on other images too: where all backbones are equally good, a winner
@@ -46,6 +72,8 @@ class Answer:
     """The best backbone of the closest domain (or the leader) minus training from scratch."""
     random: Contrast | None
     """The same backbone minus the best of random weights and controls."""
+    pretraining: Contrast | None
+    """The best trained backbone, whatever its domain, minus the best of random weights and controls."""
     tuning: Contrast | None
     """The best fine-tune minus the best probe."""
 
@@ -55,34 +83,56 @@ class Answer:
         return tuple(c for c in self.behind if not c.difference.low > 0)
 
     @property
+    def beats_guessing(self) -> bool:
+        """Whether the leader is shown to, by its own interval and by that of the nested choice."""
+        shown = [self.leader.headline, *([self.nested.accuracy] if self.nested else [])]
+        if self.guess is None:
+            return True
+        if self.is_number:
+            return not any(error.high >= self.guess for error in shown)
+        return not any(accuracy.low <= self.guess for accuracy in shown)
+
+    @property
+    def helps(self) -> bool:
+        """Whether pretraining is shown to be worth more than random weights and controls, or not known."""
+        floor = self.pretraining
+        return floor is None or np.isnan(floor.difference.low) or floor.difference.low > 0
+
+    @property
     def wins(self) -> bool:
         """Whether the leader is ahead of every other backbone beyond noise."""
         return bool(self.behind) and not self.noise
 
 
 def answer(task: TaskCurves, closest: str | None) -> Answer | None:
-    """The answer for one task; None where no probe has been fitted.
+    """The answer for one task; None where no probe has been fitted on a backbone new to its images.
 
     Args:
         task: The curves of the task.
         closest: The domain nearest to the images, as the user or the data reader named it.
     """
-    if not task.best:
+    unseen = [b for b in task.best if b.backbone not in task.have_seen]
+    if not unseen:
         return None
-    best = sorted(task.best, key=lambda b: -b.worth)
+    best = sorted(unseen, key=lambda b: -b.worth)
     leader = best[0]
     near = next((b for b in best if b.domain == closest), None)
     trained = [b for b in best if b.domain not in ("none", "control", "task", UNKNOWN, closest)]
-    floor = next((b for b in best if b.domain in ("none", "control")), None)
+    floor = next((b for b in best if b.domain in FLOOR), None)
+    top = next((b for b in best if b.domain not in FLOOR), None)
     ours = near or leader
     domain = _contrast(task, ours, trained[0]) if near and trained else None
     return Answer(
         leader=leader,
+        nested=_nested(task, best),
+        guess=max(task.chance, task.majority or 0.0) if task.chance is not None else task.majority,
+        is_number=task.is_number,
         behind=_behind(task, best),
         closest=domain,
         gap=_pair_gap(task, near, trained[0]) if near and trained else None,
         scratch=_against_scratch(task, ours),
         random=_contrast(task, ours, floor) if floor and floor is not ours else None,
+        pretraining=_contrast(task, top, floor) if floor and top else None,
         tuning=_tuning(task, best),
     )
 
@@ -122,6 +172,32 @@ def _behind(task: TaskCurves, best: Sequence[Best]) -> tuple[Contrast, ...]:
         apart = Interval(*ends, task.effective_subjects)
         contrasts.append(Contrast(tops[0].backbone, other.backbone, apart))
     return tuple(contrasts)
+
+
+def _nested(task: TaskCurves, best: Sequence[Best]) -> Nested | None:
+    """The choice among the backbones of the leader's probe and protocol; None where there is none.
+
+    `best` is in order of accuracy, the leader first.
+    """
+    outcomes, leader = task.outcomes, best[0]
+    first = leader.rows[0].result_name
+    rivals = [
+        b
+        for b in best
+        if b.method == leader.method and outcomes.alike(first, b.rows[0].result_name)
+    ]
+    names = [b.rows[0].result_name for b in rivals]
+    if len(rivals) < 2 or task.is_number or not outcomes.has(*names):
+        return None
+    inner = [{row.fold: row.selection for row in b.rows} for b in rivals]
+    folds = sorted(inner[0])
+    if any(of.get(fold) is None for of in inner for fold in folds):
+        return None
+    chosen = {
+        fold: max(range(len(rivals)), key=lambda i: (inner[i][fold] or 0.0, -i)) for fold in folds
+    }
+    accuracy = outcomes.accuracy_of_choice({fold: names[i] for fold, i in chosen.items()})
+    return Nested(accuracy, len(rivals), tuple(rivals[i].backbone for i in chosen.values()))
 
 
 def _contrast(task: TaskCurves, a: Best, b: Best) -> Contrast | None:

@@ -12,7 +12,7 @@ from features.errors import InputError
 from features.store.featurefile import UNKNOWN
 from features.study.alike import unlike_rows
 from features.study.study import Study
-from probe.analysis.gaps import Gap, Member, gaps, members, pairs
+from probe.analysis.gaps import Gap, Member, gaps, members, pairs, seen_unlike
 from probe.analysis.majority import NAME as MAJORITY
 from probe.analysis.majority import majority
 from probe.analysis.median import NAME as MEDIAN
@@ -66,8 +66,12 @@ class TaskCurves:
     best: tuple[Best, ...]
     differences: tuple[tuple[str, str, str, Interval], ...]
     """Method, backbone, backbone and the first's `best` accuracy minus the second's."""
+    have_seen: frozenset[str]
+    """Backbones that were trained on the images tested; they neither lead nor stand for a domain."""
     pairs: frozenset[frozenset[str]]
     """Every two backbones that are a pair, whether or not they have a layer in common."""
+    seen_unlike: tuple[tuple[Member, Member], ...]
+    """What would be pairs, did the two not see the images in two ways."""
     tuned: tuple[Curve, ...]
     """Fine-tunes over the depth of their cut; the whole network is at depth 0 and has no layer."""
     metrics: tuple[str, ...]
@@ -160,7 +164,9 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Memb
         panels=tuple(_panels(study, methods, rows, outcomes, networks)),
         best=tuple(best),
         differences=tuple(_differences(outcomes, best)),
+        have_seen=frozenset(m.name for m in networks if m.has_seen),
         pairs=pairs(networks, {b.backbone for b in best}),
+        seen_unlike=seen_unlike(networks, {b.backbone for b in best}),
         tuned=tuple(tuned),
         metrics=outcomes.metrics,
         outcomes=outcomes,

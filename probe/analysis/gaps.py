@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from features.images.geometry import geometry_of
 from features.study.study import Study
 from probe.analysis.outcomes import Outcomes
 from probe.analysis.statistics import Interval, band, slope, slope_weights
@@ -47,6 +48,13 @@ class Gap:
     """Change of the gap from the input to the end of the network."""
 
     @property
+    def kind(self) -> str:
+        """What it is a gap of: of domains, or of training at all; the same domain twice is neither."""
+        if self.far_domain == "none":
+            return "pretraining gap"
+        return "domain gap" if self.near_domain != self.far_domain else "difference"
+
+    @property
     def title(self) -> str:
         """`near − far`."""
         return f"{self.near} − {self.far}"
@@ -63,6 +71,10 @@ class Member:
     pair: str | None
     """The card that its own names as its pair."""
     random: bool
+    geometry: str
+    """Which part of an image it sees, and at what size."""
+    has_seen: bool
+    """Whether its weights were trained on this study's own data, as far as that is known."""
     layers: Mapping[str, str]
     """Module by layer, in depth order."""
 
@@ -82,6 +94,8 @@ def members(study: Study) -> list[Member]:
                     card.get("name", name),
                     card.get("pair"),
                     bool(weights.get("random")),
+                    geometry_of(str(file.attributes.get("preprocessing", ""))),
+                    bool(json.loads(file.attributes.get("trained_on_this", "[]"))),
                     {layer["layer"]: layer["module"] for layer in layers},
                 )
             )
@@ -116,6 +130,11 @@ def gaps(
 
 
 def paired(a: Member, b: Member) -> bool:
+    """Two of one architecture and layer names that see the images in one way, so that gaps can be drawn."""
+    return alike(a, b) and a.geometry == b.geometry
+
+
+def alike(a: Member, b: Member) -> bool:
     """Same architecture and layer names: one card, or two cards that name each other as pair.
 
     A pair of which the study holds no layer in common is a pair that has no gap. Imported features
@@ -135,6 +154,19 @@ def pairs(networks: Sequence[Member], names: Container[str]) -> frozenset[frozen
         frozenset((a.name, b.name))
         for a, b in combinations(there, 2)
         if paired(a, b) and not (a.random and b.random)
+    )
+
+
+def seen_unlike(
+    networks: Sequence[Member], names: Container[str]
+) -> tuple[tuple[Member, Member], ...]:
+    """What would be pairs of trained backbones, did they not see the images in two ways."""
+    there = [m for m in networks if m.name in names and not m.random]
+    matched = {m.name for a, b in combinations(there, 2) if paired(a, b) for m in (a, b)}
+    return tuple(
+        (a, b)
+        for a, b in combinations(there, 2)
+        if alike(a, b) and not paired(a, b) and a.base != b.base and not {a.name, b.name} <= matched
     )
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from features.arrays import Bools, Doubles, Ints
 from features.errors import InputError
 from features.study.study import Study
-from probe.analysis.retraining import CrossValidated, cross_validated, widening
+from probe.analysis.retraining import CrossValidated, choice, cross_validated, widening
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval
 from probe.results import predictions
 from probe.results.metrics import CURVES, MANY, OF_NUMBERS, Metric, PredictedImages
@@ -150,6 +150,14 @@ class Outcomes:
         """What the standard error of a weighted sum of results is multiplied by; see retraining.py."""
         results = [self._tested[name] for name in weights]
         return widening(results, list(weights.values()), self.subjects)
+
+    def accuracy_of_choice(self, chosen: Mapping[int, ResultName]) -> Interval:
+        """The accuracy of testing every fold by the result that was chosen for it."""
+        tested = choice({fold: self._tested[name] for fold, name in chosen.items()})
+        here = ~np.isnan(tested.right)
+        subjects = self.subjects[here]
+        wider = widening([tested], [1.0], self.subjects)
+        return accuracy_interval(tested.right[here], subjects, wider)
 
     def measure(self, rows: Sequence[Row]) -> dict[str, Interval]:
         """Every metric of one result, from all its folds; without predictions there are no intervals."""

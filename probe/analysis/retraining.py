@@ -27,8 +27,8 @@ tests/bench/README.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,6 +88,24 @@ def cross_validated(
     best, few = rows[0].layer == BEST, rows[0].shots is not None
     split = len(rows) == 1 and has_split(study)
     return CrossValidated(right, prediction.fold, inner, trained, split, best, few)
+
+
+def choice(chosen: Mapping[int, CrossValidated]) -> CrossValidated:
+    """The result that is made of one for each fold, as a `best` row is of layers."""
+    first = next(iter(chosen.values()))
+    right = np.full_like(first.right, np.nan)
+    inner = None if first.inner is None else np.full_like(first.inner, np.nan)
+    for fold, result in chosen.items():
+        here = result.fold == fold
+        right[here] = result.right[here]
+        if inner is not None:
+            inner = None if result.inner is None else _with(inner, result.inner, fold)
+    return replace(first, right=right, inner=inner, best=True)
+
+
+def _with(inner: Doubles, other: Doubles, fold: int) -> Doubles:
+    inner[:, fold] = other[:, fold]
+    return inner
 
 
 def widening(results: Sequence[CrossValidated], weights: Sequence[float], subjects: Ints) -> float:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from probe.analysis.answer import whole
+from probe.analysis.answer import FLOOR, whole
 from probe.analysis.curves import TaskCurves
 from probe.analysis.draws import network_of, spread
 from probe.analysis.points import Best
 from probe.analysis.shorten import shorten
 from probe.analysis.statistics import Interval
 
-_FLOOR = ("none", "control")
 _SAME = 5e-4
 """Accuracies that differ by less are one line: with balanced classes the most frequent is chance."""
 
@@ -49,7 +48,7 @@ def standings(task: TaskCurves) -> list[Standing]:
     rows = [
         Standing(best.backbone, best.domain, best.method, best.chosen, best.headline)
         for best in tops
-        if best.domain not in _FLOOR
+        if best.domain not in FLOOR
     ]
     leading = tops[0].rows[0].result_name if tops else None
     for curve in task.tuned:
@@ -73,7 +72,7 @@ def references(task: TaskCurves) -> list[Reference]:
     if task.majority is not None and abs(task.majority - (task.chance or 0.0)) > _SAME:
         name = "median" if task.is_number else "most frequent class"
         made.append(Reference(name, _alone(task.majority)))
-    floor = [best for best in _top_of_each(task) if best.domain in _FLOOR]
+    floor = [best for best in _top_of_each(task) if best.domain in FLOOR]
     networks: dict[str, list[Best]] = {}
     for best in floor:
         networks.setdefault(network_of(best.backbone), []).append(best)
@@ -92,7 +91,7 @@ def _alone(value: float) -> Interval:
 
 def leader_of(task: TaskCurves) -> str | None:
     """The trained backbone of the highest `best` row; None where there is none."""
-    rows = [best for best in _top_of_each(task) if best.domain not in _FLOOR]
+    rows = [best for best in _top_of_each(task) if best.domain not in FLOOR]
     return rows[0].backbone if rows else None
 
 

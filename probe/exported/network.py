@@ -113,7 +113,7 @@ def _load(
             raise InputError(
                 f"--weights {weights}: {file} was made with random weights; leave --weights out."
             )
-        return load(card, "random", int(about.weights.get("seed", 0)), announce)
+        return load(card, "random", int(about.weights.get("seed", 0)), announce=announce)
     described = bool(about.weights) and not card.network.startswith("onnx:")
     if weights is None and described and not _at_hand(card):
         part = f"#{about.weights['part']}" if about.weights.get("part") else ""

@@ -187,7 +187,7 @@ def _load(options: FineTuneOptions) -> Backbone:
         options.backbone,
         weights,
         options.seed,
-        options.announce,
+        announce=options.announce,
         spare=lambda architecture: classifier(architecture.card, architecture.traced),
     )
     for note in backbone.notes:

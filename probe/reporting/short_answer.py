@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from probe.analysis.answer import Answer
+from probe.analysis.answer import FLOOR, Answer
 from probe.analysis.curves import TaskCurves
-from probe.analysis.points import Best
 from probe.analysis.scale import Scale
 from probe.analysis.standings import layers_words
 from probe.analysis.statistics import Interval
@@ -25,10 +24,10 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
     top = made.leader
     scale = task.scale
     score = scale.value(replace(top.headline, low=float("nan")))
-    if _guesses(task, top):
+    if not made.beats_guessing:
         return f"No backbone is shown to beat guessing on {name}."
-    if top.domain in ("none", "control") or (made.random and not made.random.difference.low > 0):
-        floor = made.random.b if made.random else top.backbone
+    if top.domain in FLOOR or not made.helps:
+        floor = made.pretraining.b if made.pretraining else top.backbone
         return f"Pretraining is not shown to help on {name}: no better than {_plain(floor)}."
     if not made.behind:
         return f"{top.backbone} reaches {score} on {name}; guessing reaches {_guess(task)}."
@@ -47,16 +46,6 @@ def _guess(task: TaskCurves) -> str:
     if task.chance is None:
         return "nothing known" if task.majority is None else task.scale.value(_alone(task.majority))
     return f"{100 * max(task.chance, task.majority or 0.0):.1f} %"
-
-
-def _guesses(task: TaskCurves, top: Best) -> bool:
-    """Whether the leader is not shown to beat guessing."""
-    reached = top.headline
-    if np.isnan(reached.low):
-        return False
-    if task.chance is None:
-        return task.majority is not None and reached.high >= task.majority
-    return reached.low <= max(task.chance, task.majority or 0.0)
 
 
 def _alone(value: float) -> Interval:

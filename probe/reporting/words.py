@@ -34,12 +34,17 @@ def contaminations(study: Study) -> list[str]:
 def headline(task: TaskCurves, closest: str | None) -> list[str]:
     """The answer first: what to use, what the closest domain buys, what fine-tuning adds, what is noise."""
     made = answer(task, closest)
+    if made is None and task.best:
+        return ["Every backbone fitted here has seen the test images, so none is ranked."]
     if made is None:
         return [
             "No probe has been fitted on this task; run `probe fit` for the curves of its layers."
         ]
     scale = task.scale
-    sentences = [_leader(made, scale)]
+    if not made.beats_guessing:
+        return [_no_better_than_guessing(task, made, scale)]
+    sentences = [] if made.helps else [_no_help(made, scale)]
+    sentences.append(_leader(made, scale))
     sentences += _closest(made, closest, scale)
     if made.scratch is not None:
         sentences.append(f"Training from scratch: {contrast(made.scratch, scale)}.")
@@ -68,13 +73,20 @@ def findings(task: TaskCurves) -> list[str]:
         what = ", mean absolute error" if task.is_number else ""
         sentences.append(f"{method}{what}, at the layer chosen inside the training folds: {ranks}.")
     for method, a, b, difference in task.differences:
-        sentences.append(f"{method}: {contrast(Contrast(a, b, difference), scale)}.")
+        words = contrast(Contrast(a, b, difference), scale)
+        sentences.append(f"{method}: {words}, for this comparison alone.")
     titles = dict.fromkeys((p.method, g.title) for p in task.panels for g in p.gaps)
     for method, title in titles:
         gaps = {
             p.pool: g for p in task.panels if p.method == method for g in p.gaps if g.title == title
         }
         sentences.append(gap_sentence(method, gaps, scale))
+    for one, two in task.seen_unlike:
+        sentences.append(
+            f"{one.name} and {two.name} are of one architecture but see the images in two ways "
+            f"({one.geometry}; {two.geometry}), so they are not compared by depth; `probe extract "
+            f"--backbone {one.base} --geometry {two.base}` gives one the other's."
+        )
     sentences += _tuned(task)
     if task.outcomes.outdated:
         sentences.append(task.outcomes.left_out[0].upper() + task.outcomes.left_out[1:])
@@ -112,15 +124,31 @@ def gap_sentence(method: str, gaps: Mapping[str, Gap], scale: Scale = POINTS) ->
         interval = scale.ends(trend.low, trend.high)
         sign = 0 if trend.low <= 0 <= trend.high else (1 if trend.low > 0 else -1)
         signs.add(sign)
-        grows = {0: "no clear trend", 1: "it grows with depth", -1: "it shrinks with depth"}[sign]
+        grows = _trend(gap, sign)
         parts.append(
             f"{pooling}{scale.size(first.gap)} at {first.layer}, {scale.signed(last.gap)} at "
             f"{last.layer}, {grows} (slope {scale.signed(trend.value)} {interval})"
         )
     gap = next(iter(gaps.values()))
-    kind = "pretraining gap" if gap.far_domain == "none" else "domain gap"
+    kind = f"{gap.kind} {gap.title}"
+    if gap.far_domain == "none":
+        kind += ", trained minus random"
     tail = "; the trend depends on the pooling" if len(signs) > 1 else ""
-    return f"{method}, {kind} {gap.title}: {'; '.join(parts)}{tail}."
+    return f"{method}, {kind}: {'; '.join(parts)}{tail}."
+
+
+def _trend(gap: Gap, sign: int) -> str:
+    """How the size of a gap changes with depth; `sign` is that of its slope, 0 where it is within noise."""
+    if not sign:
+        return "no clear trend"
+    first, last = gap.points[0].gap, gap.points[-1].gap
+    if sign > 0:
+        if last <= 0:
+            return f"{gap.near} catches up with depth"
+        return "the gap grows with depth" if first >= 0 else f"{gap.near} passes it with depth"
+    if last >= 0:
+        return "the gap shrinks with depth"
+    return f"{gap.near} falls {'further ' if first < 0 else ''}behind with depth"
 
 
 def layers_of(best: Best) -> str:
@@ -135,21 +163,21 @@ def layers_of(best: Best) -> str:
 def _leader(made: Answer, scale: Scale) -> str:
     top = made.leader
     what = "a mean absolute error of " if scale.unit else ""
-    score = f"{what}{scale.value(top.headline)} at {layers_of(top)}"
+    score = f"{what}{scale.value(top.headline)} at {layers_of(top)}{_nested(made, scale)}"
     if not made.behind:
         return f"{top.backbone} ({top.domain}) with {top.method} reaches {score}."
     if made.wins:
         second = made.behind[0]
         return (
-            f"Transfer from {top.backbone} ({top.domain}): {top.method} reaches {score}, ahead of every "
-            f"other backbone beyond noise, and of the next, {second.b}, by "
-            f"{scale.difference(second.difference)}."
+            f"Transfer from {top.backbone} ({top.domain}): {top.method} reaches {score}. It is ahead of "
+            f"every other backbone beyond noise, and of the next, {second.b}, by "
+            f"{scale.difference(second.difference)} when all {len(made.behind) + 1} are compared at once."
         )
     names = ", ".join(f"{c.b} ({scale.difference(c.difference)})" for c in made.noise)
     others = len(made.behind) - len(made.noise)
     return (
-        f"No single winner: {top.backbone} ({top.domain}) with {top.method} reaches {score}; within "
-        f"noise of it: {names}"
+        f"No single winner: {top.backbone} ({top.domain}) with {top.method} reaches {score}. Within "
+        f"noise of it when all {len(made.behind) + 1} backbones are compared at once: {names}"
         + (
             f"; {others} more {'is' if others == 1 else 'are'} behind it beyond noise."
             if others
@@ -173,7 +201,7 @@ def _closest(made: Answer, closest: str | None, scale: Scale) -> list[str]:
     c = made.closest
     sentence = (
         f"The closest domain, {closest}: {c.a} against {c.b}, each at its own best layer: "
-        f"{verdict(c.difference, scale)}"
+        f"{_held(made, c, scale)}"
     )
     if made.gap is None:
         return [
@@ -186,6 +214,63 @@ def _closest(made: Answer, closest: str | None, scale: Scale) -> list[str]:
             "results there."
         ]
     return [f"{sentence}; they are a pair, and at {layer} the domain gap is {verdict(gap, scale)}."]
+
+
+def _held(made: Answer, c: Contrast, scale: Scale) -> str:
+    """A difference by its own interval and, where that is known, by the one that holds for all at once."""
+    family = next((b for b in made.behind if (made.leader.backbone, b.b) == (c.a, c.b)), None)
+    if family is None or c.difference.low != c.difference.low or len(made.behind) < 2:
+        return verdict(c.difference, scale)
+    alone, all_at_once = (scale.ends(d.low, d.high) for d in (c.difference, family.difference))
+    planned, picked = c.difference.low > 0, family.difference.low > 0
+    if planned and not picked:
+        tail = "planned in advance it counts as found, picked from the table as undecided"
+    else:
+        tail = "found, planned or picked" if picked else "undecided, planned or picked"
+    return (
+        f"{scale.size(c.difference.value)} {alone} for this comparison alone, {all_at_once} when "
+        f"all {len(made.behind) + 1} backbones are compared at once: {tail}"
+    )
+
+
+def _nested(made: Answer, scale: Scale) -> str:
+    """What the choice of the backbone costs, in brackets; nothing where there was no choice."""
+    nested = made.nested
+    if nested is None:
+        return ""
+    same = set(nested.chosen) == {made.leader.backbone}
+    if same:
+        return f" (every fold chooses it among {nested.backbones} on its training images)"
+    return f" ({scale.value(nested.accuracy)} where each fold chooses among {nested.backbones} backbones)"
+
+
+def _no_better_than_guessing(task: TaskCurves, made: Answer, scale: Scale) -> str:
+    """That nothing beats guessing, which is then all that can be said."""
+    top = made.leader
+    guess = Interval(made.guess or 0.0, float("nan"), float("nan"), float("nan"))
+    if task.is_number:
+        against = "always giving the median"
+    else:
+        by_chance = guess.value <= (task.chance or 0.0) + 5e-4
+        against = "chance" if by_chance else "the most frequent class"
+    return (
+        f"No backbone is shown to beat {against} ({scale.value(guess)}) on {task.task}; the best, "
+        f"{top.backbone}, has {scale.value(top.headline)}. Do not rank them."
+    )
+
+
+def _no_help(made: Answer, scale: Scale) -> str:
+    """That pretraining is not shown to help, against the best of random weights and controls."""
+    assert made.pretraining is not None
+    c = made.pretraining
+    floor = {"control:pixels": "the raw 32 x 32 pixels", "control:tiny": "a tiny grey image"}
+    value, against = c.difference.value, floor.get(c.b, c.b)
+    if scale.unit:
+        size = f"{scale.size(value)} than"
+    else:
+        size = f"{abs(100 * value):.1f} points {'above' if value >= 0 else 'below'}"
+    ends = scale.ends(c.difference.low, c.difference.high)
+    return f"Pretraining is not shown to help: {c.a} is {size} {against} {ends}."
 
 
 def _counts(task: TaskCurves) -> str:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.arrays import Floats, Ints
-from features.images.views import VIEWS
 from probe.probes.scaling import statistics
 from probe.results import scores as measures
 from probe.training import checkpoint as checkpoints
@@ -95,7 +94,9 @@ def predict(job: TrainingJob, rows: Ints, view: str, batch_size: int = 64) -> Fl
     batches = []
     for start in range(0, len(rows), batch_size):
         total: Tensor | None = None
+        crops = 0
         for x in job.feed.views(rows[start : start + batch_size], view):
+            crops += 1
             with precision_of(job):
                 scores = job.network(x).float()
             parts = [
@@ -105,7 +106,7 @@ def predict(job: TrainingJob, rows: Ints, view: str, batch_size: int = 64) -> Fl
             here = torch.cat(parts, 1).double()
             total = here if total is None else total + here
         assert total is not None
-        batches.append((total / VIEWS[view]).float().cpu().numpy())
+        batches.append((total / crops).float().cpu().numpy())
     return np.concatenate(batches) if batches else np.zeros((0, sum(job.goal.sizes)), np.float32)
 
 

@@ -87,7 +87,11 @@ def test_no_winner_is_named_where_nothing_tells_backbones_apart(tmp_path: Path) 
     task = studies.only(studies.three(tmp_path / "study", alike))
     made = answer(task, "faces")
     assert made is not None
-    first = headline(task, "faces")[0]
+    words = headline(task, "faces")
+    if not made.beats_guessing:
+        assert words[0].startswith("No backbone is shown to beat")
+        return
+    first = words[0] if made.helps else words[1]
     assert made.wins == first.startswith("Transfer from")
     for contrast in made.noise:
         assert contrast.difference.low <= 0
@@ -112,6 +116,9 @@ class Drawn:
         return self.values[name]
 
     worth = correct
+
+    def accuracy_of_choice(self, chosen: dict[int, tuple[str, str, str]]) -> Interval:
+        return accuracy_interval(self.values[chosen[0]], self.subjects)
 
     def alike(self, *_names: tuple[str, str, str]) -> bool:
         return True
@@ -160,5 +167,97 @@ def test_a_gap_at_one_layer_is_no_trend() -> None:
     point = GapPoint("fc", 1.0, -0.158, -0.2, -0.1)
     gap = Gap("net", "random weights", "none", "faces", (point,), Interval(0.0, 0.0, 0.0, 9.0))
     assert gap_sentence("logistic", {"none": gap}) == (
-        "logistic, pretraining gap net − random weights: -15.8 points [-20.0, -10.0] at fc."
+        "logistic, pretraining gap net − random weights, trained minus random: -15.8 points [-20.0, "
+        "-10.0] at fc."
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "words"),
+    [
+        (0.05, 0.11, "the gap grows with depth"),
+        (0.11, 0.05, "the gap shrinks with depth"),
+        (-0.015, -0.258, "net falls further behind with depth"),
+        (0.05, -0.1, "net falls behind with depth"),
+        (-0.2, -0.1, "net catches up with depth"),
+        (-0.1, 0.1, "net passes it with depth"),
+    ],
+)
+def test_growing_and_shrinking_are_of_the_size_of_a_gap(
+    first: float, last: float, words: str
+) -> None:
+    ends = [GapPoint(n, d, v, v - 0.01, v + 0.01) for n, d, v in (("a", 0, first), ("b", 1, last))]
+    rise = last - first
+    trend = Interval(rise, rise - 0.01, rise + 0.01, 9.0)
+    gap = Gap("net", "other", "objects", "faces", tuple(ends), trend)
+    assert words in gap_sentence("logistic", {"none": gap})
+    noise = replace(gap, slope=Interval(rise, -1.0, 1.0, 9.0))
+    assert "no clear trend" in gap_sentence("logistic", {"none": noise})
+    assert gap_sentence("logistic", {"none": gap}).startswith("logistic, domain gap net − other: ")
+    twice = replace(gap, far_domain="faces")
+    assert gap_sentence("logistic", {"none": twice}).startswith(
+        "logistic, difference net − other: "
+    )
+
+
+def test_where_nothing_beats_guessing_that_is_all(study: Study) -> None:
+    task = studies.only(study)
+    made = answer(task, "faces")
+    assert made is not None
+    assert made.beats_guessing
+    high = made.leader.accuracy.low + 1e-6
+    assert headline(replace(task, majority=high), "faces") == [
+        f"No backbone is shown to beat the most frequent class ({100 * high:.1f} %) on age; the best, "
+        f"{made.leader.backbone}, has {made.leader.accuracy}. Do not rank them."
+    ]
+
+
+def test_where_pretraining_is_not_shown_to_help_that_comes_first(study: Study) -> None:
+    """`far` at its `best` row against random weights called better: the sign of their difference."""
+    task = studies.only(study)
+    best = tuple(b for b in task.best if b.method == "ridge" and b.backbone != "near")
+    swapped = {"far": "none", "near@random": "objects"}
+    task = replace(task, best=tuple(replace(b, domain=swapped[b.backbone]) for b in best))
+    first = headline(task, None)[0]
+    apart = right(study, "near@random", BEST, "ridge") - right(study, "far", BEST, "ridge")
+    points_below = -100 * apart.mean()
+    assert points_below > 0
+    assert first.startswith(
+        f"Pretraining is not shown to help: near@random is {points_below:.1f} points below far ["
+    )
+
+
+def test_a_backbone_that_has_seen_the_images_neither_leads_nor_stands_for_its_domain(
+    study: Study,
+) -> None:
+    task = studies.only(study)
+    assert answer(task, "faces").leader.backbone == "near"  # type: ignore[union-attr]
+    made = answer(replace(task, have_seen=frozenset({"near"})), "faces")
+    assert made is not None
+    assert made.leader.backbone != "near"
+    assert made.closest is None
+    assert all("near" not in (c.a, c.b) for c in made.behind)
+    names = frozenset(b.backbone for b in task.best)
+    assert headline(replace(task, have_seen=names), "faces") == [
+        "Every backbone fitted here has seen the test images, so none is ranked."
+    ]
+
+
+def test_the_nested_choice_is_of_the_inner_scores_alone(study: Study) -> None:
+    task = studies.only(study)
+    made = answer(task, "faces")
+    assert made is not None
+    assert made.nested is not None
+    method = made.leader.method
+    of = {
+        b.backbone: {row.fold: row.selection for row in b.rows}
+        for b in task.best
+        if b.method == method
+    }
+    chosen = [max(of, key=lambda name: of[name][fold]) for fold in range(5)]
+    assert made.nested.chosen == tuple(chosen)
+    fold = task.outcomes.fold
+    hits = sum(
+        right(study, name, BEST, method)[fold == number].sum() for number, name in enumerate(chosen)
+    )
+    assert made.nested.accuracy.value == pytest.approx(hits / 180)

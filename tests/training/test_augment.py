@@ -19,16 +19,26 @@ CPU = torch.device("cpu")
     ("size", "resize", "canvas"),
     [
         ((227, 227), (256, 256), (256, 256)),  # GilNet
-        ((224, 224), (224, 224), (256, 256)),  # resized to the input size: 256 / 224 of it
-        ((224, 224), None, (256, 256)),
+        ((224, 224), (224, 224), (224, 224)),  # resized to the input size: no room
+        ((224, 224), None, (224, 224)),
         ((112, 96), (112, 112), (112, 112)),  # MobileFaceNet has room in one direction
         ((224, 224), 256, (256, 256)),  # torchvision: the middle of the shorter side
-        ((224, 224), 224, (256, 256)),
-        ((96, 96), (96, 96), (110, 110)),
+        ((224, 224), 224, (224, 224)),
     ],
 )
 def test_canvas(size: tuple[int, int], resize: object, canvas: tuple[int, int]) -> None:
     assert canvas_of(Input(size=size, resize=resize)).size == canvas  # type: ignore[arg-type]
+
+
+def test_a_card_may_name_a_larger_canvas() -> None:
+    whole = Input(size=(224, 224), resize=(224, 224), canvas=(256, 250))
+    assert canvas_of(whole).size == (256, 250)
+    assert canvas_of(Input(size=(224, 224), resize=(224, 224), canvas=240)).size == (240, 240)
+
+
+def test_ten_crops_without_room_are_the_image_and_its_mirror_image() -> None:
+    assert crops((224, 224), Input((224, 224)), "10crop") == [(0, 0, False), (0, 0, True)]
+    assert len(crops((256, 256), Input((224, 224)), "10crop")) == 10
 
 
 def test_centre_is_the_one_of_extraction() -> None:
