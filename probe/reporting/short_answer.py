@@ -19,6 +19,8 @@ _PLAIN = {"control:pixels": "the raw pixels", "control:tiny": "a tiny grey image
 def sentence(task: TaskCurves, made: Answer | None) -> str:
     """The answer in at most fifteen words, without brackets; names count as a word each."""
     name = task.task
+    if made is None and task.best:
+        return f"Every backbone fitted on {name} has seen its test images."
     if made is None:
         return f"No probe is fitted on {name} yet."
     top = made.leader

@@ -98,8 +98,9 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
     assert sentence(task, unsure) == "No single winner on age: near and far are within noise."
     crowd = replace(made, behind=(noise, noise, noise))
     assert sentence(task, crowd) == "No single winner on age: 4 backbones are within noise."
-    assert made.random is not None
-    idle = replace(made, random=replace(made.random, difference=Interval(0.01, -0.02, 0.04, 9)))
+    assert made.pretraining is not None
+    small = replace(made.pretraining, difference=Interval(0.01, -0.02, 0.04, 9))
+    idle = replace(made, pretraining=small)
     assert sentence(task, idle) == (
         "Pretraining is not shown to help on age: no better than near@random."
     )
@@ -108,7 +109,8 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
         "No backbone is shown to beat guessing on age."
     )
     assert "reaches" in sentence(task, replace(made, behind=()))
-    assert sentence(task, None) == "No probe is fitted on age yet."
+    assert sentence(replace(task, best=()), None) == "No probe is fitted on age yet."
+    assert sentence(task, None) == "Every backbone fitted on age has seen its test images."
     for case in (made, unsure, crowd, idle, replace(made, behind=()), None):
         assert short(sentence(task, case))
 
