@@ -271,5 +271,7 @@ def test_a_network_of_other_channels_than_its_card_ends_in_a_sentence(tmp_path: 
         'name = "net"\ndomain = "toys"\nnetwork = "./net.py:build"\noptions = { channels = 1 }\n'
         "[input]\nsize = [8, 8]\n"
     )
-    with pytest.raises(InputError, match=r"with channels rgb; correct size or channel_order \(grey"):
+    with pytest.raises(
+        InputError, match=r"with channels rgb; correct size or channel_order \(grey"
+    ):
         describe(str(card))
