@@ -32,6 +32,7 @@ from cli import (
     rank,
     remove,
     report,
+    run,
     status,
     weights,
 )
@@ -166,6 +167,7 @@ app.command("import")(import_.import_)
 app.command("fit")(fit.fit)
 app.command("finetune")(finetune.finetune)
 app.command("report")(report.report)
+app.command("run")(run.run)
 app.command("rank")(rank.rank)
 app.command("compare")(compare.compare)
 app.command("export")(export.export)

@@ -36,6 +36,15 @@ def report(
             show_default="all of 2 to 12 values",
         ),
     ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            metavar="A,B",
+            help="Two results, as `probe compare` takes them, whose difference was asked for in advance; "
+            "repeatable.",
+        ),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Draw the transferability curves: a page, figures (SVG, PNG, PDF) and tables.
@@ -43,10 +52,13 @@ def report(
     Example: probe report
     """
     from probe.reporting.as_data import as_data
+    from probe.reporting.page.study_sections import PLANNED
     from probe.reporting.report import report as run
 
     with show.Progress("measuring distances", "layers") as progress:
-        made = run(study, metric, by or (), progress)
+        made = run(
+            study, metric, by or (), progress, planned=[_pair(pair) for pair in compare or ()]
+        )
     for warning in made.contents.warnings:
         show.say(f"warning: {warning}")
     if json:
@@ -58,6 +70,21 @@ def report(
             typer.echo(f"  {question} {words}")
         for sentence in (*section.answer, *section.findings):
             typer.echo(f"  {sentence}")
+    for part in made.contents.more:
+        if part.title == PLANNED:
+            for sentence in part.words[1:]:
+                typer.echo(sentence)
     if made.study.synthetic:
         typer.echo("SYNTHETIC: these images are drawn.")
     show.say(f"the report is {made.index}")
+
+
+def _pair(typed: str) -> tuple[str, str]:
+    from features.errors import OptionError
+
+    names = [name.strip() for name in typed.split(",")]
+    if len(names) != 2 or not all(names):
+        raise OptionError(
+            f"--compare {typed}: two results with a comma between them, such as vggface,caffenet."
+        )
+    return names[0], names[1]

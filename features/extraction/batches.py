@@ -40,12 +40,15 @@ def windows(todos: Sequence[Sequence[Ints]]) -> list[Window]:
     return [by_place[place] for place in sorted(by_place)]
 
 
-def rows_within(study: Study, limit: int | None, seed: int) -> Ints:
-    """All rows, or `limit` of them drawn with `seed`: the same share of every fold and class."""
+def rows_within(study: Study, limit: int | None) -> Ints:
+    """All rows, or `limit` drawn ones: the same share of every fold and class.
+
+    The draw is the same for every backbone and seed, so that their features can be compared.
+    """
     n = len(study)
     if limit is None or limit >= n:
         return np.arange(n)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     first_task = next(iter(study.tasks))
     groups = list(zip(study.columns.get("fold", [""] * n), study.columns[first_task], strict=True))
     shuffled = rng.permutation(n)

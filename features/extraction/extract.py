@@ -92,7 +92,7 @@ def extract_with(
         targets = []
         for each, backbone, existing in zip(arguments, loaded, files, strict=True):
             job = _job(opened, backbone, existing, workers, options)
-            rows = rows_within(opened, options.limit, options.seed)
+            rows = rows_within(opened, options.limit)
             wanted = _wanted(backbone, existing, options)
             targets.append(FeatureTarget(job, wanted, rows, options.compress, each))
         results = [_empty_result(target, len(workers)) for target in targets]

@@ -41,7 +41,7 @@ class ExtractOptions:
     lanes: int | None = None
     """Batches computed at the same time in a worker; by default its share of the cores."""
     limit: int | None = None
-    """Extract only this many rows, spread over folds and classes with `seed`."""
+    """Extract only this many rows, spread over folds and classes; the same for all backbones."""
     strict: bool = False
     """Stop at the first unreadable image."""
     compress: str | None = None
@@ -51,7 +51,7 @@ class ExtractOptions:
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:I,J`."""
     seed: int = 0
-    """The seed of random weights and of `limit`."""
+    """The seed of random weights."""
     announce: Callable[[str], None] = lambda _: None
     """Called with messages, such as one before a download."""
     planned: Callable[[Plan], None] = lambda _: None

@@ -5,7 +5,7 @@ Read `locate.py` first, then `assign.py`. Converted files lie in `$PROBE_HOME/we
 
 from features.weights.assign import Target
 from features.weights.entries import WeightsFile, entries_of, sha256_of
-from features.weights.locate import assigned, here, input_of, inside, locate
+from features.weights.locate import assigned, here, input_of, inside, lacking, locate
 
 __all__ = [
     "Target",
@@ -15,6 +15,7 @@ __all__ = [
     "here",
     "input_of",
     "inside",
+    "lacking",
     "locate",
     "sha256_of",
 ]

@@ -11,6 +11,7 @@ from features.cards.network import file_of
 from features.cards.onnx_network import digest_of
 from features.errors import InputError
 from features.formats.recognise import read, recognise
+from features.machine.home import offline
 from features.weights import converted
 from features.weights.add import fetch
 from features.weights.assign import Assignment, Target, assign, refuse_misfit, weigh
@@ -118,6 +119,16 @@ def here(card: Card) -> bool:
     paths = [path_of(card, entry) for entry in entries]
     return any(path is not None and path.exists() for path in paths) or any(
         kept_as(card, entry) for entry in (*entries, WeightsEntry())
+    )
+
+
+def lacking(card: Card) -> str | None:
+    """How to get weights of the card's own that are not here and cannot be fetched; None otherwise."""
+    if here(card) or (not offline() and any(entry.url for entry in entries_of(card))):
+        return None
+    return (
+        f"the weights of {card.name} are not here; `probe weights add {card.name} FILE` adds them, or "
+        f"give --weights {card.name}=FILE"
     )
 
 

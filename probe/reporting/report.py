@@ -24,7 +24,7 @@ from probe.reporting.charts.standing_chart import standing_chart
 from probe.reporting.charts.task_charts import answer_chart, charts
 from probe.reporting.page.contents import Contents, TaskSection
 from probe.reporting.page.page import looks, page
-from probe.reporting.page.study_sections import closeness_section, scores_section
+from probe.reporting.page.study_sections import closeness_section, planned_section, scores_section
 from probe.reporting.page.training_section import training_section
 from probe.reporting.short_answer import facts, sentence
 from probe.reporting.tables.best import best_table
@@ -78,6 +78,7 @@ def report(
     metrics: Sequence[str] = ("accuracy",),
     by: Sequence[str] = (),
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
+    planned: Sequence[tuple[str, str]] = (),
 ) -> Report:
     """Write the report of a study into its folder `report/`: the page, figures and tables.
 
@@ -86,6 +87,7 @@ def report(
         metrics: The metrics that are drawn as figures; the page has charts of all of them.
         by: Columns of images.csv whose values are subgroups; by default all with few values.
         progress: Is called with layers done, and in all, while distances to sources are measured.
+        planned: Pairs of results, as `compare` takes them, whose differences were asked for in advance.
 
     Raises:
         InputError: Nothing is fitted yet, or the results cannot be compared, or a metric or column is
@@ -98,7 +100,7 @@ def report(
     for metric in metrics:
         if metric not in CURVES:
             raise OptionError(f"--metric {metric}: not a metric; {nearest(metric, CURVES)}")
-    contents = contents_of(opened, tasks, by, progress)
+    contents = contents_of(opened, tasks, by, progress, planned)
     classes = [task for task in tasks if not task.is_number]
     numbers = [task for task in tasks if task.is_number]
     tables = (
@@ -164,6 +166,7 @@ def contents_of(
     tasks: Sequence[TaskCurves],
     by: Sequence[str] = (),
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
+    planned: Sequence[tuple[str, str]] = (),
 ) -> Contents:
     """What stands on the page of a study; the arguments are those of `report`."""
     drawn = [
@@ -209,7 +212,7 @@ def contents_of(
         if name not in shown and any(row.task == name for row in rows)
     ]
     warnings += [f"{task.task}, {words}" for task in tasks for words in task.left_out]
-    more = (closeness, training_section(study), scores)
+    more = (planned_section(study, planned), closeness, training_section(study), scores)
     most = max(task.n for task in tasks)
     images = f"{most:,} of {len(study):,}" if most < len(study) else f"{most:,}"
     return Contents(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from features.study.study import Study
+from probe.analysis.compare import compare
 from probe.analysis.curves import TaskCurves
 from probe.counts import count
 from probe.probes.methods import METHODS
@@ -21,6 +22,7 @@ from probe.scoring.rank import COPY
 from probe.scoring.score_files import LayerScore
 from probe.scoring.score_table import SCORES
 
+PLANNED = "Planned comparisons"
 _MOST_ALIKE = 48
 """How many layers the map of similarity shows."""
 
@@ -46,6 +48,18 @@ _AGREEMENT = (
     Column("over", "over"), Column("tau", "weighted tau", "decimal"),
     Column("pearson", "Pearson", "decimal"), Column("n", "n", "count"),
 )  # fmt: skip
+
+
+def planned_section(study: Study, planned: Sequence[tuple[str, str]]) -> Section | None:
+    """The differences that were asked for before the results were seen; None where none was."""
+    if not planned:
+        return None
+    words = [
+        "Each was asked for in advance, so its interval is for this comparison alone, and not for the best "
+        "of many."
+    ]
+    words += [str(made) for a, b in planned for made in compare(study.folder, a, b)]
+    return Section(PLANNED, words, [], [])
 
 
 def closeness_section(

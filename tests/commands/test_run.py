@@ -1,0 +1,177 @@
+"""A whole study from one file: what may stand in it, in which order it runs, and that it runs once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cli.app import app
+from cli.run_file import ORDER, read_run_file
+from features.errors import InputError
+
+KNOWN = dict.fromkeys(ORDER, ("backbone", "layer", "seed", "probe", "from-scratch", "weights"))
+FILE = """study = "made"
+data = "sample"
+
+[[fit]]
+probe = ["ridge", "knn"]
+
+[[extract]]
+limit = 40
+each = { backbone = ["control:pixels", "control:tiny"] }
+
+[report]
+compare = ["control:pixels/best/ridge,control:tiny"]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def written(text: str) -> Path:
+    path = Path("run.toml")
+    path.write_text(text)
+    return path
+
+
+def test_a_table_is_a_command_and_only_each_makes_a_grid(folder: Path) -> None:
+    file = written(
+        '[[finetune]]\nbackbone = "net"\nfrom-scratch = true\n'
+        '[[fit]]\nprobe = ["svm", "knn"]\n'
+        '[[extract]]\nbackbone = ["a", "b"]\neach = { seed = [0, 1], weights = ["random"] }\n'
+    )
+    made = read_run_file(file, KNOWN)
+    assert [" ".join(step.words) for step in made.steps] == [
+        "extract --backbone a --backbone b --seed 0 --weights random",
+        "extract --backbone a --backbone b --seed 1 --weights random",
+        "fit --probe svm --probe knn",
+        "finetune --backbone net --from-scratch",
+    ]
+    assert made.study == Path("study")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('study = "s"\n[[fit]]\nprobe = "svm"\n\n[[fit]]\nprobes = "knn"\n',
+         r"run.toml, line 6: fit has no option --probes; did you mean probe"),
+        ('[[fits]]\nprobe = "svm"\n', r"line 1: fits is no part of a study's file; did you mean fit"),
+        ('[[fit]]\nprobe = "svm"\n\n[[fit]]\nprobe = "svm"\n',
+         r"\[\[fit\]\] 2, line 4: is the same command as run.toml, \[\[fit\]\] 1, line 1"),
+        ("[report]\n[report]\n", r"run.toml: not TOML: .*line 2"),
+        ('[[extract]]\neach = { seed = [' + ",".join(map(str, range(100))) + "], layer = ["
+         + ",".join(f'"{i}"' for i in range(100)) + "] }\n", r"each makes 10,000 commands"),
+        ('[[extract]]\nbackbone = "a"\ndevice = "cuda"\n',
+         r"line 3: device is about the machine, not the study; give --device to `probe run`"),
+        ('[[extract]]\nstudy = "x"\n', r"line 2: study has no place in \[\[extract\]\] 1"),
+        ('[[extract]]\nseed = 1\neach = { seed = [1] }\n', r"seed stands in each too"),
+        ('[[extract]]\neach = [1]\n', r"each is a table of lists"),
+        ("study = 5\n", r"line 1: study is one text in quotes"),
+        ("extract = 3\n", r"line 1: extract is a table"),
+        ('[[extract]]\nbackbone = [["a"]]\n', r"line 2: backbone is text, a number, true or a list"),
+        ("", r"has no table"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_file_is_named_with_its_line(
+    folder: Path, text: str, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_run_file(written(text), KNOWN)
+
+
+def run(*words: str | Path) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, ["run", *map(str, words)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_nothing_runs_where_the_last_table_is_wrong(folder: Path) -> None:
+    code, _, err = run(written(FILE.replace('"ridge", "knn"', '"ridge", "knm"')))
+    assert code == 3
+    assert "error: run.toml, [[fit]] 1, line 4: Invalid value for '--probe'" in err
+    assert not Path("made").exists()
+    code, _, err = run(written(FILE + '\n[[extract]]\nbackbone = "gilnet"\nweights = "no.pth"\n'))
+    assert code == 3
+    assert err.splitlines()[-1] == (
+        "error: run.toml, [[extract]] 2, line 14: no.pth: there is no such weights file."
+    )
+    assert not Path("made").exists()
+    assert run("nowhere.toml")[0] == 3
+
+
+def test_a_plan_changes_nothing(folder: Path) -> None:
+    code, out, _ = run(written(FILE), "--plan", "--limit", "50", "--data", "here.csv")
+    assert code == 0
+    assert out.splitlines() == [
+        "probe extract --study made --limit 50 --backbone control:pixels --data here.csv",
+        "probe extract --study made --limit 50 --backbone control:tiny",
+        "probe fit --study made --probe ridge --probe knn",
+        "probe report --study made --compare control:pixels/best/ridge,control:tiny",
+    ]
+    assert [path.name for path in folder.iterdir()] == ["run.toml"]
+
+
+def test_a_run_is_the_typed_commands_and_a_second_one_computes_nothing(folder: Path) -> None:
+    code, out, err = run(written(FILE))
+    assert code == 0, err
+    assert "label" not in out
+    assert "control:pixels/best/ridge" in out  # the planned comparison
+    first = Path("made/results.csv").read_bytes()
+    for words in (
+        "extract --study typed --data sample --limit 40 --backbone control:pixels --seed 3",
+        "extract --study typed --limit 40 --backbone control:tiny",
+        "fit --study typed --probe ridge --probe knn",
+    ):
+        assert CliRunner().invoke(app, words.split()).exit_code == 0
+    assert Path("typed/results.csv").read_bytes() == first
+    page = Path("made/report/index.html").read_text()
+    assert "Planned comparisons" in page
+    times = {path: path.stat().st_mtime_ns for path in Path("made").rglob("*.h5")}
+    code, _, err = run("run.toml")
+    assert code == 0
+    assert Path("made/results.csv").read_bytes() == first
+    assert {path: path.stat().st_mtime_ns for path in Path("made").rglob("*.h5")} == times
+    assert "0 images" in err
+
+
+def test_the_papers_study_goes_on_without_the_weights_that_are_not_here(folder: Path) -> None:
+    code, out, err = run("paper", "--plan", "--data", "adience:DIR", "--epochs", "1")
+    assert code == 0
+    assert "missing: the weights of vggface are not here; `probe weights add vggface FILE`" in err
+    assert out.splitlines() == [
+        "probe finetune --study paper --backbone gilnet --from-scratch --recipe gilnet --epochs 1 "
+        "--data adience:DIR",
+        "probe report --study paper --metric accuracy --metric one_off",
+    ]
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_it_ends_as_the_typed_commands(folder: Path) -> None:
+    written(FILE)
+    words = [sys.executable, "-c", "from cli.app import main; main()", "run", "run.toml"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = time.monotonic()
+    subprocess.run([*words, "--study", "whole"], env=environment, check=True, capture_output=True)
+    seconds = time.monotonic() - started
+    chance, kills = np.random.default_rng(0), 0
+    while kills < 20:
+        with subprocess.Popen(
+            words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            try:
+                process.wait(chance.uniform(0, seconds))
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                kills += 1
+    subprocess.run(words, env=environment, check=True, capture_output=True)
+    assert Path("made/results.csv").read_bytes() == Path("whole/results.csv").read_bytes()
