@@ -18,7 +18,7 @@ def export(
         str | None,
         typer.Argument(
             metavar="[BACKBONE/LAYER/METHOD]",
-            help="The result, whose LAYER may be best.",
+            help="The result; LAYER may be best, or - for a whole network.",
             show_default="the highest best row",
         ),
     ] = None,
@@ -57,19 +57,21 @@ def export(
     """
     from probe.exported.export import export as run
 
-    made = run(
-        study,
-        result,
-        tasks=task or (),
-        out=out,
-        format=format,
-        with_weights=with_weights,
-        backbone=backbone,
-        weights=weights,
-        memory=memory,
-        device=device,
-        announce=show.say,
-    )
+    with show.Progress("training", "images") as progress:
+        made = run(
+            study,
+            result,
+            progress=progress,
+            tasks=task or (),
+            out=out,
+            format=format,
+            with_weights=with_weights,
+            backbone=backbone,
+            weights=weights,
+            memory=memory,
+            device=device,
+            announce=show.say,
+        )
     for each in made:
         _summary(each)
     if json:
@@ -87,7 +89,7 @@ def _summary(each: Exported) -> None:
         else f"its weights {'inside' if about.network else 'by checksum'}"
     )
     show.say(
-        f"{about.task}: {about.backbone}/{about.layer}/{about.method}, {inside}, promises "
+        f"{about.task}: {about.backbone}/{about.layer or '-'}/{about.method}, {inside}, promises "
         f"{about.accuracy.interval} on new images like the study's: {each.file}, "
         f"{decimal(each.file.stat().st_size)}"
     )

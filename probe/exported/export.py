@@ -30,6 +30,7 @@ from probe.exported.graph import needed_tensors
 from probe.exported.network import needed_weights, network_for, pooled_of
 from probe.exported.promise import Promise, promise_of
 from probe.exported.refit import Refitted, refit, temperature_of
+from probe.exported.tuned import tuned_contents
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.probe_job import ProbeRun, features_of, memory_bytes
@@ -73,6 +74,9 @@ class ExportOptions:
     announce: Callable[[str], None] = lambda _: None
     """Called with a sentence on what is chosen, and before what takes time."""
 
+    progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None
+    """Called with images trained on, images in all, and the epoch, while a fine-tune is trained."""
+
     def __post_init__(self) -> None:
         """Refuse what no export could be made with, whatever the study.
 
@@ -104,8 +108,9 @@ class Exported:
 def export(options: ExportOptions) -> list[Exported]:
     """Fit a result once more on all rows of its task and write it as a file; one for every task.
 
-    C is chosen by cross-validation over all folds, and so is the layer of a `best` row. The promise in the
-    file is the cross-validated accuracy of the result, with its interval.
+    C is chosen by cross-validation over all folds, and so is the layer of a `best` row. A fine-tune is
+    trained once more on all rows, for the median of its folds' epochs. The promise in the file is the
+    cross-validated accuracy of the result, with its interval.
 
     Raises:
         InputError: There is no such result, the study changed since, or the file cannot be written.
@@ -122,9 +127,7 @@ def export(options: ExportOptions) -> list[Exported]:
     for each, file in zip(chosen, files, strict=True):
         for note in each.notes:
             options.announce(f"{each.task}: {note}")
-        if not each.is_probe:
-            raise InputError(f"{each.name}: fine-tunes cannot be exported yet; name a probe.")
-        contents = _probe(study, each, options)
+        contents = _probe(study, each, options) if each.is_probe else _tuned(study, each, options)
         if options.format == "probe":
             write(file, contents)
             made.append(Exported(file, contents.about, needs=needed_weights(contents)))
@@ -145,14 +148,22 @@ def _file(study: Study, chosen: ChosenResult, options: ExportOptions) -> Path:
     return file
 
 
+def _tuned(study: Study, chosen: ChosenResult, options: ExportOptions) -> Contents:
+    """The file of a fine-tune, trained once more."""
+    return tuned_contents(
+        study, chosen, _promise(study, chosen), backbone=options.backbone, weights=options.weights,
+        device=options.device, announce=options.announce, progress=options.progress,
+    )  # fmt: skip
+
+
 def _graph(study: Study, file: Path, contents: Contents, options: ExportOptions) -> Exported:
     """The export as a graph, tried on images of the study."""
     from probe.exported.graph_files import write_graph
 
     about = contents.about
     backbone = network_for(
-        contents, f"task {about.task}", backbone=options.backbone, weights=options.weights,
-        announce=options.announce,
+        contents, f"task {about.task}", backbone=options.backbone,
+        weights=None if contents.network else options.weights, announce=options.announce,
     )  # fmt: skip
     images = [study.root / study.paths[row] for row in np.flatnonzero(study.used)]
     apart = write_graph(

@@ -62,7 +62,7 @@ class About:
     scale: str
     unit_rows: bool
     value: float
-    """C, or alpha for ridge."""
+    """C, or alpha for ridge; of a fine-tune the epochs."""
     temperature: float
     """Probabilities are the softmax of the scores times this."""
     threshold: float | None
@@ -89,7 +89,10 @@ class About:
     input: dict[str, Any] = field(default_factory=dict)
     """The preprocessing, as a card's `[input]` has it; where the network is inside."""
     network: str = ""
-    """How the network inside is built, where it is inside; empty where it is not."""
+    """`backbone` or, of a fine-tune, `tuned` where the network is inside; empty where it is not."""
+    head: dict[str, Any] = field(default_factory=dict)
+    """Of a fine-tune: `place`, the module that its head stood in, or null for the network's output, and
+    `shape`, of what the head reads of one image before it is averaged."""
     left_out: tuple[str, ...] = ()
     """Classes of the task that no training image has."""
     notes: tuple[str, ...] = ()

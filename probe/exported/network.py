@@ -18,6 +18,7 @@ from features.extraction.pool import Pooled
 from features.extraction.provenance import network_of
 from features.weights.entries import entries_of
 from probe.exported.file import About, Contents
+from probe.exported.tuned import tuned_network, tuned_pooled
 
 _SHOWN = 12
 
@@ -52,7 +53,8 @@ def network_for(
     if contents.network:
         if weights is not None:
             raise InputError(f"--weights {weights}: {file} holds its weights; leave --weights out.")
-        return _inside(contents, card, file)
+        inside = tuned_network if about.network == "tuned" else _inside
+        return inside(contents, card, file)
     found = _load(about, card, file, weights, announce)
     _check(about, found, file)
     return found
@@ -69,6 +71,8 @@ def needed_weights(contents: Contents) -> str:
 
 def pooled_of(about: About, backbone: Backbone) -> Pooled:
     """The data set of the layer that the probe reads, under its pooling."""
+    if about.network == "tuned":
+        return tuned_pooled(about)
     (layer,) = choose(backbone.architecture, (about.layer,))
     return pooling.pooled(layer, about.pool if about.pool else "auto")
 
@@ -130,7 +134,7 @@ def _at_hand(card: Card) -> bool:
     return weights_files.here(card) or any(entry.url for entry in entries_of(card))
 
 
-def _inside(contents: Contents, card: Card, file: Path | str) -> Backbone:
+def _inside(contents: Contents, card: Card, file: object) -> Backbone:
     """The backbone whose tensors stand in the file."""
     model = build(card)
     architecture = architecture_of(card, model)

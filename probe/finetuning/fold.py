@@ -51,12 +51,12 @@ def train_folds(
     left = [fold for fold in wanted if fold not in done]
     if not left:
         return list(done.values())
-    ready: _ReadyNetwork | None = None
+    ready: ReadyNetwork | None = None
     with ExitStack() as kept:
         for fold in left:
             if ready is None or run.options.base:  # every fold starts from a network of its own
                 kept.close()
-                ready = _ready(run, job, fold, kept)
+                ready = ready_network(run, job, fold, kept)
             counter.now = f"{job.variant}, fold {fold + 1}/{len(job.splits.folds)}"
             result = _train_fold(run, job, ready, fold, counter)
             write_fold(job.folder / f"fold-{fold}.npz", result)
@@ -79,7 +79,7 @@ def _finished(run: FineTuneRun, job: FineTuneJob, fold: int) -> FoldResult | Non
 
 
 @dataclass(frozen=True)
-class _ReadyNetwork:
+class ReadyNetwork:
     """A network about to be trained."""
 
     job: TrainingJob
@@ -89,7 +89,7 @@ class _ReadyNetwork:
     """The whole network; it is `job`'s, unless features of the frozen prefix are kept."""
 
 
-def _ready(run: FineTuneRun, job: FineTuneJob, fold: int, kept: ExitStack) -> _ReadyNetwork:
+def ready_network(run: FineTuneRun, job: FineTuneJob, fold: int, kept: ExitStack) -> ReadyNetwork:
     """Build the network, and keep the features of its frozen prefix where that can be done."""
     trained = None
     if run.options.base:
@@ -127,7 +127,7 @@ def _ready(run: FineTuneRun, job: FineTuneJob, fold: int, kept: ExitStack) -> _R
         precision=run.precision,
     )
     first = {name: tensor.clone() for name, tensor in training.network.state_dict().items()}
-    return _ReadyNetwork(training, first, network)
+    return ReadyNetwork(training, first, network)
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class _InnerChoice:
 
 
 def _train_fold(
-    run: FineTuneRun, job: FineTuneJob, ready: _ReadyNetwork, fold: int, counter: ImageCounter
+    run: FineTuneRun, job: FineTuneJob, ready: ReadyNetwork, fold: int, counter: ImageCounter
 ) -> FoldResult:
     """Choose epochs and rate on the inner part, train on all training rows, and test."""
     rows = job.splits.training_rows(job.splits.tested(fold))
@@ -157,7 +157,7 @@ def _train_fold(
         ready.job, recipe=choice.recipe, epochs=choice.epochs, goal=job.goal.scaled_by(rows)
     )
     checkpoint = job.folder / f"fold-{fold}-whole.pt"
-    _begin(run, ready, planned, rows, inner_rows(job.splits, fold), checkpoint)
+    begin_training(run, ready, planned, rows, inner_rows(job.splits, fold), checkpoint)
     counter.stage = "training"
     trained = train(
         planned,
@@ -187,7 +187,7 @@ def _train_fold(
 
 
 def _choose(
-    run: FineTuneRun, job: FineTuneJob, ready: _ReadyNetwork, fold: int, counter: ImageCounter
+    run: FineTuneRun, job: FineTuneJob, ready: ReadyNetwork, fold: int, counter: ImageCounter
 ) -> _InnerChoice:
     """Train without an inner part at every rate; the smallest inner loss chooses rate and epochs."""
     n_train = len(job.splits.training_rows(job.splits.tested(fold)))
@@ -217,7 +217,7 @@ def _choose(
 def _inner_stage(
     run: FineTuneRun,
     job: FineTuneJob,
-    ready: _ReadyNetwork,
+    ready: ReadyNetwork,
     fold: int,
     recipe: Recipe,
     epochs: int,
@@ -228,7 +228,7 @@ def _inner_stage(
     goal = job.goal.scaled_by(inner[0])
     planned = replace(ready.job, recipe=recipe, epochs=epochs, goal=goal)
     checkpoint = job.folder / f"fold-{fold}-inner-{recipe.rate:g}.pt"
-    _begin(run, ready, planned, inner[0], inner, checkpoint)
+    begin_training(run, ready, planned, inner[0], inner, checkpoint)
     try:
         trained = train(
             planned,
@@ -255,9 +255,9 @@ def _inner_loss(history: Sequence[Epoch], recipe: Recipe) -> float | None:
     return history[(best_epoch(history) if recipe.patience else len(history)) - 1].inner_loss
 
 
-def _begin(
+def begin_training(
     run: FineTuneRun,
-    ready: _ReadyNetwork,
+    ready: ReadyNetwork,
     job: TrainingJob,
     rows: Ints,
     inner: tuple[Ints, Ints],
@@ -300,7 +300,7 @@ def _save(
 
 
 def _scores(
-    run: FineTuneRun, training: TrainingJob, ready: _ReadyNetwork, tested: Ints
+    run: FineTuneRun, training: TrainingJob, ready: ReadyNetwork, tested: Ints
 ) -> dict[str, Floats]:
     """Log probabilities of the test rows under every view; of a number the prediction."""
     scores = {}
