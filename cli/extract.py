@@ -82,6 +82,15 @@ def extract(
         int | None,
         typer.Option(metavar="N", help="Extract only N rows, spread over folds and classes."),
     ] = None,
+    bounds: Annotated[
+        str | None,
+        typer.Option(
+            "--range",
+            metavar="BLACK,WHITE",
+            help="Values of black and white in pictures of more than eight bits.",
+            show_default="as file and card tell",
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image.")] = False,
     compress: Annotated[
         str | None,
@@ -157,6 +166,7 @@ def extract(
         workers=workers,
         limit=limit,
         strict=strict,
+        range=_bounds(bounds),
         compress=compress,
         update=update,
         device=device,
@@ -197,6 +207,19 @@ def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str | Non
         else:
             chosen.update(dict.fromkeys(backbones, value))
     return chosen
+
+
+def _bounds(text: str | None) -> tuple[float, float] | None:
+    """The two numbers of `--range`."""
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not -float("inf") < low < high < float("inf"):
+        raise typer.BadParameter(f"--range {text}: write BLACK,WHITE, such as 0,4095.")
+    return low, high
 
 
 def _samples_of(values: list[str]) -> dict[str, Path]:

@@ -132,6 +132,15 @@ def _modules(architecture: Architecture, layers: tuple[Layer, ...]) -> dict[str,
     return {layer.name: architecture.traced.at(layer.module).module for layer in layers}
 
 
+def in_range(backbone: Backbone, values: tuple[float, float] | None) -> Backbone:
+    """The backbone, reading pictures of more than eight bits from a black to a white; None: as it did."""
+    if values is None:
+        return backbone
+    seen = replace(backbone.architecture.input, range=values)
+    card = replace(backbone.architecture.card, input=seen)
+    return replace(backbone, architecture=replace(backbone.architecture, input=seen, card=card))
+
+
 def target_of(name: str) -> weights_files.Target:
     """The network of a backbone, to which weights can be assigned.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from features.backbone import Architecture, Backbone, Layer, choose, load
+from features.backbone import Architecture, Backbone, Layer, choose, in_range, load
 from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.batches import rows_within
@@ -78,7 +78,10 @@ def extract_with(
         options.announce(f"{opened.folder}: {len(opened) - before} rows are new")
     arguments = [(name, file, options.seed, options.geometry) for name, file in backbones.items()]
     read = partial(_layers_read, opened, options)
-    loaded = [load(*each, announce=options.announce, layers=read) for each in arguments]
+    loaded = [
+        in_range(load(*each, announce=options.announce, layers=read), options.range)
+        for each in arguments
+    ]
     paths = [opened.feature_path(backbone.name) for backbone in loaded]
     _check_paths(paths)
     count = options.workers or len(available)

@@ -44,6 +44,8 @@ class ExtractOptions:
     """Extract only this many rows, spread over folds and classes; the same for all backbones."""
     strict: bool = False
     """Stop at the first unreadable image."""
+    range: tuple[float, float] | None = None
+    """The values of black and white in pictures of more than eight bits; None: as file and card tell."""
     compress: str | None = None
     """Compression of a finished file, `gzip`, `lzf` or `none`; None: as it is."""
     update: bool = False

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from features.backbone import choose, load
+from features.backbone import choose, in_range, load
 from features.extraction.batches import Window
 from features.extraction.files import write
 from features.extraction.pipeline import Computed, ExtractJob, Pass, compute
@@ -43,6 +43,7 @@ class _Order:
     options: dict[str, Any]
     keys: list[tuple[str, str, str]]
     partial: Path
+    range: tuple[float, float] | None
 
 
 def work_together(
@@ -77,7 +78,9 @@ def _order(round_: Round) -> _Order:
     names = ("dtype", "batch_size", "lanes", "strict", "precision", "threads")
     options = {name: getattr(job, name) for name in names}
     keys = [(p.layer.name, p.pool, p.view) for p in round_.wanted]
-    return _Order(job.study, round_.target.load_arguments, options, keys, round_.target.partial)
+    bounds = job.backbone.architecture.input.range
+    arguments = round_.target.load_arguments
+    return _Order(job.study, arguments, options, keys, round_.target.partial, bounds)
 
 
 def _work(
@@ -100,6 +103,7 @@ def _pass(order: _Order, device: torch.device) -> Pass:
     backbone = load(
         *order.load_arguments, layers=lambda _name, architecture: choose(architecture, names)
     )
+    backbone = in_range(backbone, order.range)
     job = ExtractJob(order.study, backbone, device=device, **order.options)
     return Pass(job, [pooled(backbone.layers((name,))[0], *how) for name, *how in order.keys])
 

@@ -7,6 +7,8 @@ values is told by nothing: without a range they are not read.
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from PIL import Image
 
@@ -15,6 +17,7 @@ Range = tuple[float, float]
 
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _FULL: Range = (0.0, 65535.0)
+_JPEG = b"\xff\xd8"
 
 
 class UnknownRange(Exception):
@@ -77,6 +80,24 @@ def scaled(image: Image.Image, given: Range | None) -> Image.Image:
     return Image.fromarray(255.0 - values if inverted else values, mode=None)
 
 
+def values_of(data: bytes) -> Range | None:
+    """The least and the largest value of a picture whose black and white its file does not tell.
+
+    None for any other file: of eight bits, of declared bits fewer than 16, and what is no picture.
+    """
+    if data.startswith(_JPEG):
+        return None
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            declared = _declared(image, tags(image)) if is_deep(image) else (0.0, 255.0)
+            if declared is not None and declared[1] < _FULL[1]:
+                return None
+            values = np.asarray(image)
+            return float(np.nanmin(values)), float(np.nanmax(values))
+    except Exception:  # decoders raise many kinds on damaged files, which are told of elsewhere
+        return None
+
+
 def _declared(image: Image.Image, told: dict[int, tuple[int, ...]]) -> Range | None:
     """The range of the file's own numbers; None where any number may be white."""
     if image.mode == "F":
@@ -92,5 +113,5 @@ def _unknown(image: Image.Image) -> str:
     kind = "floating-point" if image.mode == "F" else "32-bit or signed"
     return (
         f"{kind} values of {float(np.nanmin(values)):.6g} to {float(np.nanmax(values)):.6g}, and which are "
-        "black and white is not known; give range = [BLACK, WHITE] under [input] of the card"
+        "black and white is not known; give --range BLACK,WHITE, or range under [input] of the card"
     )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from features.images.decode import Unreadable, decode, read_bytes
+from features.images.deep import Range, values_of
 from features.machine.device import cores
 
 SIDE = 64
@@ -28,6 +29,8 @@ class Thumbnails:
     """The digest of each file's bytes; empty where it cannot be read."""
     unreadable: dict[int, str]
     """The reason by index of a file that cannot be decoded."""
+    deep: dict[int, Range]
+    """The least and the largest value by index of a picture whose black and white nothing tells."""
 
 
 def thumbnails(
@@ -40,24 +43,27 @@ def thumbnails(
         progress: Called with the number of files done and of all files.
     """
     grey = np.zeros((len(files), SIDE, SIDE), dtype=np.uint8)
-    digests, unreadable = [], {}
+    digests, unreadable, deep = [], {}, {}
     with ThreadPoolExecutor(cores()) as threads:
-        for place, (digest, image, why) in enumerate(threads.map(_read, files)):
+        for place, (digest, image, why, values) in enumerate(threads.map(_read, files)):
             digests.append(digest)
+            if values is not None:
+                deep[place] = values
             if image is None:
                 unreadable[place] = why
             else:
                 grey[place] = image
             progress(place + 1, len(files))
-    return Thumbnails(grey, tuple(digests), unreadable)
+    return Thumbnails(grey, tuple(digests), unreadable, deep)
 
 
-def _read(file: Path) -> tuple[bytes, npt.NDArray[np.uint8] | None, str]:
-    digest = b""
+def _read(file: Path) -> tuple[bytes, npt.NDArray[np.uint8] | None, str, Range | None]:
+    digest, values = b"", None
     try:
         data = read_bytes(file)
         digest = hashlib.blake2b(data, digest_size=16).digest()
+        values = values_of(data)
         image = decode(data).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
     except Unreadable as error:
-        return digest, None, str(error)
-    return digest, np.asarray(image), ""
+        return digest, None, str(error), values
+    return digest, np.asarray(image), "", values

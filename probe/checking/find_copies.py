@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from features.arrays import Ints
 from features.errors import InputError, OptionError
+from features.images.deep import Range
 from features.images.thumbnails import SIDE, thumbnails
 from features.machine.locks import locked
 from features.study import copies
@@ -22,6 +23,7 @@ from features.study.saving import begin, save_copies, save_images
 from features.study.study import Study, has_study
 from probe.checking.check import Check, cautions, check, without_copies
 from probe.checking.likeness import alikeness
+from probe.counts import count
 from probe.folds.given import own_folds
 from probe.probes.knn import neighbours
 
@@ -52,6 +54,13 @@ def find(study: Study, progress: Callable[[int, int], None] = lambda _done, _all
         study: The study.
         progress: Is called with the number of files read, and of all files.
     """
+    return _copies_of(study, progress)[0]
+
+
+def _copies_of(
+    study: Study, progress: Callable[[int, int], None]
+) -> tuple[Copies, tuple[str, ...]]:
+    """The copies, and in sentences which pictures have values that nothing tells the range of."""
     first: dict[str, int] = {}
     rows_of: defaultdict[str, list[int]] = defaultdict(list)
     for row, path in enumerate(study.paths):
@@ -73,7 +82,20 @@ def find(study: Study, progress: Callable[[int, int], None] = lambda _done, _all
         if place in seen.unreadable
         for row in rows_of[path]
     }
-    return Copies(exact, tuple(near), unreadable)
+    deep = {path: seen.deep[place] for place, path in enumerate(first) if place in seen.deep}
+    return Copies(exact, tuple(near), unreadable), _range_sentence(deep)
+
+
+def _range_sentence(deep: dict[str, Range]) -> tuple[str, ...]:
+    if not deep:
+        return ()
+    low, high = min(low for low, _ in deep.values()), max(high for _, high in deep.values())
+    return (
+        f"{count(len(deep), 'picture')} of more than eight bits (the first: {next(iter(deep))}): their "
+        f"values go from {low:g} to {high:g}; where a file does not tell which are black and white, 16 "
+        "bits are read from 0 to 65535 and others are unreadable; "
+        f"`probe extract --range {low:g},{high:g}` says it.",
+    )
 
 
 def checked(study: Study, announce: Callable[[str], None] = lambda _: None) -> Study:
@@ -133,7 +155,7 @@ def examine(
             else f"{opened.source}: names {len(set(opened.paths))} images and none is there, not even "
             f"{opened.root / opened.paths[0]}; correct the paths."
         )
-    all_copies = find(opened, progress)
+    all_copies, ranges = _copies_of(opened, progress)
     opened = without_copies(opened, all_copies) if drop else replace(opened, copies=all_copies)
     if manifest is None:
         with locked(study / ".results.lock", str(study / "images.csv")):
@@ -141,6 +163,7 @@ def examine(
     elif drop or group:
         begin(opened)
     result = check(opened, all_copies)
+    result = replace(result, notes=(*ranges, *result.notes))
     if manifest is None:
         return result
     if data is not None and not (drop or group or result.refused):
