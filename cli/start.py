@@ -9,9 +9,7 @@ import os
 import signal
 import sys
 
-_KEPT = "what was done is kept, run the same command again to go on."
-INTERRUPTED = f"interrupted; {_KEPT}"
-TERMINATED = f"stopped by SIGTERM; {_KEPT}"
+from cli.endings import INTERRUPTED, TERMINATED
 
 
 def main() -> None:

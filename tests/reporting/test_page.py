@@ -216,7 +216,13 @@ def test_hostile_names_stay_text(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "dark"), [(1280, False), (390, False), (1280, True), (390, True)]
+    ("width", "dark"),
+    [
+        (1280, False),
+        (390, True),
+        pytest.param(390, False, marks=pytest.mark.slow),
+        pytest.param(1280, True, marks=pytest.mark.slow),
+    ],
 )
 def test_nothing_sticks_out_and_no_rule_of_accessibility_is_broken(
     browser: Any, index: Path, width: int, dark: bool
