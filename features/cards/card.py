@@ -201,7 +201,7 @@ def read_file(path: Path) -> Card:
         raw, Card, "", not_keys=("file", "outputs"), nested=("input", "layers", "weights")
     )
     name = str(values["name"])
-    if name in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", name):
+    if name.strip() in ("", ".", "..") or re.search(r"[/\\\x00-\x1f\x7f]", name):
         toml.refuse(
             "name", f"{name!r} cannot name a file; leave out slashes and control characters."
         )

@@ -77,7 +77,9 @@ def test_an_installed_package_registers_its_networks(
     assert type(build(read_file(path))).__name__ == "Flatten"
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "..\\\\b", "a\\u0000b", "a\\nb"])
+@pytest.mark.parametrize(
+    "name", ["", " ", ".", ".. ", "..", "a/b", "..\\\\b", "a\\u0000b", "a\\nb"]
+)
 def test_a_name_that_is_a_path_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "net.toml"
     path.write_text(f'name = "{name}"\ndomain = "toys"\nnetwork = "torchvision:resnet18"\n')
