@@ -26,6 +26,7 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
         InputError: The study holds other data, or the data cannot be used.
     """
     if not has_study(folder):
+        _check_bare(folder)  # before the data are read, which may take long
         manifest = read_data(data or checked_data(folder) or "sample")
         return draft(folder, manifest), manifest
     study = open_study(folder)
