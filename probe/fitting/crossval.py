@@ -11,9 +11,10 @@ import numpy as np
 from features.arrays import Doubles, Floats, Ints
 from probe.folds.splits import Splits
 from probe.probes.layer import Source
-from probe.probes.linear import ALPHAS_AT_ONCE, Scored
 from probe.probes.methods import METHODS
+from probe.probes.ridge import ALPHAS_AT_ONCE
 from probe.probes.scaling import AUTO
+from probe.probes.scored import Scored
 from probe.probes.scorer import Left, Scorer, Shared
 from probe.probes.settings import ProbeSettings
 from probe.results.scores import NEVER_SEEN, log_losses, probabilities
