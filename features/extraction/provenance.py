@@ -20,7 +20,7 @@ from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.pipeline import ExtractJob
 from features.images import jpeg, preprocess
-from features.images.views import canvas
+from features.images.views import canvas, canvas_before
 from features.store.contents import FileContents
 
 
@@ -145,6 +145,24 @@ def check_outputs(job: ExtractJob, path: Path, contents: FileContents) -> None:
             raise InputError(
                 f"{path}: layer {key} holds wrong numbers, {why}; `probe remove {job.backbone.name}` "
                 "and extract it again."
+            )
+
+
+def check_canvases(job: ExtractJob, path: Path, contents: FileContents) -> None:
+    """Refuse to add rows to ten crops that were cut from another canvas.
+
+    Raises:
+        InputError: They were, as files of before where a card resizes to the crop's own size.
+    """
+    wanted = job.backbone.architecture.input
+    now = "{} x {}".format(*canvas("10crop", wanted).size)
+    for then in contents.canvases.values():
+        before = then or "{} x {}".format(*canvas_before(wanted))
+        if before != now:
+            raise InputError(
+                f"{path}: its ten crops were cut from {before} pixels and now they are cut from {now}; "
+                f"write `canvas = [{before.replace(' x ', ', ')}]` under [input] of the card to go on, or "
+                f"`probe remove {job.backbone.name}` and extract it again."
             )
 
 

@@ -18,7 +18,7 @@ from features.extraction import pool as pooling
 from features.extraction.batches import blocks
 from features.extraction.outages import tried_again
 from features.extraction.pipeline import ExtractJob, Pass
-from features.extraction.provenance import check_contract, check_outputs
+from features.extraction.provenance import check_canvases, check_contract, check_outputs
 from features.store.contents import FileContents
 from features.store.featurefile import PENDING
 from features.store.few_rows import are_few
@@ -104,6 +104,7 @@ def next_round(
     if partial is not None:
         check_contract(job, target.partial, partial.attributes)
         check_outputs(job, target.partial, partial)
+        check_canvases(job, target.partial, partial)
         left = _left(job, partial, partial.aim)
         compress = target.compress or str(partial.attributes.get("compress", "none"))
         return Round(target, _read_again(job, partial), left, partial.aim, "resumed", compress)
@@ -125,6 +126,7 @@ def next_round(
         pending = np.flatnonzero(finished.status != PENDING)
     if not len(pending):
         return None
+    check_canvases(job, target.path, finished)
     packed = finished.compression
     as_it_was = packed if packed != "none" else str(finished.attributes.get("compress", "none"))
     return Round(

@@ -52,6 +52,18 @@ def canvas_of(wanted: Input) -> Input:
     return replace(wanted, resize=resize, size=size)
 
 
+def canvas_before(wanted: Input) -> tuple[int, int]:
+    """The canvas of ten crops, height and width, in files that do not record it."""
+    resize = wanted.resize if wanted.resize is not None else wanted.size
+    height, width = wanted.size
+    if isinstance(resize, int):
+        short = resize if resize > min(height, width) else round(resize * 256 / 224)
+        return max(height, short), max(width, short)
+    if resize[0] <= height and resize[1] <= width:
+        resize = (round(height * 256 / 224), round(width * 256 / 224))
+    return max(height, resize[0]), max(width, resize[1])
+
+
 def canvas(view: str, wanted: Input) -> Input:
     """The input whose `size` is the canvas of a view: the network's own, except for ten crops."""
     return canvas_of(wanted) if view == "10crop" else wanted
@@ -84,8 +96,9 @@ def crops(canvas: tuple[int, int], wanted: Input, view: str) -> list[tuple[int, 
         return [(*middle, False), (*middle, True)]
     down, right = canvas[0] - wanted.size[0], canvas[1] - wanted.size[1]
     places = [(0, 0), (0, right), (down, 0), (down, right), middle]
-    # Without room all places are one.
-    return [(*place, mirrored) for mirrored in (False, True) for place in dict.fromkeys(places)]
+    if not down and not right:  # all places are one
+        places = [middle]
+    return [(*place, mirrored) for mirrored in (False, True) for place in places]
 
 
 def cut_out(

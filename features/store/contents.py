@@ -33,6 +33,8 @@ class FileContents:
     """How the features are compressed: `none`, `gzip` or `lzf`."""
     read_as: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """The module of every data set and the kind of its output, by key; the kind is empty in older files."""
+    canvases: Mapping[str, str] = field(default_factory=dict)
+    """What the crops of every data set of ten crops were cut from, by key; empty in older files."""
 
     @property
     def n(self) -> int:
@@ -57,4 +59,7 @@ def contents_of(path: Path) -> FileContents | None:
             reasons=file.reasons(),
             compression=file.compression,
             read_as={key: file.read_as(key) for key in file.stored},
+            canvases={
+                key: file.canvas(key) for key in file.stored if file.pooling(key)[2] == "10crop"
+            },
         )

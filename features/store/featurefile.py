@@ -8,7 +8,8 @@ Format `probe-features`, version 1. Row i is row i of the study's images.csv thr
   before pooling: `(channels, height, width)`, `(tokens, channels)` or `(dim,)`) and `depth` (0 to 1).
   `output` MAY give the kind of the module's output: `map`, `map channels last`, `tokens, prefix P, ...` or
   `vector`; without it a map or a vector. `KEY@VIEW` MAY hold the mean over the crops of a view
-  (`flip`, `10crop`) instead of the centre crop; its attribute `view` then MUST name it.
+  (`flip`, `10crop`) instead of the centre crop; its attribute `view` then MUST name it, and
+  `canvas` MAY give the pixels that the crops were cut from, `256 x 256`.
 - `/status` MUST be `(n,)` uint8: 0 pending, 1 done, 2 unreadable. A row is done when every layer
   in the file is. Rows that are not done hold no features (NaN or zeros).
 - `/checksums/KEY` MUST be `(n,)` uint32: zlib's CRC-32 of the row's bytes in `/layers/KEY`.
@@ -181,6 +182,10 @@ class FeatureFile:
     def pooling(self, key: str) -> tuple[str, str, str]:
         """The layer, the pooling and the view of a data set."""
         return pooling_of(self._file["layers"][key])
+
+    def canvas(self, key: str) -> str:
+        """What the crops of a view were cut from, `256 x 256`; empty in older files and for the centre."""
+        return str(self._file["layers"][key].attrs.get("canvas", ""))
 
     def read_as(self, key: str) -> tuple[str, str]:
         """The module of a data set and the kind of its output, which is empty in older files."""

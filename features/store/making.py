@@ -67,7 +67,7 @@ def create(
             for name in ("layer", "module", "pool", "shape", "depth"):
                 attributes_of_layer[name] = layer[name]
             attributes_of_layer["order"] = layer.get("order", order)
-            for name in ("output", "view"):
+            for name in ("output", "view", "canvas"):
                 if name in layer:
                     attributes_of_layer[name] = layer[name]
 

@@ -102,7 +102,7 @@ def _check_layer(key: str, data: Any, n: int) -> None:
         raise Misfit(f"layer {key} is no array of floats with a row for each of {n} images")
     attributes = data.attrs
     texts = [attributes.get(name) for name in _OF_LAYERS]
-    texts += [attributes.get(name, "") for name in ("output", "view")]
+    texts += [attributes.get(name, "") for name in ("output", "view", "canvas")]
     if not all(isinstance(text, str) for text in texts):
         raise Misfit(f"layer {key} has no {', '.join(_OF_LAYERS)}")
     depth, order = attributes.get("depth"), attributes.get("order", 0)

@@ -86,6 +86,28 @@ def test_every_layer_under_every_view(
             assert np.isnan(file.read(f"fc@{view}")[4]).all()
 
 
+def test_ten_crops_of_another_canvas_take_no_further_rows(
+    tiny_card: Callable[..., Path], tmp_path: Path
+) -> None:
+    """As files of before, of a card that resizes to the crop's size: their crops were of 9 x 9 pixels."""
+    card, manifest = tiny_card(), write_images(tmp_path / "images", 6, (), {})
+    done = run(tmp_path / "s", card, manifest, views=("10crop",), limit=4)
+    with h5py.File(done.file, "r+") as file:
+        for key, data in file["layers"].items():
+            if key.endswith("@10crop"):
+                assert data.attrs["canvas"] == "8 x 8"
+                del data.attrs["canvas"]
+    with pytest.raises(
+        InputError, match=r"cut from 9 x 9 pixels and now .* from 8 x 8; write `canvas"
+    ):
+        run(tmp_path / "s", card, views=("10crop",))
+    run(
+        tmp_path / "s",
+        tiny_card("size = [8, 8]", "size = [8, 8]\ncanvas = [9, 9]"),
+        views=("10crop",),
+    )
+
+
 def test_views_added_later_and_by_two_workers_are_the_same_bytes(
     tiny_card: Callable[..., Path], tmp_path: Path
 ) -> None:

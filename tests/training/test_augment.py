@@ -39,6 +39,9 @@ def test_a_card_may_name_a_larger_canvas() -> None:
 def test_ten_crops_without_room_are_the_image_and_its_mirror_image() -> None:
     assert crops((224, 224), Input((224, 224)), "10crop") == [(0, 0, False), (0, 0, True)]
     assert len(crops((256, 256), Input((224, 224)), "10crop")) == 10
+    assert (
+        len(crops((112, 112), Input((112, 96)), "10crop")) == 10
+    )  # as they were, some of them twice
 
 
 def test_centre_is_the_one_of_extraction() -> None:
