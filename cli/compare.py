@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import options, show
+from cli import completion, options, show
 
 
 def compare(
@@ -14,11 +14,17 @@ def compare(
         str,
         typer.Argument(
             metavar="A",
+            autocompletion=completion.results,
             help="BACKBONE, at its best row, or BACKBONE/LAYER/METHOD; - is the layer of a whole network.",
         ),
     ],
     b: Annotated[
-        str, typer.Argument(metavar="B", help="The result to compare A with, in the same form.")
+        str,
+        typer.Argument(
+            metavar="B",
+            autocompletion=completion.results,
+            help="The result to compare A with, in the same form.",
+        ),
     ],
     task: options.Tasks = None,
     study: options.Study = options.STUDY,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import options, show
+from cli import completion, options, show
 
 if TYPE_CHECKING:
     from probe.exported.export import Exported
@@ -20,6 +20,7 @@ def export(
             metavar="[BACKBONE/LAYER/METHOD]",
             help="The result; LAYER may be best, or - for a whole network.",
             show_default="the highest best row",
+            autocompletion=completion.results,
         ),
     ] = None,
     task: options.Tasks = None,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cli import show
+from cli import completion, show
 from features.cards.trust import REMEMBER
 from features.data import KINDS
 
@@ -93,11 +93,19 @@ Columns = Annotated[
 ]
 
 _NETWORK = "A card's name, a card file, torchvision:NAME, timm:NAME, hf:NAME or onnx:FILE"
-Network = Annotated[str, typer.Argument(metavar="BACKBONE", help=f"{_NETWORK}.")]
+Network = Annotated[
+    str, typer.Argument(metavar="BACKBONE", help=f"{_NETWORK}.", autocompletion=completion.cards)
+]
 Backbone = Annotated[str, typer.Option("--backbone", "-b", metavar="NAME", help=f"{_NETWORK}.")]
 Backbones = Annotated[
     list[str],
-    typer.Option("--backbone", "-b", metavar="NAME", help=f"{_NETWORK}; repeatable."),
+    typer.Option(
+        "--backbone",
+        "-b",
+        metavar="NAME",
+        autocompletion=completion.cards,
+        help=f"{_NETWORK}; repeatable.",
+    ),
 ]
 _WEIGHTS = "Weights other than the card's own; FILE#PART where the file holds several"
 Weights = Annotated[
@@ -125,6 +133,7 @@ StudyBackbones = Annotated[
         "-b",
         metavar="NAME",
         help="A backbone of the study; repeatable.",
+        autocompletion=completion.backbones,
         show_default="all",
     ),
 ]
@@ -135,6 +144,7 @@ StudyLayers = Annotated[
         "-l",
         metavar="NAME",
         help="A layer that was extracted; repeatable.",
+        autocompletion=completion.layers,
         show_default="all",
     ),
 ]
@@ -144,6 +154,7 @@ Tasks = Annotated[
         "--task",
         "-t",
         metavar="NAME",
+        autocompletion=completion.tasks,
         help="A label column, NAME:ordered or NAME:number; repeatable.",
         show_default="all",
     ),

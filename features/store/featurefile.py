@@ -99,6 +99,15 @@ class FeatureFile:
         """The number of rows."""
         return int(self._file["status"].shape[0])
 
+    def __getitem__(self, key: str) -> Floats:
+        """The features of one layer for all rows, as `read` gives them."""
+        return self.read(key)
+
+    def __repr__(self) -> str:
+        """The backbone and what the file holds of it."""
+        done = int((self.status == DONE).sum())
+        return f"<features of {self.backbone}: {', '.join(self.keys)}; {done} of {len(self)} rows>"
+
     @property
     def attributes(self) -> dict[str, Any]:
         """The root attributes."""

@@ -36,7 +36,7 @@ from features.study.copies import Copies, Group, merged
 from features.study.settings import read_settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Study:
     """One data set and everything made of it; a row is a row of images.csv throughout."""
 
@@ -53,6 +53,11 @@ class Study:
     def __len__(self) -> int:
         """The number of rows."""
         return len(self.columns["path"])
+
+    def __repr__(self) -> str:
+        """The folder, the data, and how many images and tasks there are."""
+        tasks = ", ".join(f"{task.name} ({len(task.classes)})" for task in self.tasks.values())
+        return f"<study {self.folder}: {self.source}, {len(self)} rows, tasks {tasks}>"
 
     @property
     def paths(self) -> list[str]:

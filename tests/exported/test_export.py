@@ -63,7 +63,7 @@ def test_images_come_to_what_their_stored_features_come_to(
     file = exported(made, tmp_path / "x.probe", f"tiny/pool/{method}")
     about = read(file).about
     with made.features("tiny") as features:
-        x = features.read("pool")
+        x = features["pool"]
     sd = x.std(0)
     z = np.where(sd > 0, (x - x.mean(0)) / np.where(sd > 0, sd, 1), 0)
     contents = read(file)
