@@ -23,6 +23,7 @@ def _shipped() -> list[str]:
 
 
 def run(
+    context: typer.Context,
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A TOML file, or `paper`, the paper's study.")
     ],
@@ -56,13 +57,10 @@ def run(
 
     Example: probe run paper --data adience:/data/adience --plan
     """
-    from typer.main import get_command
-
-    from cli.app import app
     from cli.run_file import read_run_file, with_option
     from features.errors import InputError, nearest
 
-    commands: Any = getattr(get_command(app), "commands", {})
+    commands: Any = getattr(context.find_root().command, "commands", {})
     known = {name: _long_options(command) for name, command in commands.items()}
     path = _STUDIES / f"{file}.toml" if file in _shipped() else Path(file)
     if not path.is_file():

@@ -72,6 +72,8 @@ def test_every_command_prints_strict_json(study: Path, tiny_card: Any, tmp_path:
         "data check": (*own, *data),
         "extract": ("-b", "control:pixels", *own, *data),
         "fit": ("--probe", "ridge", *here),
+        "export": ("control:pixels/pixels/ridge", *own),
+        "predict": (str(tmp_path / "own" / "label.probe"), str(tmp_path / "images")),
         "rank": here,
         "compare": ("net/fc/ridge", "other/fc/ridge", *here),
         "report": here,
@@ -82,9 +84,13 @@ def test_every_command_prints_strict_json(study: Path, tiny_card: Any, tmp_path:
     assert set(commands) == knowing(app)
     printed = {}
     for name, words in commands.items():
+        if name == "export":  # of a study with images
+            fitted = CliRunner().invoke(app, ["fit", "--probe", "ridge", "--folds", "2", *own])
+            assert fitted.exit_code == 0, fitted.output
         done = CliRunner().invoke(app, [*name.split(), *words, "--json"])
         assert done.exit_code == 0, (name, done.output, done.exception)
-        printed[name] = strictly(done.stdout)
+        lines = done.stdout.splitlines() if name == "predict" else [done.stdout]
+        printed[name] = [strictly(line) for line in lines][-1]  # predict prints a line per image
     orders = {line["over"]: line["tau"] for line in printed["rank"]["agreement"]}
     assert orders["layers"] is not None
     assert orders["backbones"] is None
