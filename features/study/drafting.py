@@ -68,7 +68,9 @@ def draft(folder: Path, manifest: Manifest) -> Study:
 
 def _check_bare(folder: Path) -> None:
     """Refuse a folder with features or results, whose images.csv a new study would replace."""
-    left = [*sorted(folder.glob("features/*.h5*")), folder / "results.csv", folder / "predictions"]
+    # Not the locks, which are hidden: a run that was killed before it wrote anything leaves them.
+    files = sorted(p for p in folder.glob("features/*.h5*") if not p.name.startswith("."))
+    left = [*files, folder / "results.csv", folder / "predictions"]
     for path in left:
         if os.path.lexists(path):
             raise InputError(
