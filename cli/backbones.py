@@ -13,7 +13,7 @@ def backbones(json: options.Json = False) -> None:
     Example: probe backbones
     """
     from features.backbone import architecture_of
-    from features.cards.card import shipped
+    from features.cards.reading import shipped
     from features.weights import here
 
     rows = []

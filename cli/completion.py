@@ -62,7 +62,7 @@ def _results(study: Study, _ctx: typer.Context) -> Iterable[str]:
 def cards(_ctx: typer.Context, incomplete: str) -> list[str]:
     """The cards of the package."""
     with suppress(Exception):
-        from features.cards.card import shipped
+        from features.cards.reading import shipped
 
         return [name for name in shipped() if name.startswith(incomplete)]
     return []

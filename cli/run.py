@@ -146,7 +146,7 @@ def _check(command: Any, step: Step) -> None:
 
 def _lacking(step: Step) -> dict[str, str]:
     """How to get the weights that a step needs and that are not here, by backbone."""
-    from features.cards.card import shipped
+    from features.cards.reading import shipped
     from features.weights import lacking
 
     if step.command not in ("extract", "finetune") or "from-scratch" in step.options:

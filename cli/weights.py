@@ -189,7 +189,7 @@ def remove(backbone: options.Network) -> None:
 
     Example: probe weights remove vggface
     """
-    from features.cards.card import find
+    from features.cards.reading import find
     from features.weights.converted import remove as run
 
     name = find(backbone).name if backbone.endswith(".toml") else backbone

@@ -17,8 +17,9 @@ from features.cards.architecture import (
     no_layers,
     offered,
 )
-from features.cards.card import Card, find
+from features.cards.card import Card
 from features.cards.network import build
+from features.cards.reading import find
 from features.errors import InputError, OptionError
 from features.images.geometry import geometry_of, with_geometry
 from features.images.preprocess import describe as in_words

@@ -128,7 +128,7 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_the_card_in_the_readme_is_valid(tmp_path: Path) -> None:
     from features.backbone import architecture_of
-    from features.cards.card import read_file
+    from features.cards.reading import read_file
 
     card = code_blocks(FEATURES_PAGE, "toml")[0]
     path = tmp_path / "mine.toml"

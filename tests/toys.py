@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from features.cards.card import read_file
 from features.cards.network import build
+from features.cards.reading import read_file
 
 NETWORK = """
 from collections import OrderedDict

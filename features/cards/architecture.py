@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from torch import nn
 
-from features.cards.card import CARDS, Card, Input, find
+from features.cards.card import CARDS, Card, Input
 from features.cards.defaults import default_layers
-from features.cards.network import build, larger_shapes, projects, published_input, with_licence
+from features.cards.network import build, larger_shapes
 from features.cards.onnx_network import OnnxNetwork
 from features.cards.outputs import (
     Output,
@@ -19,6 +19,8 @@ from features.cards.outputs import (
     evidence_of,
     output_of,
 )
+from features.cards.published import projects, published_input, with_licence
+from features.cards.reading import find
 from features.cards.row_law import foreign_rows
 from features.cards.trace import Trace, trace
 from features.errors import InputError, first_line, nearest

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from features.cards.card import Card, Input, WeightsEntry, is_usable
+from features.cards.card import Card, Input, WeightsEntry
+from features.cards.reading import is_usable
 from features.errors import InputError, first_line
 from features.machine.home import offline
 

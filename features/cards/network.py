@@ -1,10 +1,9 @@
-"""A card's `network` key, turned into a module and into the input its publisher describes."""
+"""A card's `network` key, turned into a module."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,9 +16,9 @@ import torch
 from torch import nn
 
 from features.cards import huggingface, trust
-from features.cards.card import Card, Input
+from features.cards.card import Card
 from features.cards.outputs import LARGER
-from features.cards.suggestions import card_for
+from features.cards.published import installed_timm, torchvision_weights
 from features.cards.trace import shapes_at
 from features.errors import InputError, nearest
 
@@ -92,35 +91,6 @@ def _plain(card: Card, model: object) -> nn.Module:
     return model.float()
 
 
-def published_input(card: Card, model: nn.Module) -> Input:
-    """The preprocessing that the card gives, or else the one published with the network, built as `model`.
-
-    Raises:
-        InputError: Neither the card nor the network's publisher says how images are prepared.
-    """
-    if card.input is not None:
-        return card.input
-    kind, _, name = card.network.partition(":")
-    if kind == "torchvision":
-        weights = torchvision_weights(name)
-        if weights is not None:
-            return _torchvision_input(weights.transforms())
-    if kind == "timm":
-        return _timm_input(card, model)
-    if kind == "hf":
-        return huggingface.published_input(card, name)
-    if kind == "onnx" and card.file is None:
-        size = getattr(model, "size", None) or (224, 224)
-        raise InputError(
-            f"{card.name}: the file does not say how images are prepared; "
-            f"{card_for(Path(name).stem, card.network, size)}."
-        )
-    raise InputError(
-        f"{card.file or card.name}: [input] is missing; add size, scale, mean and std, since "
-        f"{card.network} publishes none."
-    )
-
-
 def file_of(card: Card) -> Path:
     """The file that `onnx:FILE` names, from the card's folder."""
     name = card.network.partition(":")[2]
@@ -156,41 +126,6 @@ def larger_shapes(
     return best
 
 
-def projects(card: Card) -> bool:
-    """Whether a network ends in an embedding and no classifier, as those of transformers and CLIP do."""
-    kind, _, name = card.network.partition(":")
-    clip = kind == "timm" and "clip" in name and "_ft_" not in name
-    return kind == "hf" or (clip and "num_classes" not in card.options)
-
-
-def with_licence(card: Card) -> Card:
-    """The card; where it gives no licence, with that of the weights its library publishes."""
-    kind, _, name = card.network.partition(":")
-    if card.licence is not None or card.weights:
-        return card
-    if kind == "torchvision":
-        meta = getattr(torchvision_weights(name), "meta", {})
-        return replace(card, licence=meta.get("license", "BSD-3-Clause (torchvision)"))
-    if kind == "timm":
-        return replace(card, licence=getattr(timm_weights(name), "license", None))
-    return card
-
-
-def timm_weights(name: str) -> Any:
-    """The default weights entry of a timm network (url, hf_hub_id, license), or None."""
-    return _timm().get_pretrained_cfg(name)
-
-
-def torchvision_weights(name: str) -> Any:
-    """The default weights entry of a torchvision network (url, transforms, meta), or None."""
-    from torchvision.models import get_model_weights
-
-    try:
-        return next(iter([get_model_weights(name).DEFAULT]), None)
-    except (ValueError, AttributeError):
-        return None
-
-
 def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
     kind, _, name = card.network.partition(":")
     if not name:
@@ -212,7 +147,7 @@ def _builder(card: Card, *, random: bool) -> Callable[[], Any]:
     if kind == "torchvision":
         return _torchvision(card, name, options, random)
     if kind == "timm":
-        timm = _timm()
+        timm = installed_timm()
         if name not in timm.list_models() and not timm.is_model(name):
             raise InputError(
                 f"{card.line('network')}: timm has no model {name}; "
@@ -281,15 +216,6 @@ def _torchvision(card: Card, name: str, options: dict[str, Any], random: bool) -
     return lambda: get_model(name, weights=None, **options)
 
 
-def _timm() -> Any:
-    try:
-        return importlib.import_module("timm")
-    except ImportError as error:
-        raise InputError(
-            "timm is not installed; pip install 'transfer-probe[timm]' brings it."
-        ) from error
-
-
 def _own_module(card: Card, name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
         raise InputError(
@@ -325,34 +251,3 @@ def _python_file(card: Card, name: str) -> ModuleType:
             f"{path}: importing it failed with {type(error).__name__}: {error}; correct the file."
         ) from error
     return module
-
-
-def _torchvision_input(transforms: Any) -> Input:
-    resize = list(transforms.resize_size)
-    crop = list(transforms.crop_size)
-    return Input(
-        size=(crop[0], crop[-1]),
-        resize=resize[0] if len(resize) == 1 else (resize[0], resize[1]),
-        interpolation=transforms.interpolation.value,
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
-    )
-
-
-def _timm_input(card: Card, model: nn.Module) -> Input:
-    config = _timm().data.resolve_model_data_config(model)
-    channels, height, width = config["input_size"]
-    resize = tuple(math.floor(side / config["crop_pct"]) for side in (height, width))
-    mode = config["crop_mode"]
-    if channels != 3 or mode not in ("center", "squash") or (mode == "center" and height != width):
-        raise InputError(
-            f"{card.network}: its own preprocessing ({channels} channels, {height} x {width}, crop "
-            f"mode {mode}) cannot be repeated exactly; write a card with its own [input]."
-        )
-    return Input(
-        size=(height, width),
-        resize=(resize[0], resize[1]) if mode == "squash" else resize[0],
-        interpolation=config["interpolation"],
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
-    )

@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from features.cards.card import Card, DeclaredOutput, Input, WeightsEntry, shipped
+from features.cards.card import Card, DeclaredOutput, Input, WeightsEntry
+from features.cards.reading import shipped
 
 
 def card_from(recorded: Mapping[str, Any]) -> Card:

@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 
 from features.cards import huggingface
 from features.cards.card import Card, WeightsEntry
-from features.cards.network import timm_weights, torchvision_weights
+from features.cards.published import timm_weights, torchvision_weights
 from features.errors import InputError
 from features.formats.shards import files_of
 

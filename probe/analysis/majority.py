@@ -10,7 +10,8 @@ from features.study.study import Study
 from probe.analysis.outcomes import Outcomes, measured
 from probe.analysis.statistics import Interval
 from probe.folds.given import training_of
-from probe.results.metrics import PredictedImages, measure
+from probe.results.class_metrics import PredictedImages
+from probe.results.metrics import measure
 from probe.results.predictions import Key
 from probe.results.rows import Row
 

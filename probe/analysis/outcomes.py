@@ -14,7 +14,8 @@ from features.study.study import Study
 from probe.analysis.retraining import CrossValidated, choice, cross_validated, widening
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval
 from probe.results import predictions
-from probe.results.metrics import CURVES, MANY, OF_NUMBERS, Metric, PredictedImages
+from probe.results.class_metrics import MANY, PredictedImages
+from probe.results.metrics import CURVES, OF_NUMBERS, Metric
 from probe.results.number_metrics import PredictedNumbers
 from probe.results.protocol import differences, mark, outdated
 from probe.results.rows import ResultName, Row

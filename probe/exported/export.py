@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from features.arrays import Ints
-from features.cards.card import find
+from features.cards.reading import find
 from features.cards.recorded import from_anywhere
 from features.data.tasks import Task
 from features.errors import InputError, OptionError, nearest

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from features import weights as weights_files
 from features.backbone import Backbone, architecture_of, choose, load
-from features.cards.card import Card, find
+from features.cards.card import Card
 from features.cards.network import build
+from features.cards.reading import find
 from features.cards.recorded import card_from, input_from
 from features.errors import InputError
 from features.extraction import pool as pooling

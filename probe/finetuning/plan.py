@@ -13,7 +13,7 @@ import torch
 
 from features.arrays import Bools
 from features.backbone import Backbone, load
-from features.cards.card import find
+from features.cards.reading import find
 from features.data.tasks import Task
 from features.errors import InputError
 from features.extraction.provenance import network_of

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -16,62 +15,9 @@ import numpy.typing as npt
 
 from features.arrays import Doubles, Ints
 from probe.probes.methods import METHODS, ScoreKind
-from probe.results import number_metrics
+from probe.results import class_metrics, number_metrics
+from probe.results.class_metrics import PredictedImages, ScoredImages
 from probe.results.number_metrics import PredictedNumbers
-from probe.results.scores import auc, calibration_error, confusion, in_top, log_loss, probabilities
-
-MANY = 20
-"""Classes, from which on five guesses are counted too."""
-
-
-@dataclass(frozen=True)
-class ScoredImages:
-    """The scores of tested images and their true classes, and what several metrics read of them."""
-
-    scores: npt.NDArray[np.floating]
-    """`(n, K)`."""
-    y: Ints
-    """Class numbers, `(n,)`."""
-    ordered: bool
-    """Whether the classes have an order."""
-    kind: ScoreKind
-    """What the scores are."""
-
-    @cached_property
-    def confusion(self) -> Ints:
-        """Images by true class (rows) and predicted class (columns), `(K, K)`."""
-        return confusion(self.scores, self.y)
-
-    @cached_property
-    def probabilities(self) -> Doubles | None:
-        """Class probabilities `(n, K)`; None where the scores are margins."""
-        return None if self.kind == "margins" else probabilities(self.scores, self.kind)
-
-    @cached_property
-    def classes_off(self) -> Ints | None:
-        """How many classes each prediction is off, `(n,)`; None where classes have no order."""
-        return np.abs(self.scores.argmax(1) - self.y) if self.ordered else None
-
-
-@dataclass(frozen=True)
-class PredictedImages:
-    """The predicted and true classes of images, and the fold that tested each, `(n,)` each."""
-
-    predicted: npt.NDArray[np.integer]
-    y: Ints
-    fold: npt.NDArray[np.integer]
-    scores: npt.NDArray[np.floating] | None = None
-    """`(n, K)`, for metrics of more than the first guess."""
-
-    @cached_property
-    def correct(self) -> Doubles:
-        """1 where the prediction is right, else 0, `(n,)`."""
-        return np.asarray(self.predicted == self.y, dtype=np.float64)
-
-    @cached_property
-    def classes_off(self) -> Ints:
-        """How many classes each prediction is off, `(n,)`."""
-        return np.asarray(np.abs(self.predicted.astype(np.int64) - self.y))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,89 +95,13 @@ def _metric(*, optional: bool = False, **about: Any) -> Any:
     return field(default=None, metadata=metadata) if optional else field(metadata=metadata)
 
 
-def _accuracy(tested: ScoredImages) -> float:
-    return float(np.diag(tested.confusion).sum() / len(tested.y))
-
-
-def _balanced_accuracy(tested: ScoredImages) -> float:
-    hits, occurs = np.diag(tested.confusion), tested.confusion.sum(1)
-    return float((hits[occurs > 0] / occurs[occurs > 0]).mean())
-
-
-def _balanced_per_image(images: PredictedImages) -> Doubles:
-    """Values whose mean is the mean over folds of the mean recall of the classes that occur.
-
-    The value of an image is that mean plus the image's share in the deviation, n w (correct - recall of
-    its class in its fold) with w = 1 / (folds x classes x images of the class in the fold). So the mean
-    of the values is the metric, and their spread between subjects is that of the linearised ratio.
-    """
-    y, fold, correct = images.y, images.fold, images.correct
-    classes = int(y.max()) + 1
-    cell = fold.astype(np.int64) * classes + y
-    size = np.bincount(cell, minlength=(int(fold.max()) + 1) * classes)
-    hits = np.bincount(cell, weights=correct, minlength=len(size))
-    occurs = size.reshape(-1, classes) > 0
-    parts = occurs.sum(1)  # classes that occur, per fold
-    folds = int((parts > 0).sum())
-    weight = 1 / (folds * parts[fold] * size[cell])
-    recall = hits[cell] / size[cell]
-    mean = float((weight * correct).sum())
-    return np.asarray(mean + len(y) * weight * (correct - recall))
-
-
-def _macro_f1(tested: ScoredImages) -> float:
-    table = tested.confusion
-    hits, occurs, claimed = np.diag(table), table.sum(1), table.sum(0)
-    either = (occurs + claimed) > 0
-    return float((2 * hits[either] / (occurs + claimed)[either]).mean())
-
-
-def _log_loss(tested: ScoredImages) -> float | None:
-    p = tested.probabilities
-    return None if p is None else log_loss(p, tested.y)
-
-
-def _calibration_error(tested: ScoredImages) -> float | None:
-    p = tested.probabilities
-    return None if p is None else calibration_error(p, tested.y)
-
-
-def _auc(tested: ScoredImages) -> float | None:
-    two = tested.scores.shape[1] == 2 and bool((tested.confusion.sum(1) > 0).all())
-    return auc(tested.scores, tested.y) if two else None
-
-
-def _one_off(tested: ScoredImages) -> float | None:
-    off = tested.classes_off
-    return None if off is None else float((off <= 1).mean())
-
-
-def _top5(tested: ScoredImages) -> float | None:
-    many = tested.scores.shape[1] >= MANY
-    return float(in_top(tested.scores, tested.y).mean()) if many else None
-
-
-def _top5_per_image(images: PredictedImages) -> Doubles:
-    assert images.scores is not None
-    return in_top(images.scores, images.y).astype(np.float64)
-
-
-def _no_classes(_: ScoredImages) -> None:
-    """What a metric of numbers is for classes."""
-
-
-def _mean_error(tested: ScoredImages) -> float | None:
-    off = tested.classes_off
-    return None if off is None else float(off.mean())
-
-
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """All metrics, in the order of their columns; None where one does not apply."""
 
     accuracy: float | None = _metric(
         words="accuracy",
-        of=_accuracy,
+        of=class_metrics.accuracy,
         heading="accuracy",
         per_image=lambda images: images.correct,
         binary=True,
@@ -239,38 +109,44 @@ class Measured:
     """None for a number, as are all metrics of classes."""
     balanced_accuracy: float | None = _metric(
         words="balanced accuracy",
-        of=_balanced_accuracy,
+        of=class_metrics.balanced_accuracy,
         heading="balanced",
         folds_alike=True,
-        per_image=_balanced_per_image,
+        per_image=class_metrics.balanced_per_image,
         option="balanced",
     )
     """The mean recall of the classes that occur."""
     macro_f1: float | None = _metric(
         words="macro F1",
-        of=_macro_f1,
+        of=class_metrics.macro_f1,
         heading="macro F1",
         per_fold=True,
         folds_alike=True,
     )
     """The mean F1 of the classes that occur or are predicted."""
     log_loss: float | None = _metric(
-        optional=True, words="log loss", of=_log_loss, unit="nats", lower_is_better=True
+        optional=True,
+        words="log loss",
+        of=class_metrics.log_loss,
+        unit="nats",
+        lower_is_better=True,
     )
     """In nats; of methods whose scores are probabilities."""
     calibration_error: float | None = _metric(
         optional=True,
         words="expected calibration error",
-        of=_calibration_error,
+        of=class_metrics.calibration_error,
         lower_is_better=True,
     )
     """The expected calibration error of probabilities."""
-    auc: float | None = _metric(optional=True, words="area under the ROC curve", of=_auc)
+    auc: float | None = _metric(
+        optional=True, words="area under the ROC curve", of=class_metrics.auc
+    )
     """The area under the ROC curve, for two classes that both occur."""
     one_off: float | None = _metric(
         optional=True,
         words="one-off accuracy",
-        of=_one_off,
+        of=class_metrics.one_off,
         heading="one-off",
         ordered=True,
         per_image=lambda images: (images.classes_off <= 1).astype(np.float64),
@@ -280,7 +156,7 @@ class Measured:
     mae: float | None = _metric(
         optional=True,
         words="mean error in classes",
-        of=_mean_error,
+        of=class_metrics.mean_error,
         heading="MAE",
         unit="classes",
         lower_is_better=True,
@@ -300,10 +176,10 @@ class MeasuredSince:
     top5_accuracy: float | None = _metric(
         optional=True,
         words="top-5 accuracy",
-        of=_top5,
+        of=class_metrics.top5,
         heading="top 5",
         many=True,
-        per_image=_top5_per_image,
+        per_image=class_metrics.top5_per_image,
         binary=True,
         option="top5",
     )
@@ -311,7 +187,7 @@ class MeasuredSince:
     rmse: float | None = _metric(
         optional=True,
         words="root mean squared error",
-        of=_no_classes,
+        of=class_metrics.no_classes,
         heading="RMSE",
         unit="classes",
         lower_is_better=True,
@@ -322,7 +198,7 @@ class MeasuredSince:
     r2: float | None = _metric(
         optional=True,
         words="R2",
-        of=_no_classes,
+        of=class_metrics.no_classes,
         heading="R2",
         unit="",
         of_number=number_metrics.r_squared,
@@ -332,7 +208,7 @@ class MeasuredSince:
     spearman: float | None = _metric(
         optional=True,
         words="Spearman correlation",
-        of=_no_classes,
+        of=class_metrics.no_classes,
         heading="Spearman",
         unit="",
         of_number=number_metrics.spearman,

@@ -10,8 +10,10 @@ from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from features.backbone import Backbone, describe, load
-from features.cards.card import Card, find, shipped
-from features.cards.network import build, with_licence
+from features.cards.card import Card
+from features.cards.network import build
+from features.cards.published import with_licence
+from features.cards.reading import find, shipped
 from features.errors import InputError
 from features.extraction.capture import capture
 from features.weights import entries_of

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from features.backbone import architecture_of, describe, load
-from features.cards.card import Input, find, read_file, shipped
+from features.cards.card import Input
+from features.cards.reading import find, read_file, shipped
 from features.errors import InputError, nearest
 from features.formats import FORMATS
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.backbone import Architecture, describe, load
-from features.cards.card import shipped
+from features.cards.reading import shipped
 from features.cards.row_law import foreign_rows
 from features.errors import InputError
 from features.extraction.capture import capture

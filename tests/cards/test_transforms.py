@@ -12,8 +12,8 @@ from PIL import Image
 from test_defaults import ARCHITECTURES
 from torchvision.models import get_model_weights
 
-from features.cards.card import find
-from features.cards.network import published_input
+from features.cards.published import published_input
+from features.cards.reading import find
 from features.images import preprocess
 
 _NAMES = """

@@ -13,8 +13,8 @@ import toys
 from forkserver import Probe
 
 from features.cards import network, trust
-from features.cards.card import read_file
 from features.cards.network import build
+from features.cards.reading import read_file
 from features.errors import InputError
 from features.machine.files import file_name
 from features.weights.converted import remove

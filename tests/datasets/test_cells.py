@@ -10,7 +10,7 @@ import studies
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.cards.card import read_file
+from features.cards.reading import read_file
 from features.data.cells import quoted, unquoted
 from features.data.manifest import Manifest
 from features.errors import InputError

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from features.cards.card import read_file
+from features.cards.reading import read_file
 from features.data import read_data
 from features.data.arrayfile import read_arrays
 from features.errors import InputError

@@ -18,8 +18,8 @@ from torchvision.transforms.v2 import functional as F
 from toys import draw, write_images
 
 from features.backbone import Layer
-from features.cards.card import read_file
 from features.cards.network import build
+from features.cards.reading import read_file
 from features.errors import InputError
 from features.extraction import pool as pooling
 from features.store.featurefile import FeatureFile

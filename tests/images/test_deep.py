@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from features.backbone import describe
-from features.cards.card import Input, read_file
+from features.cards.card import Input
+from features.cards.reading import read_file
 from features.errors import InputError
 from features.extraction.extract import extract
 from features.images import preprocess

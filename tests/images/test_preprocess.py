@@ -6,8 +6,9 @@ from torchvision.models import AlexNet_Weights, EfficientNet_B0_Weights, Squeeze
 from torchvision.transforms import functional as F
 
 from features.backbone import describe as architecture
-from features.cards.card import Card, Input, shipped
-from features.cards.network import published_input
+from features.cards.card import Card, Input
+from features.cards.published import published_input
+from features.cards.reading import shipped
 from features.errors import InputError
 from features.images.preprocess import describe, normalise, to_pixels
 

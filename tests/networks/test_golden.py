@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from features.backbone import Architecture, choose, describe, target_of
 from features.caffe import named_tensors
-from features.cards.card import Input, WeightsEntry, shipped
+from features.cards.card import Input, WeightsEntry
+from features.cards.reading import shipped
 from features.extraction.capture import capture
 from features.formats.blobs import Blobs
 from features.images import preprocess

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from features.backbone import describe
 from features.caffe import fitted, named_tensors, network_from_prototxt
 from features.caffe.network import CaffeNetwork
-from features.cards.card import find, shipped
 from features.cards.network import build
+from features.cards.reading import find, shipped
 
 
 def blobs_for(net: CaffeNetwork) -> dict[str, list[Tensor]]:

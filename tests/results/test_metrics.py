@@ -13,7 +13,8 @@ from sklearn.metrics import (
 )
 
 from probe.results import scores as measures
-from probe.results.metrics import COLUMNS, CURVES, IN_PROTOCOL, OF_NUMBERS, PredictedImages, measure
+from probe.results.class_metrics import PredictedImages
+from probe.results.metrics import COLUMNS, CURVES, IN_PROTOCOL, OF_NUMBERS, measure
 from probe.results.scores import calibration_error, confusion, probabilities
 
 

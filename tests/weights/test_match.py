@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.backbone import load
-from features.cards.card import Card, Input, read_file
+from features.cards.card import Card, Input
+from features.cards.reading import read_file
 from features.cards.trace import trace
 from features.errors import InputError
 from features.weights.assign import Target

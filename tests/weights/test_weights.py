@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from cli.app import app
 from features import weights as weights_files
 from features.backbone import Backbone, load, target_of
-from features.cards.card import WeightsEntry, find, shipped
+from features.cards.card import WeightsEntry
+from features.cards.reading import find, shipped
 from features.errors import InputError
 from features.extraction.provenance import seen_in_training
 from features.formats.blobs import Blobs

@@ -28,7 +28,7 @@ from typer.testing import CliRunner, Result
 
 from cli.app import app
 from features.backbone import load, target_of
-from features.cards.card import find
+from features.cards.reading import find
 from features.errors import InputError
 from features.formats import sandbox
 from features.weights import here
