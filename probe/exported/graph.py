@@ -149,7 +149,7 @@ def _shares(side: int, grid: int) -> Tensor:
 def needed_tensors(model: nn.Module, layer: Layer, traced: Trace, wanted: Input) -> frozenset[str]:
     """The names of the tensors that the network reads up to a layer."""
     fired = traced.at(layer.module)
-    return read_up_to(model, {fired.module: fired.calls}, wanted.size)
+    return read_up_to(model, {fired.module: fired.calls}, wanted.shape)
 
 
 def program_of(chain: Chain, wanted: Input, name: str) -> Any:

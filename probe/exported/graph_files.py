@@ -55,6 +55,11 @@ def write_graph(
             the images can be read.
     """
     wanted = backbone.architecture.input
+    if wanted.channels != 3:
+        raise InputError(
+            f"{backbone.name}: reads {wanted.channels} channels, and a graph is written of networks that "
+            "read colours; export --format probe."
+        )
     pixels = _pixels(images, wanted)
     program = program_of(Chain(contents, backbone, pooled), wanted, backbone.name)
     about = json.dumps(_told(contents, wanted, path.name, kind))

@@ -248,7 +248,7 @@ def _read_by_the_head(network: Any, backbone: Backbone) -> list[int]:
     device = next(network.parameters()).device
     try:
         with torch.no_grad():
-            network.eval()(torch.zeros(1, 3, *backbone.architecture.input.size, device=device))
+            network.eval()(torch.zeros(1, *backbone.architecture.input.shape, device=device))
     finally:
         handle.remove()
     return shapes[-1]
