@@ -101,7 +101,8 @@ def fit_linear(
         some = at_once(prepared.space.n, len(seen))
         made = []
         for first in range(0, len(cs), some):
-            asked = problems(method, codes, len(seen), cs[first : first + some], how, weights)
+            part, place = cs[first : first + some], prepared.space.device
+            asked = problems(method, codes, len(seen), part, how, weights, place)
             (solved,) = solve(prepared.space, prepared.directions, [asked])
             made += scored(method, prepared.other, solved, len(seen), settings.tol)
             weights = made[-1].weights
@@ -131,6 +132,7 @@ def problems(
     cs: Sequence[float],
     effort: Effort,
     start: Tensor | None = None,
+    device: torch.device | str = "cpu",
 ) -> Problems:
     """The problems of a probe on one training set, one for each C; of the svm one for each C and class.
 
@@ -141,11 +143,12 @@ def problems(
         cs: Values of C.
         effort: How far they are solved.
         start: Coordinates to start from, `(K, size + 1)`, or of one column where there are two classes.
+        device: Where they are solved.
     """
-    labels = torch.from_numpy(y)
+    labels = torch.from_numpy(y).to(device)
     columns = 1 if classes == 2 else classes
     limits = effort.tol, effort.steps, effort.single
-    c = torch.tensor(cs, dtype=torch.float64)
+    c = torch.tensor(cs, dtype=torch.float64, device=device)
     begin = None if start is None else start.expand(len(cs), -1, -1)
     if method == "logistic" and classes > 2:
         return Problems(Softmax(labels, classes), c, False, *limits, begin)
@@ -154,7 +157,7 @@ def problems(
     if method == "logistic":
         return Problems(Logistic(signs[0]), c, False, *limits, begin)
     begin = None if begin is None else begin.flatten(0, 1)[:, None]
-    loss = SquaredHinge(signs, torch.arange(columns).repeat(len(cs)))
+    loss = SquaredHinge(signs, torch.arange(columns, device=device).repeat(len(cs)))
     return Problems(loss, c.repeat_interleave(columns), True, *limits, begin)
 
 
