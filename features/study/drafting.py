@@ -68,6 +68,10 @@ def draft(folder: Path, manifest: Manifest) -> Study:
 
 def _check_bare(folder: Path) -> None:
     """Refuse a folder with features or results, whose images.csv a new study would replace."""
+    if has_study(folder):
+        raise InputError(
+            f"{folder}: another process has just begun a study here; run the command again."
+        )
     # Not the locks, which are hidden: a run that was killed before it wrote anything leaves them.
     files = sorted(p for p in folder.glob("features/*.h5*") if not p.name.startswith("."))
     left = [*files, folder / "results.csv", folder / "predictions"]

@@ -125,7 +125,7 @@ def test_the_command(study: Study) -> None:
         text for text in done.stdout.splitlines() if text.startswith("label\tridge\tnet\ta\t")
     ]
     assert line.split("\t")[5] == "2"
-    assert CliRunner().invoke(app, [*words, "0"]).exit_code == 3
+    assert CliRunner().invoke(app, [*words, "0"]).exit_code == 2
 
 
 @pytest.mark.parametrize("column", ["fold", "split"])

@@ -49,7 +49,8 @@ def test_a_split_is_tested_once(tmp_path: Path) -> None:
     (task,) = made.tasks
     predicted = np.bincount(y[:60]).argmax()
     assert task.majority == pytest.approx((y[60:] == predicted).mean())
-    (line,) = [row for row in made.tables[0].rows if "control:majority" in row]
+    layers = next(table for table in made.tables if table.name == "table")
+    (line,) = [row for row in layers.rows if "control:majority" in row]
     assert task.majority in line
     assert task.floor is not None
     assert [(r.n_train, r.n_test, r.balanced_accuracy) for r in task.floor.rows] == [(60, 30, 0.5)]
