@@ -12,15 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from features.arrays import Ints
 from features.cards.reading import find
 from features.cards.recorded import from_anywhere
-from features.data.tasks import Task
 from features.errors import InputError, OptionError, nearest
 from features.keywords import taken_from
 from features.machine.device import resolve
 from features.machine.files import file_name
-from features.store.featurefile import DONE, FeatureFile
+from features.store.featurefile import FeatureFile
 from features.study.study import Study, open_study
 from probe.analysis.outcomes import Outcomes
 from probe.exported.choice import ChosenResult, chosen_results
@@ -30,16 +28,12 @@ from probe.exported.graph import needed_tensors
 from probe.exported.network import needed_weights, network_for, pooled_of
 from probe.exported.promise import Promise, promise_of
 from probe.exported.refit import Refitted, refit, temperature_of
+from probe.exported.training import Training, training_of
 from probe.exported.tuned import tuned_contents
-from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
-from probe.fitting.probe_job import ProbeRun, features_of, memory_bytes
-from probe.folds.make_splits import make_splits
-from probe.folds.splits import Splits
+from probe.fitting.probe_job import ProbeRun, memory_bytes
 from probe.probes.methods import METHODS
-from probe.probes.settings import ProbeSettings
 from probe.results import predictions
-from probe.results.protocol import protocol
 
 FORMATS = {"probe": SUFFIX, "pt2": ".pt2", "onnx": ".onnx"}
 """Endings of files by format."""
@@ -176,18 +170,6 @@ def _graph(study: Study, file: Path, contents: Contents, options: ExportOptions)
     return Exported(file, about, options.format)
 
 
-@dataclass(frozen=True)
-class _Training:
-    """What a probe was cross-validated on, and is fitted on now."""
-
-    task: Task
-    y: Ints
-    splits: Splits
-    settings: ProbeSettings
-    features: str
-    """The digest of the features that are read."""
-
-
 def _probe(study: Study, chosen: ChosenResult, options: ExportOptions) -> Contents:
     """The file of a linear probe."""
     row = chosen.fitted[0]
@@ -198,7 +180,7 @@ def _probe(study: Study, chosen: ChosenResult, options: ExportOptions) -> Conten
         resolve(options.device),
     )
     with study.features(row.backbone) as file:
-        training = _training(study, chosen, file)
+        training = training_of(study, chosen, file)
         source = run.source(file, row.features_key)
         options.announce(
             f"{chosen.task}: fitting {row.method} on {row.features_key} of {row.backbone} with all "
@@ -213,46 +195,10 @@ def _probe(study: Study, chosen: ChosenResult, options: ExportOptions) -> Conten
     return _with_network(contents, options) if options.with_weights else contents
 
 
-def _training(study: Study, chosen: ChosenResult, file: FeatureFile) -> _Training:
-    """Folds and settings as the protocol of the result has them.
-
-    Raises:
-        InputError: The study as it is now would have others.
-    """
-    row = chosen.fitted[0]
-    (stored,) = predictions.read_all(study.folder / predictions.STORE, [row.stored]).values()
-    again = f"{study.folder}: {chosen.name} was fitted"
-    try:
-        under = json.loads(stored.protocol)
-        settings = ProbeSettings(**{**under["settings"], "grid": tuple(under["settings"]["grid"])})
-        seed, folds, ordered = int(under["seed"]), int(under["folds"]), bool(under["ordered"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{again} by another version of this toolkit; run `probe fit` again first."
-        ) from error
-    task = replace(study.tasks[chosen.task], ordered=ordered)
-    for wanted in (None, folds):
-        try:
-            splits = make_splits(study, task, file.status == DONE, wanted, seed)
-        except InputError:
-            continue
-        if protocol(study, task, splits, settings, seed) == stored.protocol:
-            break
-    else:
-        raise InputError(f"{again} on other images, labels or folds; run `probe fit` again first.")
-    job = ProbeJob(task, row.backbone, row.features_key, row.method)
-    digest = features_of(job, file, splits)
-    if stored.features not in ("", digest):
-        raise InputError(
-            f"{again} before its features were made anew; run `probe fit` again first."
-        )
-    return _Training(task, study.labels(task.name), splits, settings, digest)
-
-
 def _about(
     study: Study,
     chosen: ChosenResult,
-    training: _Training,
+    training: Training,
     fitted: Refitted,
     file: FeatureFile,
     options: ExportOptions,
