@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -244,9 +245,13 @@ def _python_file(card: Card, name: str) -> ModuleType:
     trust.check(path, code)
     module = ModuleType(f"backbone_{path.stem}")
     module.__file__ = str(path)
+    # Registered as an import would be: dataclasses look their module up by its name.
+    sys.modules[module.__name__] = module
     try:
-        exec(compile(code, path, "exec"), vars(module))  # the very bytes that are trusted
-    except Exception as error:
+        # The very bytes that are trusted, without the future statements of this file.
+        exec(compile(code, path, "exec", dont_inherit=True), vars(module))
+    except (Exception, SystemExit) as error:
+        del sys.modules[module.__name__]
         raise InputError(
             f"{path}: importing it failed with {type(error).__name__}: {error}; correct the file."
         ) from error

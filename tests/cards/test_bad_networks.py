@@ -189,3 +189,17 @@ def test_networks_that_cannot_be_checked_are_refused(tmp_path: Path, built: str,
     (tmp_path / "net.py").write_text(BUILT.replace("BUILD", built))
     with pytest.raises(InputError, match=why):
         describe(card)
+
+
+def test_a_file_is_run_as_python_imports_it(tmp_path: Path) -> None:
+    card = write(tmp_path)
+    plain = (tmp_path / "net.py").read_text()
+    # A type without its module's name is looked up in the module, and is no string unless the file says so.
+    typed = plain.replace("x: torch.Tensor", "x: Tensor").replace("import nn", "import Tensor, nn")
+    (tmp_path / "net.py").write_text(typed + "\n\nassert Features.__annotations__['x'] is Tensor\n")
+    assert [layer.name for layer in describe(card).layers] == ["conv", "act", "norm"]
+    (tmp_path / "net.py").write_text("from __future__ import annotations\n" + typed)
+    assert [layer.name for layer in describe(card).layers] == ["conv", "act", "norm"]
+    (tmp_path / "net.py").write_text("import sys\n\nsys.exit(3)\n")
+    with pytest.raises(InputError, match=r"importing it failed with SystemExit: 3; correct the"):
+        describe(card)
