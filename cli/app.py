@@ -40,6 +40,7 @@ from cli.endings import INTERRUPTED, TERMINATED
 from features.cards.trust import Untrusted, trust
 from features.errors import InputError, OptionError, Stopped
 from features.machine.files import causes, why_full
+from features.machine.regular_files import NOT_A_FILE
 
 
 class ErrorBoundary(TyperGroup):
@@ -89,6 +90,8 @@ def _told(error: BaseException) -> tuple[str, int] | None:
         return f"{why}; make room and run the same command again to go on.", 4
     if isinstance(error, OSError) and error.errno in _PERMISSIONS:
         return f"{error.filename}: {error.strerror}; check its permissions or name another.", 3
+    if isinstance(error, OSError) and error.strerror == NOT_A_FILE:
+        return f"{error.filename}: {NOT_A_FILE}; give a file, or copy what comes of it into one.", 3
     if isinstance(error, OSError) and error.errno in _OUTSIDE:
         name = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
         return f"{name}{os.strerror(error.errno)}; see to that and run the same command again.", 3

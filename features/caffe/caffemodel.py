@@ -21,6 +21,7 @@ from torch import Tensor
 
 from features.caffe.schema import layer_type, message
 from features.errors import InputError
+from features.machine.regular_files import open_regular
 
 # A network has some thousand layers, and a layer without its blobs a few hundred bytes.
 MAX_FIELDS = 100_000
@@ -86,7 +87,7 @@ def read_binaryproto(path: Path) -> Tensor:
 
 def _mapped(path: Path) -> memoryview:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except ValueError:
         raise _Damaged("it is empty") from None

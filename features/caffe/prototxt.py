@@ -9,6 +9,7 @@ from typing import Any
 
 from features.caffe.schema import choice, layer_type, message
 from features.errors import InputError
+from features.machine.regular_files import read_regular
 
 MAX_TEXT = 2 << 20
 MAX_LAYERS = 4_000
@@ -77,7 +78,7 @@ def _parsed(path: Path) -> Any:
 
     if not path.is_file():
         raise InputError(f"{path} does not exist; paths start from the card's folder.")
-    raw = path.read_bytes()
+    raw = read_regular(path)
     if len(raw) > MAX_TEXT:
         raise InputError(
             f"{path}: {len(raw)} bytes are too many for a prototxt; give the text that describes "

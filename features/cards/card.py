@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from features.cards.toml_file import line_of
+from features.machine.regular_files import read_regular
 
 CARDS = Path(__file__).parent
 
@@ -129,4 +130,4 @@ class Card:
         """Where `key` stands in the card, as the start of an error message."""
         if self.file is None:
             return self.name
-        return line_of(self.file, self.file.read_text(encoding="utf-8"), key)
+        return line_of(self.file, read_regular(self.file).decode("utf-8"), key)

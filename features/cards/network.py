@@ -22,6 +22,7 @@ from features.cards.outputs import LARGER
 from features.cards.published import installed_timm, torchvision_weights
 from features.cards.trace import shapes_at
 from features.errors import InputError, nearest
+from features.machine.regular_files import read_regular
 
 PLUGINS = "transfer_probe.networks"
 """The group of entry points by which an installed package registers its networks, MODULE:FUNCTION."""
@@ -241,7 +242,7 @@ def _python_file(card: Card, name: str) -> ModuleType:
         raise InputError(
             f"{card.line('network')}: {path} does not exist; paths start from the card's folder."
         )
-    code = path.read_bytes()
+    code = read_regular(path)
     trust.check(path, code)
     module = ModuleType(f"backbone_{path.stem}")
     module.__file__ = str(path)

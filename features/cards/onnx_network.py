@@ -23,7 +23,7 @@ from features.cards.onnx_graph import Graph
 from features.cards.outputs import CLASS_TOKEN, Output, Shape
 from features.cards.trace import Trace
 from features.errors import InputError
-from features.machine.regular_files import MOST_BYTES
+from features.machine.regular_files import MOST_BYTES, open_regular
 
 _CHANNELS = (1, 3, 4)
 
@@ -243,7 +243,7 @@ def digest_of(file: Path) -> str:
     files = files_of(file)
     digests = []
     for path in files:
-        with path.open("rb") as opened:
+        with open_regular(path) as opened:
             digests.append(hashlib.file_digest(opened, "sha256").hexdigest())
     if len(files) == 1:
         return digests[0]

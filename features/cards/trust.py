@@ -13,6 +13,7 @@ from pathlib import Path
 
 from features.errors import InputError
 from features.machine.home import home
+from features.machine.regular_files import read_regular
 
 REMEMBER = "remember"
 """The value that `--trust` gives PROBE_TRUST, which the processes of a command inherit."""
@@ -58,7 +59,7 @@ def trust(code: bytes) -> None:
 
 def _remembered() -> set[str]:
     try:
-        return set(_file().read_text(encoding="ascii", errors="replace").split())
+        return set(read_regular(_file()).decode("ascii", errors="replace").split())
     except OSError:
         return set()
 

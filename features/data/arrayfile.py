@@ -13,6 +13,7 @@ import numpy.typing as npt
 from rich.filesize import decimal
 
 from features.errors import InputError
+from features.machine.regular_files import open_regular
 from features.store.hdf5 import open_hdf5
 from features.store.npy import array_of
 
@@ -43,7 +44,7 @@ def read_arrays(file: Path) -> Arrays:
     most = min(_MOST_BYTES, max(_SMALL_BYTES, _INFLATION * file.stat().st_size))
     try:
         if file.suffix == ".npy":
-            with file.open("rb") as opened:
+            with open_regular(file) as opened:
                 return {"features": array_of(opened, file.stat().st_size)}
         return dict(_of_npz(file, most) if file.suffix == ".npz" else _of_hdf5(file, most))
     except InputError:

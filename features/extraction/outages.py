@@ -14,6 +14,7 @@ import numpy as np
 from features.arrays import Ints
 from features.errors import Stopped
 from features.images.decode import ABSENT, FORBIDDEN
+from features.machine.regular_files import open_regular
 from features.store.contents import FileContents
 from features.store.featurefile import PENDING
 from features.study.study import Study
@@ -49,7 +50,7 @@ def tried_again(study: Study, contents: FileContents, rows: Ints) -> FileContent
 
 def _opens(path: Path) -> bool:
     try:
-        with path.open("rb"):
+        with open_regular(path):
             return path.is_file()
     except OSError:
         return False

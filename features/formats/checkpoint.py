@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from features.formats.safe_pickle import Array, Bounded, Rebuilt, Refused, Storage, Unpickler
+from features.machine.regular_files import open_regular
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first number of a file in the older format
 
@@ -33,7 +34,7 @@ def content_of(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
         Refused: It calls a function that is not allowed.
         ValueError, OSError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile: It is damaged.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         zipped = file.read(2) == b"PK"
     return _zipped(path) if zipped else _legacy(path)
 
@@ -58,7 +59,7 @@ def _zipped(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
 
 def _legacy(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         bounded = Bounded(file, size)
         first = Unpickler(bounded).load()
         if first != _MAGIC:
@@ -82,7 +83,7 @@ def _legacy(path: Path) -> tuple[Any, Callable[[Any], Tensor | None]]:
 
     def read(storage: Storage) -> bytes:
         start, length = places[storage.key]
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(start)
             return file.read(length)
 

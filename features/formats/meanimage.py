@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from features.errors import InputError
 from features.formats.sandbox import LayerArray, run
+from features.machine.regular_files import open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ def read(path: Path, channels: int = 3) -> Tensor:
 def _read(path: Path, channels: int, _changed: int) -> Tensor:
     import torch
 
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(6)
     if head == b"\x93NUMPY":
         arrays = [_npy(path)]
@@ -80,7 +81,7 @@ def _npy(path: Path) -> npt.NDArray[Any]:
     from features.store.npy import array_of
 
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return array_of(file, path.stat().st_size)
     except Exception as error:  # NumPy raises many kinds
         raise InputError(f"{path}: a damaged .npy file; fetch or save it again.") from error

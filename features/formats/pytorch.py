@@ -17,6 +17,7 @@ from features.formats.blobs import Blobs, because, of
 from features.formats.checkpoint import content_of
 from features.formats.safe_pickle import Pairs, Refused, Thing
 from features.formats.signatures import members
+from features.machine.regular_files import open_regular
 
 
 def recognise(path: Path, head: bytes, _size: int) -> bool:
@@ -124,7 +125,7 @@ def named(
 
 def _refuse_bombs(path: Path) -> None:
     """Refuse a pickle that asks for byte arrays, which may have any size, or may hide it by compression."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data.find(b"bytearray") >= 0:
             raise InputError(
                 f"{path}: not a PyTorch file of plain tensors (it asks for a byte array); save its "

@@ -13,6 +13,7 @@ from features.formats import FORMATS
 from features.formats.blobs import Blobs
 from features.formats.shards import files_of
 from features.formats.unsupported import other_kind
+from features.machine.regular_files import open_regular
 
 _HEAD = 4096
 _PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")
@@ -29,7 +30,7 @@ def recognise(path: Path) -> str:
     several = files_of(path)
     if several is not None:
         return recognise(several[0])
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD)
         size = os.fstat(file.fileno()).st_size
     start = head.lstrip()[:64].lower()

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from features.errors import InputError
+from features.machine.regular_files import read_regular
 
 _MOST = 64 << 20
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
@@ -86,7 +87,7 @@ def _of_index(path: Path) -> list[Path]:
     try:
         if path.stat().st_size > _MOST:
             raise ValueError("it is too large")
-        weight_map = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = json.loads(read_regular(path).decode("utf-8"))["weight_map"]
         names = dict.fromkeys(str(name) for name in weight_map.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise InputError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from features.machine.regular_files import open_regular
+
 _ELSEWHERE = "convert it to safetensors, or save its arrays with numpy.savez"
 _PACKED = {
     b"\x04\x22\x4d\x18": ("an lz4 file", "unpack it with lz4 -d"),
@@ -57,7 +59,7 @@ def _protobuf(path: Path, head: bytes) -> str | None:
 
 
 def _of_tensorflow(path: Path) -> str | None:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(max(0, path.stat().st_size - 8))
         end = file.read(8)
     if end == _TABLE_END or re.search(r"\.data-\d{5}-of-\d{5}$", path.name):

@@ -14,6 +14,8 @@ from pathlib import Path
 MOST_BYTES = 1 << 31
 """Of a file that is read whole: a table, a picture, a card."""
 NOT_A_FILE = "a device or a pipe, not a file"
+_OF_SOCKETS = (errno.ENXIO, errno.EOPNOTSUPP)
+"""What opening a socket by its name says, on Linux and on macOS."""
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -24,7 +26,14 @@ def open_regular(path: Path) -> BufferedReader:
         ValueError: The name contains a NUL.
     """
     # O_NONBLOCK opens a pipe without waiting for its other end, and has no effect on a file.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        handle = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
+    except OSError as error:
+        if error.errno in _OF_SOCKETS:
+            raise OSError(errno.EINVAL, NOT_A_FILE, str(path)) from error
+        raise
     mode = os.fstat(handle).st_mode
     if stat.S_ISREG(mode):
         return os.fdopen(handle, "rb")

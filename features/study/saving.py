@@ -15,6 +15,7 @@ from features.data.tasks import Task
 from features.errors import InputError
 from features.machine.files import sweep, write_text, write_texts
 from features.machine.locks import locked
+from features.machine.regular_files import read_regular
 from features.study import copies
 from features.study.settings import updated
 from features.study.study import Study, open_study
@@ -123,7 +124,7 @@ def _csv(study: Study) -> str:
 def _toml(study: Study) -> str:
     file = study.folder / "study.toml"
     if file.is_file():
-        text = file.read_bytes().decode("utf-8", errors="surrogateescape")
+        text = read_regular(file).decode("utf-8", errors="surrogateescape")
     elif study.closest is None:
         text = ""
     else:

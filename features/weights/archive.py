@@ -19,6 +19,7 @@ from features.errors import InputError
 from features.formats.blobs import MOST, because
 from features.formats.recognise import recognise
 from features.machine.files import is_full
+from features.machine.regular_files import open_regular
 
 _INFLATION = 20
 _SMALL = 1 << 26
@@ -97,7 +98,7 @@ def _unpack(path: Path, folder: Path, member: str | None) -> list[str]:
 
 
 def _members(path: Path, room: int) -> Iterator[_Member]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(2)  # not is_zipfile: a tar may end in a zip
     return _of_zip(path) if start == b"PK" else _of_tar(path, room, start == b"\x1f\x8b")
 
@@ -111,7 +112,7 @@ def _of_zip(path: Path) -> Iterator[_Member]:
 
 
 def _of_tar(path: Path, room: int, packed: bool) -> Iterator[_Member]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         plain: Any = gzip.GzipFile(fileobj=file) if packed else file
         with tarfile.open(fileobj=_Bounded(plain, room, path), mode="r|") as tar:
             for info in tar:

@@ -24,6 +24,7 @@ from features.errors import InputError
 from features.machine.files import file_name, replacing
 from features.machine.home import home
 from features.machine.locks import locked_open
+from features.machine.regular_files import check_regular
 
 _VERSION = "1"
 _LATER = ("key", "rename")
@@ -111,6 +112,7 @@ def read(path: Path) -> dict[str, Tensor]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         with safe_open(path, "pt") as file:
             about = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -180,6 +182,7 @@ def _described(path: Path) -> Kept:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_regular(path)
         with safe_open(path, "pt") as file:
             about = dict(file.metadata() or {})
         for key in ("verified", "published"):

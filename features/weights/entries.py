@@ -14,6 +14,7 @@ from features.cards.card import Card, WeightsEntry
 from features.cards.published import timm_weights, torchvision_weights
 from features.errors import InputError
 from features.formats.shards import files_of
+from features.machine.regular_files import open_regular
 
 _BLOCK = 1 << 20
 
@@ -105,7 +106,7 @@ def digests_of(path: Path) -> Digests:
     if several is not None and [path] != several:
         listed = "".join(f"{sha256_of(part)}  {part.name}\n" for part in sorted(several)).encode()
         return Digests(_hashed(len(listed), [listed]))
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return Digests(_hashed(path.stat().st_size, iter(lambda: file.read(_BLOCK), b"")))
 
 
@@ -125,7 +126,7 @@ def _hashed(size: int, blocks: Iterable[bytes]) -> dict[str, str]:
 
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

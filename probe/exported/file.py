@@ -33,7 +33,7 @@ from torch import Tensor
 
 from features.errors import InputError
 from features.machine.files import replacing
-from features.machine.regular_files import check_regular
+from features.machine.regular_files import check_regular, open_regular
 from probe.exported.distance import Axes, Distance
 from probe.exported.promise import Promise
 from probe.exported.refit import LinearProbe, Scaler
@@ -206,7 +206,7 @@ def _changed(path: Path) -> InputError:
 def _was_one(path: Path) -> bool:
     """Whether a file that does not read as an export looks like one that was damaged."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return FORMAT.encode() in file.read(1 << 20)
     except OSError:
         return False
@@ -218,7 +218,7 @@ def _digest(path: Path) -> tuple[str, int, str]:
     Raises:
         ValueError: There is no digest in it, or several.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if length > min(size, _HEAD):
