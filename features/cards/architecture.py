@@ -10,6 +10,7 @@ from torch import nn
 
 from features.cards.card import CARDS, Card, Input
 from features.cards.defaults import default_layers
+from features.cards.layer_names import layer_name
 from features.cards.network import build, larger_shapes
 from features.cards.onnx_network import OnnxNetwork
 from features.cards.outputs import (
@@ -86,7 +87,7 @@ class Architecture:
     def named(self) -> dict[str, str]:
         """Module by layer, of the card or else of all leaves; a feature file is checked against it."""
         if self.leaves:
-            return {name.replace("/", "."): name for name in self.leaves}
+            return {layer_name(name): name for name in self.leaves}
         return {layer.name: layer.module for layer in self.layers}
 
 
@@ -139,8 +140,9 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
         names = model.default(traced, outputs)
         return replace(bare, layers=layers, default=tuple(names), also={n: n for n in names})
     default = default_layers(model, traced, outputs, projects=projects(card))
-    also = default.layers | default.also
-    return replace(bare, layers=layers, default=tuple(default.layers), also=also)
+    also = {layer_name(name): m for name, m in (default.layers | default.also).items()}
+    by_default = tuple(layer_name(name) for name in default.layers)
+    return replace(bare, layers=layers, default=by_default, also=also)
 
 
 def _classified(
@@ -218,8 +220,8 @@ def choose(architecture: Architecture, names: tuple[str, ...]) -> tuple[Layer, .
             raise InputError(
                 f"{card.name}: {name} is no layer, {architecture.refused[name]}; ask for another one."
             )
-        elif card.layers is None and "/" not in name and name in architecture.outputs:
-            chosen[name] = _layer(architecture, name, name)
+        elif card.layers is None and name in architecture.outputs:
+            chosen[layer_name(name)] = _layer(architecture, layer_name(name), name)
         elif fit := fnmatch.filter(architecture.default, name) or fnmatch.filter(layers, name):
             chosen |= {match: layers[match] for match in fit}
         else:
@@ -269,7 +271,7 @@ def _layers(bare: Architecture, named: Mapping[str, str] | None) -> tuple[Layer,
         wanted = dict(named)
     else:
         names = [name for name in traced.tensors if traced.at(name).module in bare.leaves]
-        wanted = {name.replace("/", "."): name for name in names if name in bare.outputs}
+        wanted = {layer_name(name): name for name in names if name in bare.outputs}
     return _in_order((_layer(bare, name, module) for name, module in wanted.items()), traced)
 
 

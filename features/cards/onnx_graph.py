@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 from typing import Any
 
+from features.cards.layer_names import layer_name
 from features.cards.outputs import Output, Shape
 from features.cards.trace import Fired, Trace
 
@@ -34,7 +35,8 @@ class Graph:
     def sources(self) -> dict[str, str]:
         """The file's name by layer name of every tensor that depends on the image, in order.
 
-        A layer's name has `.` where the file has `/` and `:`.
+        A layer's name has `.` where the file has `/` and `:`, and ends in `_` where it would have another
+        meaning.
         """
         reached = {self.image}
         named: dict[str, str] = {}
@@ -43,7 +45,7 @@ class Graph:
                 continue
             for source in filter(None, node.output):
                 reached.add(source)
-                name = source.replace("/", ".").replace(":", ".").strip(".") or "tensor"
+                name = layer_name(source.replace("/", ".").replace(":", ".").strip(".") or "tensor")
                 while name in named:
                     name += "_"
                 named[name] = source

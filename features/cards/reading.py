@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from features.cards.card import CARDS, Card, DeclaredOutput, Input, WeightsEntry
+from features.cards.layer_names import may_be_called
 from features.cards.suggestions import meant
 from features.cards.toml_file import TomlFile
 from features.errors import InputError, nearest
@@ -112,10 +113,9 @@ def read_file(path: Path) -> Card:
 
 def _layer_output(toml: TomlFile, name: str, value: object) -> DeclaredOutput:
     """What `[layers]` says of one layer: its module, or a table with it and what it returns."""
-    bad_name = name in ("", ".", "..", "all", "best") or "/" in name or ":" in name
     if isinstance(value, str):
         value = {"module": value}
-    if bad_name or not isinstance(value, dict):
+    if not may_be_called(name) or not isinstance(value, dict):
         toml.refuse(name, 'a layer is NAME = "MODULE", not all or best, its name without / and :.')
     declared = DeclaredOutput(**toml.check(value, DeclaredOutput, "[layers] "))
     if declared.output not in (None, *OUTPUTS):

@@ -88,7 +88,8 @@ def _reopen(round_: Round) -> None:
     else:
         target.path.rename(target.partial)
     with Writer(target.partial) as writer:
-        writer.forget(np.concatenate(round_.todo))
+        if round_.todo:  # none where other attributes alone are written
+            writer.forget(np.concatenate(round_.todo))
         writer.aim(round_.aim)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Floats
+from features.cards.layer_names import layer_name, may_be_called
 from features.data.arrayfile import read_arrays, strings
 from features.data.manifest import Manifest
 from features.errors import InputError, OptionError, nearest
@@ -56,10 +57,10 @@ def import_features(
         InputError: The file, its shape or its numbers cannot be used.
     """
     folder = Path(study)
-    if "/" in layer or ":" in layer or "\0" in layer + name or not layer or not name:
-        raise OptionError(f"--layer {layer}: a layer's name has no / and no colon.")
-    if layer in (".", "..", "all", "best"):
+    if layer_name(layer) == f"{layer}_" and layer:
         raise OptionError(f"--layer {layer}: this word has another meaning; choose another name.")
+    if not may_be_called(layer) or "\0" in name or not name:
+        raise OptionError(f"--layer {layer!r}: a layer's name has no / and no colon.")
     if not 0 <= depth <= 1:
         raise OptionError(
             f"--depth {depth}: depth runs from 0, the input, to 1, the network's end."

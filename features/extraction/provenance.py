@@ -46,7 +46,7 @@ def layer_attributes(pooled: pooling.Pooled, job: ExtractJob) -> dict[str, Any]:
         "key": pooled.key,
         "dim": pooled.dim,
         "layer": pooled.layer.name,
-        "module": pooled.layer.module,
+        "module": pooled.layer.module.replace("\0", "_"),  # HDF5 ends a text at a NUL
         "pool": pooled.pool,
         "shape": list(pooled.layer.shape),
         "depth": pooled.layer.depth,

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+from toys import write_images
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -24,6 +25,8 @@ from features.errors import InputError  # noqa: E402
 from features.extraction.capture import capture  # noqa: E402
 from features.extraction.extract import extract  # noqa: E402
 from probe.finetuning.finetune import finetune  # noqa: E402
+from probe.fitting.fit import fit  # noqa: E402
+from probe.results.rows import read  # noqa: E402
 
 INPUT = "[input]\nsize = [16, 16]\nscale = 1.0\n"
 SHAPES = {
@@ -301,6 +304,34 @@ def test_a_checksum_in_the_card_is_checked(tmp_path: Path) -> None:
     Path(card).write_text(f'{text}[[weights]]\nsha256 = "{"0" * 64}"\n')
     with pytest.raises(InputError, match="not the file that net's card describes"):
         load(card)
+
+
+@pytest.mark.parametrize(
+    ("source", "layer"),
+    [
+        ("best", "best_"),
+        ("/all/", "all_"),
+        ("a\0b\n", "a_b_"),
+        ("..", "tensor"),
+        ("x/y:0", "x.y.0"),
+    ],
+)
+def test_a_tensor_whose_name_no_layer_may_have_gets_another(
+    tmp_path: Path, source: str, layer: str
+) -> None:
+    """Features that are extracted under it can be fitted, which brings rows of its own called best."""
+    pool = [node("GlobalAveragePool", "image", "pool"), node("Flatten", "pool", "flat")]
+    end = helper.make_node("Relu", ["flat"], [source])
+    card = write(tmp_path / "net", [*pool, end], outputs=(source,))
+    assert layer in [found.name for found in describe(card).layers]
+    study = tmp_path / "study"
+    data = write_images(tmp_path / "images", 12)
+    made = extract(study, card, data=str(data), layers=(layer,), batch_size=4)
+    with h5py.File(made.file) as file:
+        assert set(file["layers"]) == {layer}
+    if source == "best":
+        fit(study, probes=("ridge",), folds=2, c=(1.0,))
+        assert {row.layer for row in read(study / "results.csv")} == {"best", "best_", "majority"}
 
 
 def test_features_are_extracted_and_the_network_is_not_trained(tmp_path: Path) -> None:
