@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from features.cards.architecture import choose, describe
+from features.backbone import describe
+from features.cards.architecture import choose
 from features.cards.layer_names import layer_name, may_be_called
 
 NET = """
