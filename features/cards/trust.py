@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from features.errors import InputError
-from features.machine.home import home
+from features.machine.home import home, make
 from features.machine.regular_files import read_regular
 
 REMEMBER = "remember"
@@ -52,7 +52,7 @@ def trust(code: bytes) -> None:
     """Remember that a file of these bytes may run."""
     remembered = _remembered()
     if _digest(code) not in remembered:
-        _file().parent.mkdir(parents=True, exist_ok=True)
+        make(_file().parent)
         with _file().open("a", encoding="ascii") as file:
             file.write(_digest(code) + "\n")
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from features.machine.home import home
+from features.machine.home import home, make
 from features.machine.regular_files import open_regular
 
 
@@ -22,7 +22,7 @@ def written_out(digest: str, images: Iterable[tuple[str, bytes]]) -> Path:
     folder = home() / "arrays" / digest
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make(folder.parent)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".images-"))
     try:
         for name, data in images:

@@ -9,7 +9,7 @@ import tempfile
 from features.data.manifest import Manifest
 from features.data.table import read_table
 from features.data.tasks import Task
-from features.machine.home import home
+from features.machine.home import home, make
 
 
 def read_sample() -> Manifest:
@@ -18,7 +18,7 @@ def read_sample() -> Manifest:
 
     folder = home() / "sample-1"
     if not (folder / "sample.csv").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make(folder.parent)
         made = tempfile.mkdtemp(dir=folder.parent, prefix=".sample-")
         try:
             write_sample(folder.parent / made)

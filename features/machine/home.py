@@ -28,6 +28,22 @@ def home() -> Path:
     return own / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "probe"
 
 
+def make(folder: Path) -> None:
+    """Make a folder in the cache folder, with those above it, where they are not there.
+
+    Raises:
+        InputError: The cache folder is where none can be.
+        OSError: It may not be written, or the disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"{folder}: cannot be made in the cache folder ({error.strerror}); set PROBE_HOME to a folder "
+            "for fetched weights and drawn images."
+        ) from error
+
+
 def offline() -> bool:
     """Whether `$PROBE_OFFLINE` forbids the network."""
     return os.environ.get("PROBE_OFFLINE", "") not in ("", "0")

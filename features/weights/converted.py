@@ -22,7 +22,7 @@ from torch import Tensor
 from features.cards.card import Card, WeightsEntry
 from features.errors import InputError
 from features.machine.files import file_name, replacing
-from features.machine.home import home
+from features.machine.home import home, make
 from features.machine.locks import locked_open
 from features.machine.regular_files import check_regular
 
@@ -161,7 +161,7 @@ def locked_folder(name: str) -> Iterator[Path]:
         InputError: Another process has locked it.
     """
     folder = folder_of(name)
-    folder.mkdir(parents=True, exist_ok=True)
+    make(folder)
     handle = os.open(folder, os.O_RDONLY)
     refusal = (
         f"{folder}: another process is changing the weights of {name}; wait until it has finished."
