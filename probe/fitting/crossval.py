@@ -11,10 +11,9 @@ import numpy as np
 from features.arrays import Doubles, Floats, Ints
 from probe.folds.splits import Splits
 from probe.probes.layer import Source
+from probe.probes.linear import ALPHAS_AT_ONCE, Scored
 from probe.probes.methods import METHODS
-from probe.probes.ridge import ALPHAS_AT_ONCE
 from probe.probes.scaling import AUTO
-from probe.probes.scored import Scored
 from probe.probes.scorer import Left, Scorer, Shared
 from probe.probes.settings import ProbeSettings
 from probe.results.scores import NEVER_SEEN, log_losses, probabilities
@@ -192,7 +191,6 @@ def _choose(
     worth: dict[int, list[Doubles]] = {fold: [] for fold in splits.folds}
     told: dict[int, list[Ints]] = {fold: [] for fold in splits.folds}
     validated: dict[int, Ints] = {}
-    smooth: dict[int, list[Doubles]] = {fold: [] for fold in splits.folds}
     going = set(splits.folds)
     last: dict[Left, Scored] = {}
     for start, stop in pairwise([*starts, points]):
@@ -201,22 +199,19 @@ def _choose(
         made = dict(zip(sets, score(requests), strict=True))
         last = {left: scored[-1] for left, scored in made.items()}
         for fold in sorted(going):
-            pieces, ends, guesses, of_part = [], [], [], []
+            pieces, guesses, of_part = [], [], []
             for part, left in inner[fold]:
                 rows = splits.held_out_rows(left)
                 here = validating[rows] == part
                 truth = y[rows][here]
-                scores = [point.scores[here] for point in made[left]]
-                pieces.append([_worth(at_point, truth, settings) for at_point in scores])
-                ends.append([_smooth(at_point, truth, settings) for at_point in scores])
-                guesses.append([at_point.argmax(1) for at_point in scores])
+                pieces.append([_worth(point.scores[here], truth, settings) for point in made[left]])
+                guesses.append([point.scores[here].argmax(1) for point in made[left]])
                 of_part.append(rows[here])
             common = min(map(len, pieces))  # a k larger than a training set has no score there
             worth[fold] += [np.concatenate([p[i] for p in pieces]) for i in range(common)]
-            smooth[fold] += [np.concatenate([p[i] for p in ends]) for i in range(common)]
             told[fold] += [np.concatenate([g[i] for g in guesses]) for i in range(common)]
             validated[fold] = np.concatenate(of_part)
-            if _overfits(smooth[fold]):
+            if _overfits(worth[fold]):
                 going.discard(fold)
         if not going:
             break
@@ -253,15 +248,3 @@ def _worth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
     if method.selection == "log_loss":
         return -log_losses(probabilities(scores, method.scores), truth, NEVER_SEEN)
     return np.asarray(scores.argmax(1) == truth, dtype=np.float64)
-
-
-def _smooth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
-    """What decides when a path ends, `(n,)`: the inner score, of the svm minus its loss.
-
-    Accuracy is flat and full of ties, so that it hardly ever is surely worse; the loss tells sooner.
-    """
-    if settings.method != "svm":
-        return _worth(scores, truth, settings)
-    signs = np.where(np.arange(scores.shape[1]) == truth[:, None], 1.0, -1.0)
-    margins = np.where(np.isfinite(scores), scores, -1.0)  # a class that training lacks
-    return np.asarray(-(np.maximum(0, 1 - signs * margins) ** 2).sum(1))

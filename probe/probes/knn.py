@@ -22,7 +22,7 @@ import torch
 from features.arrays import Ints
 from probe.folds.splits import Splits
 from probe.probes.layer import Source
-from probe.probes.scored import Scored
+from probe.probes.linear import Scored
 from probe.probes.scorer import HeldOut, Left, Request, Scorer
 from probe.probes.settings import ProbeSettings
 

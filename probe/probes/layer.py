@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,8 @@ from torch import Tensor
 
 from features.arrays import Bools, Floats, Ints
 from features.store.featurefile import FeatureFile
-from probe.probes.curvature import EXACT, Directions
-from probe.probes.matrix import Held, Rows, Streamed
+from probe.probes.matrix import Held, Rows, Streamed, row_space
 from probe.probes.scaling import Moments, Scaling, gram, moments, pooled, scaling
-from probe.probes.spaces import FeatureSpace, RowSpace, rows_are_cheaper
 
 ROWS_BYTES = 64 << 20
 """Bytes of a block of rows."""
@@ -30,23 +27,27 @@ _TRIANGLE = 512
 class Prepared:
     """One training set and the rows to score, scaled; probes and tasks can share it."""
 
-    space: FeatureSpace | RowSpace
-    """The training rows."""
+    train: Rows
     other: Rows
-    """The rows to score: times the coordinates of weights they are the margins, without the bias."""
     unit: float
     """Mean squared length of the scaled training rows."""
     scaling: Scaling
+    products: Tensor | None = None
+    """The matrix `gram`, where it was made without the rows; None: it is made of them."""
 
-    @cached_property
-    def directions(self) -> Directions:
-        """The strong directions of the training rows."""
-        return Directions.of(self.space)
+    @property
+    def gram(self) -> Tensor:
+        """[X, 1]'[X, 1] of the training rows, `(p + 1, p + 1)` float32."""
+        if self.products is not None:
+            return self.products
+        assert isinstance(self.train, Held)
+        x = torch.cat([self.train.x, self.train.x.new_ones(self.train.n, 1)], 1)
+        return x.T @ x
 
     def nbytes(self) -> int:
-        """The bytes that the training set holds in memory."""
-        held = self.other.n * self.other.p if isinstance(self.other, Held) else 0
-        return 4 * held + self.space.nbytes()
+        """The bytes that the source holds in memory."""
+        held = [rows.n * rows.p for rows in (self.train, self.other) if isinstance(rows, Held)]
+        return 4 * (sum(held) + (0 if self.products is None else self.products.numel()))
 
 
 @dataclass
@@ -132,17 +133,7 @@ class Source:
 
     def turned(self, train: int, other: int) -> int:
         """Bytes of a training set of so many rows in the row space; none where it stays in the features."""
-        return 4 * train * (train + other) if rows_are_cheaper(train, other, self.dim) else 0
-
-    def makes_products(self, train: int, other: int, asked: bool) -> bool:
-        """Whether the products of the features of a training set are made, of those of its parts.
-
-        Ridge asks for them; of few features they give all strong directions, and of a layer that is
-        read in blocks they spare a pass.
-        """
-        if rows_are_cheaper(train, other, self.dim):
-            return False
-        return asked or self.dim <= EXACT or not self.held
+        return 4 * train * (train + other) if train <= self.dim else 0
 
     def groups(self, sets: Sequence[tuple[Ints, Ints]], room: int) -> list[list[int]]:
         """Numbers of the training sets to make in one pass over the features, as memory allows.
@@ -204,14 +195,11 @@ def in_blocks(path: Path, key: str, n: int, dim: int, memory: int, device: torch
 
 
 def prepared(
-    source: Source,
-    part: Ints,
-    sets: Sequence[tuple[Ints, Ints]],
-    scale: str,
-    centre: bool,
-    products: bool = False,
+    source: Source, part: Ints, sets: Sequence[tuple[Ints, Ints]], scale: str, centre: bool
 ) -> Iterator[tuple[int, Prepared]]:
     """Every training set of `sets` (its rows, the rows to score), scaled by its own rows alone.
+
+    With more rows than features it stays in the features, else it goes over to the row space.
 
     Args:
         source: Features; for the scale `l2` those with rows of length one.
@@ -219,38 +207,30 @@ def prepared(
         sets: Row numbers.
         scale: `standard`, `l2` or `none`.
         centre: Subtract the mean of the training rows in any case.
-        products: Those of the features are asked for, as by ridge.
 
     Yields:
         The number of a set, and the set.
     """
-    augmented = not (centre or scale == "standard")
-    among_rows = []
+    wide = []
     for number, (train, other) in enumerate(sets):
         parts = np.unique(part[train]).tolist()
-        made_of_parts = source.makes_products(len(train), len(other), products)
-        of_rows = source.moments(part, parts, made_of_parts)
+        tall = len(train) > source.dim
+        of_rows = source.moments(part, parts, tall)
         scales = scaling(of_rows, scale, centre)
-        if not rows_are_cheaper(len(train), len(other), source.dim):
+        if tall:
             z, other_z = _rows(source, train, scales), _rows(source, other, scales)
-            made = gram(of_rows, scales) if made_of_parts else None
-            yield (
-                number,
-                Prepared(FeatureSpace(z, augmented, made=made), other_z, scales.unit, scales),
-            )
+            yield number, Prepared(z, other_z, scales.unit, scales, gram(of_rows, scales))
         else:
-            among_rows.append((number, train, other, scales))
-    if not among_rows:
+            wide.append((number, train, other, scales))
+    if not wide:
         return
-    inner_products = [_products(source, train, other) for _, train, other, _ in among_rows]
+    products = [_products(source, train, other) for _, train, other, _ in wide]
     for start in range(0, source.dim, source.width):
         stop = min(start + source.width, source.dim)
         columns = torch.from_numpy(source.columns(start, stop)).to(source.device)
         if source.lengths is not None:
             columns = columns / torch.from_numpy(source.lengths[:, None]).to(source.device)
-        for (_, train, other, scales), (inner, across) in zip(
-            among_rows, inner_products, strict=True
-        ):
+        for (_, train, other, scales), (inner, across) in zip(wide, products, strict=True):
             scale_in_place = scales.part(start, stop).in_place
             x = scale_in_place(columns[torch.from_numpy(train)])
             for top in range(0, len(x), _TRIANGLE):
@@ -260,17 +240,10 @@ def prepared(
                 some = torch.from_numpy(other[top : top + _TRIANGLE])
                 across[top : top + _TRIANGLE] += scale_in_place(columns[some]) @ x.T
     del columns, x
-    while inner_products:
-        (number, _, _, scales), (inner, across) = among_rows.pop(0), inner_products.pop(0)
-        if augmented:
-            inner, across = inner + 1, across + 1
-        space = RowSpace(_mirrored(inner.float()), augmented)
-        yield number, Prepared(space, Held(across.float()), scales.unit, scales)
-
-
-def _mirrored(lower: Tensor) -> Tensor:
-    """The symmetric matrix of which only the lower triangle is right."""
-    return lower.tril_() + lower.tril(-1).T
+    while products:
+        (number, _, _, scales), (inner, across) = wide.pop(0), products.pop(0)
+        train_x, other_x = row_space(inner, across)
+        yield number, Prepared(Held(train_x), Held(other_x), scales.unit, scales)
 
 
 def _products(source: Source, train: Ints, other: Ints) -> tuple[Tensor, Tensor]:

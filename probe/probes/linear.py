@@ -14,48 +14,45 @@ RidgeClassifier, with their meaning of C. `--solver grid` is this project's own 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from features.arrays import Doubles, Ints
+from features.arrays import Ints
 from probe.probes.layer import Prepared
-from probe.probes.losses import Logistic, Softmax, SquaredHinge
-from probe.probes.matrix import Held, Rows, row_space
-from probe.probes.problems import Problems, Solved
-from probe.probes.ridge import ridge
-from probe.probes.scored import Scored
-from probe.probes.settings import ProbeSettings
-from probe.probes.solver import solve
-from probe.probes.spaces import FeatureSpace
+from probe.probes.matrix import Held, Rows
+from probe.probes.settings import TOL, ProbeSettings
+from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
 
 _MAX_ITER = 2_000
-_MOST_STEPS = 1_000
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How far problems are solved."""
-
-    tol: float
-    """Error of the objective, relative."""
-    steps: int = _MOST_STEPS
-    """Iterations after which they stop in any case."""
-    single: bool = False
-    """They stop where float32 is too coarse, too."""
-
-
-_CHOOSING = Effort(3.0, 150, True)
-"""Of fits that only choose; times `tol`. At a C so large that this will not do, nothing is chosen."""
-_REFIT = Effort(0.1)
-"""Of refits, which have converged at `tol` itself."""
+ALPHAS_AT_ONCE = 1_024
+"""Up to so many features ridge takes one eigendecomposition for all alphas."""
 _MARGIN_BYTES = 128 << 20
 """What the margins of the values of C that are solved side by side may take."""
 _COPIES = 8
 """How many arrays as large as the margins are held at once: measured."""
+_REFINED = 5
+_LEFT = 1e-8
+"""Residual of the normal equations, relative, at which a solution is refined no further."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Class scores of held-out rows at one point of the grid."""
+
+    scores: npt.NDArray[np.float32]
+    """`(rows, K)`; the largest is the prediction."""
+    value: float
+    """The C, alpha or k itself."""
+    converged: bool = True
+    error: float | None = None
+    """The relative error of the objective, as the solver estimates it; None where it is solved directly."""
+    weights: Tensor | None = field(default=None, repr=False, compare=False)
+    """`(p + 1, k)`, from which a weaker penalty may start."""
 
 
 def fit_linear(
@@ -65,7 +62,6 @@ def fit_linear(
     classes: int,
     points: Sequence[int],
     start: Scored | None = None,
-    inner: bool = False,
 ) -> list[Scored]:
     """Fit some points of a grid and score the other rows.
 
@@ -76,7 +72,6 @@ def fit_linear(
         classes: K.
         points: Which values of the grid to fit, by their places in it.
         start: What the same training set gave at another C, to start from.
-        inner: The fits only choose; they stop at thrice `tol`, others at a tenth of it.
 
     Returns:
         The scores of the other rows at every point, in the order of `points`. A class that `y` lacks
@@ -92,26 +87,20 @@ def fit_linear(
         return [Scored(scores, 1 / c if method == "ridge" else c) for c in cs]
     if settings.solver == "sklearn":
         made = _with_sklearn(method, prepared, codes, cs)
-    elif method == "ridge":
-        made = ridge(prepared, codes, len(seen), cs)
     else:
-        how = _CHOOSING if inner else _REFIT
-        how = replace(how, tol=how.tol * settings.tol)
         weights = None if start is None else start.weights
-        some = at_once(prepared.space.n, len(seen))
+        some = len(cs) if method == "ridge" else at_once(prepared.train.n, len(seen))
         made = []
         for first in range(0, len(cs), some):
-            part, place = cs[first : first + some], prepared.space.device
-            asked = problems(method, codes, len(seen), part, how, weights, place)
-            (solved,) = solve(prepared.space, prepared.directions, [asked])
-            made += scored(method, prepared.other, solved, len(seen), settings.tol)
+            here = cs[first : first + some]
+            made += _with_grid(method, prepared, codes, len(seen), here, settings.tol, weights)
             weights = made[-1].weights
     results = []
-    for c, at_c in zip(cs, made, strict=True):
+    for c, scored in zip(cs, made, strict=True):
         scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
-        scores[:, seen] = at_c.scores
+        scores[:, seen] = scored.scores
         value = 1 / c if method == "ridge" else c
-        results.append(replace(at_c, scores=scores, value=value))
+        results.append(replace(scored, scores=scores, value=value))
     return results
 
 
@@ -125,64 +114,126 @@ def column_bytes(n: int, classes: int, points: int) -> int:
     return _COPIES * 4 * n * classes * min(points, at_once(n, classes))
 
 
-def problems(
+def _with_grid(
     method: str,
+    prepared: Prepared,
     y: Ints,
     classes: int,
-    cs: Sequence[float],
-    effort: Effort,
-    start: Tensor | None = None,
-    device: torch.device | str = "cpu",
-) -> Problems:
-    """The problems of a probe on one training set, one for each C; of the svm one for each C and class.
-
-    Args:
-        method: `logistic` or `svm`.
-        y: Class numbers, `(n,)`; all classes are there.
-        classes: K; two have one column.
-        cs: Values of C.
-        effort: How far they are solved.
-        start: Coordinates to start from, `(K, size + 1)`, or of one column where there are two classes.
-        device: Where they are solved.
-    """
+    cs: list[float],
+    tol: float,
+    start: Tensor | None,
+) -> list[Scored]:
+    """Scores of the other rows for every C, one column per class."""
+    rows, device = prepared.train, prepared.train.device
+    c = torch.tensor(cs, dtype=torch.float64)
     labels = torch.from_numpy(y).to(device)
-    columns = 1 if classes == 2 else classes
-    limits = effort.tol, effort.steps, effort.single
-    c = torch.tensor(cs, dtype=torch.float64, device=device)
-    begin = None if start is None else start.expand(len(cs), -1, -1)
-    if method == "logistic" and classes > 2:
-        return Problems(Softmax(labels, classes), c, False, *limits, begin)
-    signs = 2 * torch.nn.functional.one_hot(labels, classes).T.to(torch.float32) - 1  # (K, n)
-    signs = signs[-columns:].contiguous()
-    if method == "logistic":
-        return Problems(Logistic(signs[0]), c, False, *limits, begin)
-    begin = None if begin is None else begin.flatten(0, 1)[:, None]
-    loss = SquaredHinge(signs, torch.arange(columns, device=device).repeat(len(cs)))
-    return Problems(loss, c.repeat_interleave(columns), True, *limits, begin)
+    signs = 2 * torch.nn.functional.one_hot(labels, classes).to(torch.float32) - 1  # (n, K)
+    if method == "ridge":
+        weights = _ridge(rows, prepared.gram, signs[:, -1:] if classes == 2 else signs, 1 / c)
+        weights = torch.cat([-weights, weights], 2) if classes == 2 else weights
+        return _scored(prepared.other, weights, weights)
 
+    def started(copies: int) -> Tensor | None:
+        return None if start is None else start[:, None].expand(-1, copies, -1)
 
-def scored(method: str, other: Rows, solved: Solved, classes: int, tol: float) -> list[Scored]:
-    """Scores of the other rows at every C; converged where the error is at most `tol`."""
-    columns = 1 if classes == 2 else classes
-    weights = solved.weights.view(
-        -1, columns, solved.weights.shape[-1]
-    )  # (points, columns, size + 1)
-    errors = solved.gap.view(len(weights), -1).amax(1).tolist()
-    flat = weights.flatten(0, 1).to(other.dtype)
-    margins = other.times(flat[:, :-1].T) + flat[:, -1]
-    margins = margins.view(-1, len(weights), columns).float()
+    if method == "svm":  # problem q is class q % K at C number q // K
+        begin = None if start is None else start.repeat(1, len(c))[:, :, None]
+        made = solve(
+            rows,
+            prepared.gram,
+            lambda q: squared_hinge_loss(signs.T[q % classes]),
+            c.repeat_interleave(classes),
+            1,
+            penalise_bias=True,
+            start=begin,
+            tol=tol,
+        )
+        shape = (-1, len(c), classes)
+        made = Solved(
+            made.weights.reshape(shape), made.objective, made.gap.reshape(shape[1:]).amax(1), 0
+        )
+        return _scored(prepared.other, made.weights, made.weights, made.gap, tol)
     if classes == 2:
-        half = margins / 2 if method == "logistic" else margins
-        margins = torch.cat([-half, half], 2)
-    scores = np.asarray(margins.cpu().numpy())
+        made = solve(
+            rows,
+            prepared.gram,
+            lambda _: logistic_loss(signs[:, 1]),
+            c,
+            1,
+            penalise_bias=False,
+            start=started(len(c)),
+            tol=tol,
+        )
+        both = torch.cat([-made.weights / 2, made.weights / 2], 2)
+        return _scored(prepared.other, both, made.weights, made.gap, tol)
+    made = solve(
+        rows,
+        prepared.gram,
+        lambda _: softmax_loss(labels, classes),
+        c,
+        classes,
+        penalise_bias=False,
+        start=started(len(c)),
+        tol=tol,
+    )
+    return _scored(prepared.other, made.weights, made.weights, made.gap, tol)
+
+
+def _scored(
+    other: Rows, weights: Tensor, solved: Tensor, gap: Tensor | None = None, tol: float = TOL
+) -> list[Scored]:
+    """Scores by weights `(p + 1, points, K)`, `solved` being what the solver goes on from."""
+    points, k = weights.shape[1:]
+    flat = weights.reshape(len(weights), -1).to(other.dtype)
+    margins = (other.times(flat[:-1]) + flat[-1]).reshape(-1, points, k).float().cpu().numpy()
+    errors = [None] * points if gap is None else gap.tolist()
     return [
-        Scored(scores[:, i], 0.0, error <= tol, error, weights[i].to(torch.float32))
+        Scored(
+            margins[:, i], 0.0, error is None or error <= tol, error, solved[:, i].to(torch.float32)
+        )
         for i, error in enumerate(errors)
     ]
 
 
+def _ridge(rows: Rows, gram: Tensor, signs: Tensor, alphas: Tensor) -> Tensor:
+    """The normal equations (G + alpha) w = X't; rows are centred, so the bias is the mean of t.
+
+    For narrow features one eigendecomposition G = V S V' serves every alpha. For wide ones it costs
+    more than a Cholesky factor for each of them.
+
+    Returns:
+        Weights `(p + 1, alphas, K)` float64.
+    """
+    mean = signs.mean(0, dtype=torch.float64)
+    target = rows.back(signs - mean.float()).double()  # (p, K)
+    square = gram[:-1, :-1]
+    if len(square) <= ALPHAS_AT_ONCE:
+        values, turn = torch.linalg.eigh(square.double())
+        alpha = alphas.to(gram.device)[None, :, None]
+        bent = (turn.T @ target)[:, None] / (values.clamp_min(0)[:, None, None] + alpha)
+        w = (turn @ bent.flatten(1)).reshape(bent.shape)
+    else:
+        w = torch.stack([_ridge_at(square, float(a), target) for a in alphas], 1)
+    return torch.cat([w, mean.expand(1, len(alphas), -1)])
+
+
+def _ridge_at(square: Tensor, alpha: float, target: Tensor) -> Tensor:
+    """(G + alpha)^-1 b, `(p, K)` float64: a float32 factor, refined; a float64 one where that won't do."""
+    exact = square.double()
+    exact.diagonal().add_(alpha)
+    factor, failed = torch.linalg.cholesky_ex(exact.to(torch.float32))
+    if not failed:
+        w = torch.zeros_like(target)
+        for _ in range(_REFINED):
+            left = target - exact @ w
+            if float(left.norm()) <= _LEFT * float(target.norm()):
+                return w
+            w = w + torch.cholesky_solve(left.to(torch.float32), factor).double()
+    return torch.cholesky_solve(target, torch.linalg.cholesky(exact))
+
+
 def _with_sklearn(method: str, prepared: Prepared, y: Ints, cs: list[float]) -> list[Scored]:
-    train, other = _coordinates(prepared)
+    train, other = (_array(rows) for rows in (prepared.train, prepared.other))
     results = []
     for c in cs:
         model = sklearn_model(method, c).fit(train, y)
@@ -196,18 +247,7 @@ def _with_sklearn(method: str, prepared: Prepared, y: Ints, cs: list[float]) -> 
     return results
 
 
-def _coordinates(prepared: Prepared) -> tuple[Doubles, Doubles]:
-    """Training and other rows in coordinates that keep their inner products."""
-    space, other = prepared.space, prepared.other
-    if isinstance(space, FeatureSpace):
-        return _array(space.rows), _array(other)
-    assert isinstance(other, Held)
-    more = float(space.augmented)
-    train_x, other_x = row_space(space.products_of_rows.double() - more, other.x.double() - more)
-    return _array(Held(train_x)), _array(Held(other_x))
-
-
-def _array(rows: Rows) -> Doubles:
+def _array(rows: Rows) -> npt.NDArray[np.float64]:
     x = rows.x if isinstance(rows, Held) else rows.times(torch.eye(rows.p, device=rows.device))
     return np.asarray(x.double().cpu().numpy())
 

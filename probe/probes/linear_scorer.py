@@ -10,9 +10,8 @@ import numpy as np
 from features.arrays import Ints
 from probe.folds.splits import Splits
 from probe.probes.layer import Prepared, Source, prepared
-from probe.probes.linear import fit_linear
-from probe.probes.scored import Scored
-from probe.probes.scorer import HeldOut, Left, Request, Scorer, SetKey, Shared, side_by_side
+from probe.probes.linear import Scored, fit_linear
+from probe.probes.scorer import HeldOut, Left, Request, Scorer, Shared, side_by_side
 from probe.probes.settings import ProbeSettings
 
 
@@ -36,8 +35,7 @@ def linear_scorer(
         shared: Training sets that are there already, and where to keep more.
         held_out: The rows to score, where they are others than those left out.
     """
-    centre, products = settings.method != "svm", settings.method == "ridge"
-    refits = {splits.tested(fold) for fold in splits.folds}
+    centre = settings.method != "svm"
     to_score = held_out or splits.held_out_rows
     same = hashlib.sha256(splits.part.tobytes()).hexdigest()
     if settings.scale == "l2":
@@ -51,32 +49,28 @@ def linear_scorer(
     def rows(left: Left) -> tuple[Ints, Ints]:
         return splits.training_rows(left), to_score(left)
 
-    def key(left: Left) -> SetKey:
-        return same, left, settings.scale, centre or settings.scale == "standard", products
+    def key(left: Left) -> tuple[str, Left, str, bool]:
+        return same, left, settings.scale, centre or settings.scale == "standard"
 
     def fit(training_set: Prepared, request: Request) -> list[Scored]:
         left, points, start = request
         y_train = y[splits.training_rows(left)]
-        inner = left not in refits
-        return fit_linear(settings, training_set, y_train, classes, points, start, inner)
+        return fit_linear(settings, training_set, y_train, classes, points, start)
 
     def alone(request: Request) -> list[Scored]:
         left = request[0]
         training_set = shared.sets.get(key(left))
         if training_set is None:
             sets = [rows(left)]
-            ((_, training_set),) = prepared(
-                source, splits.part, sets, settings.scale, centre, products
-            )
+            ((_, training_set),) = prepared(source, splits.part, sets, settings.scale, centre)
             shared.keep(key(left), training_set)
         return fit(training_set, request)
 
     def score(requests: Sequence[Request]) -> list[list[Scored]]:
         if source.held and source.device.type == "cpu":
-            sizes = [(len(train), len(other)) for train, other in (rows(r[0]) for r in requests)]
-            for needed in {source.makes_products(*size, products) for size in sizes}:
-                for part in np.unique(splits.part[splits.part >= 0]).tolist():
-                    source.moments(splits.part, [part], needed)
+            largest = max((len(splits.training_rows(left)) for left, _, _ in requests), default=0)
+            for part in np.unique(splits.part[splits.part >= 0]).tolist():
+                source.moments(splits.part, [part], largest > source.dim)
             return side_by_side(alone, requests)
         scored: dict[Left, list[Scored]] = {}
         missing = [request for request in requests if key(request[0]) not in shared.sets]
@@ -84,7 +78,7 @@ def linear_scorer(
             shared.let_go(key(missing[0][0]))
         for group in source.groups([rows(left) for left, _, _ in missing], shared.room()):
             sets = [rows(missing[i][0]) for i in group]
-            made = prepared(source, splits.part, sets, settings.scale, centre, products)
+            made = prepared(source, splits.part, sets, settings.scale, centre)
             for number, training_set in made:
                 left = missing[group[number]][0]
                 scored[left] = fit(training_set, missing[group[number]])

@@ -99,18 +99,6 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Coordinates of the training rows, `(n, r)`, and of the others, `(m, r)`, float32, r <= n.
     """
-    train, some = factored(inner)
-    other = torch.linalg.solve_triangular(train[some], across[:, some].T, upper=False).T
-    return train.to(torch.float32), other.to(torch.float32).contiguous()
-
-
-def factored(inner: Tensor) -> tuple[Tensor, Tensor]:
-    """The pivoted Cholesky factor of inner products of rows, which is overwritten; as in `row_space`.
-
-    Returns:
-        Coordinates of the rows, `(n, r)` float64, and the numbers of r rows whose own, in this order,
-        are a lower triangle.
-    """
     from scipy.linalg import lapack
 
     n = len(inner)
@@ -121,9 +109,12 @@ def factored(inner: Tensor) -> tuple[Tensor, Tensor]:
         turned, tol=max(most * _NOTHING, 1e-300), lower=0, overwrite_a=1
     )
     order = torch.from_numpy(order).long() - 1
-    train = torch.empty(n, rank, dtype=torch.float64)
-    train[order] = torch.from_numpy(factor.T).tril_()[:, :rank]
-    return train.to(inner.device), order[:rank].to(inner.device)
+    lower = torch.from_numpy(factor.T).tril_()[:, :rank]
+    train = torch.empty(n, rank, dtype=torch.float32)
+    train[order] = lower.to(torch.float32)
+    top = lower[:rank].to(across.device)
+    other = torch.linalg.solve_triangular(top, across[:, order[:rank]].T, upper=False).T
+    return train.to(across.device), other.to(torch.float32).contiguous()
 
 
 class Rows(Protocol):

@@ -13,7 +13,7 @@ import torch
 from features.arrays import Ints
 from features.machine.device import cores
 from probe.probes.layer import Prepared, Source
-from probe.probes.scored import Scored
+from probe.probes.linear import Scored
 
 Left = frozenset[int]
 """The parts that a training set leaves out."""
@@ -28,10 +28,6 @@ Scorer = Callable[[Sequence[Request]], list[list[Scored]]]
 """From training sets to the scores of their held-out rows at every point asked for."""
 
 
-SetKey = tuple[str, Left, str, bool, bool]
-"""A training set: its splits and what it leaves out, its scale, whether it is centred and has products."""
-
-
 @dataclass
 class Shared:
     """What probes and tasks on the same layer share: rows of length one, training sets."""
@@ -39,18 +35,18 @@ class Shared:
     limit: int = 2 << 30
     """Bytes of training sets to keep."""
     sources: dict[str, Source] = field(default_factory=dict)
-    sets: dict[SetKey, Prepared] = field(default_factory=dict)
+    sets: dict[tuple[str, Left, str, bool], Prepared] = field(default_factory=dict)
 
     def room(self) -> int:
         """Bytes of memory that are left."""
         return max(0, self.limit - sum(kept.nbytes() for kept in list(self.sets.values())))
 
-    def keep(self, key: SetKey, prepared: Prepared) -> None:
+    def keep(self, key: tuple[str, Left, str, bool], prepared: Prepared) -> None:
         """Keep a training set while there is room."""
         if prepared.nbytes() <= self.room():
             self.sets[key] = prepared
 
-    def let_go(self, key: SetKey) -> None:
+    def let_go(self, key: tuple[str, Left, str, bool]) -> None:
         """Drop the training sets of other splits and scalings than `key`'s."""
         self.sets = {
             other: prepared

@@ -1,347 +1,368 @@
-"""The solver: one training set, and every problem on it side by side, each to its optimum.
+"""The solver: one training set, a whole grid of C, all at once, to the optimum.
 
-A problem minimises, over weights w and a bias b of each of its columns,
+For every problem q of the grid it minimises, over weights W, `(p + 1, k)` with the bias as last row,
 
-    f = C sum_i loss(x_i w + b, t_i) + (|w|^2 + p b^2) / 2,    p = 1, or 0 where the bias has no penalty,
+    f_q(W) = C_q sum_i loss(x_i W, t_i) + |D W|^2 / 2,    D = 1, but 0 for a bias that is not penalised,
 
 a strictly convex function, by L-BFGS (Nocedal and Wright, Numerical Optimization, algorithm 7.4):
 
-- All values of C, all classes, both losses and all tasks are columns of one block, so that what is done
-  with the rows is one large matrix product, which runs at full speed where a single problem would wait
-  for memory. Weights are coordinates among the features or the rows, whichever is cheaper (spaces.py).
-- The initial inverse Hessian is made of the strongest directions of the rows (curvature.py), once for
-  all problems: tens of iterations instead of hundreds.
+- All problems share the rows, so the margins X W and the gradients X'R of all of them are one large
+  matrix product each, which runs at full speed where a single problem would wait for memory.
+- The Hessian of the loss at W = 0 is C_q a X'X, a being the curvature of the loss. Its Cholesky factor
+  with the penalty, one for all problems within a decade and a half of C, is the initial inverse
+  Hessian: ten or twenty iterations instead of hundreds.
 - Along a direction the margins change linearly, so the line search passes over the margins and not
-  over the features; the step of 1 is nearly always taken.
-- f is 1-strongly convex in w, so half the squared length of its gradient is more than what f is above
-  its minimum (it is also the duality gap); for a bias without penalty the curvature at hand stands for
-  the 1. Over f this is the error; a problem stops when it is small enough.
-- A problem that has converged leaves the block.
+  over the features; the step of 1 is nearly always taken, and its slope is the next gradient's.
+- A problem that has converged is taken out of the products.
 
-Products are float32 and sums float64. Where that is too coarse for the error asked for, as at C so large
-that almost every training row is fitted, a problem goes on in float64.
+Products are float32 and sums float64. Where C is so large that almost every training row is fitted,
+what is left of the loss is smaller than the rounding of the margins; such problems go on in float64
+once float32 has brought them near.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from probe.probes.curvature import Directions, Preconditioner
-from probe.probes.losses import Loss
-from probe.probes.matrix import Held
-from probe.probes.newton import LARGEST, newton
-from probe.probes.problems import Problems, Solved
-from probe.probes.spaces import FeatureSpace, Space, Turn
-from probe.probes.steps import Steps, Vectors, sums
+from probe.probes.matrix import Rows
 
-_MEMORY = 16
-"""Steps kept of every problem."""
+_MAX_ITER = 1_000
+"""Iterations after which a problem stops in any case; its `gap` then says how far it came."""
+_MEMORY = 12
 _LINE_STEPS = 12
-_STALLED = 20
-"""Iterations without progress after which float32 is too coarse."""
-_STALLED_DOUBLE = 100
-"""The same of float64, which then goes no further."""
-_PROGRESS = 0.8
-"""Share of its error that a problem must fall below to count as progress."""
-_LEAST_CURVATURE = 1e-3
-"""Mean curvature below which rows that are fitted would leave a direction without any."""
-_AWAY = 1
-"""Times `tol`, what `away` may be."""
-_NO_WEIGHT = 1e-12
-"""Squared length of weights, relative to the objective, that is none."""
-_ROUNDING = {torch.float32: 2e-7, torch.float64: 1e-15}
-_NOTHING = {torch.float32: 1e-7, torch.float64: 1e-14}
-"""Decrease of the objective, relative, that is not worth a search for the step."""
-_SINGLE_STEPS = 300
-"""Iterations after which what is left goes on in float64 in any case."""
+_ROUGH = 0.1
+"""Mean loss of a row below which float32 margins are too coarse."""
+_SINGLE_STEPS = 100
+_SPAN = 32
+"""Largest ratio of C within which one factor will do."""
+_CAUTION = 50
+"""The estimate of the error is of its order only; it must be this much smaller than asked."""
 
 
-def solve(space: Space, directions: Directions, problems: Sequence[Problems]) -> list[Solved]:
-    """Minimise every problem on one training set.
+@dataclass(frozen=True)
+class Loss:
+    """A convex loss of margins, `(q, k, n)`."""
+
+    value: Callable[[Tensor], tuple[Tensor, Tensor]]
+    """The sum over rows, `(q,)` float64, and its derivative by the margins, `(q, k, n)`."""
+    bend: Callable[[Tensor, Tensor], Tensor]
+    """The sum's second derivative along a direction of margins, `(q,)` float64, from the derivative."""
+    curvature: float
+    """Second derivative at zero margins, the a above."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """The optimum of every problem."""
+
+    weights: Tensor
+    """`(p + 1, q, k)` float64; the last row is the bias."""
+    objective: Tensor
+    """`(q,)` float64."""
+    gap: Tensor
+    """Estimated error of the objective, relative, `(q,)`."""
+    iterations: int
+
+
+def softmax_loss(y: Tensor, classes: int) -> Loss:
+    """Multinomial logistic loss of labels `(n,)`; margins are `(q, K, n)`."""
+    place = y[None, None]
+
+    def value(m: Tensor) -> tuple[Tensor, Tensor]:
+        at = place.expand(len(m), 1, -1)
+        log_p = m.log_softmax(1)
+        loss = -_sum(log_p.gather(1, at))
+        p = log_p.exp_()
+        return loss, p.scatter_add_(1, at, p.new_full((), -1).expand(at.shape))
+
+    def bend(residual: Tensor, d: Tensor) -> Tensor:
+        at = place.expand(len(d), 1, -1)
+        pd = residual.scatter_add(1, at, residual.new_ones(()).expand(at.shape)) * d
+        return _sum(pd * d) - _sum(pd.sum(1, keepdim=True) ** 2)
+
+    return Loss(value, bend, 1 / classes)
+
+
+def logistic_loss(sign: Tensor) -> Loss:
+    """Binary logistic loss of signs `(n,)`, -1 or 1; margins are `(q, 1, n)`."""
+
+    def value(m: Tensor) -> tuple[Tensor, Tensor]:
+        wrong = -sign * m
+        return _sum(torch.nn.functional.softplus(wrong)), -sign * wrong.sigmoid()
+
+    def bend(residual: Tensor, d: Tensor) -> Tensor:
+        p = residual.abs()
+        return _sum(p * (1 - p) * d * d)
+
+    return Loss(value, bend, 0.25)
+
+
+def squared_hinge_loss(signs: Tensor) -> Loss:
+    """Squared hinge loss of signs `(q, n)`, -1 or 1; margins are `(q, 1, n)`."""
+    t = signs[:, None]
+
+    def value(m: Tensor) -> tuple[Tensor, Tensor]:
+        short = (1 - t * m).clamp_min_(0)
+        return _sum(short * short), -2 * t * short
+
+    return Loss(value, lambda residual, d: _sum(2 * d * d * (residual != 0)), 2.0)
+
+
+def solve(
+    rows: Rows,
+    gram: Tensor,
+    loss: Callable[[Tensor], Loss],
+    c: Tensor,
+    k: int,
+    *,
+    penalise_bias: bool,
+    start: Tensor | None = None,
+    tol: float = 1e-4,
+) -> Solved:
+    """Minimise every problem of a grid on one training set.
 
     Args:
-        space: The training rows.
-        directions: Their strong directions; they decide the speed, not the answer.
-        problems: What to solve, one record for each loss and labels.
+        rows: The training rows, `(n, p)`.
+        gram: [X, 1]'[X, 1], `(p + 1, p + 1)`; it decides the speed, not the answer.
+        loss: From the numbers of the problems still running, `(q,)`, to their loss.
+        c: C of every problem, `(q,)` float64.
+        k: Columns of weights per problem: K for softmax, else 1.
+        penalise_bias: Whether the bias counts in the penalty.
+        start: Weights to start from, `(p + 1, q, k)`; zeros by default.
+        tol: Stop when the relative error of the objective is at most this.
     """
-    block = _Block(space, directions, problems)
-    while not block.finished():
-        block.iterate()
-    made = []
-    for number, asked in enumerate(problems):
-        here = block.series == number
-        k = asked.loss.columns
-        made.append(
-            Solved(
-                block.weights[here.repeat_interleave(block.widths)].view(len(asked.c), k, -1),
-                block.objective[here],
-                block.gap[here],
-                block.iterations,
-            )
-        )
-    return made
+    device, total = rows.device, len(c)
+    penalty = torch.ones(rows.p + 1, device=device)
+    penalty[-1] = float(penalise_bias)
+    problems = torch.arange(total, device=device)
+    out = torch.zeros(total, k, rows.p + 1, dtype=torch.float64, device=device)
+    objective = torch.zeros(total, dtype=torch.float64, device=device)
+    gap = torch.full((total,), torch.inf, dtype=torch.float64, device=device)
 
-
-class _Block:
-    """The problems under way; numbers of problems are those of all that were asked for, in order."""
-
-    error: Tensor
-    away: Tensor
-    f: Tensor
-    g: Vectors
-    m: Tensor
-
-    def __init__(self, space: Space, directions: Directions, asked: Sequence[Problems]) -> None:
-        device = space.device
-        counts = torch.tensor([len(a.c) for a in asked], device=device)
-        self.series = torch.arange(len(asked), device=device).repeat_interleave(counts)
-        self.widths = torch.tensor([a.loss.columns for a in asked], device=device)[self.series]
-        total, columns = len(self.series), int(self.widths.sum())
-        self.first = self.widths.cumsum(0) - self.widths
-        self.weights = torch.zeros(columns, space.size + 1, dtype=torch.float64, device=device)
-        self.objective = torch.zeros(total, dtype=torch.float64, device=device)
-        self.gap = torch.full_like(self.objective, torch.inf)
-        self.iterations = 0
-
-        self.space, self.directions, self.turn = space, directions, Turn()
-        self.losses = [a.loss for a in asked]
-        self.counts = counts.tolist()
-        self.numbers = torch.arange(total, device=device)
-        self.owner = self.numbers.repeat_interleave(self.widths)
-        self.c = torch.cat([a.c for a in asked]).to(device)
-        self.free = torch.tensor([not a.penalise_bias for a in asked], device=device)[self.series]
-        self.tol = torch.tensor([a.tol for a in asked], dtype=torch.float64, device=device)[
-            self.series
-        ]
-        self.limit = torch.tensor([a.steps for a in asked], device=device)[self.series]
-        self.single = torch.tensor([a.single for a in asked], device=device)[self.series]
-        self.penalty = (~self.free[self.owner]).to(space.dtype)
-        self.w = space.vectors(torch.cat([_started(a, space) for a in asked]))
-        self._begin()
-
-    def _begin(self) -> None:
-        """The preconditioner that the curvature at the weights asks for, and no steps."""
-        residual = self._evaluate()
-        k = self.c[self.owner] * self._curvature(residual).clamp_min(_LEAST_CURVATURE)
-        self.precondition = Preconditioner(self.directions, k, self.penalty)
-        self.pg = self.precondition(self.g)
-        self.steps = Steps(_MEMORY, self.owner, len(self.numbers), self.w)
-        self.best, self.since = self.error.clone(), torch.zeros_like(self.numbers)
-
-    def _evaluate(self) -> Tensor:
-        """Margins, objective, gradient and error from the weights alone; the derivative by the margins.
-
-        What is carried from step to step adds up roundings, so nothing is done before this.
-        """
-        self.w = self.space.vectors(self.w.own)
-        self.m = self.space.margins(self.w)
-        value, residual = self._loss(self.m)
-        self.f = self.c * value + self._inner(self.w, self.w) / 2
-        self.g = self.space.gradient(self._weighed(residual), self.w, self.penalty)
-        self._measure(residual)
-        return residual
-
-    def finished(self) -> bool:
-        """Take out the problems that are solved; whether none is left."""
-        done, stuck = self._state()
-        # Taking problems out copies everything, so it waits until a fifth are done.
-        if int(done.sum()) * 5 < len(done) and not bool((done | stuck).all()):
-            return False
-        self._evaluate()
-        self.pg = self.precondition(self.g)
-        before = done
-        done, stuck = self._state()
-        self.since += 5 * (before & ~done)
-        single = self.space.dtype == torch.float32
-        if not bool((done | stuck).all()):
-            if bool(done.any()):
-                self._take_out(done)
-            return False
-        self._take_out(done if single else done | stuck)
-        if not len(self.numbers):
-            return True
-        self._to_double()
-        return self.finished()
-
-    def _state(self) -> tuple[Tensor, Tensor]:
-        """Which problems are solved, and which come no further with this number type."""
-        done = (self.error <= self.tol) & (self.away <= _AWAY * self.tol)
-        done |= self.iterations >= self.limit
-        if self.space.dtype == torch.float32:
-            coarse = (self.since >= _STALLED) | (self.iterations >= _SINGLE_STEPS)
-            done |= coarse & self.single
-            return done, ~done & coarse
-        return done, ~done & (self.since >= _STALLED_DOUBLE)
-
-    def iterate(self) -> None:
-        """One step of every problem."""
-        d = self.steps.inverse(self.g, self.pg).times(-torch.ones_like(self.owner))
-        slope = self._sums(d.dot(self.g))
-        lost = ~(slope < 0)  # rounding has taken the direction
-        change = self.space.margins(d)
-        step, f, residual = self._line_search(d, change, slope, lost)
-        wide = step[self.owner]
-        s = d.times(wide)
-        self.w = self.w.plus(s)
-        self.m = torch.addcmul(self.m, wide.to(self.m.dtype)[:, None], change)
-        self.f = f
-        g = self.space.gradient(self._weighed(residual), self.w, self.penalty)
-        pg = self.precondition(g)
-        self.steps.add(s, g.minus(self.g), pg.minus(self.pg))
-        self.g, self.pg = g, pg
-        self._measure(residual)
-        better = (self.error < _PROGRESS * self.best) & ~lost
-        self.best = torch.where(better, self.error, self.best)
-        self.since = torch.where(better, 0, self.since + 1 + 10 * lost)
-        self.iterations += 1
-
-    def _line_search(
-        self, d: Vectors, change: Tensor, slope: Tensor, lost: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """The step at which the slope has fallen enough, by safeguarded Newton from 1.
-
-        Returns:
-            The step and the objective, `(q,)`, and the derivative by the margins.
-        """
-        wd, dd, ww = self._inner(self.w, d), self._inner(d, d), self._inner(self.w, self.w)
-        tiny = _NOTHING[self.m.dtype]
-        step = (~lost).double()
-        low, high = torch.zeros_like(step), torch.full_like(step, torch.inf)
-        for _ in range(_LINE_STEPS):
-            at = torch.addcmul(self.m, step[self.owner].to(self.m.dtype)[:, None], change)
-            value, residual = self._loss(at)
-            along = (residual * change).sum(1, dtype=torch.float64)
-            first = self.c * self._sums(along) + wd + step * dd
-            good = (first <= -0.5 * slope) & (first >= 0.9 * slope) | ~(slope < -tiny * self.f)
-            if bool(good.all()):
+    c = c.to(device)
+    now = loss(problems)
+    inverse = _Inverse(gram, c * now.curvature, penalty)
+    w = out.to(torch.float32)
+    if start is not None:
+        w = start.to(device, torch.float32).permute(1, 2, 0).contiguous()
+    m = _times(rows, w)
+    f, g = _objective(rows, now, c, penalty, m, w)
+    pg = inverse(g, problems)
+    steps = _Steps.none(total, k * (rows.p + 1), device)
+    calm = torch.zeros(total, dtype=torch.int64, device=device)
+    iterations = 0
+    while True:
+        d = -steps.inverse(g, pg)
+        slope = _dot(g, d)  # (q,), negative
+        error = -slope / 2 / f.abs().clamp_min(1e-300)
+        single = rows.dtype == torch.float32
+        calm = torch.where(error <= tol / _CAUTION / (1 if single else 100), calm + 1, 0)
+        rough = f < _ROUGH * c * rows.n if single else torch.zeros_like(slope, dtype=torch.bool)
+        finished = ((calm >= 2) | (slope >= 0)) & ~rough | (iterations >= _MAX_ITER)
+        if single and not finished.all():
+            near = (error <= tol / 5) | (slope >= 0)
+            if bool((finished | (rough & near)).all()) or iterations >= _SINGLE_STEPS:
+                rows, penalty, w, steps = (
+                    rows.double(),
+                    penalty.double(),
+                    w.double(),
+                    steps.double(),
+                )
+                m = _times(rows, w)
+                f, g = _objective(rows, now, c, penalty, m, w)
+                pg = inverse(g, problems)
+                continue
+        # Taking problems out copies everything, so it waits until a quarter are done.
+        if finished.all() or int(finished.sum()) * 4 >= len(problems):
+            done = problems[finished]
+            out[done] = w[finished].to(out.dtype)
+            objective[done], gap[done] = f[finished], error[finished]
+            left = ~finished
+            problems, calm, f, slope, c = (a[left] for a in (problems, calm, f, slope, c))
+            if not len(problems):
                 break
-            bend = self._bend(residual, change)
-            newton = step - first / (self.c * bend + dd).clamp_min(1e-300)
-            low = torch.where(first < 0, step, low)
-            high = torch.where(first > 0, step, high)
-            inside = (newton > low) & (newton < high) & (newton < 10 * step)
-            middle = torch.where(high.isinf(), 4 * step, (low + high) / 2)
-            step = torch.where(good, step, torch.where(inside, newton, middle))
-        return step, self.c * value + ww / 2 + step * wd + step * step * dd / 2, residual
+            now, steps = loss(problems), steps.of(left)
+            w, m, g, pg, d = (a[left] for a in (w, m, g, pg, d))
+        w, m, f, residual, step = _line_search(now, c, m, _times(rows, d), w, d, penalty, slope)
+        g_before, g = g, _gradient(rows, c, penalty, residual, w)
+        pg_before, pg = pg, inverse(g, problems)
+        steps.add(_wide(step, d) * d, g - g_before, pg - pg_before)
+        iterations += 1
+    return Solved(out.permute(2, 0, 1), objective, gap, iterations)
 
-    def _measure(self, residual: Tensor) -> None:
-        """Set the error, which is more than what the objective is above its minimum, relative, `(q,)`.
 
-        With it `away`, the squared length of the gradient over that of the weights: the gradient is
-        longer than what they are away from the optimum, and at a small C, where they hardly move the
-        objective, it tells what the error does not.
-        """
-        squared, length = self.g.of_weights(self.g).abs(), self.w.of_weights(self.w).abs()
-        g, b = (v.own[:, -1].double().square() for v in (self.g, self.w))
-        bend = self.c[self.owner] * self._curvature(residual).clamp_min(1e-12) * self.space.n
-        bend = torch.where(self.free[self.owner], bend, 1)
-        squared, length = squared + g / bend, length + b * bend
-        rounding = torch.zeros_like(squared)
-        if self.g.image is not self.g.own:  # what rounding may have taken from it
-            lengths = self.g.own.norm(dim=1) * self.g.image.norm(dim=1)
-            rounding = _ROUNDING[self.g.own.dtype] * lengths
-        self.error = self._sums(squared + rounding) / 2 / self.f.abs().clamp_min(1e-300)
-        least = (_NO_WEIGHT * self.f.abs()).clamp_min(1e-300)
-        self.away = self._sums(squared) / torch.maximum(self._sums(length), least)
+class _Inverse:
+    """Inverses P of c X'X + D for many c: one Cholesky factor for all within a decade and a half."""
 
-    def _inner(self, u: Vectors, v: Vectors) -> Tensor:
-        """Inner products in the penalty, `(q,)`."""
-        bias = u.own[:, -1].double() * v.own[:, -1] * self.penalty
-        return self._sums(u.of_weights(v) + bias)
+    def __init__(self, gram: Tensor, c: Tensor, penalty: Tensor) -> None:
+        self.group = torch.zeros(len(c), dtype=torch.int64, device=c.device)
+        self.factors: list[Tensor] = []
+        left = torch.ones_like(c, dtype=torch.bool)
+        while left.any():
+            low = c[left].min()
+            here = left & (c <= low * _SPAN)
+            middle = float((c[here].log().mean()).exp())
+            matrix = middle * gram
+            matrix.diagonal().add_(penalty + 1e-6 * matrix.diagonal().max())
+            self.group[here] = len(self.factors)
+            self.factors.append(torch.linalg.cholesky(matrix))
+            left &= ~here
 
-    def _sums(self, of_columns: Tensor) -> Tensor:
-        return sums(of_columns, self.owner, len(self.numbers))
+    def __call__(self, v: Tensor, problems: Tensor) -> Tensor:
+        """P times `v`, `(q, k, p + 1)`, of these problems."""
+        out = torch.empty_like(v)
+        group = self.group[problems]
+        for number, factor in enumerate(self.factors):
+            here = group == number
+            if here.any():
+                some = v[here].to(factor.dtype)
+                flat = torch.cholesky_solve(some.reshape(-1, v.shape[2]).T, factor).T
+                out[here] = flat.reshape(some.shape).to(v.dtype)
+        return out
 
-    def _weighed(self, residual: Tensor) -> Tensor:
-        return residual * self.c[self.owner].to(residual.dtype)[:, None]
 
-    def _loss(self, m: Tensor) -> tuple[Tensor, Tensor]:
-        pieces = [loss.value(part) for loss, part in self._parts(m)]
-        if len(pieces) == 1:
-            return pieces[0]
-        return torch.cat([value for value, _ in pieces]), torch.cat([r for _, r in pieces])
+@dataclass
+class _Steps:
+    """The last steps s of every problem and the changes y of its gradient, scaled to s'y = 1.
 
-    def _bend(self, residual: Tensor, change: Tensor) -> Tensor:
-        both = zip(self._parts(residual), self._parts(change), strict=True)
-        return torch.cat([loss.bend(r, d) for (loss, r), (_, d) in both])
+    They make the inverse Hessian H of L-BFGS out of P. In the compact form (Byrd, Nocedal and Schnabel
+    1994, theorem 2.2), with U the upper triangle of S'Y and a scalar h that fits h P to the last step,
 
-    def _curvature(self, residual: Tensor) -> Tensor:
-        return torch.cat([loss.curvature(r) for loss, r in self._parts(residual)])
+        H = h P + [S  h P Y] [U'^-1 (1 + h Y'P Y) U^-1   -U'^-1;  -U^-1   0] [S  h P Y]',
 
-    def _parts(self, of_columns: Tensor) -> list[tuple[Loss, Tensor]]:
-        sizes = [count * loss.columns for count, loss in zip(self.counts, self.losses, strict=True)]
-        return list(zip(self.losses, torch.split(of_columns, sizes), strict=True))
+    H g is a few products of all steps at once; P Y comes from differences of P g, so that P is applied
+    once in an iteration.
+    """
 
-    def _take_out(self, done: Tensor) -> None:
-        """Keep the weights of some problems and go on without them."""
-        columns = done[self.owner]
-        numbers = self.numbers[done]
-        widths = self.widths[numbers]
-        places = torch.arange(int(widths.sum()), device=done.device)
-        places += (self.first[numbers] - (widths.cumsum(0) - widths)).repeat_interleave(widths)
-        self.weights[places] = self.turn.back(self.w.own[columns].double())
-        self.objective[numbers], self.gap[numbers] = self.f[done], self.error[done]
-        left, stay = ~done, ~columns
-        parts = torch.split(left, self.counts)
-        self.losses = [
-            loss.of(part.nonzero()[:, 0])
-            for loss, part in zip(self.losses, parts, strict=True)
-            if bool(part.any())
-        ]
-        self.counts = [int(part.sum()) for part in parts if bool(part.any())]
-        self.numbers = self.numbers[left]
-        self.owner = torch.arange(len(self.numbers), device=done.device).repeat_interleave(
-            self.widths[self.numbers]
+    s: Tensor
+    """`(q, steps, k (p + 1))`, oldest first."""
+    py: Tensor
+    """P Y, alike."""
+    sy: Tensor
+    """S'Y, `(q, steps, steps)` float64; nothing below its diagonal is used."""
+    ypy: Tensor
+    """Y'P Y, alike."""
+
+    @classmethod
+    def none(cls, q: int, size: int, device: torch.device) -> _Steps:
+        """No steps yet."""
+        vectors = torch.zeros(q, 0, size, device=device)
+        numbers = torch.zeros(q, 0, 0, dtype=torch.float64, device=device)
+        return cls(vectors, vectors, numbers, numbers)
+
+    def of(self, which: Tensor) -> _Steps:
+        """The steps of some problems."""
+        return _Steps(self.s[which], self.py[which], self.sy[which], self.ypy[which])
+
+    def double(self) -> _Steps:
+        """The same in float64."""
+        return _Steps(self.s.double(), self.py.double(), self.sy, self.ypy)
+
+    def add(self, s: Tensor, y: Tensor, py: Tensor) -> None:
+        """Add a step and its change of gradient, `(q, k, p + 1)` each; a full list drops its oldest."""
+        sy = _dot(s, y)
+        unit = _wide(torch.where(sy > 0, sy.clamp_min(1e-300).rsqrt(), 0), s)
+        s, y, py = ((unit * a).flatten(1)[:, None] for a in (s, y, py))
+        old = slice(max(0, self.s.shape[1] - _MEMORY + 1), None)
+        self.s = torch.cat([self.s[:, old], s], 1)
+        self.py = torch.cat([self.py[:, old], py], 1)
+        self.sy = _bordered(self.sy[:, old, old], torch.bmm(self.s, y.mT))
+        self.ypy = _bordered(self.ypy[:, old, old], torch.bmm(self.py, y.mT))
+
+    def inverse(self, g: Tensor, pg: Tensor) -> Tensor:
+        """H g, `(q, k, p + 1)`, from `g` and `P g`."""
+        count = self.s.shape[1]
+        if not count:
+            return pg
+        upper = self.sy.triu(1) + torch.eye(count, dtype=self.sy.dtype, device=self.sy.device)
+        last = self.ypy[:, -1, -1]
+        h = torch.where(last > 0, 1 / last.clamp_min(1e-300), 1.0)[:, None, None]
+        flat = g.flatten(1)[:, :, None]
+        a, b = torch.bmm(self.s, flat).double(), torch.bmm(self.py, flat).double()
+        t = torch.linalg.solve_triangular(upper, a, upper=True)
+        along = torch.linalg.solve_triangular(upper.mT, t + h * (self.ypy @ t) - h * b, upper=False)
+        change = torch.bmm(along.mT.to(g.dtype), self.s) - torch.bmm(
+            (h * t).mT.to(g.dtype), self.py
         )
-        self.c, self.free, self.tol, self.f = (
-            a[left] for a in (self.c, self.free, self.tol, self.f)
-        )
-        self.error, self.away, self.best, self.since = (
-            a[left] for a in (self.error, self.away, self.best, self.since)
-        )
-        self.limit, self.single = self.limit[left], self.single[left]
-        self.m, self.penalty = self.m[stay], self.penalty[stay]
-        self.w, self.g, self.pg = (v.of(stay) for v in (self.w, self.g, self.pg))
-        self.precondition = self.precondition.of(stay)
-        self.steps.keep(stay, left, self.owner)
-
-    def _to_double(self) -> None:
-        self.space, self.turn = self.space.double()
-        self.directions = Directions.of(self.space)
-        self.penalty = self.penalty.double()
-        own = self.turn.there(self.w.own)
-        self.w = Vectors(own, own)
-        self.losses = [loss.double() for loss in self.losses]
-        self._finish_one_by_one()
-        self._begin()
-
-    def _finish_one_by_one(self) -> None:
-        """Newton's method for the problems of one column, where a Hessian is not too large."""
-        if not isinstance(self.space, FeatureSpace) or self.space.size >= LARGEST:
-            return
-        rows = self.space.rows
-        if not isinstance(rows, Held):
-            return
-        ones = rows.x.new_full((rows.n, 1), float(self.space.has_bias))
-        x = torch.cat([rows.x, ones], 1)
-        own = self.w.own
-        places = torch.split(torch.arange(len(self.numbers)), self.counts)
-        firsts = (self.widths[self.numbers].cumsum(0) - self.widths[self.numbers]).tolist()
-        for loss, numbers in zip(self.losses, places, strict=True):
-            for place, number in enumerate(numbers.tolist() if loss.columns == 1 else ()):
-                column = firsts[number]
-                penalty = own.new_ones(own.shape[1])
-                penalty[-1] = self.penalty[column]
-                alone = loss.of(torch.tensor([place], device=own.device))
-                c, tol = float(self.c[number]), float(self.tol[number])
-                own[column] = newton(x, alone, c, penalty, own[column], tol)
+        return _wide(h[:, 0, 0], pg) * pg + change.reshape(g.shape)
 
 
-def _started(asked: Problems, space: Space) -> Tensor:
-    if asked.start is not None:
-        return asked.start.flatten(0, 1).to(space.device, space.dtype)
-    columns = len(asked.c) * asked.loss.columns
-    return torch.zeros(columns, space.size + 1, dtype=space.dtype, device=space.device)
+def _bordered(square: Tensor, column: Tensor) -> Tensor:
+    """A symmetric matrix `(q, a, a)` with a last row and column `(q, a + 1, 1)`."""
+    column = column.double()
+    return torch.cat([torch.cat([square, column[:, :-1].mT], 1), column], 2)
+
+
+def _line_search(
+    loss: Loss,
+    c: Tensor,
+    m: Tensor,
+    change: Tensor,
+    w: Tensor,
+    d: Tensor,
+    penalty: Tensor,
+    slope: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The first step at which the slope has fallen to a half, by safeguarded Newton from 1.
+
+    Returns:
+        Weights, margins, objective `(q,)`, slope of the loss by the margins, and the step `(q,)`.
+    """
+    wd, dd, ww = _dot(penalty * w, d), _dot(penalty * d, d), _dot(penalty * w, w)
+    step = torch.ones_like(slope)
+    low, high = torch.zeros_like(step), torch.full_like(step, torch.inf)
+    for _ in range(_LINE_STEPS):
+        at = m + _wide(step, m) * change
+        value, residual = loss.value(at)
+        first = c * _dot(residual, change) + wd + step * dd
+        good = first.abs() <= 0.5 * slope.abs()
+        if bool(good.all()):
+            break
+        newton = step - first / (c * loss.bend(residual, change) + dd).clamp_min(1e-300)
+        low = torch.where(first < 0, step, low)
+        high = torch.where(first > 0, step, high)
+        inside = (newton > low) & (newton < high) & (newton < 10 * step)
+        middle = torch.where(high.isinf(), 4 * step, (low + high) / 2)
+        step = torch.where(good, step, torch.where(inside, newton, middle))
+    f = c * value + ww / 2 + step * wd + step * step * dd / 2
+    return w + _wide(step, d) * d, at, f, residual, step
+
+
+def _objective(
+    rows: Rows, loss: Loss, c: Tensor, penalty: Tensor, m: Tensor, w: Tensor
+) -> tuple[Tensor, Tensor]:
+    value, residual = loss.value(m)
+    return c * value + _dot(penalty * w, w) / 2, _gradient(rows, c, penalty, residual, w)
+
+
+def _gradient(rows: Rows, c: Tensor, penalty: Tensor, residual: Tensor, w: Tensor) -> Tensor:
+    q, k, n = residual.shape
+    r = _wide(c, residual) * residual
+    product = rows.back(r.reshape(-1, n).T).T.reshape(q, k, -1)
+    bias = r.sum(2, keepdim=True, dtype=torch.float64).to(r.dtype)
+    return torch.cat([product, bias], 2) + penalty * w
+
+
+def _times(rows: Rows, w: Tensor) -> Tensor:
+    """Margins `(q, k, n)` of weights `(q, k, p + 1)`."""
+    flat = w.reshape(-1, rows.p + 1)
+    margins = rows.times(flat[:, :-1].T).T + flat[:, -1:]
+    return margins.contiguous().reshape(*w.shape[:2], rows.n)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of each problem's numbers, `(q, k, n)` twice to `(q,)` float64."""
+    return _sum(a * b)
+
+
+def _sum(a: Tensor) -> Tensor:
+    """Sum over all axes but the problems', in float64: `(q, k, n)` to `(q,)`."""
+    return a.sum((1, 2), dtype=torch.float64)
+
+
+def _wide(a: Tensor, like: Tensor) -> Tensor:
+    return a.to(like.dtype)[:, None, None]

@@ -26,10 +26,9 @@ from sklearn.svm import LinearSVC
 from probe.fitting.crossval import cross_validate
 from probe.folds.splits import Splits
 from probe.probes.layer import Source, prepared
-from probe.probes.linear import Effort, problems
 from probe.probes.methods import GRID
 from probe.probes.settings import ProbeSettings
-from probe.probes.solver import solve
+from probe.probes.solver import softmax_loss, solve, squared_hinge_loss
 
 
 def drawn(rows: int, dim: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -70,11 +69,29 @@ def sampled(
     sets = [(rows, rows[:1])]
     ((_, one),) = prepared(Source.of(z), np.zeros_like(rows), sets, "none", method != "svm")
     seen, codes = np.unique(y[train], return_inverse=True)  # a rare class may be left out whole
+    classes, labels = len(seen), torch.from_numpy(codes)
+    signs = 2 * torch.nn.functional.one_hot(labels, classes).float() - 1
     seconds, worst = [], -np.inf
     for point in points:
         c = GRID[point] / z.shape[1]
-        asked = problems(method, codes, len(seen), [c], Effort(1e-5))
-        (made,) = solve(one.space, one.directions, [asked])
+        if method == "svm":
+            made = solve(
+                one.train,
+                one.gram,
+                lambda q: squared_hinge_loss(signs.T[q % classes]),
+                torch.full((classes,), c, dtype=torch.float64),
+                1,
+                penalise_bias=True,
+            )
+        else:
+            made = solve(
+                one.train,
+                one.gram,
+                lambda _: softmax_loss(labels, classes),
+                torch.tensor([c], dtype=torch.float64),
+                classes,
+                penalise_bias=False,
+            )
         ours = float(made.objective.sum())
         for tol in (1e-4, 1e-5, 1e-6):
             model = (

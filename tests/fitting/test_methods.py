@@ -11,8 +11,8 @@ from probe.analysis.curves import curves
 from probe.fitting.fit import fit
 from probe.folds.splits import Splits
 from probe.probes.layer import Source
+from probe.probes.linear import Scored
 from probe.probes.methods import DEFAULT, GRID, METHODS, Method
-from probe.probes.scored import Scored
 from probe.probes.scorer import HeldOut, Request, Scorer, Shared
 from probe.probes.settings import ProbeSettings
 from probe.results.metrics import kind_of

@@ -9,9 +9,8 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 from trainingsets import prepare, scaled
 
-from probe.probes.linear import Effort, fit_linear, problems
+from probe.probes.linear import Scored, fit_linear
 from probe.probes.scaling import SCALES
-from probe.probes.scored import Scored
 from probe.probes.settings import ProbeSettings
 
 Floats = NDArray[np.float32]
@@ -237,14 +236,3 @@ def test_scaling_is_scikit_learns(n: int, dim: int, seed: int) -> None:
     np.testing.assert_allclose(z, Normalizer().transform(other), atol=1e-6)
     for same, given_ in zip(scaled(a, b, "none"), (a, b), strict=True):
         assert torch.equal(same, given_)
-
-
-@pytest.mark.parametrize(("method", "classes"), [("logistic", 3), ("logistic", 2), ("svm", 3)])
-def test_a_problem_stands_on_the_device_that_solves_it(method: str, classes: int) -> None:
-    """On the meta device, where a tensor left on the processor is seen."""
-    asked = problems(
-        method, np.arange(9) % classes, classes, [0.1, 1.0], Effort(1e-3), None, "meta"
-    )
-    of_loss = [value for value in vars(asked.loss).values() if isinstance(value, torch.Tensor)]
-    assert of_loss
-    assert {value.device.type for value in (*of_loss, asked.c)} == {"meta"}
