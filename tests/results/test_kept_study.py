@@ -53,8 +53,15 @@ def printed(*words: str) -> Any:
 
 
 def assert_contains(now: Any, then: Any) -> None:
-    """Every value of `then` stands in `now`, numbers within the last digits."""
-    if isinstance(then, dict):
+    """Every value of `then` stands in `now`, numbers within the last digits.
+
+    But for the ends of intervals: these count since then what training on other images would change.
+    """
+    if isinstance(then, dict) and {"value", "low", "high"} <= then.keys():
+        assert now["value"] == pytest.approx(then["value"], rel=1e-9, abs=1e-12)
+        assert (now["low"] is None) == (then["low"] is None)
+        assert now["low"] is None or now["low"] <= now["value"] <= now["high"]
+    elif isinstance(then, dict):
         for name, value in then.items():
             assert_contains(now[name], value)
     elif isinstance(then, list):

@@ -316,7 +316,7 @@ def before(store: Path, keys: list[predictions.Key]) -> None:
         for i, key in enumerate(keys):
             group = old.create_group("/".join(part.replace("/", ".") or "-" for part in key))
             group["scores"], group["fold"] = prediction(i).scores, prediction(i).fold
-            group.attrs["protocol"], group.attrs["features"] = f"p{i}", f"f{i}"
+            group.attrs["protocol"], group.attrs["features"] = f'{{"p": {i}}}', f"f{i}"
 
 
 OLD = [
@@ -332,7 +332,9 @@ def test_predictions_of_before_are_read_and_taken_apart_by_the_first_write(tmp_p
     for _ in range(2):
         for i, key in enumerate(OLD):
             assert_same(predictions.read(store, key), prediction(i))
-        assert predictions.marks(store, OLD) == {k: (f"p{i}", f"f{i}") for i, k in enumerate(OLD)}
+        assert predictions.marks(store, OLD) == {
+            k: (f'{{"p": {i}}}', f"f{i}") for i, k in enumerate(OLD)
+        }
         assert predictions.holds(store, "net")
         assert not predictions.holds(store, "a")
         predictions.add(store, {("age", "net", "fc", "svm"): prediction(9)})

@@ -301,23 +301,23 @@ def test_source_samples_come_through_the_studys_own_backbone(
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "code", "words"),
     [
-        ("things", "write it as NAME=DIR"),
-        ("../up=other", "a sample's name has only letters"),
-        ("things=nowhere", "there is no such folder"),
-        ("things=study", "too few"),
+        ("things", 2, "write it as NAME=DIR"),
+        ("../up=other", 2, "a sample's name has only letters"),
+        ("things=nowhere", 3, "there is no such folder"),
+        ("things=study", 3, "too few"),
     ],
 )
 def test_sources_that_cannot_be_used(
-    images: Path, monkeypatch: pytest.MonkeyPatch, source: str, words: str
+    images: Path, monkeypatch: pytest.MonkeyPatch, source: str, code: int, words: str
 ) -> None:
     monkeypatch.chdir(images)
     (images / "study").mkdir()
     result = CliRunner().invoke(
         app, ["extract", "--backbone", "control:pixels", "--data", "own", "--source", source]
     )
-    assert result.exit_code == 3
+    assert result.exit_code == code
     assert words in result.stderr
     assert not (images / "up").exists()
     assert not list((images / "study").iterdir())
