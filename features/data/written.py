@@ -69,6 +69,11 @@ def _decoded(file: Path, data: bytes) -> tuple[str, str]:
     try:
         return data.decode("utf-8"), ""
     except UnicodeDecodeError:
+        # UTF-8 with the bytes of file names in it has signs of several bytes; the other encodings have
+        # next to none that are valid.
+        text = data.decode("utf-8", "surrogateescape")
+        if any(sign > "\x7f" and not "\udc80" <= sign <= "\udcff" for sign in text):
+            return text, ""
         # Five bytes stand for nothing in Windows-1252; Latin-1 has control signs there.
         try:
             return data.decode("cp1252"), "Windows-1252 (it is not UTF-8)"
