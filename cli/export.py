@@ -52,7 +52,7 @@ def export(
 
     Without a result named, it is for every task the highest best row of a linear probe, of trained
     backbones that did not see the images. The file holds the accuracy that it promises. A graph runs
-    without this toolkit; what comes before it, and ten lines that run it, stand in its metadata.
+    without this toolkit; what comes before it, and a few lines that run it, stand in its metadata.
 
     Example: probe export mobilefacenet/best/logistic --task gender
     """
@@ -84,13 +84,14 @@ def _summary(each: Exported) -> None:
 
     about = each.about
     is_graph = each.format != "probe"
-    inside = (
-        "as one graph"
-        if is_graph
-        else f"its weights {'inside' if about.network else 'by checksum'}"
-    )
+    if is_graph:
+        inside = "as one graph"
+    elif about.imported:
+        inside = "for features made elsewhere"
+    else:
+        inside = f"its weights {'inside' if about.network else 'by checksum'}"
     show.say(
-        f"{about.task}: {about.backbone}/{about.layer or '-'}/{about.method}, {inside}, promises "
+        f"{about.task}: {about.name}, {inside}, promises "
         f"{about.accuracy.interval} on new images like the study's: {each.file}, "
         f"{decimal(each.file.stat().st_size)}"
     )
@@ -99,7 +100,12 @@ def _summary(each: Exported) -> None:
     if about.synthetic:
         show.say("SYNTHETIC: these images are drawn")
     if is_graph:
-        show.say("its metadata, probe.json, have ten lines of Python that run it")
+        show.say("its metadata, probe.json, have a few lines of Python that run it")
+        return
+    if about.imported:
+        show.say(
+            f"use it on such features, from Python: load_probe({str(each.file)!r}).predict(array)"
+        )
         return
     needs = f" --weights {each.needs}" if each.needs else ""
     show.say(f"use it with `probe predict {each.file} IMAGES...{needs}`")

@@ -60,8 +60,7 @@ def predict(
 
     probe = load_probe(file, backbone=backbone, weights=weights, device=device, announce=show.say)
     wanted = images_named(_with_standard_input(images), probe.about.task)
-    for path, why in wanted.left_out[:_LISTED]:
-        show.say(f"left out: {path}: {why}")
+    _list("left out", wanted.left_out, "which are not predicted")
     _introduce(probe)
     with ExitStack() as stack:
         to = _opened(stack, out)
@@ -83,9 +82,11 @@ def predict(
             show.say(sentence)
         show.say(str(told))
     if len(predictions.unreadable) == len(predictions):
+        first = predictions.paths[0]
+        if len(predictions) == 1:
+            raise InputError(f"{first}: the only image cannot be read; check the path.")
         raise InputError(
-            f"{predictions.paths[0]}: none of {count(len(predictions), 'image')} can be read; check "
-            "the paths."
+            f"{first}: none of {count(len(predictions), 'image')} can be read; check the paths."
         )
 
 
@@ -117,10 +118,7 @@ def _introduce(probe: ExportedProbe) -> None:
     from importlib.metadata import version
 
     about = probe.about
-    show.say(
-        f"{about.task} by {about.backbone}/{about.layer}/{about.method}, which promises "
-        f"{about.accuracy.interval}"
-    )
+    show.say(f"{about.task} by {about.name}, which promises {about.accuracy.interval}")
     if about.toolkit != version("transfer-probe"):
         show.say(
             f"note: {probe.path} was made with version {about.toolkit} of this toolkit, and this is "
@@ -155,13 +153,18 @@ def _write(to: IO[str], part: Predictions, json: bool) -> None:
     to.flush()
 
 
+def _list(what: str, files: Sequence[tuple[str, str]], rest: str) -> None:
+    """The first of some files with what is wrong with each, and how many more there are."""
+    for path, why in files[:_LISTED]:
+        show.say(f"{what}: {path}: {why}")
+    if len(files) > _LISTED:
+        show.say(f"{what}: {len(files) - _LISTED:,} more, {rest}")
+
+
 def _tell(made: Predictions, probe: ExportedProbe) -> None:
     """What a person should know of the images: which could not be read, which lie far away."""
-    bad = list(made.unreadable.items())
-    for place, why in bad[:_LISTED]:
-        show.say(f"unreadable: {made.paths[place]}: {why}")
-    if len(bad) > _LISTED:
-        show.say(f"unreadable: {len(bad) - _LISTED} more, which have no class in the table")
+    bad = [(made.paths[place], why) for place, why in made.unreadable.items()]
+    _list("unreadable", bad, "which have no class in the table")
     far = [i for i, is_far in enumerate(made.far) if is_far]
     read = len(made) - len(bad)
     if far:

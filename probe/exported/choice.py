@@ -62,12 +62,25 @@ def chosen_results(
     """
     wanted = [choose(study.tasks, study.columns, task).name for task in tasks]
     rows = [row for row in results.read(study.folder / "results.csv") if not row.variant]
+    asked = [
+        row
+        for row in rows
+        if name in (None, typed_name(row)) and (not wanted or row.task in wanted)
+    ]
+    if asked and all(row.accuracy is None for row in asked):
+        raise _is_a_number(asked[0].task)
     rows = [row for row in rows if row.accuracy is not None]  # without those of numbers
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
     if name is None:
         return [_highest(study, task, rows) for task in _with_curves(study, wanted)]
     return _named(study, name, wanted, rows)
+
+
+def _is_a_number(task: str) -> InputError:
+    return InputError(
+        f"task {task}: a number, and an exported file holds classes; name another task."
+    )
 
 
 def _with_curves(study: Study, wanted: Sequence[str]) -> list[TaskCurves]:
@@ -85,9 +98,7 @@ def _with_curves(study: Study, wanted: Sequence[str]) -> list[TaskCurves]:
 def _highest(study: Study, task: TaskCurves, rows: Sequence[Row]) -> ChosenResult:
     """The highest `best` row of a task that may be exported, and how sure it is that it leads."""
     if task.is_number:
-        raise InputError(
-            f"task {task.task}: a number, and an exported file holds classes; name another task."
-        )
+        raise _is_a_number(task.task)
     saw = _backbones_that_saw(study)
     notes = []
     able = []
@@ -253,8 +264,6 @@ def _layer_over_all_folds(
             f"{study.folder}: its images changed after the fit; run `probe fit` again."
         )
     *_, layer, key = min(ranked)
-    inside = dict.fromkeys(row.features_key for row in by_key[key])
-    assert inside
     several = f"of {len(by_key)} layers and poolings " if len(by_key) > 1 else ""
     return tuple(by_key[key]), f"{several}{layer} is the best over all folds together"
 

@@ -28,7 +28,7 @@ from probe.exported.graph import needed_tensors
 from probe.exported.network import needed_weights, network_for, pooled_of
 from probe.exported.promise import Promise, promise_of
 from probe.exported.refit import Refitted, refit, temperature_of
-from probe.exported.training import Training, training_of
+from probe.exported.trained_on import Training, training_of
 from probe.exported.tuned import tuned_contents
 from probe.fitting.options import FitOptions
 from probe.fitting.probe_job import ProbeRun, memory_bytes

@@ -99,9 +99,9 @@ class ExportedProbe:
         pooled = pooled_of(self.about, self.network)
         if pooled.dim != len(self.contents.probe.scaler.mean):
             raise InputError(
-                f"{self.path}: {self.about.layer} of {self.about.backbone} has {pooled.dim} numbers here, "
-                f"and the probe reads {len(self.contents.probe.scaler.mean)}; give the card that it was "
-                "made with as --backbone CARD.toml."
+                f"{self.path}: {self.about.layer or 'the output'} of {self.about.backbone} has "
+                f"{pooled.dim} numbers here, and the probe reads {len(self.contents.probe.scaler.mean)}; "
+                "give the card that it was made with as --backbone CARD.toml."
             )
         return pooled
 
@@ -125,6 +125,7 @@ class ExportedProbe:
         Raises:
             InputError: They are none of these, or the network is not here.
         """
+        _check_batch_size(batch_size)
         if isinstance(images, str | Path | Image.Image):
             images = [images]
         if isinstance(images, torch.Tensor):
@@ -161,10 +162,7 @@ class ExportedProbe:
         Raises:
             InputError: As in `predict`.
         """
-        if batch_size is not None and batch_size < 1:
-            raise OptionError(
-                f"--batch-size {batch_size}: a batch has at least one image; give 1 or more."
-            )
+        _check_batch_size(batch_size)
         shown = [str(file) for file in files] if names is None else list(names)
         study = Study(Path(), "", Path(), {"path": [str(file) for file in files]}, {})
         first = first_of_path(study)
@@ -228,8 +226,9 @@ class ExportedProbe:
             x = x[None]
         if x.ndim != 2 or x.shape[1] != dim:
             raise InputError(
-                f"an array of floats of shape {x.shape}: features of {self.about.layer} are (n, {dim}); "
-                "give images as uint8 of shape (n, height, width, 3)."
+                f"an array of floats of shape {x.shape}: features of "
+                f"{self.about.layer or 'the network'} are (n, {dim}); give images as uint8 of "
+                "shape (n, height, width, 3)."
             )
         values = self._values(np.asarray(x, dtype=np.float32))
         return self._made([str(i) for i in range(len(x))], values, [])
@@ -265,7 +264,7 @@ class ExportedProbe:
         """Task, result and promise in one line."""
         about = self.about
         return (
-            f"<{self.path.name}: {about.task}, {about.backbone}/{about.layer}/{about.method}, "
+            f"<{self.path.name}: {about.task}, {about.name}, "
             f"promised {about.accuracy.interval}, trained on {about.trained_on['images']} images>"
         )
 
@@ -276,7 +275,7 @@ class ExportedProbe:
         about = self.about
         rows = {
             "task": f"{about.task}: {', '.join(about.classes)}",
-            "probe": f"{about.backbone}/{about.layer}/{about.method}",
+            "probe": about.name,
             "promised accuracy": str(about.accuracy.interval),
             "trained on": f"{about.trained_on['images']} images of {about.trained_on['source']}",
             "preprocessing": about.preprocessing,
@@ -286,6 +285,14 @@ class ExportedProbe:
             f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows.items()
         )
         return f"<table>{cells}</table>"
+
+
+def _check_batch_size(batch_size: int | None) -> None:
+    """Refuse a batch of no image."""
+    if batch_size is not None and batch_size < 1:
+        raise OptionError(
+            f"--batch-size {batch_size}: a batch has at least one image; give 1 or more."
+        )
 
 
 def _rgb(image: Any) -> Image.Image:

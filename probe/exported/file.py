@@ -98,6 +98,11 @@ class About:
     notes: tuple[str, ...] = ()
 
     @property
+    def name(self) -> str:
+        """BACKBONE/LAYER/METHOD of what is in the file; the layer of a whole network is `-`."""
+        return f"{self.backbone}/{self.layer or '-'}/{self.method}"
+
+    @property
     def accuracy(self) -> Promise:
         """The promise."""
         return Promise(**self.promise)

@@ -150,13 +150,14 @@ def _library(name: str) -> Any:
 
 def _told(contents: Contents, wanted: Input, name: str, kind: str) -> dict[str, Any]:
     """What a graph's file says of itself."""
-    about = asdict(contents.about)
     return {
+        **asdict(
+            contents.about
+        ),  # first, since its own `input` is that of a card, and mostly empty
         "input": f"pixels, uint8 (n, 3, {wanted.size[0]}, {wanted.size[1]}), RGB",
         "before": _before(wanted),
         "output": "probabilities, float32 (n, classes)",
         "example": example(wanted, contents.about.classes, name, kind),
-        **about,
     }
 
 
@@ -173,7 +174,7 @@ def _before(wanted: Input) -> str:
 
 
 def example(wanted: Input, classes: Sequence[str], name: str, kind: str) -> str:
-    """Ten lines of Python that run the graph on `photo.jpg` without this toolkit."""
+    """A few lines of Python that run the graph on `photo.jpg` without this toolkit."""
     height, width = wanted.size
     resize = wanted.resize if wanted.resize is not None else wanted.size
     size = f"({resize[1]}, {resize[0]})" if not isinstance(resize, int) else (

@@ -15,15 +15,17 @@ from exported.conftest import N, photo, write_photos
 from typer.testing import CliRunner
 
 from cli.app import app
+from cli.export import _summary
 from features.errors import InputError
 from features.study.study import Study
 from probe.analysis.curves import curves
 from probe.exported.choice import chosen_results
-from probe.exported.export import export
+from probe.exported.export import Exported, export
 from probe.exported.exported_probe import load_probe
 from probe.exported.file import VERSION, read, write
 from probe.exported.images import images_named
 from probe.exported.predictions import judged
+from probe.results import rows as results
 
 
 def card_of(study: Study) -> str:
@@ -210,7 +212,9 @@ def test_what_cannot_be_used_is_said_in_a_sentence(
     save_file({name: tensor + 0.1 for name, tensor in tensors.items()}, other)
     assert "with other weights of tiny" in refused("predict", file, image, "--weights", other)
     assert "there is no such card file" in refused("predict", file, image, "-b", "gone.toml")
-    assert "none of 1 image can be read" in refused("predict", file, tmp_path / "gone.png")
+    assert "the only image cannot be read; check the path." in refused(
+        "predict", file, tmp_path / "gone.png"
+    )
     (tmp_path / "empty").mkdir()
     assert "there are no images" in refused("predict", file, tmp_path / "empty")
     assert "no file can be written there" in refused("predict", file, image, "--out", tmp_path)
@@ -247,3 +251,55 @@ def test_a_backbone_that_saw_the_images_does_not_lead(
     )
     with pytest.raises(InputError, match="no linear probe on a trained backbone"):
         export(made.folder, out=tmp_path / "x.probe", announce=said.append)
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_of_no_image_is_refused(made: Study, tmp_path: Path, size: int) -> None:
+    loaded = load_probe(exported(made, tmp_path / "x.probe"))
+    for images in ([photo(0)], [made.root / made.paths[0]]):
+        with pytest.raises(InputError, match="a batch has at least one image; give 1 or more"):
+            loaded.predict(images, batch_size=size)
+
+
+def test_a_study_of_numbers_is_told_that_files_hold_classes(
+    made: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [replace(row, accuracy=None) for row in results.read(made.folder / "results.csv")]
+    monkeypatch.setattr("probe.exported.choice.results.read", lambda _: rows)
+    for name, task in ((None, ()), ("tiny/pool/svm", ()), (None, ["tone"])):
+        with pytest.raises(InputError, match="task tone: a number, and an exported file holds"):
+            chosen_results(made, name, task)
+
+
+def test_of_features_made_elsewhere_the_use_is_from_python(
+    made: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, file = exported(made, tmp_path / "x.probe", "tiny/pool/svm"), tmp_path / "made.probe"
+    contents = read(plain)
+    write(file, replace(contents, about=replace(contents.about, imported=True)))
+    _summary(Exported(file, read(file).about))
+    words = capsys.readouterr().err
+    assert "probe predict" not in words
+    assert "by checksum" not in words
+    assert f"load_probe({str(file)!r}).predict(array)" in " ".join(words.split())
+    with made.features("tiny") as features:
+        x = features["pool"]
+    wanted = load_probe(plain).predict(x).probabilities
+    np.testing.assert_array_equal(load_probe(file).predict(x).probabilities, wanted)
+
+
+def test_files_that_are_not_listed_are_counted(
+    made: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = exported(made, tmp_path / "x.probe")
+    folder = write_photos(tmp_path / "new", range(2)).parent
+    for number in range(4):
+        (folder / f"bad{number}.png").write_text("not an image")
+        (folder / f"loop{number}").symlink_to(folder, target_is_directory=True)
+    monkeypatch.setattr("cli.predict._LISTED", 1)
+    code, _, err = probe("predict", file, folder)
+    assert code == 0, err
+    assert err.count("a link to a folder") == 1
+    assert "left out: 3 more, which are not predicted" in err
+    assert err.count("not an image") == 1
+    assert "unreadable: 3 more, which have no class in the table" in err

@@ -47,6 +47,7 @@ def test_a_fine_tune_is_trained_on_all_rows_and_read_back(
     file = tmp_path / "tone.probe"
     (made,) = export(tmp_path / "study", f"tiny/{name}", out=file, backbone=card)
     assert made.about.value == 2
+    assert made.about.name == f"tiny/{name}"
     assert made.about.trained_on["images"] == 24
     plan = prepare(replace(options, data=None))
     run, (job,) = plan.run, plan.jobs
