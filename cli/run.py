@@ -40,10 +40,13 @@ def run(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(metavar="DEVICE", help="Of every command.", show_default="as each chooses"),
+        typer.Option(
+            metavar="DEVICE", help="Of extract, fit and finetune.", show_default="as each chooses"
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Processes that extract.", show_default="1")
+        int | None,
+        typer.Option(metavar="N", help="Processes that extract.", show_default="as it chooses"),
     ] = None,
     plan: Annotated[
         bool, typer.Option("--plan", help="Show the commands and what is missing; change nothing.")
@@ -52,13 +55,14 @@ def run(
     """Make a whole study from one file: extract, fit, finetune and report.
 
     A table of the file is a command, a key its long option, a list that option repeated; `each` makes
-    a command of every choice. All is checked before the first command runs. What is there is kept;
-    killed anywhere, the same command goes on.
+    a command of every choice. Every option is read before the first command runs. What is there is
+    kept; killed anywhere, the same command goes on.
 
     Example: probe run paper --data adience:/data/adience --plan
     """
     from cli.run_file import read_run_file, with_option
     from features.errors import InputError, nearest
+    from features.study.study import has_study
 
     commands: Any = getattr(context.find_root().command, "commands", {})
     known = {name: _long_options(command) for name, command in commands.items()}
@@ -70,11 +74,16 @@ def run(
         (("extract",), "limit", limit),
         (("extract",), "workers", workers),
         (("finetune",), "epochs", epochs),
-        (("extract", "finetune"), "device", device),
+        (("extract", "fit", "finetune"), "device", device),
     ):
         if value is not None:
             made = with_option(made, names, name, value)
     folder = study or made.study
+    if (data or made.data) is None and not has_study(folder):
+        raise InputError(
+            f'{file}: names no data for the new study {folder}; give --data, or write data = "DIR" above '
+            "its tables."
+        )
     steps = [_in_folder(step, folder) for step in made.steps]
     for step in steps:
         _check(commands[step.command], step)
@@ -86,7 +95,9 @@ def run(
         raise InputError(f"{step.where}: {words}.")
     # A study that ships goes on without what is missing, whose rows stay blank.
     steps = [left for step in steps if (left := _without(step, lacking)) is not None]
-    if not any(step.command == "extract" for step in steps):
+    commands_left = {step.command for step in steps}
+    if "extract" not in commands_left and any(s.command == "extract" for s in made.steps):
+        show.say("missing: weights of every backbone to extract, so nothing is extracted or fitted")
         steps = [step for step in steps if step.command != "fit"]
     for step in _with_data(steps, data or made.data):
         if plan:

@@ -20,8 +20,9 @@ from features.machine.regular_files import read_regular
 
 ORDER = ("extract", "fit", "finetune", "report")
 """The commands that may stand in a file, in the order in which they run."""
-MACHINE = ("device", "workers", "memory", "on", "share")
-_NOT_HERE = ("study", "data", "json", "help")
+MACHINE = ("device", "workers")
+_ABOVE = ("study", "data")
+_NOWHERE = ("json", "help")
 _MOST = 1_000
 
 
@@ -121,8 +122,10 @@ def _steps(
             raise InputError(
                 f"{where}: {key} is about the machine, not the study; give --{key} to `probe run`."
             )
-        if key in _NOT_HERE:
+        if key in _ABOVE:
             raise InputError(f"{where}: {key} has no place in {title}; it stands above all tables.")
+        if key in _NOWHERE:
+            raise InputError(f"{where}: {key} has no place in a study's file; leave it out.")
         if key not in known:
             raise InputError(f"{where}: {command} has no option --{key}; {nearest(key, known)}")
     for key in grid.keys() & table.keys():

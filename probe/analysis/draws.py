@@ -11,14 +11,15 @@ import numpy as np
 from probe.analysis.points import Curve, Point
 from probe.analysis.statistics import Interval
 
-_DRAW = re.compile(r"(.+@random)(-\d+)?")
-"""How features/backbone.py names a network with random weights: NAME@random, NAME@random-SEED."""
+_DRAW = re.compile(r"(.+@random)(?:-\d+)?(@as-.+)?")
+"""How features/backbone.py names a network with random weights: NAME@random, NAME@random-SEED, and with
+`@as-OTHER` behind it in the geometry of another."""
 
 
 def network_of(name: str) -> str:
     """NAME@random for every draw of the random weights of NAME; other names as they are."""
     draw = _DRAW.fullmatch(name)
-    return draw[1] if draw else name
+    return draw[1] + (draw[2] or "") if draw else name
 
 
 def merge_draws(curves: Sequence[Curve]) -> list[Curve]:

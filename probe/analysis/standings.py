@@ -29,6 +29,8 @@ class Standing:
     layers: tuple[str, ...]
     """The layer chosen in each fold; empty for a fine-tune."""
     accuracy: Interval
+    has_seen: bool = False
+    """Whether its weights were trained on the test images, so that its accuracy is too high."""
     unlike: tuple[str, ...] = ()
     """What of its protocol differs from that of the leading probe, so that the two cannot be compared."""
 
@@ -46,7 +48,14 @@ def standings(task: TaskCurves) -> list[Standing]:
     """Every trained backbone at its highest `best` row, and every fine-tune; the highest accuracy first."""
     tops = _top_of_each(task)
     rows = [
-        Standing(best.backbone, best.domain, best.method, best.chosen, best.headline)
+        Standing(
+            best.backbone,
+            best.domain,
+            best.method,
+            best.chosen,
+            best.headline,
+            best.backbone in task.have_seen,
+        )
         for best in tops
         if best.domain not in FLOOR
     ]
@@ -57,11 +66,18 @@ def standings(task: TaskCurves) -> list[Standing]:
             unlike = task.outcomes.unlike(point.rows[0].result_name, leading) if leading else []
             rows.append(
                 Standing(
-                    curve.backbone, curve.domain, curve.method, (), point.headline, tuple(unlike)
+                    curve.backbone,
+                    curve.domain,
+                    curve.method,
+                    (),
+                    point.headline,
+                    curve.backbone in task.have_seen,
+                    tuple(unlike),
                 )
             )
     best_first = 1 if task.is_number else -1
-    return sorted(rows, key=lambda row: best_first * row.accuracy.value)
+    # What has seen the test images does not lead: it stands below.
+    return sorted(rows, key=lambda row: (row.has_seen, best_first * row.accuracy.value))
 
 
 def references(task: TaskCurves) -> list[Reference]:
@@ -90,9 +106,10 @@ def _alone(value: float) -> Interval:
 
 
 def leader_of(task: TaskCurves) -> str | None:
-    """The trained backbone of the highest `best` row; None where there is none."""
+    """The trained backbone of the highest `best` row, of those that have not seen the test images."""
     rows = [best for best in _top_of_each(task) if best.domain not in FLOOR]
-    return rows[0].backbone if rows else None
+    unseen = [best for best in rows if best.backbone not in task.have_seen]
+    return unseen[0].backbone if unseen else None
 
 
 def layers_words(

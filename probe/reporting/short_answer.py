@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from probe.analysis.standings import layers_words
 from probe.analysis.statistics import Interval
 
 _PLAIN = {"control:pixels": "the raw pixels", "control:tiny": "a tiny grey image"}
+_RANDOM = re.compile(r"(.+)@random.*")
 """What controls are called in sentences."""
 
 
@@ -28,9 +30,11 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
     score = scale.value(replace(top.headline, low=float("nan")))
     if not made.beats_guessing:
         return f"No backbone is shown to beat guessing on {name}."
-    if top.domain in FLOOR or not made.helps:
-        floor = made.pretraining.b if made.pretraining else top.backbone
-        return f"Pretraining is not shown to help on {name}: no better than {_plain(floor)}."
+    if made.pretraining is None and top.domain in FLOOR:
+        return f"No trained network is fitted on {name} yet."
+    if made.pretraining is not None and (top.domain in FLOOR or not made.helps):
+        floor = _plain(made.pretraining.b).partition(" of ")[0]
+        return f"Pretraining is not shown to help on {name}: {floor} may do as well."
     if not made.behind:
         return f"{top.backbone} reaches {score} on {name}; guessing reaches {_guess(task)}."
     if made.wins:
@@ -46,7 +50,9 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
 def _guess(task: TaskCurves) -> str:
     """What guessing reaches: the more of chance and the most frequent class, or the median's error."""
     if task.chance is None:
-        return "nothing known" if task.majority is None else task.scale.value(_alone(task.majority))
+        return (
+            "an unknown share" if task.majority is None else task.scale.value(_alone(task.majority))
+        )
     return f"{100 * max(task.chance, task.majority or 0.0):.1f} %"
 
 
@@ -60,7 +66,7 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         return []
     top = made.leader
     layer = f"{layers_words(task, top.backbone, top.chosen)} of {top.backbone}"
-    if top.domain in ("none", "control"):
+    if top.domain in FLOOR:
         layer = f"none is shown to beat {_plain(top.backbone)}"
     lines = [("Which layer?", layer)]
     if closest is None:
@@ -77,11 +83,15 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
     else:
         lines.append(("Is fine-tuning needed?", _gain(made.tuning.difference, task.scale)))
     if made.random is not None:
-        lines.append((f"Over {_plain(made.random.b)}?", _gain(made.random.difference, task.scale)))
+        lines.append(
+            (f"Better than {_plain(made.random.b)}?", _gain(made.random.difference, task.scale))
+        )
     return lines
 
 
 def _plain(backbone: str) -> str:
+    if random := _RANDOM.fullmatch(backbone):
+        return f"random weights of {random[1]}"
     return _PLAIN.get(backbone, backbone)
 
 

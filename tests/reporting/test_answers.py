@@ -102,7 +102,7 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
     small = replace(made.pretraining, difference=Interval(0.01, -0.02, 0.04, 9))
     idle = replace(made, pretraining=small)
     assert sentence(task, idle) == (
-        "Pretraining is not shown to help on age: no better than near@random."
+        "Pretraining is not shown to help on age: random weights may do as well."
     )
     guessing = replace(made.leader, metrics={"accuracy": Interval(0.36, 0.30, 0.42, 90)})
     assert sentence(task, replace(made, leader=guessing)) == (

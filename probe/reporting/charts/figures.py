@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SHAPES = "osD^vPX*"
 _GREY = "#6B6B6B"
 _SHAPES = "osD^vPX*"
 

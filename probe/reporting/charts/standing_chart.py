@@ -16,7 +16,7 @@ from probe.reporting.charts.legend import Sign, backbone_sign
 from probe.reporting.charts.markers import Markers
 
 _MOST = 14
-"""How many rows are drawn; the table of best rows has all."""
+"""How many rows are drawn; best.csv has all."""
 _LONGEST, _LAYER = 26, 17
 """Characters of a name and of a layer; the middle is left out where one is longer."""
 _TRAINED = {"finetune": "fine-tuned", "scratch": "trained from scratch"}
@@ -129,6 +129,8 @@ def _row(task: TaskCurves, row: Standing, scale: _Scale, looks: Markers) -> Stan
         how = _TRAINED.get(kind, kind) + (f", {recipe}" if recipe else "")
         if row.unlike:
             how += f", other {' and '.join(row.unlike)}"
+    if row.has_seen:
+        how += "; has seen the test images"
     return StandingRow(
         backbone=row.backbone,
         name=shorten(row.backbone, _LONGEST),
