@@ -23,7 +23,6 @@ from probe.results.rows import BEST, Row
 from probe.results.scores import NEVER_SEEN, log_losses, probabilities
 
 _NOT_TRAINED = ("none", "control")
-_NO_WEIGHTS = "knn"
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def _highest(study: Study, task: TaskCurves, rows: Sequence[Row]) -> ChosenResul
                 f"{best.backbone} is passed over: its weights were trained on "
                 f"{' and '.join(saw[best.backbone])}, which seems to be this study's data"
             )
-        elif best.method == _NO_WEIGHTS:
+        elif best.method in METHODS and not METHODS[best.method].is_linear:
             continue
         elif _is_imported(study, best.backbone):
             notes.append(f"{best.backbone} is passed over: its features were made elsewhere")
@@ -176,11 +175,11 @@ def _named(
     if name not in by_name:
         raise InputError(f"{name}: no such result; {nearest(name, by_name)}")
     method = next(iter(by_name[name].values()))[0].method
-    if method == _NO_WEIGHTS:
+    if method in METHODS and not METHODS[method].is_linear:
+        linear = next(other.name for other in METHODS.values() if other.is_linear)
         raise InputError(
-            f"{name}: a nearest-neighbour probe is its training images and has no weights, so it cannot "
-            "be exported; name a linear probe, such as "
-            f"{name.removesuffix(_NO_WEIGHTS)}logistic."
+            f"{name}: a probe by {METHODS[method].words} has no weights, so it cannot be exported; name "
+            f"a linear probe, such as {name.removesuffix(method)}{linear}."
         )
     if method == "majority":
         raise InputError(f"{name}: looks at no image, so there is nothing to export; name a probe.")

@@ -15,6 +15,7 @@ from features.arrays import Doubles, Floats, Ints
 from probe.fitting.crossval import FoldOutcome, cross_validate
 from probe.folds.splits import Splits
 from probe.probes.layer import Source
+from probe.probes.methods import METHODS
 from probe.probes.settings import ProbeSettings
 
 _BLOCK = 32 << 20
@@ -87,7 +88,7 @@ def refit(
     scaler = scaler_of(source, used)
     choice = _choose(source, y, classes, splits, settings)
     scale = choice.scale or settings.scale
-    point = 1 / choice.value if settings.method == "ridge" else choice.value
+    point = 1 / choice.value if METHODS[settings.method].value_is_alpha else choice.value
     fixed = replace(settings, scale=scale, grid=(float(point),), relative=False)
     axes = _unit_axes(source.dim) if scale == "l2" else _axes(scaler)
     both = source.followed_by(axes)

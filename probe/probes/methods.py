@@ -59,6 +59,10 @@ class Method:
     where nothing validates its middle is taken. Otherwise all is tried and the first is taken."""
     at_once: bool = False
     """Where features are few, all values of the grid come from one factorisation."""
+    is_linear: bool = False
+    """Its scores are linear in the features, so that it has weights, which can be exported."""
+    value_is_alpha: bool = False
+    """What is reported as chosen is alpha, one over the C of the grid."""
     default: bool = False
     """Whether `fit` fits it where no probe is named."""
     numbers: Callable[[], MakeNumbers] | None = None
@@ -130,6 +134,7 @@ METHODS = {
             scores="logits",
             grid=GRID,
             selection="log_loss",
+            is_linear=True,
             default=True,
         ),
         Method(
@@ -138,6 +143,7 @@ METHODS = {
             scorer=_linear,
             scores="margins",
             grid=GRID,
+            is_linear=True,
             default=True,
         ),
         Method(
@@ -147,6 +153,8 @@ METHODS = {
             scores="margins",
             grid=GRID,
             at_once=True,
+            is_linear=True,
+            value_is_alpha=True,
             numbers=_ridge_numbers,
         ),
         Method(

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from features.arrays import Ints
+from features.errors import InputError
 from features.study.study import Study
 from probe.analysis.curves import curves
+from probe.exported.choice import chosen_results
 from probe.fitting.fit import fit
 from probe.folds.splits import Splits
 from probe.probes.layer import Source
@@ -72,6 +74,8 @@ def test_a_probe_is_added_by_one_record(study: Study, monkeypatch: pytest.Monkey
     (task,) = curves(study)
     assert [panel.method for panel in task.panels] == ["centroid"]
     assert {best.method for best in task.best} == {"centroid"}
+    with pytest.raises(InputError, match="a probe by the nearest class mean has no weights, so it"):
+        chosen_results(study, "net/high/centroid")
 
 
 def test_the_records_say_what_was_so_before_them() -> None:
@@ -80,6 +84,8 @@ def test_the_records_say_what_was_so_before_them() -> None:
     assert DEFAULT == ("logistic", "svm")
     assert tuple(np.logspace(-2, 4, 13)) == pytest.approx(GRID, rel=1e-15)
     assert METHODS["knn"].grid == (1, 5, 10, 20, 50, 100, 200)
+    assert [name for name in METHODS if METHODS[name].is_linear] == ["logistic", "svm", "ridge"]
+    assert [name for name in METHODS if METHODS[name].value_is_alpha] == ["ridge"]
     kinds = {name: kind_of(name) for name in (*METHODS, "majority", "finetune")}
     assert kinds == {
         "logistic": "logits", "svm": "margins", "ridge": "margins", "knn": "shares",
