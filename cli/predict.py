@@ -35,6 +35,11 @@ def predict(
         Path | None,
         typer.Option("--out", metavar="FILE", help="Where to write.", show_default="stdout"),
     ] = None,
+    path_column: options.PathColumn = None,
+    root: options.Root = None,
+    extension: options.Extension = None,
+    missing: options.Missing = None,
+    columns: options.Columns = None,
     backbone: options.CardOf = None,
     weights: options.Weights = None,
     device: options.Device = "auto",
@@ -59,7 +64,14 @@ def predict(
     from probe.exported.predictions import joined, judged
 
     probe = load_probe(file, backbone=backbone, weights=weights, device=device, announce=show.say)
-    wanted = images_named(_with_standard_input(images), probe.about.task)
+    table = {
+        "path_column": path_column,
+        "root": root,
+        "extension": extension,
+        "missing": missing,
+        "columns": columns,
+    }
+    wanted = images_named(_with_standard_input(images), probe.about.task, table)
     _list("left out", wanted.left_out, "which are not predicted")
     _introduce(probe)
     with ExitStack() as stack:

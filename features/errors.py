@@ -3,7 +3,7 @@
 Every message is one sentence: what, what was wrong with it, what to do.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -23,6 +23,11 @@ def first_line(error: BaseException, most: int = 160) -> str:
     """The beginning of what a library's error says, on one line; its kind where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0][:most] if lines else type(error).__name__
+
+
+def in_words(names: Sequence[str]) -> str:
+    """`a`, `a and b`, or `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from inspect import signature
@@ -58,13 +58,15 @@ KINDS = ", ".join(f"{word}:{kind.argument}" for word, kind in READERS.items() if
 """The listed kinds as a person writes them: `adience:DIR, fairface:CSV, ...`."""
 
 
-def read_data(spec: str) -> Manifest:
+def read_data(spec: str, standing: Collection[str] | None = None) -> Manifest:
     """Read the data set that `spec` names.
 
     Args:
         spec: A folder of class folders, a `.csv`, `.tsv` or `.parquet` manifest, an `.npz` or `.h5`
             file of images, `sample`, or one of KINDS, with options as in
             `adience:DIR?faces=coarse&labels=ranges` or `DIR?levels=fold/label`.
+        standing: The columns of a study that was made of the data: those of a table keep these names, and
+            none is refused as likely to be no label.
 
     Raises:
         InputError: It is none of these, or cannot be used.
@@ -75,13 +77,13 @@ def read_data(spec: str) -> Manifest:
     if colon and word in READERS:
         where, options = _options(rest)
         return _read(READERS[word], word, Path(where), options)
-    where, options = (spec, {}) if Path(spec).exists() else _options(spec)
+    where, options = options_in(spec)
     path = Path(where)
     if path.is_dir():
         return _read(Reader("folders"), "a folder", path, options)
     if path.is_file():
         reader = FILES.get(path.suffix, Reader("table"))
-        return _read(reader, f"a {path.suffix} file", path, options)
+        return _read(reader, f"a {path.suffix} file", path, options, standing)
     words = [f"{word}:" for word in READERS]
     hint = f"; {nearest(word + ':', words)}" if colon and "/" not in word else ""
     raise InputError(
@@ -105,19 +107,36 @@ def with_options(spec: str, options: Mapping[str, str | None]) -> str:
     return f"{spec}?{pairs}" if pairs else spec
 
 
-def _read(reader: Reader, kind: str, path: Path, options: Mapping[str, str]) -> Manifest:
+def _read(
+    reader: Reader,
+    kind: str,
+    path: Path,
+    options: Mapping[str, str],
+    standing: Collection[str] | None = None,
+) -> Manifest:
     """The manifest of `path`; its source includes the options that are not the default."""
     read = reader.function()
     _, *keywords = signature(read).parameters.values()
     defaults = {keyword.name: keyword.default for keyword in keywords}
+    known_columns = {"standing": standing} if "standing" in defaults else {}
+    defaults.pop("standing", None)  # no option
     for name in options:
         if name not in defaults:
             known = ", ".join(name.replace("_", "-") for name in defaults)
             takes = f"takes {known}" if defaults else "takes no options"
             raise OptionError(f"--{name.replace('_', '-')}: {kind} {takes}; leave it out.")
-    manifest = read(path, **options)
+    manifest = read(path, **options, **known_columns)
     changed = {name: value for name, value in options.items() if value != defaults[name]}
+    if "root" in changed:  # another command may run in another folder
+        from features.data.whereabouts import root_of
+
+        changed["root"] = str(root_of(path, changed["root"]))
     return replace(manifest, source=with_options(manifest.source, changed))
+
+
+def options_in(spec: str) -> tuple[str, dict[str, str]]:
+    """`spec` without its options, and these by name."""
+    return (spec, {}) if Path(spec).exists() else _options(spec)
 
 
 def _options(rest: str) -> tuple[str, dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -24,6 +24,8 @@ def read_parquet(
     extension: str | None = None,
     missing: str | None = None,
     columns: str | None = None,
+    *,
+    standing: Collection[str] | None = None,
 ) -> Manifest:
     """One row per line; paths are relative to the manifest's folder, or absolute.
 
@@ -53,7 +55,7 @@ def read_parquet(
         ) from error
     if not table.num_rows:
         raise InputError(f"{file}: the manifest has no rows; add a row per image.")
-    options = TableOptions(path_column, root, extension, missing, columns)
+    options = TableOptions(path_column, root, extension, missing, columns, standing)
     held = _column_of_images(table) if path_column is None else None
     named = {
         name: ["" if value is None else str(value) for value in table[name].to_pylist()]

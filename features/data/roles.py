@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from features.data.tasks import RESERVED
-from features.errors import InputError
+from features.errors import InputError, in_words
 
 _LIKELY = {
     "subject": (
@@ -20,7 +20,7 @@ _LIKELY = {
 }  # fmt: skip
 """Names of columns that are likely to be something else than labels."""
 _MISSING = ("nan", "na", "n/a", "#n/a", "none", "null", "nil", "?", "-", "-1", "unknown", "missing")
-_NO_SUBJECT = ("nan", "na", "n/a", "#n/a", "none", "null", "nil", "?")
+_NO_GROUP = ("nan", "na", "n/a", "#n/a", "none", "null", "nil", "?")
 _NO = ("0", "false", "no", "n", "f", "off")
 _YES = ("1", "true", "yes", "y", "t", "on")
 _MOST = 100
@@ -34,39 +34,46 @@ def in_use(cell: str) -> bool | None:
     """What a cell of the column `use` says; None where it says neither yes nor no."""
     word = cell.strip().casefold()
     try:
-        return bool(float(word))
+        return {0.0: False, 1.0: True}.get(float(word))
     except ValueError:
         return False if word in _NO else True if word in _YES else None
 
 
-def with_roles(file: Path, columns: Columns, asked: str | None) -> tuple[Columns, list[str]]:
+def with_roles(
+    file: Path, columns: Columns, asked: str | None, standing: Collection[str] | None = None
+) -> tuple[Columns, list[str]]:
     """The columns under their reserved names, and in sentences which were taken for which.
 
     Args:
         file: The table, for messages.
         columns: By their names in the table.
         asked: `patient_id=subject,site=label`: what columns are, where their names do not say it.
+        standing: The columns of a study that was made of the table: they keep their names, and the others
+            are not asked about.
 
     Raises:
         InputError: A column is named that is not there, two are the same, or one is likely to be no label.
     """
     notes = []
-    given = _given(file, columns, asked)
+    given = _given(file, columns, asked, standing is not None)
     named: dict[str, str] = {}
     for name in columns:
         plain = name.strip().casefold()
-        role = given.get(name, plain if plain in RESERVED else "label")
+        own = name if name in RESERVED else "label"
+        kept = standing is not None and name.strip() in standing
+        role = given.get(name, own if kept else plain if plain in RESERVED else "label")
         named[name] = name if role == "label" else role
     for role in RESERVED:
         same = [name for name, meant in named.items() if meant == role]
         if len(same) > 1:
             raise InputError(
-                f"{file}: the columns {' and '.join(same)} are both {role}; rename one."
+                f"{file}: the columns {in_words(same)} are {'both' if len(same) == 2 else 'all'} {role}; "
+                "rename all but one."
             )
         if same and same[0] != role and same[0] not in given:
             notes.append(f"{file.name}: the column {same[0]} is the {role}")
     for role, likely in _LIKELY.items():
-        if role in named.values():
+        if role in named.values() or standing is not None:
             continue
         for name, cells in columns.items():
             plain = name.strip().casefold().replace(" ", "_").replace("-", "_")
@@ -79,18 +86,38 @@ def with_roles(file: Path, columns: Columns, asked: str | None) -> tuple[Columns
     return {named[name]: cells for name, cells in columns.items()}, notes
 
 
-def _given(file: Path, columns: Mapping[str, Sequence[str]], asked: str | None) -> dict[str, str]:
+def _given(
+    file: Path, columns: Mapping[str, Sequence[str]], asked: str | None, begun: bool
+) -> dict[str, str]:
+    """The roles that were asked for, by column; a study that is `begun` may hold some of no effect."""
     given = {}
+    for name, role in roles_asked(asked).items():
+        pair = f"{name}={role}"
+        if name not in columns:
+            raise InputError(f"--columns {pair}: {file} has no column {name}.")
+        if role == "label" and name in RESERVED and not begun:
+            raise InputError(
+                f"--columns {pair}: a column that is called {name} is never a label; rename it in {file}."
+            )
+        given[name] = role
+    return given
+
+
+def roles_asked(asked: str | None) -> dict[str, str]:
+    """The roles by column of `patient_id=subject,site=label`.
+
+    Raises:
+        InputError: It is not written so, or a role is none.
+    """
+    roles = {}
     for pair in filter(None, (asked or "").split(",")):
         name, sign, role = pair.rpartition("=")
         if not sign or role not in (*RESERVED, "label"):
             raise InputError(
                 f"--columns {pair}: write NAME=ROLE, the role one of {', '.join(RESERVED)} and label."
             )
-        if name not in columns:
-            raise InputError(f"--columns {pair}: {file} has no column {name}.")
-        given[name] = role
-    return given
+        roles[name] = role
+    return roles
 
 
 def cleaned(file: Path, columns: Columns, missing: str | None) -> tuple[Columns, list[str]]:
@@ -139,19 +166,19 @@ def _use(file: Path, cells: Sequence[str]) -> list[str]:
 def _group(
     file: Path, name: str, cells: Sequence[str], none: set[str]
 ) -> tuple[list[str], list[str]]:
-    """The subjects, folds or splits without blanks around them; a subject `nan` is none."""
+    """The subjects, folds or splits without blanks around them; one called `nan` is none."""
     notes = []
     made = ["" if cell.strip() in none else cell.strip() for cell in cells]
     if len(set(made)) < len({cell for cell in cells if cell.strip() not in none}):
         notes.append(f"{file.name}: blanks around values of {name} are left out")
-    if name == "subject":
-        gone = Counter(cell for cell in made if cell.casefold() in _NO_SUBJECT)
-        if gone:
-            made = ["" if cell in gone else cell for cell in made]
-            notes.append(
-                f"{file.name}: {_shown(gone)} in the column subject is read as no subject: each of these "
-                "images is a subject of its own"
-            )
+    gone = Counter(cell for cell in made if cell.casefold() in _NO_GROUP)
+    if gone:
+        made = ["" if cell in gone else cell for cell in made]
+        alone = ": each of these images is a subject of its own" if name == "subject" else ""
+        read = "is" if len(gone) == 1 else "are"
+        notes.append(
+            f"{file.name}: {_shown(gone)} in the column {name} {read} read as no {name}{alone}"
+        )
     return made, notes
 
 
@@ -213,5 +240,4 @@ def _shown(counts: Counter[str]) -> str:
     """Values with how many images have them."""
     shown = [f"{value!r} ({n:,})" for value, n in counts.most_common(_NAMED)]
     more = len(counts) - len(shown)
-    words = " and ".join(shown)
-    return f"{words} and {more} more" if more else words
+    return in_words([*shown, f"{more} more"] if more else shown)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from features.data.manifest import Manifest
 from features.data.roles import cleaned, with_roles
-from features.data.whereabouts import Places, column_of_paths, found_paths
+from features.data.whereabouts import Places, column_of_paths, found_paths, root_of
 from features.data.written import columns_of, read_written
 from features.errors import InputError, nearest
 from features.machine.regular_files import read_regular
@@ -23,6 +23,8 @@ def read_table(
     extension: str | None = None,
     missing: str | None = None,
     columns: str | None = None,
+    *,
+    standing: Collection[str] | None = None,
 ) -> Manifest:
     """One row per line; paths are relative to the manifest's folder, or absolute.
 
@@ -33,6 +35,7 @@ def read_table(
         extension: What is added to every path, such as `.png`.
         missing: Values that stand for no label, with commas between them.
         columns: `patient_id=subject,site=label`: what columns are, where their names do not say it.
+        standing: The columns of a study that was made of the table, which keep their names.
 
     Raises:
         InputError: There is no column of paths, no row, or a line of another length.
@@ -42,7 +45,7 @@ def read_table(
         raise InputError(f"{file}: the manifest has no column path; the file is empty.")
     if not written.rows:
         raise InputError(f"{file}: the manifest has a header and no rows; add a row per image.")
-    options = TableOptions(path_column, root, extension, missing, columns)
+    options = TableOptions(path_column, root, extension, missing, columns, standing)
     cells = columns_of(written.header, written.rows)
     return manifest_of(file, cells, options, written.notes, written.lines)
 
@@ -56,6 +59,7 @@ class TableOptions:
     extension: str | None = None
     missing: str | None = None
     columns: str | None = None
+    standing: Collection[str] | None = None
 
 
 def manifest_of(
@@ -78,14 +82,12 @@ def manifest_of(
         InputError: There is no column of paths, a cell cannot be used, or looking around shows what would
             lead to the images.
     """
-    folder = file.resolve().parent
-    root = folder if options.root is None else Path(options.root).expanduser()
-    root = root if root.is_dir() else folder / root
-    if not root.is_dir():
-        raise InputError(f"--root {options.root}: there is no such folder.")
-    places = Places(root.resolve(), options.extension or "")
-    named, said = with_roles(file, columns, options.columns)
-    column, taken = column_of_paths(file, named, places, options.path_column)
+    places = Places(root_of(file, options.root), options.extension or "")
+    named, said = with_roles(file, columns, options.columns, options.standing)
+    asked = options.path_column
+    if asked is not None:  # as the table has it; `Path` is called path by now
+        asked = dict(zip(columns, named, strict=True)).get(asked, asked)
+    column, taken = column_of_paths(file, named, places, asked)
     cells = named.pop(column)
     named.pop("path", None)
     if "" in cells:

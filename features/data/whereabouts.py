@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from features.data.imagefiles import is_image
-from features.errors import InputError, nearest
+from features.errors import InputError, in_words, nearest
 
 NAMES = (
     "filename", "file_name", "image", "image_path", "img", "img_path", "file", "filepath", "file_path",
@@ -37,10 +37,28 @@ class Places:
 
     def there(self, cell: str) -> bool:
         """Whether the file of a cell is there."""
-        try:
-            return (self.root / self.path(cell)).is_file()
-        except (OSError, ValueError):  # a name that is too long, or has a NUL
-            return False
+        return _is_file(self.root / self.path(cell))
+
+
+def root_of(file: Path, root: str | None) -> Path:
+    """The folder that the paths of the table `file` start from where `root` was asked for, resolved.
+
+    Raises:
+        InputError: There is no such folder.
+    """
+    folder = file.resolve().parent
+    asked = folder if root is None else Path(root).expanduser()
+    asked = asked if asked.is_dir() else folder / asked
+    if not asked.is_dir():
+        raise InputError(f"--root {root}: there is no such folder.")
+    return asked.resolve()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or has a NUL
+        return False
 
 
 def column_of_paths(
@@ -67,7 +85,7 @@ def column_of_paths(
         ]
     if len(with_files) > 1:
         raise InputError(
-            f"{file}: the columns {' and '.join(with_files)} all name files; say which are the images with "
+            f"{file}: the columns {in_words(with_files)} all name files; say which are the images with "
             f"--path-column {with_files[0]}."
         )
     if named:
@@ -110,7 +128,8 @@ def found_paths(file: Path, cells: Sequence[str], places: Places) -> tuple[list[
     for change, what in _CHANGES.items():
         if all(places.there(change(cell)) for cell in tried):
             return [places.path(change(cell)) for cell in cells], [f"{file.name}: {what}"]
-    for advice in _advice(tried[0], places):
+    advice = next(_advice(tried[0], places), None)
+    if advice is not None:
         first = places.root / places.path(tried[0])
         raise InputError(f"{file}: no image is there (the first would be {first}); {advice}.")
     return [places.path(cell) for cell in cells], []
@@ -145,8 +164,10 @@ def _advice(cell: str, places: Places) -> Iterator[str]:
     path = PurePosixPath(re.sub(r"^[A-Za-z]:", "", _slashes(cell.strip())).lstrip("/"))
     root = places.root
     folder, name = root / path.parent, path.name
-    if folder.is_dir():
-        beside = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    if not name:  # `.` or `/`
+        return
+    beside = _files_in(folder)
+    if beside:
         for other in beside:
             if other.startswith(f"{name}.") and is_image(other):
                 yield f"{path.parent / other} is there, so give --extension {other[len(name) :]}"
@@ -160,19 +181,27 @@ def _advice(cell: str, places: Places) -> Iterator[str]:
                     f"{Path(other).suffix}"
                 )
     for above in list(root.parents)[:3]:
-        if (above / path.with_name(name + places.extension)).is_file():
+        if _is_file(above / path.with_name(name + places.extension)):
             yield f"it is there from {above}, so give --root {above}"
     for parts in range(1, len(path.parts)):
         shorter = PurePosixPath(*path.parts[parts:])
-        if (root / places.path(str(shorter))).is_file():
+        if _is_file(root / places.path(str(shorter))):
             lead = PurePosixPath(*path.parts[:parts])
             yield (
-                f"{shorter} is there, so leave out {lead}{'/' if parts else ''} before it, or give --root "
+                f"{shorter} is there, so leave out {lead}/ before it, or give --root "
                 "the folder that holds it"
             )
     where = _below(root, path, places)
     if where is not None:
         yield f"it is there from {where}, so give --root {where}"
+
+
+def _files_in(folder: Path) -> list[str]:
+    """The names of the files in a folder; none where it cannot be listed."""
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    except (OSError, ValueError):
+        return []
 
 
 def _below(root: Path, path: PurePosixPath, places: Places) -> Path | None:
@@ -190,7 +219,7 @@ def _below(root: Path, path: PurePosixPath, places: Places) -> Path | None:
             if looked > _SEARCHED:
                 return None
             if entry.is_dir() and not entry.name.startswith(".") and not entry.is_symlink():
-                if (entry / places.path(str(path))).is_file():
+                if _is_file(entry / places.path(str(path))):
                     return entry
                 stack.append(entry)
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from features.errors import InputError
 from features.machine.regular_files import read_regular
 
 _SIGNS = (",", "\t", ";", "|")
+_DECLARED = re.compile(r'\s*sep=([^\s"]|\t)\s*', re.IGNORECASE)
+"""A first line that says the sign between cells, as spreadsheets write it."""
 _LINES = 20
 """Lines that tell the sign between cells."""
 
@@ -45,13 +48,13 @@ def read_written(file: Path) -> WrittenTable:
     text, encoding = _decoded(file, data)
     notes = [f"{file.name}: read as {encoding}"] if encoding else []
     first, _, rest = text.partition("\n")
-    sign = None
-    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
-        sign, text = first.strip()[4], rest
-    sign = sign or _sign_of(file, text)
+    declared = _DECLARED.fullmatch(first)
+    if declared:
+        text = rest
+    sign = declared[1] if declared else _sign_of(file, text)
     if sign not in (",", "\t"):
-        notes.append(f"{file.name}: cells are parted by {sign!r}")
-    header, rows, lines = _cells(file, text, sign)
+        notes.append(f"{file.name}: the separator is {sign!r}")
+    header, rows, lines = _cells(file, text, sign, 1 if declared else 0)
     return WrittenTable(header, rows, lines, tuple(notes))
 
 
@@ -102,7 +105,10 @@ def _sign_of(file: Path, text: str) -> str:
     return best
 
 
-def _cells(file: Path, text: str, sign: str) -> tuple[list[str], list[list[str]], list[int]]:
+def _cells(
+    file: Path, text: str, sign: str, above: int
+) -> tuple[list[str], list[list[str]], list[int]]:
+    """The header, the rows and the line of each; `above` lines of the file stand before the text."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign)
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -114,14 +120,16 @@ def _cells(file: Path, text: str, sign: str) -> tuple[list[str], list[list[str]]
         for row in reader:
             if row and len(row) != len(header):
                 raise InputError(
-                    f"{file} line {reader.line_num}: {len(row)} cells under {len(header)} columns; "
+                    f"{file} line {above + reader.line_num}: {len(row)} cells under {len(header)} columns; "
                     f"quote cells that hold {_NAMES.get(sign, repr(sign))}."
                 )
             if row:
                 rows.append(row)
-                lines.append(reader.line_num)
+                lines.append(above + reader.line_num)
     except csv.Error as error:
-        raise InputError(f"{file} line {reader.line_num}: {error}; mend that line.") from error
+        raise InputError(
+            f"{file} line {above + reader.line_num}: {error}; correct that line."
+        ) from error
     return header, rows, lines
 
 

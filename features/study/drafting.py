@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from features.data import caches_images, read_data
+from features.data import caches_images, options_in, read_data, with_options
 from features.data.manifest import Manifest
-from features.data.tasks import grown, infer, still_tasks
+from features.data.roles import roles_asked
+from features.data.tasks import RESERVED, grown, infer, still_tasks
 from features.errors import InputError
 from features.study.checked_data import checked_data
 from features.study.study import Study, has_study, open_study
@@ -31,14 +33,9 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
         return draft(folder, manifest), manifest
     study = open_study(folder)
     if caches_images(study.source) and not study.root.is_dir():
-        study = replace(study, root=read_data(study.source).root)  # the cache was emptied or moved
+        study = replace(study, root=_of_study(study).root)  # the cache was emptied or moved
     if data is not None:
-        manifest = read_data(data)
-        if manifest.source != study.source:
-            raise InputError(
-                f"{folder}: this study is of {study.source}, not of {manifest.source}; give "
-                "another --study for other data, or leave --data out."
-            )
+        _of_study(study, data)
     return study, None
 
 
@@ -117,9 +114,7 @@ def appended(study: Study, data: str | None = None) -> Study:
     Raises:
         InputError: The data is not the study's, or cannot be used, or an ordered task gains a class.
     """
-    manifest = read_data(data if data is not None else study.source)
-    if manifest.source != study.source:
-        raise InputError(f"{study.folder}: this study is of {study.source}, not of that data.")
+    manifest = _of_study(study, data)
     there = Counter(study.paths)
     new = []
     for row, path in enumerate(manifest.columns["path"]):
@@ -139,3 +134,47 @@ def appended(study: Study, data: str | None = None) -> Study:
     }
     tasks = still_tasks(columns, {**manifest.tasks, **known})
     return replace(study, columns=columns, tasks=tasks, copies=None)  # new rows may be copies too
+
+
+def _of_study(study: Study, data: str | None = None) -> Manifest:
+    """The data of a study as they are now, with its columns called and taken as when it was made.
+
+    Args:
+        study: The study.
+        data: What was given as its data, with or without the columns' roles; else what study.toml has.
+
+    Raises:
+        InputError: `data` is of something else or has other roles, or it cannot be used.
+    """
+    own, recorded = options_in(study.source)
+    if "root" in recorded:  # a relative one was meant from the folder where the study was begun
+        root = Path(recorded["root"]).expanduser()
+        recorded["root"] = str(root.resolve() if root.is_absolute() else study.root)
+    columns = recorded.pop("columns", None)
+    where, given = (own, dict(recorded)) if data is None else options_in(data)
+    asked = given.pop("columns", None)
+    _check_roles(study, roles_asked(asked), roles_asked(columns))
+    if columns is not None and Path(where).is_file():
+        given["columns"] = columns
+    manifest = read_data(with_options(where, given), standing=tuple(study.columns))
+    now, options = options_in(manifest.source)
+    options.pop("columns", None)
+    if (now, options) != (own, recorded):
+        raise InputError(
+            f"{study.folder}: this study is of {study.source}, not of {manifest.source}; give "
+            "another --study for other data, or leave --data out."
+        )
+    return manifest
+
+
+def _check_roles(study: Study, asked: Mapping[str, str], recorded: Mapping[str, str]) -> None:
+    """Refuse roles that the columns of a study do not have in it; of other columns any may be asked."""
+    for name, role in asked.items():
+        standing = name if name in RESERVED else "label"
+        has = recorded.get(name, standing if name in study.columns else role)
+        if role != has:
+            what = "a label" if has == "label" else f"the {has}"
+            raise InputError(
+                f"--columns {name}={role}: the column {name} is {what} in "
+                f"{study.folder}; give another --study to begin one where it is otherwise."
+            )

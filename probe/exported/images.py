@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features.data import FILES, READERS, read_data
+from features.data import FILES, READERS, read_data, with_options
 from features.data.imagefiles import list_images
 from features.data.manifest import Manifest
-from features.errors import InputError
+from features.errors import InputError, OptionError
 
 _TABLES = (".csv", ".tsv", *FILES)
 
@@ -40,26 +40,40 @@ class Images:
         self.subjects.append(subject)
 
 
-def images_named(names: Sequence[str | Path], task: str) -> Images:
+def images_named(
+    names: Sequence[str | Path], task: str, options: Mapping[str, str | None] | None = None
+) -> Images:
     """The images that `names` stand for, in their order.
 
     Args:
         names: Image files; folders, of which every image at any depth counts; manifests (CSV, TSV,
             Parquet) and data sets as `--data` takes them, such as `utkface:DIR`.
         task: The column of a manifest that has the labels.
+        options: Of the tables among them, as `read_table` has them; none where there is no table.
 
     Raises:
         InputError: There is none, or a manifest or folder cannot be used.
     """
     images = Images()
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    tables = False
     for name in map(str, names):
         path = Path(name)
         if path.is_dir():
             _add_folder(images, path)
-        elif (path.is_file() and path.suffix.lower() in _TABLES) or _is_data(name):
+        elif path.is_file() and path.suffix.lower() in _TABLES:
+            tables = True
+            # No study is begun: columns that are likely to be groups are not asked about.
+            _add_manifest(images, read_data(with_options(name, given), standing=()), task)
+        elif _is_data(name):
             _add_manifest(images, read_data(name), task)
         else:
             images.add(path, name)
+    if given and not tables:
+        name, value = next(iter(given.items()))
+        raise OptionError(
+            f"--{name.replace('_', '-')} {value}: goes with a table, and none is given; leave it out."
+        )
     if not images.files:
         raise InputError(
             f"{', '.join(map(str, names)) or 'no image'}: there are no images to predict; give files, "

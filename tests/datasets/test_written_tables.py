@@ -13,8 +13,10 @@ from PIL import Image
 from features.data import read_data
 from features.data.manifest import Manifest
 from features.errors import InputError
-from features.study.drafting import draft
-from features.study.study import Study
+from features.study.drafting import appended, draft, open_or_draft
+from features.study.saving import begin
+from features.study.study import Study, open_study
+from probe.exported.images import images_named
 
 N = 12
 PLAIN = [f"p/{i:02}.png" for i in range(N)]
@@ -140,13 +142,19 @@ def test_accents_are_read_as_the_files_have_them(tmp_path: Path) -> None:
             lines("path,label", lambda i: f"{PLAIN[i]},Gl\u00fcck", ";"),
             "m.csv",
             "utf-8",
-            "parted by ';'",
+            "separator is ';'",
         ),
         (
             "sep=;\r\n" + lines("path,label", lambda i: f"{PLAIN[i]},Gl\u00fcck", ";"),
             "m.csv",
             "utf-8",
             "';'",
+        ),
+        (
+            "sep=\t\r\n" + lines("path,label", lambda i: f"{PLAIN[i]},Gl\u00fcck", "\t"),
+            "m.csv",
+            "utf-8",
+            "",
         ),
         (
             lines("path,label", lambda i: f"{PLAIN[i]},Gl\u00fcck", "\t"),
@@ -200,6 +208,11 @@ def test_use_is_read_as_what_it_says(drawn: Path) -> None:
     np.testing.assert_array_equal(studied(drawn, manifest).used, [1, 0, 0, 0, 1, 1] * 2)
     with pytest.raises(InputError, match="row 0: use is '', which is neither yes nor no"):
         read_data(write(drawn, lines("path,label,use", lambda i: f"{PLAIN[i]},{LABELS[i]},")))
+    for word in ("nan", "inf", "-1", "2"):
+        with pytest.raises(InputError, match="neither yes nor no"):
+            read_data(
+                write(drawn, lines("path,label,use", lambda i, w=word: f"{PLAIN[i]},a,{w}"))  # type: ignore[misc]
+            )
 
 
 def test_reserved_names_count_in_any_case(drawn: Path) -> None:
@@ -247,6 +260,125 @@ def test_a_subject_called_nan_is_no_subject(drawn: Path) -> None:
     manifest = read_data(table)
     assert len(np.unique(studied(drawn, manifest).subjects)) == N
     assert said(manifest, "'nan' (6) in the column subject is read as no subject")
+
+
+@pytest.mark.parametrize("name", ["fold", "split"])
+def test_a_fold_or_split_called_nan_is_none(drawn: Path, name: str) -> None:
+    cells = ["nan", "train", "NA", "test"] * 3
+    table = write(drawn, lines(f"path,label,{name}", lambda i: f"{PLAIN[i]},a,{cells[i]}"))
+    manifest = read_data(table)
+    assert manifest.columns[name] == ["", "train", "", "test"] * 3
+    assert said(manifest, f"'nan' (3) and 'NA' (3) in the column {name} are read as no {name}")
+
+
+def begun(folder: Path, source: str, columns: dict[str, list[str]]) -> Study:
+    """A study as it was begun before columns were asked about."""
+    study = draft(folder / "s", Manifest(source, folder, columns))
+    begin(study)
+    return study
+
+
+def test_a_study_keeps_its_columns_as_they_stand(drawn: Path) -> None:
+    def row(i: int) -> str:
+        return f"{PLAIN[i]},{LABELS[i]},s{i // 4},{LABELS[i]}"
+
+    table = write(drawn, lines("path,label,patient_id,Subject", row))
+    old = begun(
+        drawn,
+        table,
+        {
+            "path": PLAIN[:9],
+            "label": LABELS[:9],
+            "patient_id": [f"s{i // 4}" for i in range(9)],
+            "Subject": LABELS[:9],
+        },
+    )
+    assert open_or_draft(old.folder, table)[1] is None
+    for spec in (None, table, f"{table}?columns=patient_id=label"):
+        more = appended(open_study(old.folder), spec)
+        assert more.columns["patient_id"] == [f"s{i // 4}" for i in range(N)]
+        assert more.columns["Subject"] == LABELS
+        assert more.source == table
+    with pytest.raises(InputError, match="the column patient_id is a label in"):
+        open_or_draft(old.folder, f"{table}?columns=patient_id=subject")
+    with pytest.raises(InputError, match="this study is of"):
+        open_or_draft(old.folder, f"{table}?missing=a")
+
+
+def test_a_study_with_roles_takes_its_table_with_and_without_them(drawn: Path) -> None:
+    table = write(
+        drawn, lines("path,label,patient_id", lambda i: f"{PLAIN[i]},{LABELS[i]},s{i // 4}")
+    )
+    whole = read_data(f"{table}?columns=patient_id=subject").columns
+    source = f"{table}?columns=patient_id=subject"
+    old = begun(drawn, source, {name: cells[:9] for name, cells in whole.items()})
+    for spec in (None, table, source):
+        assert appended(old, spec).columns["subject"] == whole["subject"]
+    with pytest.raises(InputError, match="the column patient_id is the subject in"):
+        appended(old, f"{table}?columns=patient_id=label")
+
+
+def test_a_relative_root_holds_in_another_folder(
+    drawn: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (drawn / "t").mkdir()
+    table = write(drawn / "t", lines("path,label", lambda i: f"{PLAIN[i][2:]},{LABELS[i]}"))
+    monkeypatch.chdir(drawn)
+    manifest = read_data(f"{table}?root=p")
+    cut = {name: cells[:9] for name, cells in manifest.columns.items()}
+    new = draft(drawn / "s", Manifest(manifest.source, manifest.root, cut))
+    old = draft(drawn / "s", Manifest(f"{table}?root=p", manifest.root, cut))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    for study in (new, old):
+        assert appended(study).paths == manifest.columns["path"]
+        assert appended(study, f"{table}?root=../p").paths == manifest.columns["path"]
+
+
+@pytest.mark.parametrize("first", [".", "/", "./", "x" * 5000, ".."])
+def test_a_first_path_that_names_no_file(drawn: Path, first: str) -> None:
+    table = write(drawn, f"path,label\n{first},a\n{first},b\n")
+    assert read_data(table).columns["path"] == [first, first]
+
+
+@pytest.mark.parametrize("name", ["subject", "fold", "split", "use"])
+def test_a_reserved_column_cannot_be_a_label(drawn: Path, name: str) -> None:
+    table = write(drawn, lines(f"path,label,{name}", lambda i: f"{PLAIN[i]},a,1"))
+    with pytest.raises(InputError, match=f"a column that is called {name} is never a label"):
+        read_data(f"{table}?columns={name}=label")
+
+
+def test_the_column_of_paths_is_named_as_the_table_has_it(drawn: Path) -> None:
+    table = write(drawn, lines("Path,label", lambda i: f"{PLAIN[i]},a"))
+    assert read_data(f"{table}?path_column=Path").columns["path"] == PLAIN
+
+
+def test_lines_are_counted_from_the_top_of_the_file(drawn: Path) -> None:
+    with pytest.raises(InputError, match="line 4: 1 cells"):
+        read_data(write(drawn, f"sep=;\npath;label\n{PLAIN[0]};a\nb\n"))
+    with pytest.raises(InputError, match="line 4: the path is empty"):
+        read_data(write(drawn, f"sep=;\npath;label\n{PLAIN[0]};a\n;a\n"))
+
+
+def test_several_values_are_named_as_in_a_sentence(drawn: Path) -> None:
+    cells = ["nan", "?", "NA", "x"] * 3
+    table = write(drawn, lines("path,label", lambda i: f"{PLAIN[i]},{cells[i]}"))
+    assert said(read_data(table), "'nan' (3), '?' (3) and 'NA' (3) of the column label")
+
+
+def test_a_table_to_predict_takes_the_options_and_is_not_asked_about(drawn: Path) -> None:
+    (drawn / "t").mkdir()
+    text = lines("file,label,patient_id", lambda i: f"{PLAIN[i][2:-4]},{LABELS[i]},s{i // 4}")
+    table = write(drawn / "t", text)
+    options = {"path_column": "file", "root": str(drawn / "p"), "extension": ".png"}
+    images = images_named([table], "label", options)
+    assert images.files == [drawn / name for name in PLAIN]
+    assert images.labels == LABELS
+    roles = {**options, "columns": "patient_id=subject"}
+    assert images_named([table], "label", roles).subjects == [f"s{i // 4}" for i in range(N)]
+    with pytest.raises(InputError, match="--root x: goes with a table"):
+        images_named([str(drawn / "p")], "label", {"root": "x"})
 
 
 def png(i: int) -> bytes:
