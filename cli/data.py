@@ -167,6 +167,9 @@ def _tell(checked: Check) -> None:
         ],
     )
     _list("subjects in several folds", list(checked.subjects_across))
+    nothing = not (any(several for _, several in groups) or checked.copies.unreadable)
+    if nothing and not (checked.conflicts or checked.subjects_across):
+        show.say("nothing unreadable, no copies, no subject in several folds")
     absent = [
         f"{name}: {cls} is in fold {fold} only"
         for name, task in checked.tasks.items()

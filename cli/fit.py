@@ -161,7 +161,11 @@ def fit(
     if fitted.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
     try:
-        show.put_bars(curves(fitted.study))
+        drawn = curves(fitted.study)
+        for of_task in drawn:
+            for words in of_task.left_out:
+                show.say(f"note: {of_task.task}, {words}")
+        show.put_bars(drawn)
     except (
         InputError
     ) as error:  # such as rows of an earlier fit that are not to be compared with these

@@ -15,6 +15,7 @@ from features.study.study import Study, open_study
 from probe.analysis.retraining import cross_validated, widening
 from probe.analysis.scale import Scale
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, sign_flip
+from probe.probes.methods import METHODS
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.protocol import differences, outdated
@@ -68,8 +69,8 @@ def compare(study: Path | str, a: str, b: str, *, tasks: Sequence[str] = ()) -> 
 
     Args:
         study: The study's folder.
-        a: BACKBONE/LAYER/METHOD; the layer may be `best`. BACKBONE alone is its `best` row, and the
-            method may be left out where one alone fits both.
+        a: BACKBONE/LAYER/METHOD; the layer may be `best`. BACKBONE alone is its `best` row; of
+            several methods that both have, the first counts.
         b: Likewise.
         tasks: Their names; by default all that both have results for.
 
@@ -108,6 +109,8 @@ def typed_name(row: Row) -> str:
 def _whole_names(rows: Mapping[str, list[Row]], a: str, b: str) -> tuple[str, str]:
     """Both names in full: BACKBONE alone is its `best` row, and a method that is left out one of both.
 
+    Of several methods that both have it is the first in METHODS.
+
     Raises:
         InputError: There is no such result, or there are several methods to choose from.
     """
@@ -116,10 +119,11 @@ def _whole_names(rows: Mapping[str, list[Row]], a: str, b: str) -> tuple[str, st
         if not names:
             raise InputError(f"{typed}: no such result; {nearest(typed, rows)}")
     methods = [{name.rpartition("/")[2] for name in names} for names in fitting]
-    shared = methods[0] & methods[1]
+    # Where several probes fit both, the first of them counts, whatever the results are.
+    shared = next((method for method in METHODS if all(method in each for each in methods)), None)
     chosen = []
     for typed, names in zip((a, b), fitting, strict=True):
-        left = [name for name in names if name.rpartition("/")[2] in shared] if shared else names
+        left = [name for name in names if name.rpartition("/")[2] == shared] if shared else names
         if len(left) > 1:
             raise InputError(f"{typed}: which of {', '.join(left)}? Name the method too.")
         chosen += left

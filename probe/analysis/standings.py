@@ -127,11 +127,14 @@ def layers_words(
         for point in curve.points
     }
     layers = dict.fromkeys(key.partition(":")[0] for key in chosen)
+    pools = dict.fromkeys(key.partition(":")[2] or "auto" for key in chosen)
     ordered = sorted(layers, key=lambda layer: depth.get(layer, 0.0))
     if longest is not None:
         ordered = [shorten(layer, longest) for layer in ordered]
     if len(ordered) < 2:
-        return "".join(ordered)
+        pool = next(iter(pools), "")
+        pooling = f":{pool}" if pool not in ("", "auto") else ""
+        return "".join(ordered) + (pooling if len(pools) < 2 else ", pooling varies")
     return f"varies ({ordered[0]} to {ordered[-1]})"
 
 

@@ -70,18 +70,29 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         layer = f"none is shown to beat {_plain(top.backbone)}"
     lines = [("Which layer?", layer)]
     if closest is None:
-        lines.append(("Does the closer domain help?", "not known: no domain is named the closest"))
+        lines.append(
+            (
+                "Does the closer domain help?",
+                "not known: name the images' domain as closest in study.toml",
+            )
+        )
     elif made.closest is None:
         lines.append(
             ("Does the closer domain help?", f"not known: it takes {closest} and another domain")
         )
     else:
-        lines.append(("Does the closer domain help?", _gain(made.closest.difference, task.scale)))
+        apart = "" if made.gap else ", between two architectures"
+        gain = _gain(made.closest.difference, task.scale) + apart
+        lines.append(("Does the closer domain help?", gain))
     if made.tuning is None:
         tried = "no whole network" if task.tuned else "nothing"
         lines.append(("Is fine-tuning needed?", f"not known: {tried} is fine-tuned"))
     else:
-        lines.append(("Is fine-tuning needed?", _gain(made.tuning.difference, task.scale)))
+        # A fine-tune that ends behind may have been cut short, so it is no proof that none is needed.
+        gain = _gain(made.tuning.difference, task.scale).replace(
+            "no:", "no gain as it was trained:"
+        )
+        lines.append(("Is fine-tuning needed?", gain))
     if made.random is not None:
         lines.append(
             (f"Better than {_plain(made.random.b)}?", _gain(made.random.difference, task.scale))

@@ -133,7 +133,9 @@ def test_facts_answer_what_is_asked_next(task: TaskCurves) -> None:
 
 def test_layers_that_folds_chose_unlike(task: TaskCurves) -> None:
     assert layers_words(task, "near", ("l2", "l0:avg", "l2")) == "varies (l0 to l2)"
-    assert layers_words(task, "near", ("l2:avg", "l2")) == "l2"
+    assert layers_words(task, "near", ("l2:avg", "l2:avg")) == "l2:avg"
+    assert layers_words(task, "near", ("l2:avg", "l2")) == "l2, pooling varies"
+    assert layers_words(task, "near", ("l2", "l2")) == "l2"
     assert layers_words(task, "near", ()) == ""
 
 

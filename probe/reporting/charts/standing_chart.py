@@ -20,7 +20,9 @@ _MOST = 14
 _LONGEST, _LAYER = 26, 17
 """Characters of a name and of a layer; the middle is left out where one is longer."""
 _TRAINED = {"finetune": "fine-tuned", "scratch": "trained from scratch"}
-_WIDE = 3.0
+_SIDE = 25.0
+"""Within so many per cent of an end of the scale a name stands beside its line, not over it."""
+_WIDE = 4.5
 """The width of a letter of a reference's name, in per cent of the scale's width."""
 
 
@@ -153,7 +155,7 @@ def _reference_lines(against: Sequence[Reference], scale: _Scale) -> tuple[Refer
         at = scale.at(accuracy.value)
         name = f"{shorten(reference.name, _LONGEST)} {scale.words.number(accuracy.value)}"
         half = _WIDE * len(name) / 2
-        start = min(max(at - half, 0.0), 100.0 - 2 * half)
+        start = at if at < _SIDE else at - 2 * half if at > 100 - _SIDE else at - half
         line = next((i for i, end in enumerate(ends) if end < start), len(ends))
         ends[line:] = [start + 2 * half, *ends[line + 1 :]]
         spread = None
