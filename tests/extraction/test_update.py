@@ -80,7 +80,9 @@ def gained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "path": [f"{i:03}.png" for i in range(48)],
         "label": [str(i % 2) for i in range(47)] + ["7"],
     }
-    monkeypatch.setattr(drafting, "read_data", lambda _: Manifest("toys", tmp_path, columns))
+    monkeypatch.setattr(
+        drafting, "read_data", lambda _, standing: Manifest("toys", tmp_path, columns)
+    )
 
 
 def check_grown(study: Study) -> None:
