@@ -36,7 +36,7 @@ from cli import (
     status,
     weights,
 )
-from cli.endings import INTERRUPTED, TERMINATED
+from cli.signal_messages import INTERRUPTED, TERMINATED
 from features.cards.trust import Untrusted, trust
 from features.errors import InputError, OptionError, Stopped
 from features.machine.files import causes, why_full

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from cli.endings import INTERRUPTED, TERMINATED
+from cli.signal_messages import INTERRUPTED, TERMINATED
 
 
 def main() -> None:

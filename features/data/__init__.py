@@ -128,7 +128,7 @@ def _read(
     manifest = read(path, **options, **known_columns)
     changed = {name: value for name, value in options.items() if value != defaults[name]}
     if "root" in changed:  # another command may run in another folder
-        from features.data.whereabouts import root_of
+        from features.data.image_paths import root_of
 
         changed["root"] = str(root_of(path, changed["root"]))
     return replace(manifest, source=with_options(manifest.source, changed))

@@ -8,10 +8,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from features.data.delimited import columns_of, read_written
+from features.data.image_paths import Places, column_of_paths, found_paths, root_of
 from features.data.manifest import Manifest
 from features.data.roles import cleaned, with_roles
-from features.data.whereabouts import Places, column_of_paths, found_paths, root_of
-from features.data.written import columns_of, read_written
 from features.errors import InputError, nearest
 from features.machine.regular_files import read_regular
 

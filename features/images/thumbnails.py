@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from features.images.bit_depth import Range, values_of
 from features.images.decode import Unreadable, decode, read_bytes
-from features.images.deep import Range, values_of
 from features.machine.device import cores
 
 SIDE = 64

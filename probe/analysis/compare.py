@@ -12,9 +12,9 @@ from features.arrays import Doubles
 from features.data.tasks import choose
 from features.errors import InputError, nearest
 from features.study.study import Study, open_study
-from probe.analysis.retraining import cross_validated, widening
 from probe.analysis.scale import Scale
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, sign_flip
+from probe.analysis.training_variance import cross_validated, widening
 from probe.probes.methods import METHODS
 from probe.results import predictions
 from probe.results import rows as results

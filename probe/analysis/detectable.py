@@ -12,8 +12,8 @@ from features.data.tasks import Task
 from features.errors import InputError
 from features.study.study import Study
 from probe.analysis.outcomes import Outcomes
-from probe.analysis.retraining import UNKNOWN, of_split
 from probe.analysis.statistics import LEVEL
+from probe.analysis.training_variance import UNKNOWN, of_split
 from probe.folds.splits import Splits
 from probe.results import rows as results
 from probe.results.rows import BEST
@@ -32,7 +32,7 @@ def detectable(subjects: Ints, apart: float, wider: float = 1.0) -> float:
     Args:
         subjects: The subject of every image, `(n,)`.
         apart: The share of images on which exactly one of the two methods is right.
-        wider: What standard errors are multiplied by, for which see retraining.py.
+        wider: What standard errors are multiplied by, for which see training_variance.py.
     """
     sizes = np.unique(subjects, return_counts=True)[1].astype(np.float64)
     n = sizes.sum()

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from features.arrays import Bools, Doubles, Ints
 from features.errors import InputError
 from features.study.study import Study
-from probe.analysis.retraining import CrossValidated, choice, cross_validated, widening
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval
+from probe.analysis.training_variance import CrossValidated, choice, cross_validated, widening
 from probe.results import predictions
 from probe.results.class_metrics import MANY, PredictedImages
 from probe.results.metrics import CURVES, OF_NUMBERS, Metric
@@ -35,7 +35,7 @@ def measured(
         images: Predicted and true classes, and folds, or predicted and true numbers, `(n,)`.
         subjects: The subject of every image, `(n,)`.
         metrics: Names in `CURVES`.
-        wider: What standard errors are multiplied by; see retraining.py.
+        wider: What standard errors are multiplied by; see training_variance.py.
     """
     return {name: _interval(CURVES[name], images, subjects, wider) for name in metrics}
 
@@ -148,7 +148,7 @@ class Outcomes:
         return [words for words in differences(protocol_a, protocol_b) if words != "method"]
 
     def wider(self, weights: Mapping[ResultName, float]) -> float:
-        """What the standard error of a weighted sum of results is multiplied by; see retraining.py."""
+        """What a weighted sum's standard error is multiplied by; see training_variance.py."""
         results = [self._tested[name] for name in weights]
         return widening(results, list(weights.values()), self.subjects)
 

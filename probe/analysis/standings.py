@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from probe.analysis.answer import FLOOR, whole
 from probe.analysis.curves import TaskCurves
-from probe.analysis.draws import network_of, spread
 from probe.analysis.points import Best
+from probe.analysis.random_draws import network_of, spread
 from probe.analysis.shorten import shorten
 from probe.analysis.statistics import Interval
 

@@ -49,7 +49,7 @@ class Band:
 def mean_interval(values: npt.NDArray[np.floating], subjects: Ints, wider: float = 1.0) -> Interval:
     """The mean of `values`, `(n,)`, a value per image, with its interval over subjects.
 
-    The standard error is multiplied by `wider`, for which see retraining.py.
+    The standard error is multiplied by `wider`, for which see training_variance.py.
     """
     mean, error, _, effective = _by_subject(np.asarray(values, dtype=np.float64)[:, None], subjects)
     margin = _t(effective) * wider * float(error[0])
@@ -62,7 +62,7 @@ def accuracy_interval(
     """The mean of `correct`, `(n,)`, of 0 and 1, with its interval over subjects on the logit scale.
 
     On that scale the interval stays within 0 and 1. The standard error is multiplied by `wider`, for which
-    see retraining.py.
+    see training_variance.py.
 
     Where a few subjects hold most images and all of these happen to be right, the jackknife's error is
     far too small. So the larger is taken of that error and of the one that the intraclass correlation
@@ -127,7 +127,7 @@ def band(
     deviation takes a random sign, the same at all layers (the multiplier bootstrap of the maximum;
     Montiel Olea and Plagborg-Moller, 2019). The band is never narrower than the interval of a single
     layer. Standard errors are multiplied by `wider`, one number or one for each layer, for which see
-    retraining.py.
+    training_variance.py.
     """
     mean, error, influence, effective = _by_subject(np.asarray(values, dtype=np.float64), subjects)
     varies = error > 0
@@ -157,7 +157,7 @@ def slope(
         values: A value per image and layer, `(n, layers)`.
         depth: The depth of every layer, `(layers,)`.
         subjects: The subject of every image, `(n,)`.
-        wider: What standard errors are multiplied by, for which see retraining.py.
+        wider: What standard errors are multiplied by, for which see training_variance.py.
     """
     of_images = np.asarray(values, dtype=np.float64) @ slope_weights(depth)
     return mean_interval(of_images, subjects, wider)

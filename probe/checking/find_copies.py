@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from features.arrays import Ints
 from features.errors import InputError, OptionError
-from features.images.deep import Range
+from features.images.bit_depth import Range
 from features.images.thumbnails import SIDE, thumbnails
 from features.machine.locks import locked
 from features.study import copies

@@ -19,9 +19,9 @@ from features.store.featurefile import DONE, FeatureFile, at_view
 from features.study.study import Study
 from probe.counts import count
 from probe.fitting.crossval import Outcome, cross_validate
+from probe.fitting.crossval_numbers import cross_validate_numbers
 from probe.fitting.few_shot import Draw, few_shot
 from probe.fitting.job import ProbeJob
-from probe.fitting.numbers import cross_validate_numbers
 from probe.fitting.options import FitOptions
 from probe.folds.make_splits import make_splits
 from probe.folds.splits import Splits

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from features.arrays import Bools, Doubles, Ints
-from probe.analysis.retraining import CrossValidated, widening
 from probe.analysis.statistics import (
     accuracy_interval,
     band,
     mean_interval,
     sign_flip,
 )
+from probe.analysis.training_variance import CrossValidated, widening
 
 
 def even(_: np.random.Generator) -> Ints:

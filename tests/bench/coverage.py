@@ -25,8 +25,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from features.arrays import Doubles, Floats, Ints
-from probe.analysis.retraining import CrossValidated, widening
 from probe.analysis.statistics import Interval, accuracy_interval, band, mean_interval
+from probe.analysis.training_variance import CrossValidated, widening
 
 FOLDS, BACKBONES, LAYERS, DIM, SHOWN = 5, 3, 2, 48, 24
 PENALTIES = (3000.0, 300.0, 30.0, 3.0)

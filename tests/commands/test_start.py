@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cli import app as boundary
 from cli.app import app
-from cli.endings import INTERRUPTED, TERMINATED
+from cli.signal_messages import INTERRUPTED, TERMINATED
 from features.errors import InputError
 from features.machine.home import home
 

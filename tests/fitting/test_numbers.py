@@ -16,8 +16,8 @@ from features.errors import InputError
 from features.study.study import Study, open_study
 from probe.analysis.compare import compare
 from probe.analysis.curves import curves
+from probe.fitting.crossval_numbers import cross_validate_numbers
 from probe.fitting.fit import fit
-from probe.fitting.numbers import cross_validate_numbers
 from probe.folds.splits import Splits
 from probe.probes.layer import Source
 from probe.probes.methods import METHODS

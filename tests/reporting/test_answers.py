@@ -10,8 +10,8 @@ import studies
 from features.study.study import Study
 from probe.analysis.answer import answer
 from probe.analysis.curves import TaskCurves
-from probe.analysis.draws import merge_draws, network_of
 from probe.analysis.points import Curve, Point
+from probe.analysis.random_draws import merge_draws, network_of
 from probe.analysis.standings import layers_words, references, standings
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.standing_chart import standing_chart

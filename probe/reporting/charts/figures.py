@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probe.analysis.curves import Panel, TaskCurves
-from probe.analysis.draws import merge_draws, network_of
 from probe.analysis.points import Curve
+from probe.analysis.random_draws import merge_draws, network_of
 from probe.analysis.standings import leader_of
 from probe.reporting.charts.axis import layer_ticks, place
 from probe.reporting.charts.figure_frame import (

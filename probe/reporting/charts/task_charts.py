@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from probe.analysis.curves import Panel, TaskCurves
-from probe.analysis.draws import merge_draws, network_of
 from probe.analysis.points import Curve
+from probe.analysis.random_draws import merge_draws, network_of
 from probe.analysis.shorten import shorten
 from probe.analysis.standings import leader_of, standings
 from probe.analysis.statistics import Interval

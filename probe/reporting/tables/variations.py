@@ -8,8 +8,8 @@ import numpy as np
 
 from features.errors import InputError
 from features.study.study import Study
-from probe.analysis.retraining import cross_validated, widening
 from probe.analysis.statistics import mean_interval
+from probe.analysis.training_variance import cross_validated, widening
 from probe.probes.methods import METHODS
 from probe.reporting.tables.table import Cell, Column, Table
 from probe.results import predictions

@@ -8,8 +8,8 @@ import studies
 
 from probe.analysis.compare import compare
 from probe.analysis.curves import curves
-from probe.analysis.retraining import UNKNOWN, CrossValidated, share_of_training, widening
 from probe.analysis.statistics import mean_interval
+from probe.analysis.training_variance import UNKNOWN, CrossValidated, share_of_training, widening
 from probe.fitting.fit import fit
 from probe.results import predictions
 

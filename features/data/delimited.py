@@ -1,4 +1,4 @@
-"""Tables as programs write them: the encoding, the sign between cells, and the lines of a text file."""
+"""Tables as programs write them: the encoding, the separator, and the lines of a text file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from features.errors import InputError
 from features.machine.regular_files import read_regular
 
-_SIGNS = (",", "\t", ";", "|")
+_SEPARATORS = (",", "\t", ";", "|")
 _DECLARED = re.compile(r'\s*sep=([^\s"]|\t)\s*', re.IGNORECASE)
-"""A first line that says the sign between cells, as spreadsheets write it."""
+"""A first line that says the separator, as spreadsheets write it."""
 _LINES = 20
-"""Lines that tell the sign between cells."""
+"""Lines that tell the separator."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class WrittenTable:
 
 
 def read_written(file: Path) -> WrittenTable:
-    """The table in a text file, in whatever encoding and with whatever sign between cells.
+    """The table in a text file, in whatever encoding and with whatever separator.
 
-    The encoding is that of a byte order mark, else UTF-8, else Windows-1252. The sign is that of a first
-    line `sep=;`, else the comma, tab, semicolon or bar that gives the lines one number of cells.
+    The encoding is that of a byte order mark, else UTF-8, else Windows-1252. The separator is that of a
+    first line `sep=;`, else the comma, tab, semicolon or bar that gives the lines one number of cells.
 
     Raises:
         InputError: It is no such file, or a line has another number of cells than the header.
@@ -51,10 +51,10 @@ def read_written(file: Path) -> WrittenTable:
     declared = _DECLARED.fullmatch(first)
     if declared:
         text = rest
-    sign = declared[1] if declared else _sign_of(file, text)
-    if sign not in (",", "\t"):
-        notes.append(f"{file.name}: the separator is {sign!r}")
-    header, rows, lines = _cells(file, text, sign, 1 if declared else 0)
+    separator = declared[1] if declared else _separator_of(file, text)
+    if separator not in (",", "\t"):
+        notes.append(f"{file.name}: the separator is {separator!r}")
+    header, rows, lines = _cells(file, text, separator, 1 if declared else 0)
     return WrittenTable(header, rows, lines, tuple(notes))
 
 
@@ -75,7 +75,7 @@ def _decoded(file: Path, data: bytes) -> tuple[str, str]:
         # UTF-8 with the bytes of file names in it has signs of several bytes; the other encodings have
         # next to none that are valid.
         text = data.decode("utf-8", "surrogateescape")
-        if any(sign > "\x7f" and not "\udc80" <= sign <= "\udcff" for sign in text):
+        if any(char > "\x7f" and not "\udc80" <= char <= "\udcff" for char in text):
             return text, ""
         # Five bytes stand for nothing in Windows-1252; Latin-1 has control signs there.
         try:
@@ -84,32 +84,36 @@ def _decoded(file: Path, data: bytes) -> tuple[str, str]:
             return data.decode("latin-1"), "Latin-1 (it is not UTF-8)"
 
 
-def _sign_of(file: Path, text: str) -> str:
-    """The sign between cells."""
+def _separator_of(file: Path, text: str) -> str:
+    """The separator of cells."""
     if file.suffix.lower() == ".tsv":
         return "\t"
     lines = text.splitlines()[:_LINES]
     if not lines:
         return ","
     best, most = ",", 1
-    for sign in _SIGNS:
+    for separator in _SEPARATORS:
         try:
-            sizes = {len(row) for row in csv.reader(lines, delimiter=sign) if row}
+            sizes = {len(row) for row in csv.reader(lines, delimiter=separator) if row}
         except csv.Error:
             continue
         if len(sizes) == 1 and max(sizes) > most:
-            best, most = sign, max(sizes)
+            best, most = separator, max(sizes)
     if most == 1:  # lines of several lengths: the message names the line
-        counts = {sign: lines[0].count(sign) for sign in _SIGNS}
-        best = max(_SIGNS, key=lambda sign: counts[sign]) if max(counts.values()) else ","
+        counts = {separator: lines[0].count(separator) for separator in _SEPARATORS}
+        best = (
+            max(_SEPARATORS, key=lambda separator: counts[separator])
+            if max(counts.values())
+            else ","
+        )
     return best
 
 
 def _cells(
-    file: Path, text: str, sign: str, above: int
+    file: Path, text: str, separator: str, above: int
 ) -> tuple[list[str], list[list[str]], list[int]]:
     """The header, the rows and the line of each; `above` lines of the file stand before the text."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
@@ -121,7 +125,7 @@ def _cells(
             if row and len(row) != len(header):
                 raise InputError(
                     f"{file} line {above + reader.line_num}: {len(row)} cells under {len(header)} columns; "
-                    f"quote cells that hold {_NAMES.get(sign, repr(sign))}."
+                    f"quote cells that hold {_NAMES.get(separator, repr(separator))}."
                 )
             if row:
                 rows.append(row)
