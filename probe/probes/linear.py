@@ -24,9 +24,10 @@ from torch import Tensor
 
 from features.arrays import Ints
 from probe.probes.layer import Prepared
+from probe.probes.losses import logistic_loss, softmax_loss, squared_hinge_loss
 from probe.probes.matrix import Held, Rows
 from probe.probes.settings import TOL, ProbeSettings
-from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
+from probe.probes.solver import Solved, solve
 
 _MAX_ITER = 2_000
 ALPHAS_AT_ONCE = 1_024

@@ -26,9 +26,10 @@ from sklearn.svm import LinearSVC
 from probe.fitting.crossval import cross_validate
 from probe.folds.splits import Splits
 from probe.probes.layer import Source, prepared
+from probe.probes.losses import softmax_loss, squared_hinge_loss
 from probe.probes.methods import GRID
 from probe.probes.settings import ProbeSettings
-from probe.probes.solver import softmax_loss, solve, squared_hinge_loss
+from probe.probes.solver import solve
 
 
 def drawn(rows: int, dim: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -13,10 +13,11 @@ import probe.probes.linear
 import probe.probes.solver
 from probe.probes.layer import Prepared
 from probe.probes.linear import fit_linear
+from probe.probes.losses import logistic_loss, softmax_loss, squared_hinge_loss
 from probe.probes.matrix import Held
 from probe.probes.methods import GRID
 from probe.probes.settings import ProbeSettings
-from probe.probes.solver import Solved, logistic_loss, softmax_loss, solve, squared_hinge_loss
+from probe.probes.solver import Solved, solve
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
