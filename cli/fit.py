@@ -92,6 +92,13 @@ def fit(
             metavar="N", help="How many times to cross-validate, each on folds of its own."
         ),
     ] = 1,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A first look: ridge alone, on about six layers of each backbone, averaged.",
+        ),
+    ] = False,
     redo: options.Redo = False,
     json: options.Json = False,
 ) -> None:
@@ -140,7 +147,9 @@ def fit(
             shots=few,
             draws=draws,
             repeats=repeats,
+            quick=quick,
             redo=redo,
+            clock=show.clock,
             announce=show.say,
             progress=step,
         )
@@ -158,6 +167,11 @@ def fit(
     if json:
         show.put_json({"fitted": fitted.fitted, "kept": fitted.kept, "rows": fitted.rows})
         return
+    if quick:
+        show.say(
+            "a first look: ridge on a few layers; `probe extract` and `probe fit` without --quick give "
+            "the numbers to quote"
+        )
     if fitted.study.synthetic:
         show.say("SYNTHETIC: these images are drawn")
     try:

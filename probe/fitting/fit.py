@@ -13,6 +13,8 @@ from probe.analysis import majority, median
 from probe.counts import count
 from probe.fitting.best_rows import best_rows
 from probe.fitting.crossval import Outcome
+from probe.fitting.fit_seconds import FitSize, note_fit_seconds
+from probe.fitting.forecast import foretell, size_of
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.plan import FitPlan, prepare
@@ -57,6 +59,8 @@ def fit(options: FitOptions) -> Fitted:
     started = time.perf_counter()
     done = Fitted(plan.run.study)
     with open_ledger(plan.run.study.folder) as ledger:
+        for sentence in foretell(plan, ledger, options.clock):
+            options.announce(sentence)
         remember(plan.run.study, plan.opened)
         _fit_jobs(plan, ledger, done)
     done.seconds = time.perf_counter() - started
@@ -69,6 +73,7 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
     best_of = {job.stored: replace(job, key=BEST).stored for job in jobs}
     ledger.expect({*best_of, *best_of.values()})
     chosen_from: dict[predictions.Key, tuple[ProbeJob, str]] = {}
+    seconds: dict[FitSize, float] = {}
     try:
         for number, job in enumerate(jobs):
             progress(number, len(jobs), job)
@@ -82,7 +87,10 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
                     ledger.claim(job.stored, under)
                     done.kept += 1
                     continue
+                begun = time.perf_counter()
                 rows, outcome = fit_one(run, job, file, splits, settings, mark(under))
+                size = size_of(job, splits, file.about(job.key)["dim"])
+                seconds[size] = time.perf_counter() - begun
             prediction = Prediction(outcome.scores, splits.fold, under, features, outcome.inner)
             ledger.put(job.stored, prediction, rows)
             done.fitted += 1
@@ -91,7 +99,9 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
         progress(len(jobs), len(jobs), None)
     finally:
         ledger.commit()
-    for key, (job, under) in chosen_from.items():
+        note_fit_seconds(seconds)
+    for key, (job, asked) in chosen_from.items():
+        under = ledger.of_most_layers(job.stored, asked)
         ledger.claim(key, under)
         best = best_rows(ledger.rows, ledger.store, job.stored, mark(under))
         if best is not None:

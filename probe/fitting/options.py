@@ -14,6 +14,9 @@ from probe.probes.methods import DEFAULT, METHODS
 from probe.probes.scaling import SCALES
 from probe.probes.settings import SOLVERS, TOL
 
+QUICK = ("ridge",)
+"""The probes of a first look."""
+
 
 @dataclass(frozen=True)
 class FitOptions:
@@ -60,12 +63,20 @@ class FitOptions:
     repeats: int = 1
     """How many times to cross-validate, each on folds of its own: those of `seed`, of `seed` + 1 and so on.
     What is compared and drawn is the first; `repeats_table` has the mean of all."""
+    quick: bool = False
+    """A first look: ridge alone, on about six layers of each backbone, by their average."""
     redo: bool = False
     """Fit again what is there."""
+    clock: Callable[[float], str] = lambda seconds: f"{seconds:.0f} s"
+    """Writes seconds in what is announced."""
     announce: Callable[[str], None] = lambda _: None
     """Called with a sentence on what takes time before the first fit."""
     progress: Callable[[int, int, ProbeJob | None], None] = lambda _done, _all, _job: None
     """Called with layers done, layers in all, and the one that is next."""
+
+    def all_probes(self) -> Sequence[str]:
+        """The probes to fit."""
+        return QUICK if self.quick else self.probes
 
     def all_views(self) -> tuple[str, ...]:
         """The centre, and the views asked for."""
@@ -77,6 +88,8 @@ class FitOptions:
         Raises:
             InputError: An option has none of its values, or contradicts another.
         """
+        if self.quick and tuple(self.probes) not in (DEFAULT, QUICK):
+            raise OptionError("--quick: it fits ridge alone; leave out --probe, or --quick.")
         for probe in self.probes:
             if probe not in METHODS:
                 raise OptionError(f"--probe {probe}: not a probe; {nearest(probe, METHODS)}")

@@ -8,6 +8,7 @@ from itertools import product
 
 from rich.filesize import decimal
 
+from features.cards.stages import stages
 from features.data.tasks import Task
 from features.errors import InputError, nearest
 from features.machine.device import cores, resolve
@@ -74,7 +75,10 @@ def prepare(options: FitOptions) -> FitPlan:
             else "the column split is not used: every image is tested once, in folds"
         )
     for task in tasks:
-        if task.is_number and (fitted_by := probes_of(task, options.probes)) != options.probes:
+        if (
+            task.is_number
+            and (fitted_by := probes_of(task, options.all_probes())) != options.all_probes()
+        ):
             options.announce(f"{task.name}: a number, fitted by {' and '.join(fitted_by)}")
         left_out = too_small_sentence(study, task, run.first_splits(task))
         if left_out is not None:
@@ -115,6 +119,8 @@ def _jobs(run: ProbeRun, backbones: list[str], tasks: list[Task]) -> list[ProbeJ
                 for key, layer in layer_of.items()
                 if not options.layers or layer in options.layers
             ]
+            if options.quick:
+                keys = _first_look(file, keys, all_layers=bool(options.layers))
             for key, view in product(keys, options.all_views()):
                 if not file.has(key, view):
                     raise InputError(
@@ -127,7 +133,7 @@ def _jobs(run: ProbeRun, backbones: list[str], tasks: list[Task]) -> list[ProbeJ
             ProbeJob(t, backbone, key, p)
             for key in keys
             for t in fitted
-            for p in probes_of(t, options.probes)
+            for p in probes_of(t, options.all_probes())
         ]
     for layer in options.layers:
         if layer not in known:
@@ -139,6 +145,17 @@ def _jobs(run: ProbeRun, backbones: list[str], tasks: list[Task]) -> list[ProbeJ
     for reason in unfit.values():
         options.announce(f"not fitted: {reason}")
     return jobs
+
+
+def _first_look(file: FeatureFile, keys: list[str], all_layers: bool) -> list[str]:
+    """One array of each layer, the average where there is one; without `all_layers` of its stages alone."""
+    about = {key: file.about(key) for key in keys}
+    one = {about[key]["layer"]: key for key in keys}
+    one |= {about[key]["layer"]: key for key in keys if about[key]["pool"] == "avg"}
+    in_order = sorted(one.values(), key=lambda key: float(about[key]["depth"]))
+    if all_layers:
+        return in_order
+    return [in_order[i] for i in stages([about[key]["shape"] for key in in_order])]
 
 
 def probes_of(task: Task, probes: Sequence[str]) -> Sequence[str]:
@@ -181,7 +198,7 @@ def _memory_sentence(run: ProbeRun, task: Task) -> str:
     """What memory and disk a task of many classes takes, in a sentence."""
     splits, classes = run.first_splits(task), len(task.classes)
     n = max(len(splits.training_rows(splits.tested(fold))) for fold in splits.folds)
-    points = max(len(run.settings(probe).grid) for probe in run.options.probes)
+    points = max(len(run.settings(probe).grid) for probe in run.options.all_probes())
     solved = min(cores(), len(splits.folds)) * column_bytes(n, classes, points)
     stored = 4 * len(run.study) * classes
     return (

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +24,7 @@ from features.study.study import open_study
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.predictions import Key, Prediction
-from probe.results.protocol import mark, without_folds
+from probe.results.protocol import mark, options_apart, without_folds
 from probe.results.rows import BEST, Row
 
 Series = tuple[str, ...]
@@ -78,6 +78,38 @@ class Ledger:
         if self._protocols[key]:  # not the rows' where a run was killed between the two files
             marks.add(mark(self._protocols[key]))
         return marks == {mark(protocol)} and self._features[key] == features
+
+    def protocol_of(self, key: Key) -> str:
+        """The protocol of a result's scores; empty where it is not known."""
+        return self._protocols.get(key, "")
+
+    def replaced_by(self, claimed: Mapping[Series, str]) -> list[Row]:
+        """The rows that would go if the series of `claimed` were made under these protocols."""
+        stay = {id(row) for row in without_unlike(self.rows, claimed, self._protocols)}
+        return [row for row in self.rows if id(row) not in stay]
+
+    def of_most_layers(self, key: Key, protocol: str) -> str:
+        """The protocol of most layers of a backbone, between which its *best* row chooses.
+
+        A layer fitted alone under other options so leaves the *best* row of all others as it is.
+
+        Args:
+            key: A result of the task, backbone and method.
+            protocol: The one in favour where there are equally many; only protocols that differ from
+                it in nothing but options stand against it.
+        """
+        task, backbone, _, method = key
+        layers = Counter(
+            self.protocol_of(stored)
+            for stored in self._rows_of
+            if (stored[0], stored[1], stored[3]) == (task, backbone, method) and stored[2] != BEST
+        )
+        against = [
+            other
+            for other in layers
+            if other != protocol and all(o.startswith("--") for o in options_apart(other, protocol))
+        ]
+        return max([protocol, *against], key=lambda each: layers[each])
 
     def expect(self, keys: Iterable[Key]) -> None:
         """Name the results that this run keeps or makes.

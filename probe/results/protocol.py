@@ -31,6 +31,14 @@ _WORDS = {
     "parts": "images of the folds",
     "choosing": "groups of folds that choose",
 }
+_OPTIONS = {
+    "grid": "--C",
+    "relative": "--C",
+    "scale": "--scale",
+    "solver": "--solver",
+    "tol": "--tol",
+}
+"""The option behind a setting of a probe."""
 
 
 def protocol(
@@ -138,6 +146,29 @@ def differences(a: str, b: str) -> list[str]:
             for name in unlike
         ),
     ]
+
+
+def options_apart(a: str, b: str) -> list[str]:
+    """The options, or else what of the study, in which two protocols of one probe differ.
+
+    Args:
+        a: A protocol; an empty text is one that is not known.
+        b: Another.
+    """
+    if not a or not b:
+        return ["settings that are not known"]
+    first, second = json.loads(a), json.loads(b)
+    mine, theirs = first.get("settings", {}), second.get("settings", {})
+    unlike = [option for name, option in _OPTIONS.items() if mine.get(name) != theirs.get(name)]
+    unlike += [f"--{name}" for name in ("folds", "seed") if first.get(name) != second.get(name)]
+    of_study = [
+        words
+        for name, words in _WORDS.items()
+        if first.get(name) != second.get(name) and f"--{name}" not in unlike
+    ]
+    if unlike and set(of_study) <= {_WORDS["parts"], _WORDS["choosing"]}:
+        of_study = []  # they follow from the others
+    return list(dict.fromkeys([*unlike, *of_study]))
 
 
 def _hash(data: bytes) -> str:
