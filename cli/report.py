@@ -45,6 +45,18 @@ def report(
             "repeatable.",
         ),
     ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(
+            "--published",
+            metavar="FILE",
+            help="Published numbers to stand first, beside this study's: paper, or a TOML file.",
+        ),
+    ] = None,
+    shortened: Annotated[
+        str | None,
+        typer.Option(metavar="WORDS", help="What shortened this study; the page says it."),
+    ] = None,
     json: options.Json = False,
 ) -> None:
     """Draw the transferability curves: a page, figures (SVG, PNG, PDF) and tables.
@@ -57,13 +69,25 @@ def report(
 
     with show.Progress("measuring distances", "layers") as progress:
         made = run(
-            study, metric, by or (), progress, planned=[_pair(pair) for pair in compare or ()]
+            study,
+            metric,
+            by or (),
+            progress,
+            planned=[_pair(pair) for pair in compare or ()],
+            published=published,
+            shortened=shortened or "",
         )
     for warning in made.contents.warnings:
         show.say(f"warning: {warning}")
     if json:
         show.put_json(as_data(made))
         return
+    if (first := made.contents.first) is not None:
+        for sentence in first.words:
+            typer.echo(sentence)
+        for table in first.tables:
+            header = [column.title for column in table.shown]
+            show.put_table(header, [table.cells(row) for row in table.rows])
     for section in made.contents.tasks:
         typer.echo(section.sentence)
         for question, words in section.facts:

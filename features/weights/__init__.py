@@ -5,7 +5,15 @@ Read `locate.py` first, then `assign.py`. Converted files lie in `$PROBE_HOME/we
 
 from features.weights.assign import Target
 from features.weights.entries import WeightsFile, entries_of, sha256_of
-from features.weights.locate import assigned, here, input_of, inside, lacking, locate
+from features.weights.locate import (
+    assigned,
+    here,
+    how_to_get,
+    input_of,
+    inside,
+    lacking,
+    locate,
+)
 
 __all__ = [
     "Target",
@@ -13,6 +21,7 @@ __all__ = [
     "assigned",
     "entries_of",
     "here",
+    "how_to_get",
     "input_of",
     "inside",
     "lacking",

@@ -126,8 +126,15 @@ def lacking(card: Card) -> str | None:
     """How to get weights of the card's own that are not here and cannot be fetched; None otherwise."""
     if here(card) or (not offline() and any(entry.url for entry in entries_of(card))):
         return None
+    return how_to_get(card)
+
+
+def how_to_get(card: Card) -> str:
+    """That the weights of a card are not on this machine, and the ways to bring them, in words."""
+    urls = [entry.url for entry in entries_of(card) if entry.url]
+    where = f" from {urls[0]}" if urls else ""
     return (
-        f"the weights of {card.name} are not here; `probe weights add {card.name} FILE` adds them, or "
+        f"the weights of {card.name} are not here; `probe weights add {card.name} FILE` adds them{where}, or "
         f"give --weights {card.name}=FILE"
     )
 

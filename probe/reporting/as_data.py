@@ -33,6 +33,7 @@ def as_data(made: Report) -> dict[str, Any]:
             for task, section in zip(made.tasks, made.contents.tasks, strict=True)
         ],
         "tables": {table.name: _table(table) for table in made.tables},
+        "published": list(made.contents.first.words) if made.contents.first else None,
         "missing": list(made.contents.missing),
     }
     return {name: finite(value) for name, value in data.items()}

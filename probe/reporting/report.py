@@ -24,8 +24,10 @@ from probe.reporting.charts.standing_chart import standing_chart
 from probe.reporting.charts.task_charts import answer_chart, charts
 from probe.reporting.page.contents import Contents, TaskSection
 from probe.reporting.page.page import looks, page
+from probe.reporting.page.published_section import published_section
 from probe.reporting.page.study_sections import closeness_section, planned_section, scores_section
 from probe.reporting.page.training_section import training_section
+from probe.reporting.reference import reference
 from probe.reporting.short_answer import facts, sentence
 from probe.reporting.tables.best import best_table
 from probe.reporting.tables.cost import backbone_tables
@@ -79,6 +81,8 @@ def report(
     by: Sequence[str] = (),
     progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
     planned: Sequence[tuple[str, str]] = (),
+    published: str | None = None,
+    shortened: str = "",
 ) -> Report:
     """Write the report of a study into its folder `report/`: the page, figures and tables.
 
@@ -88,6 +92,9 @@ def report(
         by: Columns of images.csv whose values are subgroups; by default all with few values.
         progress: Is called with layers done, and in all, while distances to sources are measured.
         planned: Pairs of results, as `compare` takes them, whose differences were asked for in advance.
+        published: A file of published numbers, which then stand first beside this study's: `paper`, or a
+            path (reference.py).
+        shortened: What shortened the study, which the page then says.
 
     Raises:
         InputError: Nothing is fitted yet, or the results cannot be compared, or a metric or column is
@@ -100,10 +107,18 @@ def report(
     for metric in metrics:
         if metric not in CURVES:
             raise OptionError(f"--metric {metric}: not a metric; {nearest(metric, CURVES)}")
+    beside = None if published is None else reference(published)
     contents = contents_of(opened, tasks, by, progress, planned)
+    if beside is not None:
+        rows = results.read(opened.folder / "results.csv")
+        contents = replace(contents, first=published_section(opened, rows, beside))
+    if shortened:
+        words = f"Shortened by {shortened}: these are not the numbers of the whole study."
+        contents = replace(contents, warnings=[words, *contents.warnings])
     classes = [task for task in tasks if not task.is_number]
     numbers = [task for task in tasks if task.is_number]
     tables = (
+        *(contents.first.tables if contents.first else ()),
         best_table(classes),
         layer_table(classes),
         fold_table(classes),

@@ -18,8 +18,9 @@ from features.study.study import Study
 from probe.analysis.curves import curves
 from probe.analysis.points import Curve, Point
 from probe.analysis.statistics import accuracy_interval
+from probe.reporting.reference import reference
 from probe.reporting.report import report
-from probe.reporting.tables.literature import ADIENCE, literature_table
+from probe.reporting.tables.literature import literature_table
 from probe.reporting.words import headline
 from probe.results import rows as results
 from probe.results.rows import BEST
@@ -105,7 +106,7 @@ def test_the_literature_stands_beside_a_study_of_adience_alone() -> None:
     assert table.cells(ozbulak)[2:5] == ["57.9", "", ""]
     gilnet = next(row for row in table.rows if "GilNet, 10 crops" in str(row[0]))
     assert table.cells(gilnet)[2:5] == ["50.7", "84.7", "86.8"]
-    assert all(p.source for p in ADIENCE)
+    assert all(p.source for p in reference("adience").system)
     assert literature_table("utkface:/data", ()) is None
 
 

@@ -74,5 +74,7 @@ class Contents:
     """When and with what the numbers were made, as names and values."""
     files: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The files beside the page: for each stem its kinds."""
+    first: Section | None = None
+    """What stands above all answers, open."""
     more: Sequence[Section] = ()
     """The sections about the study as a whole; they stand before the tables."""
