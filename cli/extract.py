@@ -139,7 +139,7 @@ def extract(
         columns=columns,
     )
     options.tell_data(study, data)
-    chosen = _weights_of(backbone, weights or [])
+    chosen = weights_of(backbone, weights or [])
     samples = _samples_of(source or [])
     for sample, folder in samples.items():
         check_sample(sample, folder)
@@ -166,7 +166,7 @@ def extract(
         workers=workers,
         limit=limit,
         strict=strict,
-        range=_bounds(bounds),
+        range=bounds_of(bounds),
         compress=compress,
         update=update,
         device=device,
@@ -192,7 +192,7 @@ def extract(
         show.put_json(results)
 
 
-def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str | None]:
+def weights_of(backbones: list[str], weights: list[str]) -> dict[str, str | None]:
     """Each backbone with its weights; a value without NAME= goes to all."""
     from features.errors import OptionError
 
@@ -209,7 +209,7 @@ def _weights_of(backbones: list[str], weights: list[str]) -> dict[str, str | Non
     return chosen
 
 
-def _bounds(text: str | None) -> tuple[float, float] | None:
+def bounds_of(text: str | None) -> tuple[float, float] | None:
     """The two numbers of `--range`."""
     if text is None:
         return None

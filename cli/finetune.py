@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import options, show
 from probe.counts import count
 from probe.training.recipes import DEFAULT, RECIPES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from probe.training.recipes import Recipe
+
+
+def recipe_with(given: Mapping[str, Any]) -> Recipe:
+    """The recipe called `given["recipe"]`, with the changes that the options of training make."""
+    from probe.training.recipes import recipe
+
+    changes = {name: given[name] for name in ("epochs", "patience", "rate", "batch_size")}
+    plain = {} if given["augment"] else {"crop": False, "mirror": False, "colour": 0.0}
+    return recipe(given["recipe"], class_weights=given["class_weights"] or None, **changes, **plain)
 
 
 def finetune(
@@ -162,17 +176,17 @@ def finetune(
     """
     from probe.finetuning.finetune import finetune as run
     from probe.finetuning.options import FineTuneOptions
-    from probe.training.recipes import recipe as recipe_of
 
-    plain = {"crop": False, "mirror": False, "colour": 0.0}
-    chosen = recipe_of(
-        recipe,
-        epochs=epochs,
-        patience=patience,
-        rate=rate,
-        batch_size=batch_size,
-        class_weights=class_weights or None,
-        **({} if augment else plain),
+    chosen = recipe_with(
+        {
+            "recipe": recipe,
+            "epochs": epochs,
+            "patience": patience,
+            "rate": rate,
+            "batch_size": batch_size,
+            "class_weights": class_weights,
+            "augment": augment,
+        }
     )
     spec = options.data_with(
         data,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -12,15 +12,33 @@ from probe.probes.methods import DEFAULT, METHODS
 from probe.probes.settings import SOLVERS, TOL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from probe.fitting.job import ProbeJob
 
 _NOTES = 3
+Number = TypeVar("Number", int, float)
 
 
 def _scales() -> list[str]:
     from probe.probes.scaling import SCALES
 
     return [*SCALES, "auto"]
+
+
+def numbers_of(option: str, text: str | None, kind: Callable[[str], Number]) -> list[Number] | None:
+    """The numbers of an option that takes them with commas between; None where it is not given.
+
+    Raises:
+        OptionError: They are none.
+    """
+    from features.errors import OptionError
+
+    try:
+        return None if text is None else [kind(value) for value in text.split(",")]
+    except ValueError as error:
+        what, example = ("whole numbers", "1,5,10") if kind is int else ("numbers", "0.01,0.1,1")
+        raise OptionError(f"{option} {text}: not {what}; write them as {example}.") from error
 
 
 def fit(
@@ -108,20 +126,13 @@ def fit(
 
     Example: probe fit --probe logistic --probe knn
     """
-    from features.errors import InputError, OptionError
+    from features.errors import InputError
     from probe.analysis.curves import curves
     from probe.fitting.fit import fit as run
     from probe.reporting.tables.variations import few_shot_table, repeats_table, views_table
     from probe.reporting.words import contaminations
 
-    try:
-        values = None if c is None else [float(value) for value in c.split(",")]
-    except ValueError as error:
-        raise OptionError(f"--C {c}: not numbers; write them as 0.01,0.1,1.") from error
-    try:
-        few = [] if shots is None else [int(value) for value in shots.split(",")]
-    except ValueError as error:
-        raise OptionError(f"--shots {shots}: not whole numbers; write them as 1,5,10.") from error
+    values, few = numbers_of("--C", c, float), numbers_of("--shots", shots, int)
     with show.Progress("fitting", "layers") as progress:
 
         def step(done: int, total: int, job: ProbeJob | None) -> None:
@@ -144,7 +155,7 @@ def fit(
             device=device,
             seed=seed,
             views=view or (),
-            shots=few,
+            shots=few or (),
             draws=draws,
             repeats=repeats,
             quick=quick,

@@ -73,7 +73,7 @@ def report(
             metric,
             by or (),
             progress,
-            planned=[_pair(pair) for pair in compare or ()],
+            planned=[pair_of(pair) for pair in compare or ()],
             published=published,
             shortened=shortened or "",
         )
@@ -103,7 +103,8 @@ def report(
     show.say(f"the report is {made.index}")
 
 
-def _pair(typed: str) -> tuple[str, str]:
+def pair_of(typed: str) -> tuple[str, str]:
+    """The two results of `--compare A,B`."""
     from features.errors import OptionError
 
     names = [name.strip() for name in typed.split(",")]

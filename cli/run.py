@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +10,13 @@ import typer
 from cli import options, show
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Sequence
 
-    from cli.run_file import Step
+    from cli.planned import Asked
+    from cli.run_file import RunFile, Step
 
 _STUDIES = Path(__file__).parent / "studies"
+_STAND_IN = "-stand-in"
 
 
 def _shipped() -> list[str]:
@@ -25,12 +26,25 @@ def _shipped() -> list[str]:
 def run(
     context: typer.Context,
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A TOML file, or `paper`, the paper's study.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="FILE", help="A TOML file, or a study that ships: paper is the paper's."
+        ),
+    ] = None,
     data: options.Data = None,
     study: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The study's folder.", show_default="as in the file"),
+    ] = None,
+    stand_in: Annotated[
+        bool,
+        typer.Option("--stand-in", help="Of paper: with small networks, as UTKFace's faces take."),
+    ] = False,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE|random", help="Where the weights of a backbone lie; repeatable."
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Shorten it: extract only N rows.")
@@ -49,32 +63,48 @@ def run(
         typer.Option(metavar="N", help="Processes that extract.", show_default="as it chooses"),
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Show the commands and what is missing; change nothing.")
+        bool,
+        typer.Option(
+            "--plan", help="Show what is kept and to do, its bytes and time; change nothing."
+        ),
     ] = False,
+    from_study: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-study",
+            metavar="DIR",
+            help="Write into FILE what makes the study in DIR, and run nothing.",
+        ),
+    ] = None,
 ) -> None:
     """Make a whole study from one file: extract, fit, finetune and report.
 
     A table of the file is a command, a key its long option, a list that option repeated; `each` makes
-    a command of every choice. Every option is read before the first command runs. What is there is
+    a command of every choice. Every table is checked before the first command runs. What is there is
     kept; killed anywhere, the same command goes on.
 
     Example: probe run paper --data adience:/data/adience --plan
     """
-    from cli.run_file import read_run_file, with_option
-    from features.errors import InputError, nearest
+    from cli import planned
+    from cli.run_weights import possible, with_weights
+    from features.errors import InputError, OptionError
+    from features.study.drafting import open_or_draft
     from features.study.study import has_study
 
+    if from_study is not None:
+        _write_file(Path(file or f"{from_study.resolve().name}.toml"), from_study)
+        return
+    if file is None:
+        raise OptionError("FILE: give a TOML file, or paper for the paper's study.")
     commands: Any = getattr(context.find_root().command, "commands", {})
-    known = {name: _long_options(command) for name, command in commands.items()}
-    path = _STUDIES / f"{file}.toml" if file in _shipped() else Path(file)
-    if not path.is_file():
-        raise InputError(f"{file}: there is no such file; {nearest(file, _shipped())}")
-    made = read_run_file(path, known)
+    made = _read(file, stand_in, commands)
+    shortened = [f"--{n} {v}" for n, v in (("limit", limit), ("epochs", epochs)) if v is not None]
     for names, name, value in (
         (("extract",), "limit", limit),
         (("extract",), "workers", workers),
         (("finetune",), "epochs", epochs),
         (("extract", "fit", "finetune"), "device", device),
+        (("report",), "shortened", " and ".join(shortened) or None),
     ):
         if value is not None:
             made = with_option(made, names, name, value)
@@ -84,30 +114,70 @@ def run(
             f'{file}: names no data for the new study {folder}; give --data, or write data = "DIR" above '
             "its tables."
         )
-    steps = [_in_folder(step, folder) for step in made.steps]
+    steps = [_in_folder(step, folder) for step in with_weights(made.steps, weights or [])]
     for step in steps:
-        _check(commands[step.command], step)
-    lacking = {name: words for step in steps for name, words in _lacking(step).items()}
-    for words in lacking.values():
-        show.say(f"missing: {words}")
-    if lacking and path.parent != _STUDIES and not plan:
-        step, words = next((s, w) for s in steps for w in _lacking(s).values())
-        raise InputError(f"{step.where}: {words}.")
-    # A study that ships goes on without what is missing, whose rows stay blank.
-    steps = [left for step in steps if (left := _without(step, lacking)) is not None]
-    commands_left = {step.command for step in steps}
-    if "extract" not in commands_left and any(s.command == "extract" for s in made.steps):
-        show.say("missing: weights of every backbone to extract, so nothing is extracted or fitted")
-        steps = [step for step in steps if step.command != "fit"]
-    for step in _with_data(steps, data or made.data):
-        if plan:
-            typer.echo(f"probe {shlex.join(step.words)}")
-            continue
-        show.say(f"probe {shlex.join(step.words)}")
+        _params(commands[step.command], step)
+    steps = _with_data(
+        possible(steps, ships=f"{file}{_STAND_IN if stand_in else ''}" in _shipped(), plan=plan),
+        data or made.data,
+    )
+    asked: list[Asked] = [(step, _params(commands[step.command], step)) for step in steps]
+    opened, _ = open_or_draft(folder, _spec(asked))
+    foreseen = planned.plan(opened, asked, exactly=plan)
+    if plan:
+        for line in planned.said(foreseen, folder):
+            typer.echo(line)
+        return
+    for step in steps:
+        show.say(f"probe {step.typed}")
         name = f"probe {step.command}"
         ended = commands[step.command].main(step.words[1:], prog_name=name, standalone_mode=False)
         if ended:
             raise typer.Exit(ended)
+
+
+def with_option(made: RunFile, commands: Sequence[str], name: str, value: Any) -> RunFile:
+    """The run with an option of the command line set in every step of `commands`."""
+    from dataclasses import replace
+
+    steps = [
+        replace(step, options={**step.options, name: value}) if step.command in commands else step
+        for step in made.steps
+    ]
+    return replace(made, steps=tuple(steps))
+
+
+def _read(file: str, stand_in: bool, commands: Any) -> RunFile:
+    """The file of this path, or the study of this name that ships.
+
+    Raises:
+        InputError: There is none, or it cannot be used.
+    """
+    from cli.run_file import read_run_file
+    from features.errors import InputError, OptionError, nearest
+
+    if stand_in and f"{file}{_STAND_IN}" not in _shipped():
+        raise OptionError(f"--stand-in: {file} has none; only paper does.")
+    name = f"{file}{_STAND_IN}" if stand_in else file
+    path = _STUDIES / f"{name}.toml" if name in _shipped() else Path(name)
+    if not path.is_file():
+        raise InputError(f"{file}: there is no such file; {nearest(file, _shipped())}")
+    return read_run_file(path, {n: _long_options(command) for n, command in commands.items()})
+
+
+def _write_file(file: Path, study: Path) -> None:
+    """Write the file that makes a study."""
+    from features.errors import InputError
+    from features.machine.files import write_text
+    from probe.reporting.as_file import file_of
+
+    if file.exists():
+        raise InputError(f"{file}: is there already; name another file, or remove it.")
+    text, notes = file_of(study)
+    write_text(file, text)
+    for note in notes:
+        show.say(f"note: {note}")
+    show.say(f"{file} makes this study; `probe run {file} --plan` shows how")
 
 
 def _long_options(command: Any) -> list[str]:
@@ -138,8 +208,17 @@ def _with_data(steps: list[Step], data: str | None) -> list[Step]:
     ]
 
 
-def _check(command: Any, step: Step) -> None:
-    """Read the options as the command does, without running it.
+def _spec(asked: Sequence[Asked]) -> str | None:
+    """The data as `read_data` takes them: those of the step that begins the study."""
+    given = next((params for step, params in asked if "data" in step.options), None)
+    if given is None:
+        return None
+    names = ("faces", "labels", "levels", "path_column", "root", "extension", "missing", "columns")
+    return options.data_with(given["data"], **{name: given.get(name) for name in names})
+
+
+def _params(command: Any, step: Step) -> dict[str, Any]:
+    """The options as the command reads them, by the names of its parameters; nothing runs.
 
     Raises:
         InputError: A value is not one that the option takes.
@@ -150,49 +229,7 @@ def _check(command: Any, step: Step) -> None:
         typer.BadParameter.__base__
     )  # of every error of a command line; Typer does not name it
     try:
-        command.make_context(f"probe {step.command}", step.words[1:])
+        made = command.make_context(f"probe {step.command}", step.words[1:])
     except wrong as error:
         raise InputError(f"{step.where}: {error.format_message()}") from error
-
-
-def _lacking(step: Step) -> dict[str, str]:
-    """How to get the weights that a step needs and that are not here, by backbone."""
-    from features.cards.reading import shipped
-    from features.weights import lacking
-
-    if step.command not in ("extract", "finetune") or "from-scratch" in step.options:
-        return {}
-    given = [str(value) for value in _several(step, "weights")]
-    missing = {}
-    for name in map(str, _several(step, "backbone")):
-        own = [v.rpartition("=")[2] for v in given if "=" not in v or v.partition("=")[0] == name]
-        gone = [v for v in own if v != "random" and not Path(v.partition("#")[0]).exists()]
-        card = None if own or name.startswith("control:") else shipped().get(name)
-        if gone:
-            missing[name] = f"{gone[0]}: there is no such weights file"
-        elif card is not None and (words := lacking(card)) is not None:
-            missing[name] = words
-    return missing
-
-
-def _without(step: Step, lacking: Collection[str]) -> Step | None:
-    """The step without the backbones that lack their weights; None where none is left."""
-    from dataclasses import replace
-
-    if step.command == "report":
-        pairs = [
-            pair
-            for pair in _several(step, "compare")
-            if not any(name.split("/")[0].strip() in lacking for name in pair.split(","))
-        ]
-        options = {name: value for name, value in step.options.items() if name != "compare"}
-        return replace(step, options=options | ({"compare": pairs} if pairs else {}))
-    if not set(_lacking(step)) & set(lacking):
-        return step
-    left = [name for name in _several(step, "backbone") if name not in lacking]
-    return replace(step, options={**step.options, "backbone": left}) if left else None
-
-
-def _several(step: Step, name: str) -> list[Any]:
-    value = step.options.get(name, [])
-    return value if isinstance(value, list) else [value]
+    return dict(made.params)

@@ -7,9 +7,10 @@ command line of `probe run`.
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -44,6 +45,11 @@ class Step:
             for each in value if isinstance(value, list) else [value]:
                 typed += [f"--{name}"] if each is True else [f"--{name}", str(each)]
         return typed
+
+    @property
+    def typed(self) -> str:
+        """The command as a shell takes it, after `probe`."""
+        return shlex.join(self.words)
 
 
 @dataclass(frozen=True)
@@ -94,15 +100,6 @@ def read_run_file(file: Path, known: Mapping[str, Sequence[str]]) -> RunFile:
         raise InputError(f"{file}: has no table; [[extract]] and [[fit]] begin a study.")
     _refuse_twins(steps)
     return RunFile(Path(tables.get("study", "study")), tables.get("data"), tuple(steps))
-
-
-def with_option(run: RunFile, commands: Sequence[str], name: str, value: Any) -> RunFile:
-    """The run with an option of the command line set in every step of `commands`."""
-    steps = [
-        replace(step, options={**step.options, name: value}) if step.command in commands else step
-        for step in run.steps
-    ]
-    return replace(run, steps=tuple(steps))
 
 
 def _steps(

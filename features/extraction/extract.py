@@ -77,7 +77,7 @@ def extract_with(
         opened = updated(opened, options.data)
         options.announce(f"{opened.folder}: {len(opened) - before} rows are new")
     arguments = [(name, file, options.seed, options.geometry) for name, file in backbones.items()]
-    read = partial(_layers_read, opened, options)
+    read = partial(layers_read, opened, options)
     loaded = [
         in_range(load(*each, announce=options.announce, layers=read), options.range)
         for each in arguments
@@ -94,9 +94,9 @@ def extract_with(
         files = [files_on_disk(opened, path) for path in paths]
         targets = []
         for each, backbone, existing in zip(arguments, loaded, files, strict=True):
-            job = _job(opened, backbone, existing, workers, options)
+            job = job_of(opened, backbone, existing, workers, options)
             rows = rows_within(opened, options.limit)
-            wanted = _wanted(backbone, existing, options)
+            wanted = wanted_arrays(backbone, existing, options)
             targets.append(FeatureTarget(job, wanted, rows, options.compress, each))
         results = [_empty_result(target, len(workers)) for target in targets]
         if manifest is not None:
@@ -122,7 +122,7 @@ def _check_paths(paths: Sequence[Path]) -> None:
             raise InputError(f"{path}: two of the backbones would be written there; ask for one.")
 
 
-def _job(
+def job_of(
     study: Study,
     backbone: Backbone,
     files: Files,
@@ -148,7 +148,7 @@ def _job(
     )
 
 
-def _layers_read(
+def layers_read(
     study: Study, options: ExtractOptions, name: str, architecture: Architecture
 ) -> tuple[Layer, ...]:
     """The layers that will be read of the backbone called `name`, in depth order."""
@@ -160,7 +160,9 @@ def _layers_read(
     return choose(architecture, tuple(names))
 
 
-def _wanted(backbone: Backbone, files: Files, options: ExtractOptions) -> list[pooling.Pooled]:
+def wanted_arrays(
+    backbone: Backbone, files: Files, options: ExtractOptions
+) -> list[pooling.Pooled]:
     """The data sets to write; if only views are asked for, at the layers and poolings of the file."""
     views = list(dict.fromkeys(("center", *options.views)))
     if _is_only_a_view(options):

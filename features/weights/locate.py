@@ -134,8 +134,8 @@ def how_to_get(card: Card) -> str:
     urls = [entry.url for entry in entries_of(card) if entry.url]
     where = f" from {urls[0]}" if urls else ""
     return (
-        f"the weights of {card.name} are not here; `probe weights add {card.name} FILE` adds them{where}, or "
-        f"give --weights {card.name}=FILE"
+        f"the weights of {card.name} are not here; `probe weights add {card.name} FILE` adds them{where}, "
+        f"or give --weights {card.name}=FILE"
     )
 
 

@@ -27,7 +27,6 @@ from probe.reporting.page.page import looks, page
 from probe.reporting.page.published_section import published_section
 from probe.reporting.page.study_sections import closeness_section, planned_section, scores_section
 from probe.reporting.page.training_section import training_section
-from probe.reporting.reference import reference
 from probe.reporting.short_answer import facts, sentence
 from probe.reporting.tables.best import best_table
 from probe.reporting.tables.cost import backbone_tables
@@ -41,6 +40,7 @@ from probe.reporting.tables.failures import (
 from probe.reporting.tables.layers import fold_table, layer_table
 from probe.reporting.tables.literature import literature_table
 from probe.reporting.tables.numbers import number_fold_table, number_table
+from probe.reporting.tables.reference import reference
 from probe.reporting.tables.table import Table, to_csv, to_latex, to_markdown
 from probe.reporting.tables.variations import few_shot_table, repeats_table, views_table
 from probe.reporting.words import contaminations, findings, headline

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli.app import app
+from cli.run import _STUDIES as STUDIES
 from cli.run_file import ORDER, read_run_file
 from features.errors import InputError
 
@@ -109,15 +111,23 @@ def test_nothing_runs_where_the_last_table_is_wrong(folder: Path) -> None:
     assert run("nowhere.toml")[0] == 3
 
 
-def test_a_plan_changes_nothing(folder: Path) -> None:
-    code, out, _ = run(written(FILE), "--plan", "--limit", "50", "--data", "here.csv")
-    assert code == 0
-    assert out.splitlines() == [
-        "probe extract --study made --limit 50 --backbone control:pixels --data here.csv",
+def test_a_plan_changes_nothing_and_says_what_would_be_done(folder: Path) -> None:
+    code, out, err = run(written(FILE), "--plan", "--limit", "50")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert [line for line in lines if line.startswith("probe ")] == [
+        "probe extract --study made --limit 50 --backbone control:pixels --data sample",
         "probe extract --study made --limit 50 --backbone control:tiny",
         "probe fit --study made --probe ridge --probe knn",
-        "probe report --study made --compare control:pixels/best/ridge,control:tiny",
+        "probe report --study made --shortened '--limit 50' --compare "
+        "control:pixels/best/ridge,control:tiny",
     ]
+    assert lines[1].startswith("  control:pixels: 1 array of 50 rows: 0 kept, 50 images to do, ")
+    # two tasks, two probes, two backbones of one layer
+    tasks = len(set(re.findall(r"(\d+) results to do, 0 of them stale", out)))
+    assert tasks == 1
+    assert "GB free" in lines[-2]
+    assert "1 command that nothing here has measured yet" in lines[-1]
     assert [path.name for path in folder.iterdir()] == ["run.toml"]
 
 
@@ -136,6 +146,16 @@ def test_a_run_is_the_typed_commands_and_a_second_one_computes_nothing(folder: P
     page = Path("made/report/index.html").read_text()
     assert "Planned comparisons" in page
     times = {path: path.stat().st_mtime_ns for path in Path("made").rglob("*.h5")}
+    planned = run("run.toml", "--plan")[1]
+    assert planned.count("40 kept, 0 images to do") == 2
+    assert re.search(r"[1-9]\d* kept, 0 results to do, 0 of them stale", planned)
+    assert planned.splitlines()[-1] == "time: about 0 s"
+    # Other rows, and so every result, would be stale with more images.
+    more = run("run.toml", "--plan", "--limit", "60")[1]
+    assert more.count("40 kept, 20 images to do") == 2
+    found = re.search(r"0 kept, (\d+) results to do, (\d+) of them stale", more)
+    assert found is not None
+    assert found[1] == found[2]
     code, _, err = run("run.toml")
     assert code == 0
     assert Path("made/results.csv").read_bytes() == first
@@ -144,14 +164,105 @@ def test_a_run_is_the_typed_commands_and_a_second_one_computes_nothing(folder: P
 
 
 def test_the_papers_study_goes_on_without_the_weights_that_are_not_here(folder: Path) -> None:
-    code, out, err = run("paper", "--plan", "--data", "adience:DIR", "--epochs", "1")
-    assert code == 0
+    code, out, err = run("paper", "--plan", "--data", "sample", "--epochs", "1")
+    assert code == 0, err
     assert "missing: the weights of vggface are not here; `probe weights add vggface FILE`" in err
-    assert out.splitlines() == [
+    assert [line for line in out.splitlines() if line.startswith("probe")] == [
         "probe finetune --study paper --backbone gilnet --from-scratch --recipe gilnet --epochs 1 "
-        "--data adience:DIR",
-        "probe report --study paper --metric accuracy --metric one_off",
+        "--data sample",
+        "probe report --study paper --published paper --metric accuracy --metric one_off --shortened "
+        "'--epochs 1'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"ridge", "knn"]', '"ridge", "knn"]\nlayer = "pixel"'), r"\[\[fit\]\] 1.*--layer pixel: not "
+         "extracted; did you mean pixels"),
+        (('"ridge", "knn"]', '"ridge", "knn"]\ntask = "agee"'), r"\[\[fit\]\] 1.* agee.*did you mean age"),
+        (('control:tiny"] }', 'control:tyny"] }'), "control:tyny.*did you mean"),
+        (("limit = 40", 'limit = 40\nlayer = "nope"'), r"\[\[extract\]\] 1.*nope"),
+        (("ridge,control:tiny", "ridge,control:tinny"), r"--compare .*no control:tinny here"),
+        (('compare', 'published = "papr"\ncompare'), "--published papr: there is no such file"),
+    ],
+)  # fmt: skip
+def test_cards_layers_tasks_and_results_are_checked_before_anything_runs(
+    folder: Path, change: tuple[str, str], message: str
+) -> None:
+    code, out, err = run(written(FILE.replace(*change)))
+    assert code in (2, 3), out
+    assert re.search(f"error: run.toml, .*{message}", err.splitlines()[-1])
+    assert len([line for line in err.splitlines() if line.startswith("error")]) == 1
+    assert not Path("made").exists()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        pytest.param(
+            file, id=file.stem, marks=[pytest.mark.slow] if "backbones" in file.stem else []
+        )
+        for file in sorted(STUDIES.glob("*.toml"))
+    ],
+)
+def test_every_file_that_ships_is_valid(folder: Path, file: Path) -> None:
+    if file.stem not in ("paper", "paper-stand-in"):
+        assert len(file.read_text().splitlines()) < 30
+    images = Path("images")  # named as UTKFace names them; nothing reads them
+    images.mkdir()
+    for i in range(40):
+        (images / f"{20 + i}_{i % 2}_0_2017{i:04}.jpg").touch()
+    code, _, err = run(file.stem, "--plan", "--data", "utkface:images", "--limit", "20")
+    assert code == 0, err
+    assert list(folder.iterdir()) == [images.resolve()]
+
+
+def test_the_file_of_a_study_makes_it_again(folder: Path) -> None:
+    for words in (
+        "extract --study typed --data sample --limit 60 --backbone sample-faces --layer conv3 --layer fc6 "
+        "--pool avg --batch-size 4",
+        "extract --study typed --limit 60 --backbone sample-faces --weights random --seed 1 --layer fc6",
+        "extract --study typed --limit 60 --backbone control:pixels",
+        "fit --study typed --task age --probe knn --probe ridge --seed 2 --shots 2 --draws 2",
+        "fit --study typed --task light --probe logistic --backbone sample-faces --C 0.1,1 --scale l2",
+        "finetune --study typed --backbone sample-faces --task age --epochs 1 --patience 0 "
+        "--rate 0.001 --view center --no-augment",
+    ):
+        done = CliRunner().invoke(app, words.split())
+        assert done.exit_code == 0, done.stderr
+    code, _, err = run("again.toml", "--from-study", "typed")
+    assert code == 0, err
+    assert "note" not in err
+    code, _, err = run("again.toml", "--study", "again")
+    assert code == 0, err
+    assert sorted(Path("again/results.csv").read_text().splitlines()) == sorted(
+        Path("typed/results.csv").read_text().splitlines()
+    )
+    # Nothing that is not needed stands in it.
+    text = Path("again.toml").read_text()
+    assert 'layer = ["conv3", "fc6"]' in text
+    assert "dtype" not in text
+    code, _, err = run("again.toml", "--from-study", "typed")
+    assert code == 3
+    assert "again.toml: is already there" in err or "is there already" in err
+
+
+def test_weights_are_named_on_the_command_line(folder: Path) -> None:
+    written(FILE.replace("control:pixels", "sample-faces"))
+    code, out, err = run("run.toml", "--plan", "--weights", "sample-faces=random")
+    assert code == 0, err
+    assert "--backbone sample-faces --weights sample-faces=random" in out
+    assert "--backbone control:tiny\n" in out
+    code, _, err = run("run.toml", "--weights", "sample-faces=no.pth")
+    assert code == 3
+    assert "no.pth: there is no such weights file" in err
+    code, _, err = run("run.toml", "--weights", "sample-face=no.pth")
+    assert code == 2
+    assert "no table has it; did you mean sample-faces" in err
+    code, _, err = run("run.toml", "--stand-in")
+    assert code == 2
+    assert "run.toml has none" in err
 
 
 @pytest.mark.slow

@@ -14,8 +14,8 @@ from features.study.study import Study
 from probe.analysis.compare import compare
 from probe.fitting.fit import fit
 from probe.reporting.page.published_section import published_section
-from probe.reporting.reference import LITERATURE, METRICS, reference
 from probe.reporting.report import report
+from probe.reporting.tables.reference import METRICS, REFERENCES, reference
 from probe.results import rows as results
 from probe.results.rows import BEST
 
@@ -142,7 +142,7 @@ def test_a_file_of_numbers_with_a_mistake_is_refused(
 
 
 def test_the_files_of_the_package_read_and_every_number_has_a_source() -> None:
-    for file in LITERATURE.glob("*.toml"):
+    for file in REFERENCES.glob("*.toml"):
         made = reference(file.stem)
         assert all(system.source for system in made.system)
     paper = reference("paper")

@@ -18,9 +18,9 @@ from features.study.study import Study
 from probe.analysis.curves import curves
 from probe.analysis.points import Curve, Point
 from probe.analysis.statistics import accuracy_interval
-from probe.reporting.reference import reference
 from probe.reporting.report import report
 from probe.reporting.tables.literature import literature_table
+from probe.reporting.tables.reference import reference
 from probe.reporting.words import headline
 from probe.results import rows as results
 from probe.results.rows import BEST

@@ -9,8 +9,8 @@ from features.study.study import Study
 from probe.analysis.compare import Comparison, compare
 from probe.analysis.scale import POINTS
 from probe.reporting.page.contents import Section
-from probe.reporting.reference import Finding, Reference
 from probe.reporting.tables.published import found_as, missing, published_table
+from probe.reporting.tables.reference import Finding, Reference
 from probe.results.rows import Row
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from probe.analysis.answer import whole
 from probe.analysis.curves import TaskCurves
 from probe.analysis.statistics import Interval
-from probe.reporting.reference import reference
+from probe.reporting.tables.reference import reference
 from probe.reporting.tables.table import Cell, Column, Table
 
 _COLUMNS = (

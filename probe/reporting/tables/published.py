@@ -10,7 +10,7 @@ from features.study.study import Study
 from features.weights import here, how_to_get
 from probe.analysis.compare import typed_name
 from probe.analysis.outcomes import Outcomes
-from probe.reporting.reference import Reference, ReferenceRow
+from probe.reporting.tables.reference import Reference, ReferenceRow
 from probe.reporting.tables.table import Cell, Column, Table
 from probe.results.metrics import CURVES
 from probe.results.rows import Row
@@ -22,8 +22,8 @@ _COLUMNS = (
     Column("published_source", "source of the published number"), Column("result", "of this study"),
 )  # fmt: skip
 _NOTE = (
-    "Per cent: the mean over folds, their SD, and the interval of all images together over subjects. A blank "
-    "published number is not known."
+    "Per cent: the mean over folds, their SD, and the interval of all images together over subjects. A "
+    "published number that is blank is not known."
 )
 
 
@@ -87,7 +87,7 @@ def _said(study: Study, row: ReferenceRow, task: str, found: str | None, known: 
 
 
 def missing(result: str) -> str:
-    """Why a result is not in a study, in words: its weights are not on this machine, or it was not asked for."""
+    """Why a result is not in a study, in words: its weights are not here, or nobody asked for it."""
     backbone, _, method = result.split("/", 2)
     card = shipped().get(backbone)
     if card is not None and card.weights and not method.startswith("scratch") and not here(card):

@@ -1,4 +1,4 @@
-"""Published numbers, and which results of a study stand beside them: the TOML files of literature/.
+"""Published numbers, and which results of a study stand beside them: the TOML files of references/.
 
 numbers = "adience"              # optional: the file whose systems the rows name
 note = "..."                     # optional: what a reader of the table should know
@@ -35,7 +35,7 @@ from features.cards.toml_file import TomlFile
 from features.errors import InputError, OptionError, nearest
 from features.machine.regular_files import read_regular
 
-LITERATURE = Path(__file__).parent / "literature"
+REFERENCES = Path(__file__).parent / "references"
 METRICS = ("accuracy", "one_off")
 _AGAINST = " against "
 
@@ -105,8 +105,8 @@ def reference(name: str) -> Reference:
         OptionError: There is no such file.
         InputError: It is no TOML, or a key is unknown, missing or of the wrong kind.
     """
-    shipped = sorted(path.stem for path in LITERATURE.glob("*.toml"))
-    path = LITERATURE / f"{name}.toml" if name in shipped else Path(name)
+    shipped = sorted(path.stem for path in REFERENCES.glob("*.toml"))
+    path = REFERENCES / f"{name}.toml" if name in shipped else Path(name)
     if not path.is_file():
         raise OptionError(f"--published {name}: there is no such file; {nearest(name, shipped)}")
     made = _read(path)
@@ -127,8 +127,8 @@ def reference(name: str) -> Reference:
 def _check_result(path: Path, result: str) -> None:
     if result.count("/") < 2:
         raise InputError(
-            f"{path}: {result or 'an empty text'} is no result; write BACKBONE/LAYER/METHOD, and two of them "
-            f"with the word{_AGAINST.rstrip()} between them in a pair."
+            f"{path}: {result or 'an empty text'} is no result; write BACKBONE/LAYER/METHOD, and two of "
+            f"them with the word{_AGAINST.rstrip()} between in a pair."
         )
 
 

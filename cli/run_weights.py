@@ -1,0 +1,144 @@
+"""The weights that the commands of a run need: where they lie, fetched now, or missing and said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cli import show
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from cli.run_file import Step
+
+
+def with_weights(steps: Sequence[Step], given: Sequence[str]) -> list[Step]:
+    """The steps with the weights of the command line, where their table names none.
+
+    Raises:
+        OptionError: They are of a backbone that no table has.
+    """
+    from dataclasses import replace
+
+    from features.errors import OptionError, nearest
+
+    named = dict(value.partition("=")[::2] for value in given if "=" in value)
+    everywhere = [value for value in given if "=" not in value]
+    known = {str(name) for step in steps for name in _several(step, "backbone")}
+    for name in named:
+        if name not in known:
+            raise OptionError(f"--weights {name}=...: no table has it; {nearest(name, known)}")
+    made = []
+    for step in steps:
+        own = step.options.keys() & {"weights", "from-scratch"}
+        names = [str(name) for name in _several(step, "backbone")]
+        if step.command in ("extract", "finetune") and not own:
+            files = {name: named[name] for name in names if name in named}
+            few = [f"{n}={f}" if step.command == "extract" else f for n, f in files.items()]
+            if new := [*everywhere, *few]:
+                value = new if step.command == "extract" else new[-1]
+                step = replace(step, options={**step.options, "weights": value})
+        made.append(step)
+    return made
+
+
+def possible(steps: list[Step], *, ships: bool, plan: bool) -> list[Step]:
+    """The steps without the backbones whose weights cannot be had, each of which is said.
+
+    Args:
+        steps: The commands.
+        ships: Whether the study ships with the package, and so goes on without what is missing.
+        plan: Whether nothing is fetched or refused.
+
+    Raises:
+        InputError: Weights are missing and the file is the user's own, who should decide.
+    """
+    from features.errors import InputError
+
+    lacking = {name: words for step in steps for name, words in _lacking(step).items()}
+    if ships and not plan:
+        lacking |= _unfetched(steps, lacking)
+    for words in lacking.values():
+        show.say(f"missing: {words}")
+    if lacking and not ships and not plan:
+        step, words = next((s, w) for s in steps for w in _lacking(s).values())
+        raise InputError(f"{step.where}: {words}.")
+    left = [one for step in steps if (one := _without(step, lacking)) is not None]
+    if not any(s.command == "extract" for s in left) and any(s.command == "extract" for s in steps):
+        show.say("missing: weights of every backbone to extract, so nothing is extracted or fitted")
+        left = [step for step in left if step.command != "fit"]
+    return left
+
+
+def _lacking(step: Step) -> dict[str, str]:
+    """How to get the weights that a step needs and that are not here, by backbone."""
+    from features.cards.reading import find
+    from features.weights import lacking
+
+    missing = {}
+    for name, own in _needed(step).items():
+        gone = [v for v in own if v != "random" and not Path(v.partition("#")[0]).exists()]
+        if gone:
+            missing[name] = f"{gone[0]}: there is no such weights file"
+        elif not own and not name.startswith(("control:", "onnx:", "hf:")):
+            card = find(name)
+            if (card.file is not None) and (words := lacking(card)) is not None:
+                missing[name] = words
+    return missing
+
+
+def _needed(step: Step) -> dict[str, list[str]]:
+    """The backbones of a step that begin with trained weights, each with those that the step names."""
+    if step.command not in ("extract", "finetune") or "from-scratch" in step.options:
+        return {}
+    given = [str(value) for value in _several(step, "weights")]
+    return {
+        name: [v.rpartition("=")[2] for v in given if "=" not in v or v.partition("=")[0] == name]
+        for name in map(str, _several(step, "backbone"))
+    }
+
+
+def _unfetched(steps: Sequence[Step], lacking: Collection[str]) -> dict[str, str]:
+    """Weights that the steps need from an address, fetched now; those that cannot be, with the reason."""
+    from features.backbone import target_of
+    from features.cards.reading import shipped
+    from features.errors import InputError
+    from features.weights import here
+    from features.weights.add import fetch
+
+    cards, missing = shipped(), {}
+    names = dict.fromkeys(n for s in steps for n, own in _needed(s).items() if not own)
+    for name in names:
+        card = cards.get(name)
+        if card is None or not card.weights or name in lacking or here(card):
+            continue
+        try:
+            fetch(target_of(name), announce=show.say)
+        except InputError as error:
+            missing[name] = str(error).rstrip(".")
+    return missing
+
+
+def _without(step: Step, lacking: Collection[str]) -> Step | None:
+    """The step without the backbones that lack their weights; None where none is left."""
+    from dataclasses import replace
+
+    if step.command == "report":
+        pairs = [
+            pair
+            for pair in _several(step, "compare")
+            if not any(name.split("/")[0].strip() in lacking for name in pair.split(","))
+        ]
+        options = {name: value for name, value in step.options.items() if name != "compare"}
+        return replace(step, options=options | ({"compare": pairs} if pairs else {}))
+    names = [str(name) for name in _several(step, "backbone")]
+    if not set(_needed(step)) & set(lacking):
+        return step
+    left = [name for name in names if name not in lacking]
+    return replace(step, options={**step.options, "backbone": left}) if left else None
+
+
+def _several(step: Step, name: str) -> list[Any]:
+    value = step.options.get(name, [])
+    return value if isinstance(value, list) else [value]

@@ -1,0 +1,129 @@
+"""What a fit would do, and nothing is written: results that are there, results to make, bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+from features.data.tasks import Task
+from features.errors import InputError, nearest
+from features.study.named_tasks import named_tasks
+from features.study.study import Study, has_study
+from probe.fitting.options import FitOptions
+from probe.fitting.plan import prepare, probes_of
+from probe.fitting.probe_job import features_of
+from probe.results.ledger import Ledger
+from probe.results.predictions import Key
+from probe.results.protocol import protocol
+
+_FILE_BYTES = 2_600
+"""Names, protocol and headers of a file of scores, about."""
+
+
+@dataclass(frozen=True)
+class ForeseenResults:
+    """What a command that makes results would do."""
+
+    kept: int
+    todo: int
+    """Results to make, those that replace others among them."""
+    stale: int
+    """Results that are there and were made in another way, or of what will have changed; made again."""
+    bytes: int
+    """Bytes of scores to write."""
+    seconds: float | None = None
+    """About how long it takes here; None where nothing was measured."""
+
+
+def foresee(
+    study: Study, options: FitOptions, coming: Mapping[str, Sequence[str]], *, exactly: bool
+) -> ForeseenResults | None:
+    """What `fit` would do after features of some backbones are extracted.
+
+    Args:
+        study: The study, or a draft of it.
+        options: Those of the fit.
+        coming: The data sets of the backbones whose features will have changed by then.
+        exactly: Whether to tell what is kept, which reads what is there; else only the options are
+            checked, and None is returned.
+
+    Raises:
+        InputError: A backbone, layer or task is not there, or an option cannot be used.
+    """
+    study, tasks = named_tasks(study, options.tasks)
+    keys = _keys(study, coming)
+    for name in options.backbones:
+        if name not in keys:
+            raise InputError(f"--backbone {name}: not extracted; {nearest(name, keys)}")
+    layers = {key.partition(":")[0] for of_backbone in keys.values() for key in of_backbone}
+    for layer in options.layers:
+        if layer not in layers:
+            raise InputError(f"--layer {layer}: not extracted; {nearest(layer, sorted(layers))}")
+    if not exactly:
+        return None
+    chosen = [name for name in keys if not options.backbones or name in options.backbones]
+    settled = [name for name in chosen if name not in coming]
+    ledger = Ledger(study.folder)
+    kept = todo = stale = size = 0
+    if settled and study.copies is not None and study.copies.turned:
+        quiet = replace(options, backbones=settled, layers=(), announce=lambda _: None)
+        run = prepare(quiet)
+        for job in run.jobs:
+            if options.layers and job.key.partition(":")[0] not in options.layers:
+                continue
+            with run.run.study.features(job.backbone) as file:
+                splits = run.run.splits_of(job.task, file, job.repeat)
+                under = protocol(
+                    run.run.study, job.task, splits, run.run.settings(job.method), options.seed
+                )
+                features = features_of(job, file, splits)
+            if not options.redo and ledger.holds(job.stored, under, splits.folds, features):
+                kept += 1
+                continue
+            todo += 1
+            stale += bool(ledger.rows_of(job.stored))
+            size += score_bytes(study, job.task, options.folds)
+    else:
+        coming = {**coming, **{name: keys[name] for name in settled}}
+    for name in chosen:
+        if name not in coming:
+            continue
+        for key, task in product(keys[name], tasks):
+            if options.layers and key.partition(":")[0] not in options.layers:
+                continue
+            for method in probes_of(task, options.probes):
+                each = _variants(task, options)
+                todo += each
+                stale += bool(ledger.rows_of(_stored(task, name, key, method)))
+                size += each * score_bytes(study, task, options.folds)
+    best = len({(name, task.name) for name in chosen for task in tasks}) * len(options.probes)
+    size += best * max((score_bytes(study, task, options.folds) for task in tasks), default=0)
+    return ForeseenResults(kept, todo, stale, size if todo else 0)
+
+
+def _keys(study: Study, coming: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
+    """The data sets of the centre view by backbone: those that are there, and those that will be."""
+    keys: dict[str, Sequence[str]] = {}
+    for name in study.backbones() if has_study(study.folder) else ():
+        with study.features(name) as file:
+            keys[name] = tuple(file.keys)
+    return keys | dict(coming)
+
+
+def _stored(task: Task, backbone: str, key: str, method: str) -> Key:
+    return (task.name, backbone, key, method)
+
+
+def _variants(task: Task, options: FitOptions) -> int:
+    """How many results are made of one layer, task and probe."""
+    draws = 0 if task.is_number else len(set(options.shots)) * options.draws
+    return options.repeats * len(options.all_views()) + draws
+
+
+def score_bytes(study: Study, task: Task, folds: int | None, *, inner: bool = True) -> int:
+    """The bytes of one result's scores on the disk, about."""
+    n = len(study)
+    of_folds = len({f for f in study.columns.get("fold", ()) if f}) or folds or 5
+    width = 1 if task.is_number else len(task.classes)
+    return 4 * n * width + 2 * n + (2 * n * of_folds if inner else 0) + _FILE_BYTES
