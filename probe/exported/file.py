@@ -1,13 +1,14 @@
 """The file of an export: safetensors that say everything that is needed to use the probe.
 
-Format `probe-export`, version 1. The tensors are
+Format `probe-export`, version 2. The tensors are
 
 - `features.mean`, `features.scale`, `(dim,)` float32: the mean of every feature over the training rows and
   one over its SD;
 - `probe.weight`, `(K, dim)`, `probe.bias`, `(K,)` float32: the scores of features x are
   `((x - mean) * scale) @ weight' + bias`, or, where `unit_rows` is true, `(x / |x|) @ weight' + bias`;
 - `distance.axes`, `(r, dim)`, `distance.variances`, `(r,)`, `distance.rest`, `(1,)` and
-  `distance.quantiles`, `(q,)` float32: probe/exported/distance.py;
+  `distance.quantiles`, `(q,)` float32, and since version 2 `distance.typical`, `(5,)`, the fields of
+  `Typical`: probe/exported/distance.py;
 - `network.NAME`: the tensors of the network, where the file holds them.
 
 The metadata are `format`, `version`, `about` (JSON, the fields of `About`) and `sha256`: of the whole file
@@ -21,7 +22,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,11 @@ from torch import Tensor
 from features.errors import InputError
 from features.machine.files import replacing
 from features.machine.regular_files import check_regular, open_regular
-from probe.exported.distance import Axes, Distance
+from probe.exported.distance import Axes, Distance, Typical
 from probe.exported.promise import Promise
 from probe.exported.refit import LinearProbe, Scaler
 
-FORMAT, VERSION = "probe-export", 1
+FORMAT, VERSION = "probe-export", 2
 SUFFIX = ".probe"
 _BLANK = b"0" * 64
 _HEAD = 100 << 20
@@ -131,6 +132,8 @@ def write(path: Path, contents: Contents) -> None:
         "distance.rest": np.array([distance.axes.rest], dtype=np.float32),
         "distance.quantiles": distance.quantiles,
     }
+    if distance.typical is not None:
+        arrays["distance.typical"] = np.array(astuple(distance.typical), dtype=np.float32)
     tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
     tensors |= {
         f"{_NETWORK}{name}": tensor.detach().cpu().contiguous().clone()
@@ -258,6 +261,9 @@ def _contents(about: About, tensors: Mapping[str, Tensor]) -> Contents:
     axes = Axes(
         arrays["distance.axes"], arrays["distance.variances"], float(arrays["distance.rest"][0])
     )
+    typical = None
+    if "distance.typical" in arrays:
+        typical = Typical(*map(float, arrays["distance.typical"]))
     network = {
         name.removeprefix(_NETWORK): tensor
         for name, tensor in tensors.items()
@@ -266,6 +272,6 @@ def _contents(about: About, tensors: Mapping[str, Tensor]) -> Contents:
     return Contents(
         about,
         LinearProbe(scaler, weight, bias, about.unit_rows),
-        Distance(scaler, axes, arrays["distance.quantiles"]),
+        Distance(scaler, axes, arrays["distance.quantiles"], typical),
         network,
     )
