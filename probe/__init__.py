@@ -6,7 +6,8 @@ From Python:
 
     extract("study", "vggface", data="faces.csv", layers=["fc6"])   # features/extraction/extract.py
     fit("study", probes=["logistic"])                               # probe/fitting/fit.py
-    study = open_study("study")                                     # features/study/study.py
+    study = open_study("study")                                     # probe/notebook/opened.py
+    study.results(), study.curve("age")                             # a table, a figure
     report(study)                                                   # probe/reporting/report.py
 
 Reading order: fitting/crossval, probes/linear, probes/solver; then results, analysis, reporting.
@@ -19,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from features.extraction.extract import extract
-    from features.study.study import open_study
     from probe.analysis.compare import compare
     from probe.analysis.curves import curves
     from probe.exported.export import export
     from probe.exported.exported_probe import load_probe
     from probe.finetuning.finetune import finetune
     from probe.fitting.fit import fit
+    from probe.notebook.opened import open_study
     from probe.reporting.report import report
     from probe.scoring.rank import rank
 
@@ -42,7 +43,7 @@ _HOMES = {
     "finetune": "probe.finetuning.finetune",
     "fit": "probe.fitting.fit",
     "load_probe": "probe.exported.exported_probe",
-    "open_study": "features.study.study",
+    "open_study": "probe.notebook.opened",
     "rank": "probe.scoring.rank",
     "report": "probe.reporting.report",
 }

@@ -56,6 +56,7 @@ WINGS = [
     "features.doctor",
     "features.extraction",
     "probe.counts",
+    "probe.html_table",
     "probe.folds",
     "probe.probes",
     "probe.checking",
@@ -66,10 +67,12 @@ WINGS = [
     "probe.training",
     "probe.finetuning",
     "probe.exported",
+    "probe.sklearn",
     "probe.reporting.charts",
     "probe.reporting.tables",
     "probe.reporting.page",
     "probe.reporting",
+    "probe.notebook",
     "probe.demo",
 ]
 

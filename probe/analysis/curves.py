@@ -44,7 +44,7 @@ class Panel:
         return self.method if self.pool == "none" else f"{self.method}, pooling {self.pool}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaskCurves:
     """The curves of one task, and everything else that is known of it."""
 
@@ -81,6 +81,12 @@ class TaskCurves:
     """Which results are of another protocol than most, and so not shown, in sentences."""
     unit: str = "classes"
     """The unit of errors: classes, or that of a number."""
+
+    def __repr__(self) -> str:
+        """The task and what there are curves of."""
+        names = dict.fromkeys(curve.backbone for panel in self.panels for curve in panel.curves)
+        probes = ", ".join(panel.title for panel in self.panels)
+        return f"<curves of {self.task}: {count(self.n, 'image')}; {probes}; {', '.join(names)}>"
 
     @property
     def is_number(self) -> bool:

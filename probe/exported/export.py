@@ -87,7 +87,7 @@ class ExportOptions:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Exported:
     """A file that was written."""
 
@@ -96,6 +96,11 @@ class Exported:
     format: str = "probe"
     needs: str = ""
     """The file of weights that predicting will need, where it is neither inside nor the card's own."""
+
+    def __repr__(self) -> str:
+        """The file and what is in it."""
+        about = self.about
+        return f"<{self.file}: {about.task}, {about.name}, promised {about.accuracy.interval}>"
 
 
 @taken_from(ExportOptions)

@@ -28,6 +28,7 @@ from features.study.study import Study
 from probe.exported.file import About, Contents, read
 from probe.exported.network import network_for, pooled_of
 from probe.exported.predictions import Predictions, joined
+from probe.html_table import html_table
 
 Progress = Callable[[int, int], None]
 
@@ -270,21 +271,17 @@ class ExportedProbe:
 
     def _repr_html_(self) -> str:
         """The same as a table, for a notebook."""
-        from html import escape
-
         about = self.about
-        rows = {
-            "task": f"{about.task}: {', '.join(about.classes)}",
-            "probe": about.name,
-            "promised accuracy": str(about.accuracy.interval),
-            "trained on": f"{about.trained_on['images']} images of {about.trained_on['source']}",
-            "preprocessing": about.preprocessing,
-            "weights": json.dumps(about.weights),
-        }
-        cells = "".join(
-            f"<tr><th>{escape(k)}</th><td>{escape(v)}</td></tr>" for k, v in rows.items()
+        return html_table(
+            {
+                "task": f"{about.task}: {', '.join(about.classes)}",
+                "probe": about.name,
+                "promised accuracy": str(about.accuracy.interval),
+                "trained on": f"{about.trained_on['images']} images of {about.trained_on['source']}",
+                "preprocessing": about.preprocessing,
+                "weights": json.dumps(about.weights),
+            }
         )
-        return f"<table>{cells}</table>"
 
 
 def _check_batch_size(batch_size: int | None) -> None:

@@ -14,6 +14,7 @@ from probe.analysis.statistics import Interval
 from probe.counts import count
 from probe.exported.distance import FAR
 from probe.exported.promise import Promise
+from probe.html_table import html_table
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,13 @@ class Predictions:
         more = ", ..." if len(self.classes) > 6 else ""
         bad = f", {len(self.unreadable)} unreadable" if self.unreadable else ""
         return f"<{count(len(self), 'image')}: {shares}{more}{bad}, {int(self.far.sum())} far>"
+
+    def _repr_html_(self) -> str:
+        """How many images are of each class, for a notebook."""
+        labels = self.labels
+        told = {name: count(labels.count(name), "image") for name in self.classes}
+        told |= {"unreadable": count(len(self.unreadable), "image")} if self.unreadable else {}
+        return html_table({**told, "far": count(int(self.far.sum()), "image")})
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
