@@ -82,6 +82,14 @@ def extract(
         int | None,
         typer.Option(metavar="N", help="Extract only N rows, spread over folds and classes."),
     ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="A first look: about six layers, averaged, and a drawn part of the images where all would "
+            "take over 30 s.",
+        ),
+    ] = False,
     bounds: Annotated[
         str | None,
         typer.Option(
@@ -165,6 +173,8 @@ def extract(
         batch_size=batch_size,
         workers=workers,
         limit=limit,
+        quick=quick,
+        clock=show.clock,
         strict=strict,
         range=bounds_of(bounds),
         compress=compress,
@@ -188,6 +198,8 @@ def extract(
             result = extract_sample(study, sample, folder, (name, chosen[name]), its_name, how)
         _summary(result)
         results.append(result)
+    if quick:
+        show.say("a first look: `probe fit --quick` and `probe report` show what it says")
     if json:
         show.put_json(results)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.batches import rows_within
 from features.extraction.files import Files, files_on_disk, lock_files
+from features.extraction.first_look import POOLS, limit_in_time, stage_names
 from features.extraction.options import ExtractOne, ExtractOptions, ExtractSeveral
 from features.extraction.pipeline import ExtractJob, default_batch_size
 from features.extraction.provenance import batch_size_of, seen_in_training
@@ -98,6 +100,9 @@ def extract_with(
             rows = rows_within(opened, options.limit)
             wanted = wanted_arrays(backbone, existing, options)
             targets.append(FeatureTarget(job, wanted, rows, options.compress, each))
+        if options.quick and options.limit is None:
+            limit = limit_in_time(opened, targets, options.announce, options.clock)
+            targets = [replace(t, rows=rows_within(opened, limit)) for t in targets]
         results = [_empty_result(target, len(workers)) for target in targets]
         if manifest is not None:
             for result in results:
@@ -156,8 +161,13 @@ def layers_read(
     if _is_only_a_view(options):
         path = study.feature_path(name)
         stored = _stored(architecture, contents_of(path) or contents_of(partial_of(path)))
-    names = options.layers if stored is None else [layer.name for layer, _ in stored]
+    names = _names(architecture, options) if stored is None else [layer.name for layer, _ in stored]
     return choose(architecture, tuple(names))
+
+
+def _names(architecture: Architecture, options: ExtractOptions) -> Sequence[str]:
+    """The names of the layers asked for; none stand for the default."""
+    return stage_names(architecture) if options.quick and not options.layers else options.layers
 
 
 def wanted_arrays(
@@ -169,8 +179,9 @@ def wanted_arrays(
         stored = _stored(backbone.architecture, files[0] or files[1])
         if stored is not None:
             return [pooling.pooled(layer, pool, view) for view in views for layer, pool in stored]
-    pools = tuple(options.pool or ("auto", "avg"))
-    return pooling.plan(backbone.layers(tuple(options.layers)), pools, views)
+    pools = tuple(options.pool or (POOLS if options.quick else ("auto", "avg")))
+    names = _names(backbone.architecture, options)
+    return pooling.plan(backbone.layers(tuple(names)), pools, views)
 
 
 def _is_only_a_view(options: ExtractOptions) -> bool:

@@ -42,6 +42,9 @@ class ExtractOptions:
     """Batches computed at the same time in a worker; by default its share of the cores."""
     limit: int | None = None
     """Extract only this many rows, spread over folds and classes; the same for all backbones."""
+    quick: bool = False
+    """A first look: without `layers` the outputs of about six stages, without `pool` their average alone,
+    and without `limit` a drawn part of the rows where all would take over half a minute."""
     strict: bool = False
     """Stop at the first unreadable image."""
     range: tuple[float, float] | None = None
@@ -56,6 +59,8 @@ class ExtractOptions:
     """The seed of random weights."""
     announce: Callable[[str], None] = lambda _: None
     """Called with messages, such as one before a download."""
+    clock: Callable[[float], str] = lambda seconds: f"{seconds:.0f} s"
+    """Writes seconds in what is announced."""
     planned: Callable[[Plan], None] = lambda _: None
     """Called with the plan of a new file before its first batch is computed."""
     estimated: Callable[[float], None] = lambda _: None
