@@ -71,6 +71,16 @@ Root = Annotated[
         show_default="the table's own",
     ),
 ]
+StudyRoot = Annotated[
+    str | None,
+    typer.Option(
+        "--root",
+        metavar="DIR",
+        help="The folder that a table's paths start from; without --data, the one that the study's images "
+        "are in now.",
+        show_default="the table's own",
+    ),
+]
 Extension = Annotated[
     str | None,
     typer.Option("--extension", metavar="EXT", help="What a table's paths lack, such as .png."),
@@ -255,6 +265,18 @@ def tell_data(study: Path, data: str | None) -> None:
         show.say("no --data given: using the built-in sample of drawn faces (SYNTHETIC)")
     else:
         show.say(f"no --data given: using {checked}, which `probe data check` looked at last")
+
+
+def moved(study: Path, data: str | None, root: str | None) -> str | None:
+    """The `--root` of the data; None where it names the folder that the images of `study` are in now."""
+    from features.study.study import has_study
+
+    if data is not None or root is None or not has_study(study):
+        return root
+    from features.study.moved import move
+
+    show.say(move(study, root))
+    return None
 
 
 def data_with(data: str | None, **given: str | None) -> str | None:

@@ -29,7 +29,7 @@ def check_root(study: Study) -> None:
     if not study.root.is_dir():
         raise Stopped(
             f"{study.root}: the folder of the images is gone; what is done is kept, run this again when it "
-            "is back, or correct root in study.toml."
+            "is back, or with --root DIR if they are in another folder now."
         )
 
 

@@ -137,10 +137,11 @@ def _begin(
     """
     new = [round_ for round_ in rounds if round_.new]
     if unread:
+        moved = ", or give --root DIR if they are in another folder now" if run.begun else ""
         reasons = (why for c in head for batch in c.batches for why in batch.refused.values())
         raise InputError(
             f"{run.study.source}: none of its {len(new[0].aim)} images can be read (the first: "
-            f"{next(reasons, 'there are no rows')}); check the paths."
+            f"{next(reasons, 'there are no rows')}); check the paths{moved}."
         )
     if new:
         lanes = rounds[0].target.job.lanes * len(run.devices)

@@ -18,6 +18,7 @@ _VERSION = 2
 """Version 1 knew nothing of mirrored copies."""
 _FEW = 10
 _MOST_ALIKE = 0.1
+_SAMPLE = 50
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Copies:
     """The reason by row whose file cannot be decoded."""
     turned: bool = True
     """Whether mirrored and turned copies were searched for; earlier versions did not."""
+    digests: dict[int, str] = field(default_factory=dict)
+    """The digest by row of a few files' bytes, with which they are known again in another folder."""
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -88,6 +91,15 @@ class Copies:
         return self if few else replace(self, near=())
 
 
+def sampled(paths: Sequence[str]) -> list[int]:
+    """Up to fifty rows of different paths, at even distances, whose files stand for all."""
+    first: dict[str, int] = {}
+    rows = list(dict.fromkeys(first.setdefault(path, row) for row, path in enumerate(paths)))
+    return (
+        rows if len(rows) <= _SAMPLE else [rows[i * len(rows) // _SAMPLE] for i in range(_SAMPLE)]
+    )
+
+
 def largest(rows: int) -> int:
     """The most different files that are taken for versions of one picture."""
     return max(_FEW, rows // 10)
@@ -127,6 +139,7 @@ def save(file: Path, copies: Copies, images: str) -> None:
         "exact": copies.exact,
         "near": copies.near,
         "unreadable": {str(row): why for row, why in copies.unreadable.items()},
+        "digests": {str(row): digest for row, digest in copies.digests.items()},
     }
     write_text(file, json.dumps(values))
 
@@ -145,10 +158,15 @@ def load(file: Path, images: str, rows: int) -> Copies | None:
             tuple((int(a), int(b), float(alike)) for a, b, alike in values["near"]),
             {int(row): str(why) for row, why in values["unreadable"].items()},
             turned=values["version"] == _VERSION,
+            digests={int(row): str(text) for row, text in values.get("digests", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
-    named = {row for group in held.exact for row in group} | held.unreadable.keys()
+    named = (
+        {row for group in held.exact for row in group}
+        | held.unreadable.keys()
+        | held.digests.keys()
+    )
     named |= {row for a, b, _ in held.near for row in (a, b)}
     there = all(0 <= row < rows for row in named)
     return held if there and all(held.exact) else None

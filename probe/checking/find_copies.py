@@ -83,7 +83,14 @@ def _copies_of(
         for row in rows_of[path]
     }
     deep = {path: seen.deep[place] for place, path in enumerate(first) if place in seen.deep}
-    return Copies(exact, tuple(near), unreadable), _range_sentence(deep)
+    place_of = {row: place for place, row in enumerate(rows)}
+    digests = {
+        row: seen.digest[place_of[row]].hex()
+        for row in copies.sampled(study.paths)
+        if seen.digest[place_of[row]]
+    }
+    found = Copies(exact, tuple(near), unreadable, digests=digests)
+    return found, _range_sentence(deep)
 
 
 def _range_sentence(deep: dict[str, Range]) -> tuple[str, ...]:
@@ -149,8 +156,8 @@ def examine(
     if not _any_there(opened):
         raise InputError(
             f"{opened.root}: none of the {len(set(opened.paths))} images is there ({opened.paths[0]} is "
-            f"the first), so nothing can be checked; put them back, or correct root in "
-            f"{study / 'study.toml'}."
+            f"the first), so nothing can be checked; put them back, or name the "
+            "folder that they are in now by --root DIR."
             if manifest is None
             else f"{opened.source}: names {len(set(opened.paths))} images and none is there, not even "
             f"{opened.root / opened.paths[0]}; correct the paths."
