@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from cli import (
     backbones,
@@ -22,6 +21,7 @@ from cli import (
     data,
     demo,
     doctor,
+    explain,
     export,
     extract,
     finetune,
@@ -36,6 +36,7 @@ from cli import (
     status,
     weights,
 )
+from cli.groups import Group
 from cli.signal_messages import INTERRUPTED, TERMINATED
 from features.cards.trust import Untrusted, trust
 from features.errors import InputError, OptionError, Stopped
@@ -43,7 +44,7 @@ from features.machine.files import causes, why_full
 from features.machine.regular_files import NOT_A_FILE
 
 
-class ErrorBoundary(TyperGroup):
+class ErrorBoundary(Group):
     """Turns what a user can cause into one sentence on stderr; every other exception is a bug."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -177,6 +178,7 @@ app.command("export")(export.export)
 app.command("predict")(predict.predict)
 app.command("status")(status.status)
 app.command("remove")(remove.remove)
+app.command("explain")(explain.explain)
 app.command("doctor")(doctor.doctor)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from cli import options, show
 
 
 def backbones(json: options.Json = False) -> None:
     """List the backbones that ship: domain, layers, input, parameters, licence, weights.
 
-    torchvision:NAME, timm:NAME, hf:NAME, onnx:FILE and card files (./mine.toml) work too.
+    torchvision:NAME, timm:NAME, hf:NAME, onnx:FILE and card files (./mine.toml) work too. Three networks
+    are called AlexNet: `probe run paper` takes caffenet for the "AlexNet-like" network of the paper, which
+    does not say which it was; bvlc-alexnet is Caffe's other one, alexnet torchvision's.
 
     Example: probe backbones
     """
@@ -16,7 +20,7 @@ def backbones(json: options.Json = False) -> None:
     from features.cards.reading import shipped
     from features.weights import here
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for card in shipped().values():
         architecture = architecture_of(card)
         rows.append(
@@ -39,17 +43,18 @@ def backbones(json: options.Json = False) -> None:
         show.put_json(rows)
         return
     show.put_table(
-        ["backbone", "domain", "layers", "input", "parameters", "weights", "licence"],
+        ["backbone", "domain", "layers", "input", "params", "weights", "licence"],
         [
             [
                 str(row["backbone"]),
                 str(row["domain"]),
                 str(row["layers"]),
                 str(row["input"]),
-                f"{row['parameters']:,}",
-                "here" if row["weights"] else "not here",
+                f"{row['parameters'] / 1e6:.1f} M",
+                "here" if row["weights"] else "-",
                 str(row["licence"]) or "-",
             ]
             for row in rows
         ],
+        cut_last=True,
     )

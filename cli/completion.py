@@ -68,6 +68,15 @@ def cards(_ctx: typer.Context, incomplete: str) -> list[str]:
     return []
 
 
+def words(incomplete: str) -> list[str]:
+    """The words of the glossary."""
+    with suppress(Exception):
+        from probe.glossary import glossary
+
+        return [word for word in glossary() if word.startswith(incomplete)]
+    return []
+
+
 backbones = _of_study(_backbones)
 layers = _of_study(_layers)
 tasks = _of_study(_tasks)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import options, show
+from cli.groups import Group
 from probe.counts import count
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ _LISTED = 5
 _MANY = 30
 """Classes, beyond which the table folds."""
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
 
 @app.callback()

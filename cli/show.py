@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 10.0
 _BAR = 30
 _LAST = 20  # characters that the last column of a table keeps at least
+_CUT = 10  # the same where it may be cut
 
 
 def say(text: str) -> None:
@@ -32,11 +33,12 @@ def put_json(value: object) -> None:
     typer.echo(to_json(value))
 
 
-def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def put_table(header: Sequence[str], rows: Sequence[Sequence[str]], cut_last: bool = False) -> None:
     """Print a table on stdout: aligned for a terminal, tab-separated for a pipe.
 
-    Only the last column is folded. Where the others alone are too wide for the terminal, every row
-    becomes a paragraph: a name cut short is a name that cannot be typed.
+    Only the last column is folded, or with `cut_last` cut short at the terminal's edge. Where the others
+    alone are too wide for the terminal, every row becomes a paragraph: a name cut short is a name that
+    cannot be typed.
     """
     if not sys.stdout.isatty():
         for row in (header, *rows):
@@ -48,7 +50,10 @@ def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     console = Console(highlight=False)
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    if sum(widths[:-1]) + 2 * len(widths) + min(widths[-1], _LAST) > console.width:
+    if (
+        sum(widths[:-1]) + 2 * len(widths) + min(widths[-1], _CUT if cut_last else _LAST)
+        > console.width
+    ):
         named = max(map(len, header[1:]))
         for row in rows:
             typer.echo(row[0])
@@ -60,7 +65,10 @@ def put_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for name in header[:-1]:
         table.add_column(name, no_wrap=True)
     table.add_column(header[-1], overflow="fold")
+    room = console.width - sum(widths[:-1]) - 2 * len(widths)
     for row in rows:
+        if cut_last and len(row[-1]) > room:
+            row = [*row[:-1], row[-1][: room - 1] + "…"]
         table.add_row(*(Text(cell) for cell in row))
     console.print(table)
 

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import options, show
+from cli.groups import Group
 
 if TYPE_CHECKING:
     from features.weights.add import Added
     from features.weights.converted import Kept
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Add published weights, list, verify and remove them.\n\nExample: probe weights list",

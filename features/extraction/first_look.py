@@ -18,7 +18,7 @@ from features.study.study import Study
 POOLS = ("avg",)
 _SECONDS = 30.0
 """Beyond which a part of the images is drawn."""
-_FEWEST = 200
+_FEWEST = 400
 """Images that are taken however long they take: fewer tell next to nothing."""
 _TIMED = 3
 """Batches that are timed, the first of which is not counted: it warms up."""
