@@ -273,7 +273,7 @@ def moved(study: Path, data: str | None, root: str | None) -> str | None:
 
     if data is not None or root is None or not has_study(study):
         return root
-    from features.study.moved import move
+    from features.extraction.moved import move
 
     show.say(move(study, root))
     return None

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.errors import InputError
+from features.extraction.moved import move
 from features.study.drafting import open_or_draft
-from features.study.moved import move
 from features.study.saving import begin
 from features.study.study import open_study
 
