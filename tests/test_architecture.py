@@ -56,6 +56,7 @@ WINGS = [
     "features.doctor",
     "features.extraction",
     "probe.counts",
+    "probe.glossary",
     "probe.html_table",
     "probe.folds",
     "probe.probes",
