@@ -20,16 +20,12 @@ from features.extraction.pipeline import compute
 from features.extraction.rounds import FeatureTarget, Round, next_round
 from features.machine import device as devices
 from features.store.contents import FileContents, contents_of
-from features.store.few_rows import are_few, bytes_on_disk
+from features.store.few_rows import bytes_on_disk
 from features.store.paths import partial_of
 from features.store.seconds import read_seconds
+from features.store.size import bytes_to_be
 from features.study.study import Study
 from features.weights import here
-
-_ROW_BYTES = 98
-"""Status and reason of a row in a feature file."""
-_FILE_BYTES = 16_384
-"""Attributes and indices of a feature file, about."""
 
 
 @dataclass(frozen=True)
@@ -158,20 +154,15 @@ def _bytes(target: FeatureTarget, round_: Round, files: Files) -> int:
     finished, partial_ = files
     n, width = len(target.job.study), np.dtype(target.job.dtype).itemsize
     dims = {p.key: p.dim for p in (*target.wanted, *round_.wanted)}
-    have = dict(finished.poolings) if finished else {}
-    new = sum(dim * width + 4 for key, dim in dims.items() if key not in have)
-    rows = len(round_.aim) if are_few(len(round_.aim), n) else n
-    if finished is None:
-        size = rows * new + _ROW_BYTES * n + _FILE_BYTES
-        there = partial_of(target.path)
-        return max(0, size - (bytes_on_disk(there) if partial_ else 0))
-    if round_.begins == "reopened":
-        each = sum(dim * width + 4 for dim in dims.values())
-        before = int((finished.status != 0).sum())
-        total = before + sum(len(block) for block in round_.todo)
-        grows = total if are_few(total, n) else n
-        return max(0, grows * each + _ROW_BYTES * n + _FILE_BYTES - bytes_on_disk(target.path))
-    return rows * new
+    have = set(finished.poolings) if finished else set()
+    if finished is None or round_.begins == "reopened":
+        done = np.flatnonzero(finished.status) if finished else np.zeros(0, dtype=np.int64)
+        rows = np.union1d(done, round_.aim)
+        there = target.path if finished else partial_of(target.path)
+        held = bytes_on_disk(there) if finished or partial_ else 0
+        return max(0, bytes_to_be(n, rows, list(dims.values()), width) - held)
+    new = [dim for key, dim in dims.items() if key not in have]
+    return bytes_to_be(n, round_.aim, new, width) - bytes_to_be(n, round_.aim, [], width)
 
 
 def _seconds(study: Study, backbone: str, images: int) -> float | None:

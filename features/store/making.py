@@ -202,6 +202,11 @@ def _making(
         raise
 
 
+def rows_of_chunk(n: int, width: int) -> int:
+    """The rows of a chunk of a data set of `n` rows of `width` bytes."""
+    return max(1, min(n, _CHUNK_BYTES // max(width, 1)))
+
+
 def _rows(file: h5py.File, n: int, aim: Ints) -> None:
     """Create the data sets that are not features, with every row pending."""
     file["status"] = np.full(n, PENDING, dtype=np.uint8)
@@ -260,7 +265,7 @@ def _allot(
     file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], compress: str
 ) -> None:
     width = dtype.itemsize * (shape[1] if len(shape) > 1 else 1)
-    rows = max(1, min(shape[0], _CHUNK_BYTES // max(width, 1)))
+    rows = rows_of_chunk(shape[0], width)
     if compress != "none":
         filters: dict[str, Any] = FILTERS[compress]
         file.create_dataset(name, shape, dtype, chunks=(rows, *shape[1:]), **filters)

@@ -17,8 +17,8 @@ from probe.results.ledger import Ledger
 from probe.results.predictions import Key
 from probe.results.protocol import protocol
 
-_FILE_BYTES = 2_600
-"""Names, protocol and headers of a file of scores, about."""
+_FILE_BYTES = {True: 4_900, False: 7_600}
+"""Names, protocol and headers of a file of scores: of a probe, and of a fine-tune; measured."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,9 @@ def foresee(
                 todo += each
                 stale += bool(ledger.rows_of(_stored(task, name, key, method)))
                 size += each * score_bytes(study, task, options.folds)
-    best = len({(name, task.name) for name in chosen for task in tasks}) * len(options.probes)
-    size += best * max((score_bytes(study, task, options.folds) for task in tasks), default=0)
+    for task in tasks:  # the row of the best layer of each, and that of guessing
+        rows = len(chosen) * len(probes_of(task, options.probes)) + 1
+        size += rows * score_bytes(study, task, options.folds)
     return ForeseenResults(kept, todo, stale, size if todo else 0)
 
 
@@ -126,4 +127,4 @@ def score_bytes(study: Study, task: Task, folds: int | None, *, inner: bool = Tr
     n = len(study)
     of_folds = len({f for f in study.columns.get("fold", ()) if f}) or folds or 5
     width = 1 if task.is_number else len(task.classes)
-    return 4 * n * width + 2 * n + (2 * n * of_folds if inner else 0) + _FILE_BYTES
+    return 4 * n * width + 2 * n + (2 * n * of_folds if inner else 0) + _FILE_BYTES[inner]

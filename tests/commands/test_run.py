@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forkserver import Probe
+from PIL import Image
 from typer.testing import CliRunner
 
 from cli.app import app
@@ -265,23 +263,34 @@ def test_weights_are_named_on_the_command_line(folder: Path) -> None:
     assert "run.toml has none" in err
 
 
-@pytest.mark.slow
-def test_killed_at_twenty_moments_it_ends_as_the_typed_commands(folder: Path) -> None:
-    written(FILE)
-    words = [sys.executable, "-c", "from cli.app import main; main()", "run", "run.toml"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_as_the_typed_commands(folder: Path, kills: int) -> None:
+    for i in range(40):
+        image = Path("images", "ab"[i % 2], f"{i}.png")
+        image.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 200, (6, 6, 3)) + 40 * (i % 2)
+        Image.fromarray(pixels.astype(np.uint8)).resize((32, 32)).save(image)
+    text = FILE[: FILE.index("[report]")].replace('"sample"', '"images"')
+    written(text.replace("[[fit]]", "[[fit]]\nrepeats = 3"))
+    for words in (
+        "extract --study typed --data images --backbone control:pixels --limit 40",
+        "extract --study typed --backbone control:tiny --limit 40",
+        "fit --study typed --repeats 3 --probe ridge --probe knn",
+    ):
+        assert CliRunner().invoke(app, words.split()).exit_code == 0
     started = time.monotonic()
-    subprocess.run([*words, "--study", "whole"], env=environment, check=True, capture_output=True)
+    assert Probe(["run", "run.toml", "--study", "whole"], folder).end()[0] == 0
     seconds = time.monotonic() - started
-    chance, kills = np.random.default_rng(0), 0
-    while kills < 20:
-        with subprocess.Popen(
-            words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
-            try:
-                process.wait(chance.uniform(0, seconds))
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-    subprocess.run(words, env=environment, check=True, capture_output=True)
-    assert Path("made/results.csv").read_bytes() == Path("whole/results.csv").read_bytes()
+    chance, killed = np.random.default_rng(0), 0
+    for _ in range(10 * kills):  # some moments lie after the end of what is left
+        process = Probe(["run", "run.toml"], folder)
+        time.sleep(chance.uniform(0, seconds))
+        killed += process.poll() is None
+        process.kill()
+        if killed == kills:
+            break
+    assert killed == kills
+    code, _, err = Probe(["run", "run.toml"], folder).end()
+    assert code == 0, err
+    for study in ("made", "whole"):
+        assert Path(study, "results.csv").read_bytes() == Path("typed/results.csv").read_bytes()
