@@ -24,6 +24,7 @@ from cli import (
     explain,
     export,
     extract,
+    features,
     finetune,
     fit,
     import_,
@@ -168,6 +169,7 @@ app.add_typer(weights.app, name="weights")
 app.add_typer(data.app, name="data")
 app.command("extract")(extract.extract)
 app.command("import")(import_.import_)
+app.add_typer(features.app, name="features")
 app.command("fit")(fit.fit)
 app.command("finetune")(finetune.finetune)
 app.command("report")(report.report)
@@ -184,11 +186,11 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Start the program, or say which other package stands in its way."""
-    import features
+    import features as library
     import probe
 
     here = Path(__file__).parent.parent
-    for package in (features, probe):
+    for package in (library, probe):
         place = Path(str(package.__file__)).parent.parent
         if place != here:
             typer.echo(

@@ -43,7 +43,8 @@ def _backbones(study: Study, _ctx: typer.Context) -> Iterable[str]:
 
 def _layers(study: Study, ctx: typer.Context) -> Iterable[str]:
     """Those of the backbones on the command line, or of all."""
-    for backbone in ctx.params.get("backbone") or study.backbones():
+    given = ctx.params.get("backbone") or study.backbones()
+    for backbone in [given] if isinstance(given, str) else given:
         with study.features(backbone) as file:
             yield from (file.about(key)["layer"] for key in file.keys)
 
