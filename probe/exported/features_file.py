@@ -121,8 +121,9 @@ def _table(
 
 
 def _npz(path: Path, table: FeaturesTable) -> None:
+    arrays: dict[str, Any] = {**table.columns, **table.layers}
     with path.open("wb") as file:  # by name it would add its ending
-        np.savez(file, **{**table.columns, **table.layers})
+        np.savez(file, **arrays)
 
 
 def _parquet(path: Path, table: FeaturesTable) -> None:
