@@ -59,6 +59,8 @@ class ErrorBoundary(Group):
             if not _allowed(error):
                 _end(str(error), 3)
             return self.main()  # the same command once more
+        except SystemExit as error:  # our own ends are typer's Exit
+            _end(f"the network's code ended the program (SystemExit: {error}); correct it.", 3)
         except BrokenPipeError:
             sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
             raise typer.Exit(0) from None

@@ -10,6 +10,7 @@ from torch import nn
 
 from features.cards.card import CARDS, Card, Input
 from features.cards.defaults import default_layers
+from features.cards.foreign_inputs import foreign_input
 from features.cards.layer_names import layer_name
 from features.cards.network import build, larger_shapes
 from features.cards.onnx_network import OnnxNetwork
@@ -110,7 +111,7 @@ def architecture_of(card: Card, made: nn.Module | None = None) -> Architecture:
         model = build(card, device="meta")
         wanted = published_input(card, model)
         traced = _trace(model, wanted.shape)
-    except Exception:  # it is raised again below if the network is at fault
+    except (Exception, SystemExit):  # it is raised again below if the network is at fault
         # Some networks compute with their weights while they are built or run: give them real ones.
         model = made = build(card) if made is None else made
         wanted = published_input(card, model)
@@ -251,7 +252,9 @@ def _traced(card: Card, model: nn.Module, wanted: Input) -> Trace:
         return _trace(model, wanted.shape)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        if (foreign := foreign_input(model)) is not None:
+            raise InputError(f"{card.line('network')}: {card.network} {foreign}") from error
         why = f"{type(error).__name__}: {first_line(error)}"
         height, width = wanted.size
         raise InputError(

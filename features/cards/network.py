@@ -56,7 +56,7 @@ def build(card: Card, *, seed: int = 0, device: str = "cpu", random: bool = Fals
                 model = make()
         except InputError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"{card.line('network')}: {card.network} could not be built with options "
                 f"{dict(card.options)}: {type(error).__name__}: {error}; correct network or options."

@@ -7,7 +7,9 @@ a batch norm in training mode mixes all images.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -16,11 +18,14 @@ from torch import Tensor, nn
 from features.cards.repeats import counterparts, passing
 from features.cards.trace import part_name, tensors_in
 from features.errors import InputError, first_line
+from features.machine.device import cores, threads
 
 _BATCH = 4
 _KEPT = 4_096
 """Values of a row that are compared."""
 _STILL = "it does not depend on the image"
+_LONG = 1.0
+"""Seconds of a pass of one image on one thread, above which all cores compute the others."""
 _NEAR = 1e-2
 """Rounding differs with the size of a batch, and a deep network with random weights magnifies it."""
 
@@ -89,11 +94,24 @@ def foreign_rows(model: nn.Module, shape: tuple[int, int, int]) -> RowCheck:
             if not all(row.equal(rows[1]) for row in rows):
                 refused[name] = _moved(alone[name], rows[1])
 
-    with passing(model) as passed:
-        _run(model, image, keep)
+    with passing(model) as passed, ExitStack() as stack:
+        # Threads that share small operations wait for each other: a start cost 4 times as much with two.
+        stack.enter_context(threads(1))
+        started = time.perf_counter()
+        try:
+            _run(model, image, keep)
+        except InputError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise InputError(
+                f"the network fails on an image of noise ({type(error).__name__}: {first_line(error)}); "
+                "correct its code."
+            ) from error
+        if time.perf_counter() - started > _LONG:
+            stack.enter_context(threads(cores()))
         try:
             _run(model, lost, compare)
-        except Exception as error:  # quantised layers measure what they read
+        except (Exception, SystemExit) as error:  # quantised layers measure what they read
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(
                 f"the network fails where other images of a batch are NaN ({reason}), so that nothing "

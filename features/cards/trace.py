@@ -122,7 +122,7 @@ def trace(model: nn.Module, shape: tuple[int, int, int]) -> Trace:
             image = torch.zeros(1, *shape, device=device)
             depths.mark(image, 0)
             # Of the output, not of the deepest tensor: a gate in the last block may have more layers.
-            total = max((depths.of(t) for _, t in tensors_in(model(image))), default=0)
+            total = max((depths.of(t) for t in _returned(model(image))), default=0)
     finally:
         for handle in handles:
             handle.remove()
@@ -130,6 +130,12 @@ def trace(model: nn.Module, shape: tuple[int, int, int]) -> Trace:
     ordered = dict(sorted(seen.fired.items(), key=lambda item: item[1].order))
     meetings = frozenset(depths.meetings)
     return replace(seen, fired=ordered, weight_layers=total, meetings=meetings)
+
+
+def _returned(output: object) -> list[Tensor]:
+    """The tensors that a network returns, also those in the attributes of an object such as a dataclass."""
+    tensors = [tensor for _, tensor in tensors_in(output)]
+    return tensors or [tensor for _, tensor in tensors_in(getattr(output, "__dict__", None))]
 
 
 def shapes_at(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
@@ -152,7 +158,7 @@ def shapes_at(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, tuple[
     handles = [m.register_forward_hook(hook_of(n)) for n, m in model.named_modules() if n]
     was_training = model.training
     try:
-        with torch.no_grad(), suppress(Exception):
+        with torch.no_grad(), suppress(Exception, SystemExit):
             model.eval()(torch.zeros(1, *shape, device=device))
     finally:
         for handle in handles:

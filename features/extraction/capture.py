@@ -72,8 +72,14 @@ def capture(
 
     def run(batch: Tensor) -> dict[str, T]:
         mine.left, mine.seen, mine.images = dict(last), {}, len(batch)
-        with torch.inference_mode(), suppress(_AllCaptured):
-            model(batch)
+        try:
+            with torch.inference_mode(), suppress(_AllCaptured):
+                model(batch)
+        except SystemExit as error:  # of a network's own code
+            raise InputError(
+                f"the network ended the program on {len(batch)} images (SystemExit: {error}); correct its "
+                "code."
+            ) from error
         for layer in layers:
             if layer.name not in mine.seen:
                 raise InputError(

@@ -32,7 +32,7 @@ from features.extraction.outages import check_root
 from features.images import preprocess
 from features.images.decode import Reading, Unreadable, decode, read_bytes
 from features.images.views import canvas, inputs
-from features.machine.device import placed, precise, reusing_memory
+from features.machine.device import placed, precise, reusing_memory, threads
 from features.study.study import Study
 
 STAGES = ("reading", "decoding", "computing", "writing")
@@ -128,7 +128,7 @@ def compute(
         largest = max(largest_map(p.job.backbone) * p.job.batch_size for p in passes)
         if job.device.type == "cpu":
             stack.enter_context(reusing_memory(largest))
-        stack.enter_context(_threads(job))
+        stack.enter_context(threads(job.threads))
         networks = [stack.enter_context(_network(pass_, over)) for pass_ in passes]
         with ThreadPoolExecutor(job.lanes) as lanes:
             waiting: deque[Future[Computed]] = deque()
@@ -206,16 +206,6 @@ def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
 def _mean(crops: list[torch.Tensor]) -> torch.Tensor:
     """The mean of the features of a view's crops; a single crop's unchanged."""
     return crops[0] if len(crops) == 1 else torch.stack(crops).mean(0)
-
-
-@contextmanager
-def _threads(job: ExtractJob) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(job.threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _window(

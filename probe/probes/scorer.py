@@ -8,10 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from features.arrays import Ints
-from features.machine.device import cores
+from features.machine.device import cores, threads
 from probe.probes.layer import Prepared, Source
 from probe.probes.linear import Scored
 
@@ -65,13 +63,9 @@ def side_by_side(
     """
     if not requests:
         return []
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with (
-            warnings.catch_warnings(action="ignore"),  # scikit-learn's; `converged` says it
-            ThreadPoolExecutor(min(cores(), len(requests))) as threads,
-        ):
-            return list(threads.map(score, requests))
-    finally:
-        torch.set_num_threads(before)
+    with (
+        threads(1),
+        warnings.catch_warnings(action="ignore"),  # scikit-learn's; `converged` says it
+        ThreadPoolExecutor(min(cores(), len(requests))) as pool,
+    ):
+        return list(pool.map(score, requests))

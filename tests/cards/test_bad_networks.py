@@ -81,7 +81,7 @@ def test_a_module_that_runs_twice_counts_with_its_last_output(tmp_path: Path) ->
 
 def test_a_network_that_needs_two_inputs_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"fails on an image of 16 x 16 \(TypeError: .*'other'"
+        InputError, match=r"build needs other beside the image; give other a default, or return"
     ) as told:
         describe(write(tmp_path, forward="self, x, other"))
     assert "\n" not in str(told.value)
@@ -101,7 +101,9 @@ def test_tokens_that_are_not_numbers_are_told_with_their_image(tmp_path: Path) -
 
 
 BUILT = """
+import sys
 import warnings
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -129,6 +131,36 @@ class Deep(nn.Module):
 
     def forward(self, x):
         return self.pool(self.conv(x.unsqueeze(2))).flatten(1)
+
+
+class Volumes(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv3d(3, 4, 3)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+class Ends(Base):
+    def __init__(self, when):
+        super().__init__()
+        self.when = when
+
+    def forward(self, x):
+        if self.when(x):
+            sys.exit("enough")
+        return super().forward(x)
+
+
+@dataclass
+class Scores:
+    x: torch.Tensor
+
+
+class Scored(Base):
+    def forward(self, x):
+        return Scores(super().forward(x))
 
 
 def normed(net):
@@ -179,6 +211,14 @@ def test_networks_are_read_in_single_precision_without_their_wrapping(
             "a TorchScript network, whose layers cannot be read; return",
         ),
         (
+            "Volumes()",
+            r"takes volumes or films .* Conv3d\) and fails on an image; return a network",
+        ),
+        ("Ends(lambda x: True)", r"fails on an image of 16 x 16 \(SystemExit: enough\)"),
+        ("Ends(lambda x: not x.is_meta)", r"fails on an image of noise \(SystemExit: enough\)"),
+        ("Ends(lambda x: len(x) == 4)", r"images of a batch are NaN \(SystemExit: enough\)"),
+        ("sys.exit('enough')", r"could not be built .* SystemExit: enough; correct network"),
+        (
             "Checked()",
             r"fails where other images of a batch are NaN .* use it before it is quantised",
         ),
@@ -189,6 +229,26 @@ def test_networks_that_cannot_be_checked_are_refused(tmp_path: Path, built: str,
     (tmp_path / "net.py").write_text(BUILT.replace("BUILD", built))
     with pytest.raises(InputError, match=why):
         describe(card)
+
+
+def test_a_network_that_ends_the_program_on_some_batch_is_told(tmp_path: Path) -> None:
+    card = write(tmp_path)
+    code = BUILT.replace("BUILD", "Ends(lambda x: len(x) == 2)")
+    (tmp_path / "net.py").write_text(code)
+    backbone = load(card, "random")
+    with capture(backbone.model, backbone.layers(), backbone.architecture.traced) as run:
+        with pytest.raises(
+            InputError, match=r"ended the program on 2 images \(SystemExit: enough\)"
+        ):
+            run(torch.zeros(2, 3, 16, 16))
+        assert run(torch.zeros(3, 3, 16, 16))
+
+
+def test_depth_is_counted_to_what_a_dataclass_holds(tmp_path: Path) -> None:
+    card = write(tmp_path)
+    (tmp_path / "net.py").write_text(BUILT.replace("BUILD", "Scored()"))
+    found = {layer.name: layer.depth for layer in describe(card).layers}
+    assert found == {"conv": 0.5, "fc": 1.0}
 
 
 def test_a_file_is_run_as_python_imports_it(tmp_path: Path) -> None:

@@ -124,6 +124,31 @@ def test_a_step_in_training_mode_or_one_that_mixes_after_it_is_told_too() -> Non
     assert "1" not in foreign_rows(nn.Sequential(attention, right), (3, 8, 8)).refused
 
 
+class Threads(nn.Module):
+    """Notes the threads of each pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[int] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(torch.get_num_threads())
+        return x.flatten(1)
+
+
+@pytest.mark.parametrize(("long", "later"), [(60.0, 1), (0.0, 3)])
+def test_one_thread_shows_the_law_and_all_where_a_pass_is_long(
+    long: float, later: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("features.cards.row_law.cores", lambda: 3)
+    monkeypatch.setattr("features.cards.row_law._LONG", long)
+    before = torch.get_num_threads()
+    net = Threads()
+    assert foreign_rows(nn.Sequential(net), (3, 8, 8)).refused == {}
+    assert net.seen == [1, later]
+    assert torch.get_num_threads() == before
+
+
 def offered(architecture: Architecture) -> list[str]:
     """Every module, and part of what one returns, that may be asked for."""
     return [name for name in architecture.traced.tensors if name not in architecture.refused]
