@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from cli.app import app
 from features.backbone import describe, load
 from features.errors import InputError
 from features.extraction.capture import capture
@@ -263,3 +266,18 @@ def test_a_file_is_run_as_python_imports_it(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text("import sys\n\nsys.exit(3)\n")
     with pytest.raises(InputError, match=r"importing it failed with SystemExit: 3; correct the"):
         describe(card)
+
+
+def test_code_that_ends_the_program_anywhere_else_ends_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ends(_name: str) -> None:
+        sys.exit(0)
+
+    monkeypatch.setattr("features.backbone.describe", ends)
+    result = CliRunner().invoke(app, ["layers", "tiny"])
+    assert result.exit_code == 3
+    assert (
+        result.stderr
+        == "error: the network's code ended the program (SystemExit: 0); correct it.\n"
+    )
