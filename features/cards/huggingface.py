@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from features.cards.card import Card, Input, WeightsEntry
-from features.cards.reading import is_usable
+from features.cards.usable_input import is_usable
 from features.errors import InputError, first_line
 from features.machine.home import offline
 
@@ -101,9 +101,8 @@ def weights_entries(card: Card, name: str) -> tuple[WeightsEntry, ...]:
         InputError: It is a folder without weights, or with weights that are no safetensors.
     """
     folder = folder_of(card, name)
-    for file in _WEIGHTS:
-        if (folder / file).is_file():
-            return (WeightsEntry(path=str(folder / file)),)
+    if (held := weights_file(folder)) is not None:
+        return (WeightsEntry(path=str(held)),)
     if not _local(card, name).is_dir():
         from huggingface_hub import hf_hub_url
 
@@ -119,6 +118,11 @@ def weights_entries(card: Card, name: str) -> tuple[WeightsEntry, ...]:
         f"{folder}: has no weights (model.safetensors); save the model there with save_pretrained, give "
         "a file as --weights FILE, or use --weights random."
     )
+
+
+def weights_file(folder: Path) -> Path | None:
+    """The safetensors of a folder, or the list of several; None if it has none."""
+    return next((folder / file for file in _WEIGHTS if (folder / file).is_file()), None)
 
 
 def renamed_tensors(model: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -171,8 +175,8 @@ def folder_of(card: Card, name: str) -> Path:
         folder = _cached(name)
     if not (folder / "config.json").is_file():
         raise InputError(
-            f"{folder}: has no config.json, so it is no model of transformers; give the folder that "
-            "save_pretrained wrote."
+            f"{folder}: has no config.json, so it is of neither transformers nor timm; give the folder "
+            "that one of them wrote."
         )
     return folder
 
@@ -182,9 +186,12 @@ def _local(card: Card, name: str) -> Path:
 
 
 def _cached(name: str) -> Path:
-    _transformers()
-    from huggingface_hub import snapshot_download
-
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        raise InputError(
+            "huggingface_hub is not installed; pip install 'transfer-probe[hf]' brings it."
+        ) from error
     with suppress(Exception):
         return Path(snapshot_download(name, local_files_only=True))
     if offline():

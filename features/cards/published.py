@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ def published_input(card: Card, model: nn.Module) -> Input:
         if weights is not None:
             return _torchvision_input(weights.transforms())
     if kind == "timm":
-        return _timm_input(card, model)
+        config = installed_timm().data.resolve_model_data_config(model)
+        return timm_input(card.network, config)
     if kind == "hf":
         return huggingface.published_input(card, name)
     if kind == "onnx" and card.file is None:
@@ -106,14 +108,18 @@ def _torchvision_input(transforms: Any) -> Input:
     )
 
 
-def _timm_input(card: Card, model: nn.Module) -> Input:
-    config = installed_timm().data.resolve_model_data_config(model)
+def timm_input(network: str, config: Mapping[str, Any]) -> Input:
+    """The preprocessing that timm's settings describe.
+
+    Raises:
+        InputError: It is one that Input cannot describe.
+    """
     channels, height, width = config["input_size"]
     resize = tuple(math.floor(side / config["crop_pct"]) for side in (height, width))
     mode = config["crop_mode"]
     if channels != 3 or mode not in ("center", "squash") or (mode == "center" and height != width):
         raise InputError(
-            f"{card.network}: its own preprocessing ({channels} channels, {height} x {width}, crop "
+            f"{network}: its own preprocessing ({channels} channels, {height} x {width}, crop "
             f"mode {mode}) cannot be repeated exactly; write a card with its own [input]."
         )
     return Input(

@@ -16,13 +16,10 @@ from features.cards.card import CARDS, Card, DeclaredOutput, Input, WeightsEntry
 from features.cards.layer_names import may_be_called
 from features.cards.suggestions import meant
 from features.cards.toml_file import TomlFile
+from features.cards.usable_input import MOST_PIXELS, are_sides
 from features.errors import InputError, nearest
 from features.formats import FORMATS
 from features.machine.regular_files import read_regular
-
-MOST_PIXELS = 8192
-"""The longest side of a network's input; a batch of larger images would not fit into any memory."""
-
 
 _NUMBERS = {1: "one number in brackets", 3: "three numbers", 4: "four numbers"}
 
@@ -49,6 +46,13 @@ def find(name: str) -> Card:
             raise InputError(f"{name}: there is no such card file; check the path.")
         return read_file(path)
     kind, _, of_kind = name.partition(":")
+    source, _, place = of_kind.replace("hf_hub:", "hf-hub:", 1).partition(":")
+    if kind == "timm" and place:
+        # what it needs reads cards
+        from features.cards.timm_folder import SOURCES, card_of_folder
+
+        if source in SOURCES:
+            return card_of_folder(source, place)
     if kind in ("torchvision", "timm") and of_kind:
         return Card(name=name, domain="objects", network=name)
     if kind == "onnx" and of_kind:
@@ -153,7 +157,7 @@ def _check_values(card: Card, toml: TomlFile) -> None:
             toml.refuse("scale", "scale is a number above 0: what a pixel of 255 becomes.")
         size, resize = card.input.size, card.input.resize
         for key, sides in (("size", size), ("resize", resize), ("canvas", card.input.canvas)):
-            if sides is not None and not _are_sides(sides):
+            if sides is not None and not are_sides(sides):
                 toml.refuse(key, f"{key} is 1 to {MOST_PIXELS} pixels a side.")
         if isinstance(resize, int):
             # how long the other side is, depends on the image
@@ -175,26 +179,6 @@ def _check_values(card: Card, toml: TomlFile) -> None:
             if entry.path is None and (entry.checksums or entry.format):
                 continue  # a file that the user has, recognised by its checksum or its format
             toml.refuse("weights", "[[weights]] needs a path, a url or a checksum.")
-
-
-def is_usable(wanted: Input) -> bool:
-    """Whether an input that no card described has sizes and numbers as a card may have them.
-
-    Raises:
-        TypeError: Something of it is no number.
-    """
-    assert not isinstance(wanted.mean, str)
-    return (
-        all(map(_are_sides, (wanted.size, wanted.resize or wanted.size)))
-        and len(wanted.mean) == len(wanted.std) == 3
-        and all(map(isfinite, wanted.mean))
-        and all(0 < value < inf for value in (*wanted.std, wanted.scale))
-    )
-
-
-def _are_sides(sides: tuple[int, int] | int) -> bool:
-    pair = (sides,) if isinstance(sides, int) else sides
-    return all(1 <= side <= MOST_PIXELS for side in pair)
 
 
 def _check_conventions(card: Card, entry: WeightsEntry, toml: TomlFile) -> None:

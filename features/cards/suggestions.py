@@ -25,6 +25,11 @@ def meant(name: str, cards: Iterable[str]) -> str:
     if path.endswith(".py"):
         written = name if colon and function else f"{path}:FUNCTION"
         return f"a network of your own needs a card: {card_for(Path(path).stem, written)}."
+    if path in ("openclip", "open_clip"):
+        return (
+            "OpenCLIP's image networks are timm's vit_*_clip_* with other names of the weights, such as "
+            "timm:vit_base_patch32_clip_224.openai; write one of those."
+        )
     if name.endswith(".onnx"):
         return f"write onnx:{name}."
     if name.endswith(".prototxt"):

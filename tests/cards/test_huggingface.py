@@ -201,7 +201,9 @@ def test_what_a_folder_lacks_is_said(tmp_path: Path) -> None:
         InputError, match=r"has no preprocessor_config\.json, which says how images"
     ):
         load(f"hf:{without('preprocessor_config.json')}")
-    with pytest.raises(InputError, match=r"has no config\.json, so it is no model of transformers"):
+    with pytest.raises(
+        InputError, match=r"has no config\.json, so it is of neither transformers nor"
+    ):
         load(f"hf:{without('config.json')}")
     with pytest.raises(
         InputError, match=r"there is no folder .*; give one that save_pretrained wrote"
