@@ -18,10 +18,10 @@ from probe.probes.scorer import Left, Scorer, Shared
 from probe.probes.settings import ProbeSettings
 from probe.results.scores import NEVER_SEEN, log_losses, probabilities
 
-_STAGE = 3
-"""Points of the grid that are tried together once the path goes on beyond its middle."""
 _WORSE = 2
 """Points in a row that must be worse than the best one for a path to end."""
+_NEVER = 1e3
+"""A margin that counts no worse than this."""
 _SURE = 3.0
 """Standard errors by which they must be worse."""
 
@@ -42,7 +42,7 @@ class FoldOutcome:
     n_test: int
     converged: bool
     error: float | None = None
-    """The relative error of the refit's objective, as the solver estimates it."""
+    """The relative error of the refit's objective, at most."""
     scale: str = ""
     """The scaling, where it was chosen too."""
 
@@ -176,11 +176,14 @@ def _choose(
     """The best point for every fold, from strong penalties to weak ones.
 
     The path of a fold ends before its last point where two points in a row are worse than the best
-    one by three standard errors of the differences: from there on it only overfits.
+    one by three standard errors of the differences: from there on it only overfits. What is compared
+    there is smooth: the svm's points are chosen by accuracy, and its path ends by its held-out loss.
+    Where training sets are kept (`staged`), the first half of a grid is tried together, then a point at
+    a time, each begun where the last one ended.
     """
     points, is_path = len(settings.grid), METHODS[settings.method].is_path
     first = points // 2 + 1 if staged else points
-    starts = [0, *range(first, points, _STAGE)]
+    starts = [0, *range(first, points)]
     inner = {fold: list(splits.inner(fold)) for fold in splits.folds}
     if not any(inner.values()):  # the middle of the grid, or the nearest neighbour alone
         point = points // 2 if is_path else 0
@@ -189,6 +192,7 @@ def _choose(
         return dict.fromkeys(splits.folds, nothing)
     validating = splits.validating
     worth: dict[int, list[Doubles]] = {fold: [] for fold in splits.folds}
+    smooth: dict[int, list[Doubles]] = {fold: [] for fold in splits.folds}
     told: dict[int, list[Ints]] = {fold: [] for fold in splits.folds}
     validated: dict[int, Ints] = {}
     going = set(splits.folds)
@@ -199,19 +203,23 @@ def _choose(
         made = dict(zip(sets, score(requests), strict=True))
         last = {left: scored[-1] for left, scored in made.items()}
         for fold in sorted(going):
-            pieces, guesses, of_part = [], [], []
+            pieces, smooths, guesses, of_part = [], [], [], []
             for part, left in inner[fold]:
                 rows = splits.held_out_rows(left)
                 here = validating[rows] == part
                 truth = y[rows][here]
                 pieces.append([_worth(point.scores[here], truth, settings) for point in made[left]])
+                smooths.append(
+                    [_smooth(point.scores[here], truth, settings) for point in made[left]]
+                )
                 guesses.append([point.scores[here].argmax(1) for point in made[left]])
                 of_part.append(rows[here])
             common = min(map(len, pieces))  # a k larger than a training set has no score there
             worth[fold] += [np.concatenate([p[i] for p in pieces]) for i in range(common)]
+            smooth[fold] += [np.concatenate([p[i] for p in smooths]) for i in range(common)]
             told[fold] += [np.concatenate([g[i] for g in guesses]) for i in range(common)]
             validated[fold] = np.concatenate(of_part)
-            if _overfits(worth[fold]):
+            if _overfits(smooth[fold]):
                 going.discard(fold)
         if not going:
             break
@@ -248,3 +256,13 @@ def _worth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
     if method.selection == "log_loss":
         return -log_losses(probabilities(scores, method.scores), truth, NEVER_SEEN)
     return np.asarray(scores.argmax(1) == truth, dtype=np.float64)
+
+
+def _smooth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
+    """What a path ends by, of every row, `(n,)`: larger is better."""
+    if not METHODS[settings.method].has_hinge:
+        return _worth(scores, truth, settings)
+    # A class that no training row has scores minus infinity, whatever C.
+    sign = 2.0 * (np.arange(scores.shape[1]) == truth[:, None]) - 1
+    short = np.maximum(0, 1 - sign * np.clip(scores, -_NEVER, _NEVER))
+    return -np.asarray((short**2).sum(1), dtype=np.float64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,15 @@ from features.arrays import Bools, Floats, Ints
 from features.store.featurefile import FeatureFile
 from probe.probes.matrix import Held, Rows, Streamed, row_space
 from probe.probes.scaling import Moments, Scaling, gram, moments, pooled, scaling
+from probe.probes.spaces import INVERSES, FeatureSpace, RowSpace
 
 ROWS_BYTES = 64 << 20
 """Bytes of a block of rows."""
 COLUMNS = 4096
 """Columns of a block of columns in memory."""
-_TRIANGLE = 512
+_FEW = 0.9
+"""Of the training rows, as a share, that are needed to make the others: below it features are fewer."""
+_TRIANGLE = 256
 """Rows whose products are made together: with those before them alone, for the rest is symmetric."""
 
 
@@ -34,6 +38,10 @@ class Prepared:
     scaling: Scaling
     products: Tensor | None = None
     """The matrix `gram`, where it was made without the rows; None: it is made of them."""
+    nothing: Tensor | None = None
+    """Combinations of the training rows that are nothing, where the coordinates are of the row space."""
+    inner: Tensor | None = None
+    """Inner products of the training rows there, `(n, n)`."""
 
     @property
     def gram(self) -> Tensor:
@@ -44,10 +52,20 @@ class Prepared:
         x = torch.cat([self.train.x, self.train.x.new_ones(self.train.n, 1)], 1)
         return x.T @ x
 
+    @cached_property
+    def space(self) -> FeatureSpace | RowSpace:
+        """The training rows as the solver takes them."""
+        if self.inner is None or self.train.p < _FEW * self.train.n:
+            return FeatureSpace(self.train, self.gram)
+        assert isinstance(self.train, Held)
+        assert self.nothing is not None
+        return RowSpace(self.train, self.nothing, self.inner)
+
     def nbytes(self) -> int:
-        """The bytes that the source holds in memory."""
+        """The bytes that the training set holds in memory, with the inverses that a grid needs."""
         held = [rows.n * rows.p for rows in (self.train, self.other) if isinstance(rows, Held)]
-        return 4 * (sum(held) + (0 if self.products is None else self.products.numel()))
+        size = self.train.n if self.products is None else self.train.p
+        return 4 * (sum(held) + (1 + INVERSES) * size**2)
 
 
 @dataclass
@@ -242,8 +260,13 @@ def prepared(
     del columns, x
     while products:
         (number, _, _, scales), (inner, across) = wide.pop(0), products.pop(0)
-        train_x, other_x = row_space(inner, across)
-        yield number, Prepared(Held(train_x), Held(other_x), scales.unit, scales)
+        lower = inner.to(torch.float32).tril_()
+        whole = lower + lower.tril(-1).T
+        train_x, other_x, nothing = row_space(inner, across)
+        made = Prepared(
+            Held(train_x), Held(other_x), scales.unit, scales, nothing=nothing, inner=whole
+        )
+        yield number, made
 
 
 def _products(source: Source, train: Ints, other: Ints) -> tuple[Tensor, Tensor]:

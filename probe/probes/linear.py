@@ -27,14 +27,14 @@ from probe.probes.layer import Prepared
 from probe.probes.losses import logistic_loss, softmax_loss, squared_hinge_loss
 from probe.probes.matrix import Held, Rows
 from probe.probes.settings import TOL, ProbeSettings
-from probe.probes.solver import Solved, solve
+from probe.probes.solver import solve
 
 _MAX_ITER = 2_000
 ALPHAS_AT_ONCE = 1_024
 """Up to so many features ridge takes one eigendecomposition for all alphas."""
 _MARGIN_BYTES = 128 << 20
 """What the margins of the values of C that are solved side by side may take."""
-_COPIES = 8
+_COPIES = 18
 """How many arrays as large as the margins are held at once: measured."""
 _REFINED = 5
 _LEFT = 1e-8
@@ -51,9 +51,9 @@ class Scored:
     """The C, alpha or k itself."""
     converged: bool = True
     error: float | None = None
-    """The relative error of the objective, as the solver estimates it; None where it is solved directly."""
-    weights: Tensor | None = field(default=None, repr=False, compare=False)
-    """`(p + 1, k)`, from which a weaker penalty may start."""
+    """The relative error of the objective, at most; None where it is solved directly."""
+    start: Tensor | None = field(default=None, repr=False, compare=False)
+    """What the solver may start from at a weaker penalty."""
 
 
 def fit_linear(
@@ -89,13 +89,13 @@ def fit_linear(
     if settings.solver == "sklearn":
         made = _with_sklearn(method, prepared, codes, cs)
     else:
-        weights = None if start is None else start.weights
+        begin = None if start is None else start.start
         some = len(cs) if method == "ridge" else at_once(prepared.train.n, len(seen))
         made = []
         for first in range(0, len(cs), some):
             here = cs[first : first + some]
-            made += _with_grid(method, prepared, codes, len(seen), here, settings.tol, weights)
-            weights = made[-1].weights
+            made += _with_grid(method, prepared, codes, len(seen), here, settings.tol, begin)
+            begin = made[-1].start
     results = []
     for c, scored in zip(cs, made, strict=True):
         scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
@@ -132,65 +132,58 @@ def _with_grid(
     if method == "ridge":
         weights = _ridge(rows, prepared.gram, signs[:, -1:] if classes == 2 else signs, 1 / c)
         weights = torch.cat([-weights, weights], 2) if classes == 2 else weights
-        return _scored(prepared.other, weights, weights)
+        return _scored(prepared.other, weights)
 
-    def started(copies: int) -> Tensor | None:
-        return None if start is None else start[:, None].expand(-1, copies, -1)
-
-    if method == "svm":  # problem q is class q % K at C number q // K
-        begin = None if start is None else start.repeat(1, len(c))[:, :, None]
+    if method == "svm":  # problem q is class q % K at C number q // K; two classes are one problem
+        columns = signs.T[-1:] if classes == 2 else signs.T
+        k = len(columns)
         made = solve(
-            rows,
-            prepared.gram,
-            lambda q: squared_hinge_loss(signs.T[q % classes]),
-            c.repeat_interleave(classes),
+            prepared.space,
+            lambda q: squared_hinge_loss(columns[q % k]),
+            c.repeat_interleave(k),
             1,
             penalise_bias=True,
-            start=begin,
+            start=None if start is None else start.repeat(len(c), 1, 1),
             tol=tol,
         )
-        shape = (-1, len(c), classes)
-        made = Solved(
-            made.weights.reshape(shape), made.objective, made.gap.reshape(shape[1:]).amax(1), 0
-        )
-        return _scored(prepared.other, made.weights, made.weights, made.gap, tol)
-    if classes == 2:
-        made = solve(
-            rows,
-            prepared.gram,
-            lambda _: logistic_loss(signs[:, 1]),
-            c,
-            1,
-            penalise_bias=False,
-            start=started(len(c)),
-            tol=tol,
-        )
-        both = torch.cat([-made.weights / 2, made.weights / 2], 2)
-        return _scored(prepared.other, both, made.weights, made.gap, tol)
+        weights, gap = made.weights.reshape(-1, len(c), k), made.gap.reshape(-1, k).amax(1)
+        both = torch.cat([-weights, weights], 2) if classes == 2 else weights
+        starts = made.start.reshape(len(c), k, 1, -1)
+        return _scored(prepared.other, both, gap, tol, starts)
+    one, first, k = logistic_loss(signs[:, 1]), softmax_loss(labels), 1 if classes == 2 else classes
     made = solve(
-        rows,
-        prepared.gram,
-        lambda _: softmax_loss(labels, classes),
+        prepared.space,
+        lambda _: one if classes == 2 else first,
         c,
-        classes,
+        k,
         penalise_bias=False,
-        start=started(len(c)),
+        start=None if start is None else start.expand(len(c), -1, -1),
         tol=tol,
     )
-    return _scored(prepared.other, made.weights, made.weights, made.gap, tol)
+    half = made.weights / 2
+    weights = torch.cat([-half, half], 2) if classes == 2 else made.weights
+    return _scored(prepared.other, weights, made.gap, tol, made.start[:, None])
 
 
 def _scored(
-    other: Rows, weights: Tensor, solved: Tensor, gap: Tensor | None = None, tol: float = TOL
+    other: Rows,
+    weights: Tensor,
+    gap: Tensor | None = None,
+    tol: float = TOL,
+    starts: Tensor | None = None,
 ) -> list[Scored]:
-    """Scores by weights `(p + 1, points, K)`, `solved` being what the solver goes on from."""
+    """Scores by weights `(p + 1, points, K)`; `starts` is what the solver goes on from at each point."""
     points, k = weights.shape[1:]
     flat = weights.reshape(len(weights), -1).to(other.dtype)
     margins = (other.times(flat[:-1]) + flat[-1]).reshape(-1, points, k).float().cpu().numpy()
     errors = [None] * points if gap is None else gap.tolist()
     return [
         Scored(
-            margins[:, i], 0.0, error is None or error <= tol, error, solved[:, i].to(torch.float32)
+            margins[:, i],
+            0.0,
+            error is None or error <= tol,
+            error,
+            None if starts is None else starts[i],
         )
         for i, error in enumerate(errors)
     ]

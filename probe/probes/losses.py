@@ -15,13 +15,15 @@ class Loss:
 
     value: Callable[[Tensor], tuple[Tensor, Tensor]]
     """The sum over rows, `(q,)` float64, and its derivative by the margins, `(q, k, n)`."""
-    bend: Callable[[Tensor, Tensor], Tensor]
-    """The sum's second derivative along a direction of margins, `(q,)` float64, from the derivative."""
-    curvature: float
-    """Second derivative at zero margins: a in solver.py."""
+    bent: Callable[[Tensor, Tensor], Tensor]
+    """The second derivative, at the margins of a derivative, times a direction of margins: `(q, k, n)`."""
+    diagonal: Callable[[Tensor], Tensor]
+    """The second derivative by each margin alone, from the derivative, `(q, k, n)`."""
+    kinked: bool = False
+    """The second derivative jumps: from far away Newton's steps may go in circles where C is large."""
 
 
-def softmax_loss(y: Tensor, classes: int) -> Loss:
+def softmax_loss(y: Tensor) -> Loss:
     """Multinomial logistic loss of labels `(n,)`; margins are `(q, K, n)`."""
     place = y[None, None]
 
@@ -32,12 +34,20 @@ def softmax_loss(y: Tensor, classes: int) -> Loss:
         p = log_p.exp_()
         return loss, p.scatter_add_(1, at, p.new_full((), -1).expand(at.shape))
 
-    def bend(residual: Tensor, d: Tensor) -> Tensor:
-        at = place.expand(len(d), 1, -1)
-        pd = residual.scatter_add(1, at, residual.new_ones(()).expand(at.shape)) * d
-        return summed(pd * d) - summed(pd.sum(1, keepdim=True) ** 2)
+    def shares(residual: Tensor) -> Tensor:
+        at = place.expand(len(residual), 1, -1)
+        return residual.scatter_add(1, at, residual.new_ones(()).expand(at.shape))
 
-    return Loss(value, bend, 1 / classes)
+    def bent(residual: Tensor, d: Tensor) -> Tensor:
+        p = shares(residual)
+        of_d = p * d
+        return of_d.addcmul_(p, of_d.sum(1, keepdim=True), value=-1)
+
+    def diagonal(residual: Tensor) -> Tensor:
+        p = shares(residual)
+        return p * (1 - p)
+
+    return Loss(value, bent, diagonal)
 
 
 def logistic_loss(sign: Tensor) -> Loss:
@@ -47,11 +57,11 @@ def logistic_loss(sign: Tensor) -> Loss:
         wrong = -sign * m
         return summed(torch.nn.functional.softplus(wrong)), -sign * wrong.sigmoid()
 
-    def bend(residual: Tensor, d: Tensor) -> Tensor:
+    def diagonal(residual: Tensor) -> Tensor:
         p = residual.abs()
-        return summed(p * (1 - p) * d * d)
+        return p * (1 - p)
 
-    return Loss(value, bend, 0.25)
+    return Loss(value, lambda residual, d: diagonal(residual) * d, diagonal)
 
 
 def squared_hinge_loss(signs: Tensor) -> Loss:
@@ -62,7 +72,10 @@ def squared_hinge_loss(signs: Tensor) -> Loss:
         short = (1 - t * m).clamp_min_(0)
         return summed(short * short), -2 * t * short
 
-    return Loss(value, lambda residual, d: summed(2 * d * d * (residual != 0)), 2.0)
+    def diagonal(residual: Tensor) -> Tensor:
+        return 2 * (residual != 0).to(residual.dtype)
+
+    return Loss(value, lambda residual, d: diagonal(residual) * d, diagonal, kinked=True)
 
 
 def summed(a: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class Streamed:
         return Streamed(self.blocks, self.n, self.p, self.device, torch.float64)
 
 
-def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates in the space that training rows span.
 
     Args:
@@ -97,7 +97,8 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
         across: Those of other rows with them, `(m, n)` float64.
 
     Returns:
-        Coordinates of the training rows, `(n, r)`, and of the others, `(m, r)`, float32, r <= n.
+        Coordinates of the training rows, `(n, r)`, and of the others, `(m, r)`, r <= n, and an orthonormal
+        basis of the combinations of training rows that are nothing, `(n, n - r)`; float32.
     """
     from scipy.linalg import lapack
 
@@ -114,7 +115,18 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
     train[order] = lower.to(torch.float32)
     top = lower[:rank].to(across.device)
     other = torch.linalg.solve_triangular(top, across[:, order[:rank]].T, upper=False).T
-    return train.to(across.device), other.to(torch.float32).contiguous()
+    # Each row that adds nothing, less what it is of those that the factor has.
+    nothing = torch.zeros(n, n - rank, dtype=torch.float64)
+    nothing[order[:rank]] = -torch.linalg.solve_triangular(
+        lower[:rank].T, lower[rank:].T, upper=True
+    )
+    nothing[order[rank:]] = torch.eye(n - rank, dtype=torch.float64)
+    nothing = torch.linalg.qr(nothing)[0].to(torch.float32)
+    return (
+        train.to(across.device),
+        other.to(torch.float32).contiguous(),
+        nothing.to(across.device),
+    )
 
 
 class Rows(Protocol):

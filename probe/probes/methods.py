@@ -54,6 +54,8 @@ class Method:
     """The scalings that it takes; in the place of any other, the first."""
     own_solver: Callable[[str], str] | None = None
     """What searches or solves, by the type of the device; None: `--solver`, `--tol` and `--C` say it."""
+    has_hinge: bool = False
+    """It minimises the squared hinge loss, by which, held out, its path ends: accuracy is full of ties."""
     is_path: bool = True
     """The grid goes from strong penalties to weak ones: it may end early, where it only overfits, and
     where nothing validates its middle is taken. Otherwise all is tried and the first is taken."""
@@ -143,6 +145,7 @@ METHODS = {
             scorer=_linear,
             scores="margins",
             grid=GRID,
+            has_hinge=True,
             is_linear=True,
             default=True,
         ),

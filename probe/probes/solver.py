@@ -1,23 +1,26 @@
-"""The solver: one training set, a whole grid of C, all at once, to the optimum.
+"""The solver: one training set, a whole grid of C, all at once, to a proven distance from the optimum.
 
-For every problem q of the grid it minimises, over weights W, `(p + 1, k)` with the bias as last row,
+For every problem q of the grid it minimises, over weights w and biases b of k columns,
 
-    f_q(W) = C_q sum_i loss(x_i W, t_i) + |D W|^2 / 2,    D = 1, but 0 for a bias that is not penalised,
+    f_q(w, b) = C_q sum_i loss(x_i w + b, t_i) + |w|^2 / 2 (+ |b|^2 / 2 where the bias is penalised),
 
-a strictly convex function, by L-BFGS (Nocedal and Wright, Numerical Optimization, algorithm 7.4):
+a convex function, by Newton's method with conjugate gradients (Nocedal and Wright, Numerical
+Optimization, algorithm 7.1):
 
-- All problems share the rows, so the margins X W and the gradients X'R of all of them are one large
-  matrix product each, which runs at full speed where a single problem would wait for memory.
-- The Hessian of the loss at W = 0 is C_q a X'X, a being the curvature of the loss. Its Cholesky factor
-  with the penalty, one for all problems within a decade and a half of C, is the initial inverse
-  Hessian: ten or twenty iterations instead of hundreds.
-- Along a direction the margins change linearly, so the line search passes over the margins and not
-  over the features; the step of 1 is nearly always taken, and its slope is the next gradient's.
-- A problem that has converged is taken out of the products.
+- All problems share the rows, so that their products with the features are one large product, which runs
+  at full speed where a single problem would wait for memory. A problem that is done is taken out.
+- The Hessian is 1 + C X'DX, D being the second derivatives of the loss. The conjugate gradients are
+  preconditioned by the same with the mean of D in its place (spaces.py), at which they take about ten
+  iterations. They need not be exact: what is kept of them is a direction.
+- Along it the margins change linearly, so the line search passes over the margins and not over the
+  features; the step of 1 is nearly always taken.
+- f is 1-strongly convex in w, so that f - min f <= |df/dw|^2 / 2 where b is at its best for w. That is
+  the proof by which a problem ends, with what the bias may still gain, to the second order, added.
+- The squared hinge's second derivative jumps, and from far away Newton's steps would go in circles at a
+  large C. It goes there by smaller ones, each begun where the last one ended.
 
-Products are float32 and sums float64. Where C is so large that almost every training row is fitted,
-what is left of the loss is smaller than the rounding of the margins; such problems go on in float64
-once float32 has brought them near.
+Products are float32 and sums float64. At the largest C, and where float32 does not bring the proof, the
+search goes on in float64.
 """
 
 from __future__ import annotations
@@ -29,19 +32,32 @@ import torch
 from torch import Tensor
 
 from probe.probes.losses import Loss, summed
-from probe.probes.matrix import Rows
+from probe.probes.spaces import Space, levels
 
-_MAX_ITER = 1_000
-"""Iterations after which a problem stops in any case; its `gap` then says how far it came."""
-_MEMORY = 12
+_MAX_ITER = 300
+"""Newton steps after which a problem stops in any case; its `gap` then says how far it came."""
+_SINGLE_STEPS = 30
+"""Newton steps after which a problem goes on in float64."""
+_COARSE = 500.0
+"""C times the mean squared length of a row above which float32 margins are too coarse to end with."""
+_FORCING = 0.1
+"""The part of a gradient, in the preconditioner's norm, that a Newton step may leave."""
+_CONJUGATE_STEPS = 50
 _LINE_STEPS = 12
-_ROUGH = 0.1
-"""Mean loss of a row below which float32 margins are too coarse."""
-_SINGLE_STEPS = 100
-_SPAN = 32
-"""Largest ratio of C within which one factor will do."""
-_CAUTION = 50
-"""The estimate of the error is of its order only; it must be this much smaller than asked."""
+_SLOPE = 0.1
+"""The part of the slope that may be left at the end of a line search."""
+_EASY = 10.0
+"""C times the mean squared length of a row up to which a kinked loss is begun with."""
+_NEXT = 10**0.5
+_NEAR = 1e-3
+"""Relative error at which it goes on to the next C."""
+_CAUTION = 10
+"""How much smaller than asked the error is made, and of the penalty alone: then no weight vector is further
+off than the root of `tol` / 10, as a share of its length, and scores and C hardly know it."""
+_NOTHING = 1e-9
+"""A relative error at which a problem ends in any case."""
+_STALLED = 1e-2
+"""Part of the error asked for at which a Newton step has nothing more to give."""
 
 
 @dataclass(frozen=True)
@@ -50,16 +66,68 @@ class Solved:
 
     weights: Tensor
     """`(p + 1, q, k)` float64; the last row is the bias."""
+    start: Tensor
+    """What another search on the same training set may start from, `(q, k, size + 1)` float32."""
     objective: Tensor
     """`(q,)` float64."""
     gap: Tensor
-    """Estimated error of the objective, relative, `(q,)`."""
+    """The objective's relative distance from its minimum, at most, `(q,)`."""
     iterations: int
+    """Newton steps of the problem that took most."""
+
+
+@dataclass
+class _Now:
+    """Where the problems that still run have come."""
+
+    problems: Tensor
+    """Their numbers, `(q,)`."""
+    c: Tensor
+    """`(q,)` float64; on the way to `goal`."""
+    goal: Tensor
+    a: Tensor
+    """Coordinates of the weights, `(q, k, size)`."""
+    w: Tensor
+    """The weights, `(q, k, p)`."""
+    b: Tensor
+    """`(q, k, 1)` float64."""
+    m: Tensor
+    """Margins, `(q, k, n)`."""
+    value: Tensor
+    """The loss, `(q,)` float64."""
+    residual: Tensor
+    """Its derivative by the margins, `(q, k, n)`."""
+
+    def of(self, which: Tensor) -> _Now:
+        """Some of the problems."""
+        return _Now(**{name: tensor[which] for name, tensor in vars(self).items()})
+
+    def double(self) -> _Now:
+        """The same in float64."""
+        whole = ("problems",)
+        return _Now(**{n: t if n in whole else t.double() for n, t in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class _Gradient:
+    """The gradient of every problem and what it proves."""
+
+    a: Tensor
+    """Coordinates of that by the weights, `(q, k, size)`."""
+    b: Tensor
+    """That by the bias, `(q, k, 1)` float64."""
+    objective: Tensor
+    """`(q,)` float64."""
+    gap: Tensor
+    """At most so far is the objective from its minimum, relative, `(q,)`."""
+    off: Tensor
+    """The same relative to the penalty: the square of how far the weights are off, of their length."""
+    curvature: Tensor
+    """C times the mean second derivative of the loss, `(q,)` float64."""
 
 
 def solve(
-    rows: Rows,
-    gram: Tensor,
+    space: Space,
     loss: Callable[[Tensor], Loss],
     c: Tensor,
     k: int,
@@ -71,237 +139,193 @@ def solve(
     """Minimise every problem of a grid on one training set.
 
     Args:
-        rows: The training rows, `(n, p)`.
-        gram: [X, 1]'[X, 1], `(p + 1, p + 1)`; it decides the speed, not the answer.
+        space: The training rows, `(n, p)`, and the coordinates of weights on them.
         loss: From the numbers of the problems still running, `(q,)`, to their loss.
         c: C of every problem, `(q,)` float64.
         k: Columns of weights per problem: K for softmax, else 1.
         penalise_bias: Whether the bias counts in the penalty.
-        start: Weights to start from, `(p + 1, q, k)`; zeros by default.
-        tol: Stop when the relative error of the objective is at most this.
+        start: `Solved.start` of a search at smaller C; zeros by default.
+        tol: Stop when the relative error of the objective is proven to be at most this.
     """
+    rows, penalty = space.rows, float(penalise_bias)
     device, total = rows.device, len(c)
-    penalty = torch.ones(rows.p + 1, device=device)
-    penalty[-1] = float(penalise_bias)
+    c = c.to(device)
+    a = torch.zeros(total, k, space.size + 1, device=device)
+    if start is not None:
+        a = start.to(device, torch.float32)
+    b, a = a[:, :, -1:].double(), a[:, :, :-1].contiguous()
+    w = space.weights(a)
+    m = _margins(space, w, b)
     problems = torch.arange(total, device=device)
-    out = torch.zeros(total, k, rows.p + 1, dtype=torch.float64, device=device)
+    make = loss(problems)
+    first = c
+    if make.kinked:
+        first = c.minimum(c.min() if start is not None else c.new_tensor(_EASY / space.unit))
+    now = _Now(problems, first, c, a, w, b, m, *make.value(m))
+    weights = torch.zeros(total, k, rows.p + 1, dtype=torch.float64, device=device)
+    kept = torch.zeros(total, k, space.size + 1, device=device)
     objective = torch.zeros(total, dtype=torch.float64, device=device)
     gap = torch.full((total,), torch.inf, dtype=torch.float64, device=device)
-
-    c = c.to(device)
-    now = loss(problems)
-    inverse = _Inverse(gram, c * now.curvature, penalty)
-    w = out.to(torch.float32)
-    if start is not None:
-        w = start.to(device, torch.float32).permute(1, 2, 0).contiguous()
-    m = _times(rows, w)
-    f, g = _objective(rows, now, c, penalty, m, w)
-    pg = inverse(g, problems)
-    steps = _Steps.none(total, k * (rows.p + 1), device)
-    calm = torch.zeros(total, dtype=torch.int64, device=device)
     iterations = 0
     while True:
-        d = -steps.inverse(g, pg)
-        slope = _dot(g, d)  # (q,), negative
-        error = -slope / 2 / f.abs().clamp_min(1e-300)
-        single = rows.dtype == torch.float32
-        calm = torch.where(error <= tol / _CAUTION / (1 if single else 100), calm + 1, 0)
-        rough = f < _ROUGH * c * rows.n if single else torch.zeros_like(slope, dtype=torch.bool)
-        finished = ((calm >= 2) | (slope >= 0)) & ~rough | (iterations >= _MAX_ITER)
-        if single and not finished.all():
-            near = (error <= tol / 5) | (slope >= 0)
-            if bool((finished | (rough & near)).all()) or iterations >= _SINGLE_STEPS:
-                rows, penalty, w, steps = (
-                    rows.double(),
-                    penalty.double(),
-                    w.double(),
-                    steps.double(),
-                )
-                m = _times(rows, w)
-                f, g = _objective(rows, now, c, penalty, m, w)
-                pg = inverse(g, problems)
-                continue
-        # Taking problems out copies everything, so it waits until a quarter are done.
-        if finished.all() or int(finished.sum()) * 4 >= len(problems):
-            done = problems[finished]
-            out[done] = w[finished].to(out.dtype)
-            objective[done], gap[done] = f[finished], error[finished]
+        g = _gradient(space, make, now, penalty)
+        on_the_way = (g.gap <= _NEAR) & (now.c < now.goal)
+        if bool(on_the_way.any()):
+            now.c = torch.where(on_the_way, now.goal.minimum(now.c * _NEXT), now.c)
+            g = _gradient(space, make, now, penalty)
+        single = space.rows.dtype == torch.float32
+        proven = (g.gap <= tol) & (g.off <= tol / _CAUTION) | (g.gap <= _NOTHING)
+        proven = proven & (now.c >= now.goal)
+        coarse = now.c * space.unit > _COARSE
+        finished = proven & ~coarse if single else proven
+        finished = finished | (iterations >= _MAX_ITER)
+        if bool(finished.any()):
+            done, of_done = now.of(finished), now.problems[finished]
+            weights[of_done] = torch.cat([done.w.double(), done.b], 2)
+            kept[of_done] = torch.cat([done.a, done.b.to(done.a.dtype)], 2).to(kept.dtype)
+            objective[of_done], gap[of_done] = g.objective[finished], g.gap[finished]
             left = ~finished
-            problems, calm, f, slope, c = (a[left] for a in (problems, calm, f, slope, c))
-            if not len(problems):
+            if not bool(left.any()):
                 break
-            now, steps = loss(problems), steps.of(left)
-            w, m, g, pg, d = (a[left] for a in (w, m, g, pg, d))
-        w, m, f, residual, step = _line_search(now, c, m, _times(rows, d), w, d, penalty, slope)
-        g_before, g = g, _gradient(rows, c, penalty, residual, w)
-        pg_before, pg = pg, inverse(g, problems)
-        steps.add(_wide(step, d) * d, g - g_before, pg - pg_before)
+            now, proven, coarse = now.of(left), proven[left], coarse[left]
+            g = _Gradient(**{name: tensor[left] for name, tensor in vars(g).items()})
+            make = loss(now.problems)
+        step, change, worth = _newton_step(space, make, now, g, penalty)
+        stalled = worth <= _STALLED * tol / _CAUTION * g.objective
+        if single and (bool((coarse | proven | stalled).all()) or iterations == _SINGLE_STEPS):
+            space, now = space.double(), now.double()
+            now.w = space.weights(now.a)
+            now.m = _margins(space, now.w, now.b)
+            now.value, now.residual = make.value(now.m)
+            continue
+        now = _line_search(space, make, now, step, change, penalty)
         iterations += 1
-    return Solved(out.permute(2, 0, 1), objective, gap, iterations)
+    return Solved(weights.permute(2, 0, 1), kept, objective, gap, iterations)
 
 
-class _Inverse:
-    """Inverses P of c X'X + D for many c: one Cholesky factor for all within a decade and a half."""
-
-    def __init__(self, gram: Tensor, c: Tensor, penalty: Tensor) -> None:
-        self.group = torch.zeros(len(c), dtype=torch.int64, device=c.device)
-        self.factors: list[Tensor] = []
-        left = torch.ones_like(c, dtype=torch.bool)
-        while left.any():
-            low = c[left].min()
-            here = left & (c <= low * _SPAN)
-            middle = float((c[here].log().mean()).exp())
-            matrix = middle * gram
-            matrix.diagonal().add_(penalty + 1e-6 * matrix.diagonal().max())
-            self.group[here] = len(self.factors)
-            self.factors.append(torch.linalg.cholesky(matrix))
-            left &= ~here
-
-    def __call__(self, v: Tensor, problems: Tensor) -> Tensor:
-        """P times `v`, `(q, k, p + 1)`, of these problems."""
-        out = torch.empty_like(v)
-        group = self.group[problems]
-        for number, factor in enumerate(self.factors):
-            here = group == number
-            if here.any():
-                some = v[here].to(factor.dtype)
-                flat = torch.cholesky_solve(some.reshape(-1, v.shape[2]).T, factor).T
-                out[here] = flat.reshape(some.shape).to(v.dtype)
-        return out
+def _gradient(space: Space, loss: Loss, now: _Now, penalty: float) -> _Gradient:
+    pull = _wide(now.c, now.residual) * now.residual
+    a = space.coordinates(pull) + now.a
+    by_w = space.weights(a)
+    by_b = pull.sum(2, keepdim=True, dtype=torch.float64) + penalty * now.b
+    diagonal = loss.diagonal(now.residual)
+    of_bias = now.c[:, None] * diagonal.sum(2, dtype=torch.float64) + penalty
+    length = summed(now.w * now.w) + penalty * summed(now.b * now.b)
+    objective = now.c * now.value + length / 2
+    left = summed(by_w * by_w) + (by_b[:, :, 0].square() / of_bias.clamp_min(1e-300)).sum(1)
+    curvature = now.c * diagonal.mean((1, 2), dtype=torch.float64)
+    gap = left / 2 / objective.clamp_min(1e-300)
+    return _Gradient(a, by_b, objective, gap, left / length.clamp_min(1e-300), curvature)
 
 
 @dataclass
-class _Steps:
-    """The last steps s of every problem and the changes y of its gradient, scaled to s'y = 1.
+class _Search:
+    """The conjugate gradients of the problems that they have not brought near enough."""
 
-    They make the inverse Hessian H of L-BFGS out of P. In the compact form (Byrd, Nocedal and Schnabel
-    1994, theorem 2.2), with U the upper triangle of S'Y and a scalar h that fits h P to the last step,
+    on: Tensor
+    """Their numbers among all that run."""
+    level: Tensor
+    weigh: Tensor
+    """C, `(q, 1, 1)`."""
+    of_bias: Tensor
+    """The preconditioner's second derivative by the bias, `(q, 1, 1)` float64."""
+    residual: Tensor
+    """That of the loss, `(q, k, n)`."""
+    enough: Tensor
+    """At which `rho` they stop, `(q,)`."""
+    r: Tensor
+    """What is left of the gradient: coordinates `(q, k, size)`."""
+    rb: Tensor
+    """By the bias, `(q, k, 1)`."""
+    rho: Tensor
+    """Its squared length in the preconditioner's norm, `(q,)`."""
+    p: Tensor
+    """The direction: coordinates, margins and bias."""
+    pm: Tensor
+    pb: Tensor
 
-        H = h P + [S  h P Y] [U'^-1 (1 + h Y'P Y) U^-1   -U'^-1;  -U^-1   0] [S  h P Y]',
+    def of(self, which: Tensor) -> _Search:
+        """Some of the problems."""
+        return _Search(**{name: tensor[which] for name, tensor in vars(self).items()})
 
-    H g is a few products of all steps at once; P Y comes from differences of P g, so that P is applied
-    once in an iteration.
+
+def _newton_step(
+    space: Space, loss: Loss, now: _Now, g: _Gradient, penalty: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Newton's step by preconditioned conjugate gradients.
+
+    Returns:
+        Its coordinates `(q, k, size)`, its bias `(q, k, 1)`, and about what it gains, `(q,)`.
     """
-
-    s: Tensor
-    """`(q, steps, k (p + 1))`, oldest first."""
-    py: Tensor
-    """P Y, alike."""
-    sy: Tensor
-    """S'Y, `(q, steps, steps)` float64; nothing below its diagonal is used."""
-    ypy: Tensor
-    """Y'P Y, alike."""
-
-    @classmethod
-    def none(cls, q: int, size: int, device: torch.device) -> _Steps:
-        """No steps yet."""
-        vectors = torch.zeros(q, 0, size, device=device)
-        numbers = torch.zeros(q, 0, 0, dtype=torch.float64, device=device)
-        return cls(vectors, vectors, numbers, numbers)
-
-    def of(self, which: Tensor) -> _Steps:
-        """The steps of some problems."""
-        return _Steps(self.s[which], self.py[which], self.sy[which], self.ypy[which])
-
-    def double(self) -> _Steps:
-        """The same in float64."""
-        return _Steps(self.s.double(), self.py.double(), self.sy, self.ypy)
-
-    def add(self, s: Tensor, y: Tensor, py: Tensor) -> None:
-        """Add a step and its change of gradient, `(q, k, p + 1)` each; a full list drops its oldest."""
-        sy = _dot(s, y)
-        unit = _wide(torch.where(sy > 0, sy.clamp_min(1e-300).rsqrt(), 0), s)
-        s, y, py = ((unit * a).flatten(1)[:, None] for a in (s, y, py))
-        old = slice(max(0, self.s.shape[1] - _MEMORY + 1), None)
-        self.s = torch.cat([self.s[:, old], s], 1)
-        self.py = torch.cat([self.py[:, old], py], 1)
-        self.sy = _bordered(self.sy[:, old, old], torch.bmm(self.s, y.mT))
-        self.ypy = _bordered(self.ypy[:, old, old], torch.bmm(self.py, y.mT))
-
-    def inverse(self, g: Tensor, pg: Tensor) -> Tensor:
-        """H g, `(q, k, p + 1)`, from `g` and `P g`."""
-        count = self.s.shape[1]
-        if not count:
-            return pg
-        upper = self.sy.triu(1) + torch.eye(count, dtype=self.sy.dtype, device=self.sy.device)
-        last = self.ypy[:, -1, -1]
-        h = torch.where(last > 0, 1 / last.clamp_min(1e-300), 1.0)[:, None, None]
-        flat = g.flatten(1)[:, :, None]
-        a, b = torch.bmm(self.s, flat).double(), torch.bmm(self.py, flat).double()
-        t = torch.linalg.solve_triangular(upper, a, upper=True)
-        along = torch.linalg.solve_triangular(upper.mT, t + h * (self.ypy @ t) - h * b, upper=False)
-        change = torch.bmm(along.mT.to(g.dtype), self.s) - torch.bmm(
-            (h * t).mT.to(g.dtype), self.py
-        )
-        return _wide(h[:, 0, 0], pg) * pg + change.reshape(g.shape)
-
-
-def _bordered(square: Tensor, column: Tensor) -> Tensor:
-    """A symmetric matrix `(q, a, a)` with a last row and column `(q, a + 1, 1)`."""
-    column = column.double()
-    return torch.cat([torch.cat([square, column[:, :-1].mT], 1), column], 2)
+    step, change = torch.zeros_like(g.a), torch.zeros_like(g.b)
+    worth = torch.zeros_like(g.objective)
+    level = levels(space, g.curvature)
+    of_bias = (g.curvature * space.rows.n + penalty).clamp_min(1e-300)[:, None, None]
+    z, zm = space.solve(-g.a, level)
+    zb = -g.b / of_bias
+    rho = -summed(g.a * space.image(z, zm)) - summed(g.b * zb)
+    s = _Search(
+        torch.arange(len(g.a), device=g.a.device), level, _wide(now.c, now.residual), of_bias,
+        now.residual, _FORCING**2 * rho, -g.a, -g.b, rho, z, zm, zb,
+    )  # fmt: skip
+    for _ in range(_CONJUGATE_STEPS):
+        pull = s.weigh * loss.bent(s.residual, s.pm + s.pb.to(s.pm.dtype))
+        bent = space.coordinates(pull) + s.p
+        bent_b = pull.sum(2, keepdim=True, dtype=torch.float64) + penalty * s.pb
+        curved = summed(space.image(s.p, s.pm) * bent) + summed(s.pb * bent_b)
+        # Rounding alone may turn a sign, at the end of a search.
+        far = torch.where((s.rho > s.enough) & (curved > 0), s.rho / curved, 0)
+        step[s.on] += _wide(far, s.p) * s.p
+        change[s.on] += far[:, None, None] * s.pb
+        worth[s.on] += far * s.rho / 2
+        s.r, s.rb = s.r - _wide(far, bent) * bent, s.rb - far[:, None, None] * bent_b
+        z, zm = space.solve(s.r, s.level)
+        zb = s.rb / s.of_bias
+        rho = summed(s.r * space.image(z, zm)) + summed(s.rb * zb)
+        going = (far > 0) & (rho > s.enough)
+        turn, s.rho = torch.where(going, rho / s.rho, 0), torch.where(going, rho, 0)
+        left = int(going.sum())
+        if not left:
+            break
+        s.p, s.pm = z.add_(_wide(turn, z) * s.p), zm.add_(_wide(turn, zm) * s.pm)
+        s.pb = zb + turn[:, None, None] * s.pb
+        if left * 4 <= len(going) * 3:  # taking problems out copies everything
+            s = s.of(going)
+    return step, change, worth
 
 
 def _line_search(
-    loss: Loss,
-    c: Tensor,
-    m: Tensor,
-    change: Tensor,
-    w: Tensor,
-    d: Tensor,
-    penalty: Tensor,
-    slope: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The first step at which the slope has fallen to a half, by safeguarded Newton from 1.
-
-    Returns:
-        Weights, margins, objective `(q,)`, slope of the loss by the margins, and the step `(q,)`.
-    """
-    wd, dd, ww = _dot(penalty * w, d), _dot(penalty * d, d), _dot(penalty * w, w)
-    step = torch.ones_like(slope)
-    low, high = torch.zeros_like(step), torch.full_like(step, torch.inf)
+    space: Space, loss: Loss, now: _Now, step: Tensor, change: Tensor, penalty: float
+) -> _Now:
+    """The problems moved along their steps to where the slope is near zero: safeguarded Newton from 1."""
+    d = space.weights(step)
+    dm = _margins(space, d, change)
+    wd = summed(now.w * d) + penalty * summed(now.b * change)
+    dd = summed(d * d) + penalty * summed(change * change)
+    slope = now.c * summed(now.residual * dm) + wd
+    far = torch.ones_like(slope)
+    low, high = torch.zeros_like(far), torch.full_like(far, torch.inf)
     for _ in range(_LINE_STEPS):
-        at = m + _wide(step, m) * change
-        value, residual = loss.value(at)
-        first = c * _dot(residual, change) + wd + step * dd
-        good = first.abs() <= 0.5 * slope.abs()
+        m = now.m + _wide(far, dm) * dm
+        value, residual = loss.value(m)
+        here = now.c * summed(residual * dm) + wd + far * dd
+        good = here.abs() <= _SLOPE * slope.abs()
         if bool(good.all()):
             break
-        newton = step - first / (c * loss.bend(residual, change) + dd).clamp_min(1e-300)
-        low = torch.where(first < 0, step, low)
-        high = torch.where(first > 0, step, high)
-        inside = (newton > low) & (newton < high) & (newton < 10 * step)
-        middle = torch.where(high.isinf(), 4 * step, (low + high) / 2)
-        step = torch.where(good, step, torch.where(inside, newton, middle))
-    f = c * value + ww / 2 + step * wd + step * step * dd / 2
-    return w + _wide(step, d) * d, at, f, residual, step
+        curved = now.c * summed(loss.bent(residual, dm) * dm) + dd
+        newton = far - here / curved.clamp_min(1e-300)
+        low, high = torch.where(here < 0, far, low), torch.where(here > 0, far, high)
+        inside = (newton > low) & (newton < high) & (newton < 10 * far)
+        middle = torch.where(high.isinf(), 4 * far, (low + high) / 2)
+        far = torch.where(good, far, torch.where(inside, newton, middle))
+    a, w = now.a + _wide(far, step) * step, now.w + _wide(far, d) * d
+    b = now.b + far[:, None, None] * change
+    return _Now(now.problems, now.c, now.goal, a, w, b, m, value, residual)
 
 
-def _objective(
-    rows: Rows, loss: Loss, c: Tensor, penalty: Tensor, m: Tensor, w: Tensor
-) -> tuple[Tensor, Tensor]:
-    value, residual = loss.value(m)
-    return c * value + _dot(penalty * w, w) / 2, _gradient(rows, c, penalty, residual, w)
-
-
-def _gradient(rows: Rows, c: Tensor, penalty: Tensor, residual: Tensor, w: Tensor) -> Tensor:
-    q, k, n = residual.shape
-    r = _wide(c, residual) * residual
-    product = rows.back(r.reshape(-1, n).T).T.reshape(q, k, -1)
-    bias = r.sum(2, keepdim=True, dtype=torch.float64).to(r.dtype)
-    return torch.cat([product, bias], 2) + penalty * w
-
-
-def _times(rows: Rows, w: Tensor) -> Tensor:
-    """Margins `(q, k, n)` of weights `(q, k, p + 1)`."""
-    flat = w.reshape(-1, rows.p + 1)
-    margins = rows.times(flat[:, :-1].T).T + flat[:, -1:]
-    return margins.contiguous().reshape(*w.shape[:2], rows.n)
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Inner product of each problem's numbers, `(q, k, n)` twice to `(q,)` float64."""
-    return summed(a * b)
+def _margins(space: Space, w: Tensor, b: Tensor) -> Tensor:
+    made = space.rows.times(w.reshape(-1, w.shape[2]).T).T.reshape(*w.shape[:2], -1)
+    return made.contiguous().add_(b.to(made.dtype))
 
 
 def _wide(a: Tensor, like: Tensor) -> Tensor:

@@ -77,8 +77,7 @@ def sampled(
         c = GRID[point] / z.shape[1]
         if method == "svm":
             made = solve(
-                one.train,
-                one.gram,
+                one.space,
                 lambda q: squared_hinge_loss(signs.T[q % classes]),
                 torch.full((classes,), c, dtype=torch.float64),
                 1,
@@ -86,9 +85,8 @@ def sampled(
             )
         else:
             made = solve(
-                one.train,
-                one.gram,
-                lambda _: softmax_loss(labels, classes),
+                one.space,
+                lambda _: softmax_loss(labels),
                 torch.tensor([c], dtype=torch.float64),
                 classes,
                 penalise_bias=False,

@@ -335,7 +335,7 @@ def test_sets_made_from_a_file_are_kept_while_there_is_room_and_give_the_same() 
 
     whole = {m: cross_validate(x, y, 3, splits, settings(m, GRID)) for m in ("logistic", "svm")}
     # Room for all: one pass for choosing, one for the refits. No room: a pass for each set, or as before.
-    for limit, memory, expected in ((1 << 20, 0, (2, 2)), (0, 0, (15, 30)), (0, 1 << 30, (2, 4))):
+    for limit, memory, expected in ((1 << 21, 0, (2, 2)), (0, 0, (15, 30)), (0, 1 << 30, (2, 4))):
         file, store, passes = source(), Shared(limit), 0
         file.memory = memory
         for method, wanted in zip(whole, expected, strict=True):
@@ -348,7 +348,7 @@ def test_sets_made_from_a_file_are_kept_while_there_is_room_and_give_the_same() 
 
 def test_sets_of_other_splits_make_room() -> None:
     x, y = blobs(80, 300, 3, 0.5)
-    store = Shared(1 << 19)  # of 15 sets of 5 folds, or those of 4 folds, but not both
+    store = Shared(5 << 18)  # of 15 sets of 5 folds, or those of 4 folds, but not both
     file = Source(80, 300, lambda rows: x[rows], lambda a, b: x[:, a:b], held=False)
     for folds, sets in ((5, 15), (4, 10), (5, 15)):
         cross_validate(file, y, 3, folds_of(80, folds), settings("svm"), store)

@@ -80,8 +80,7 @@ def solve_logistic(x: NDArray[np.float32], y: Ints, cs: list[float], **options: 
     if classes == 2:
         signs = torch.from_numpy(2 * y - 1).float()
         return solve(
-            one.train,
-            one.gram,
+            one.space,
             lambda _: logistic_loss(signs),
             c,
             1,
@@ -90,7 +89,7 @@ def solve_logistic(x: NDArray[np.float32], y: Ints, cs: list[float], **options: 
         )
     labels = torch.from_numpy(y)
     return solve(
-        one.train, one.gram, lambda _: softmax_loss(labels, classes), c, classes,
+        one.space, lambda _: softmax_loss(labels), c, classes,
         penalise_bias=False, **options,
     )  # fmt: skip
 
@@ -142,8 +141,7 @@ def test_svm_comes_as_low_as_scikit_learn_at_every_c(shape: str, classes: int) -
     one = prepare_as_they_are(x)
     signs = 2 * np.eye(classes, dtype=np.int64)[y] - 1
     made = solve(
-        one.train,
-        one.gram,
+        one.space,
         lambda q: squared_hinge_loss(torch.from_numpy(signs).float().T[q % classes]),
         torch.tensor(cs, dtype=torch.float64).repeat_interleave(classes),
         1,

@@ -1,0 +1,204 @@
+"""The coordinates in which the solver seeks weights: those of the features, or one for every training row.
+
+Optimal weights are combinations of the training rows, w = X'a, so with no more rows than features a is
+the smaller thing to look for. The solver needs (1 + s X'X)^-1, the inverse of the penalised problem with
+one curvature s for all rows, of a vector X'r, and the margins of the result. With K = XX' both are
+
+    X'z and (r - z) / s,    z = (1 + s K)^-1 r,
+
+so a step costs one product with an `(n, n)` matrix where the features take three. The matrices are made
+once for each power of _BASE of s, and serve every C, class, task and probe on the same training rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import log
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor
+
+from probe.probes.matrix import Held, Rows
+
+_EXPLICIT = 2048
+"""Up to so many coordinates the inverse itself is made, beyond it a Cholesky factor."""
+INVERSES = 4
+"""About how many of them a grid needs."""
+_BASE = 10.0
+_LARGEST = {torch.float32: 3e5, torch.float64: 1e13}
+"""Largest s times the trace of X'X at which a factor is safe from rounding."""
+
+Solve = Callable[[Tensor], Tensor]
+
+
+class Space(Protocol):
+    """Coordinates of weights on one training set; those of columns are `(q, k, size)`."""
+
+    @property
+    def rows(self) -> Rows:
+        """The training rows, `(n, p)`."""
+
+    @property
+    def size(self) -> int:
+        """The number of coordinates."""
+
+    @property
+    def unit(self) -> float:
+        """Mean squared length of the rows; 1 where they are all zero."""
+
+    def coordinates(self, r: Tensor) -> Tensor:
+        """Those of the weights X'r, from `(q, k, n)`."""
+
+    def weights(self, a: Tensor) -> Tensor:
+        """The weights of coordinates, `(q, k, p)`."""
+
+    def solve(self, r: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """(1 + s X'X)^-1 times weights, s being that of every problem's level `(q,)`, and its margins."""
+
+    def image(self, a: Tensor, margins: Tensor) -> Tensor:
+        """What the inner product of other weights with these is taken with, coordinate by coordinate."""
+
+    def double(self) -> Self:
+        """The same in float64."""
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """The weights themselves."""
+
+    rows: Rows
+    gram: Tensor
+    """X'X in its upper left `(p, p)`; it decides the speed, not the answer."""
+    inverses: dict[int, Solve] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Features."""
+        return self.rows.p
+
+    @cached_property
+    def unit(self) -> float:
+        """As `Space.unit`."""
+        return (
+            float(self.gram.diagonal()[: self.size].double().mean()) * self.size / self.rows.n
+            or 1.0
+        )
+
+    def coordinates(self, r: Tensor) -> Tensor:
+        """X'r itself."""
+        return _columns(self.rows.back, r)
+
+    def weights(self, a: Tensor) -> Tensor:
+        """They are their own coordinates."""
+        return a
+
+    def solve(self, r: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Space.solve`."""
+        z = _by_level(self, lambda: self.gram[: self.size, : self.size], r, level)
+        return z, _columns(self.rows.times, z)
+
+    def image(self, a: Tensor, margins: Tensor) -> Tensor:
+        """The weights."""
+        return a
+
+    def double(self) -> FeatureSpace:
+        """The same in float64."""
+        return FeatureSpace(self.rows.double(), self.gram.double())
+
+
+@dataclass(frozen=True)
+class RowSpace:
+    """A number for every training row: w = X'a, with nothing in a that X' takes to nothing."""
+
+    rows: Held
+    nothing: Tensor
+    """An orthonormal basis of what X' takes to nothing, `(n, few)`; in a it would grow unseen."""
+    products: Tensor
+    """K = XX'."""
+    inverses: dict[int, Solve] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Training rows."""
+        return self.rows.n
+
+    @cached_property
+    def unit(self) -> float:
+        """As `Space.unit`."""
+        return float(self.rows.x.square().sum(dtype=torch.float64)) / self.rows.n or 1.0
+
+    def coordinates(self, r: Tensor) -> Tensor:
+        """The same numbers but for what is nothing."""
+        if not self.nothing.shape[1]:
+            return r
+        return r - (r @ self.nothing) @ self.nothing.T
+
+    def weights(self, a: Tensor) -> Tensor:
+        """X'a."""
+        return _columns(self.rows.back, a)
+
+    def solve(self, r: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Space.solve`."""
+        z = self.coordinates(_by_level(self, lambda: self.products, r, level))
+        s = (_BASE ** level.double() / self.unit).to(r.dtype)[:, None, None]
+        return z, (r - z) / s
+
+    def image(self, a: Tensor, margins: Tensor) -> Tensor:
+        """The margins: a'K b is the inner product of X'a and X'b."""
+        return margins
+
+    def double(self) -> RowSpace:
+        """The same in float64."""
+        rows = self.rows.double()
+        return RowSpace(rows, self.nothing.double(), rows.x @ rows.x.T)
+
+
+def levels(space: Space, curvature: Tensor) -> Tensor:
+    """The level of every problem, `(q,)` integers: the power of ten nearest to its s times the unit.
+
+    Args:
+        space: The training rows.
+        curvature: C times the mean second derivative of the loss, `(q,)` float64.
+    """
+    most = int(log(_LARGEST[space.rows.dtype] / max(space.rows.n, 1)) / log(_BASE))
+    exact = (curvature * space.unit).clamp_min(1e-30).log() / log(_BASE)
+    return exact.round().long().clamp_max(most)
+
+
+def _by_level(
+    space: FeatureSpace | RowSpace, products: Callable[[], Tensor], r: Tensor, level: Tensor
+) -> Tensor:
+    """(1 + s products)^-1 r of every problem, `(q, k, size)`."""
+    numbers = sorted(set(level.tolist()))
+    for number in set(numbers) - set(space.inverses):
+        space.inverses[number] = _inverse(products(), _BASE**number / space.unit)
+    if len(numbers) == 1:
+        return space.inverses[numbers[0]](r.reshape(-1, space.size)).reshape(r.shape)
+    out = torch.empty_like(r)
+    for number in numbers:
+        here = torch.nonzero(level == number)[:, 0]
+        some = r[here].reshape(-1, space.size)
+        out[here] = space.inverses[number](some).reshape(len(here), -1, space.size)
+    return out
+
+
+def _inverse(products: Tensor, s: float) -> Solve:
+    """What multiplies rows `(columns, size)` by (1 + s products)^-1."""
+    matrix = s * products
+    matrix.diagonal().add_(1)
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if failed:
+        raise RuntimeError("1 + s X'X has no Cholesky factor")  # levels() keeps s from it
+    if len(matrix) > _EXPLICIT:
+        return lambda a: torch.cholesky_solve(a.T, factor).T
+    inverse = torch.cholesky_inverse(factor)
+    return lambda a: a @ inverse
+
+
+def _columns(product: Solve, a: Tensor) -> Tensor:
+    """`product`, of a matrix with one column for each of `(q, k)`, as `(q, k, ...)`."""
+    made = product(a.reshape(-1, a.shape[2]).T).T
+    return made.contiguous().reshape(*a.shape[:2], -1)
