@@ -1,0 +1,132 @@
+"""The grid solver against that of another commit: the same arrays, one machine, one run.
+
+    git worktree add /tmp/before COMMIT
+    python tests/bench/engine.py --against /tmp/before
+    python tests/bench/engine.py --against /tmp/before --study STUDY --layers mobilefacenet/conv2:avg
+
+For every layer and probe: processor and wall seconds of the whole nested grid (13 C, five folds, inner
+folds shared) by both, alternating, the medians; in how many folds the chosen C agrees; and how many
+predictions differ where it does. Layers are drawn as in probes.py, or read from a study.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).resolve()
+
+
+def arrays(given: argparse.Namespace) -> dict[str, Path]:
+    """A file of features, labels and folds for every layer and task, by its name."""
+    folder = Path(tempfile.mkdtemp())
+    made = {}
+    if given.study is None:
+        from probes import drawn
+
+        for shape in given.shapes:
+            rows, dim, classes = (int(part) for part in shape.split("x"))
+            x, y = drawn(rows, dim, classes)
+            made[shape] = folder / f"{shape}.npz"
+            np.savez(made[shape], x=x, y=y, part=np.arange(rows) % 5, of_part=np.arange(5))
+        return made
+    from features.store.featurefile import DONE
+    from features.study.study import open_study
+    from probe.folds.make_splits import make_splits
+
+    study = open_study(given.study)
+    for name in given.layers:
+        backbone, key = name.split("/", 1)
+        with study.features(backbone) as file:
+            x, readable = file.read(key), file.status == DONE
+        for task in given.tasks:
+            splits = make_splits(study, study.tasks[task], readable, None, 0)
+            at = f"{name} {x.shape[1]} {task}"
+            made[at] = folder / f"{len(made)}.npz"
+            np.savez(
+                made[at],
+                x=x,
+                y=study.labels(task),
+                part=splits.part,
+                of_part=splits.fold_of_part,
+            )
+    return made
+
+
+def one(arguments: list[str]) -> None:
+    """Fit every probe on one file with the code that is imported, and write what came of it."""
+    from probe.fitting.crossval import cross_validate
+    from probe.folds.splits import Splits
+    from probe.probes.layer import Source
+    from probe.probes.methods import GRID
+    from probe.probes.scorer import Shared
+    from probe.probes.settings import ProbeSettings
+
+    held = np.load(arguments[0])
+    source, shared, out = Source.of(held["x"]), Shared(), {}
+    splits = Splits(held["part"], held["of_part"])
+    for method in arguments[2:]:
+        settings = ProbeSettings(method, "standard", GRID, True, "grid")
+        wall, processor = time.perf_counter(), time.process_time()
+        outcome = cross_validate(
+            source, held["y"], int(held["y"].max()) + 1, splits, settings, shared
+        )
+        out[f"{method} seconds"] = np.array(
+            [time.process_time() - processor, time.perf_counter() - wall]
+        )
+        out[f"{method} told"] = np.nan_to_num(outcome.scores, nan=-np.inf).argmax(1)
+        out[f"{method} c"] = np.array([fold.value for fold in outcome.folds])
+    np.savez(arguments[1], **out)
+
+
+def main() -> None:
+    """Run both and print."""
+    if len(sys.argv) > 1 and sys.argv[1] == "one":
+        return one(sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--against", type=Path, required=True, help="a checkout of another commit")
+    parser.add_argument("--shapes", nargs="*", default=["2000x128x8", "2000x512x8", "2000x9216x8"])
+    parser.add_argument("--study", type=Path)
+    parser.add_argument("--layers", nargs="*", default=[])
+    parser.add_argument("--tasks", nargs="*", default=["age", "gender"])
+    parser.add_argument("--methods", nargs="*", default=["logistic", "svm"])
+    parser.add_argument("--runs", type=int, default=3)
+    given = parser.parse_args()
+    trees = {"before": given.against.resolve(), "now": HERE.parents[2]}
+    print("layer method | processor s before | now | ratio | wall s before | now | same C | differ")
+    for name, file in arrays(given).items():
+        made: dict[str, list[dict[str, np.ndarray]]] = {"before": [], "now": []}
+        for run in range(given.runs):
+            for tree, path in trees.items():
+                out = file.with_suffix(f".{tree}.{run}.npz")
+                subprocess.run(
+                    [sys.executable, str(HERE), "one", str(file), str(out), *given.methods],
+                    env={**os.environ, "PYTHONPATH": str(path)},
+                    check=True,
+                )
+                made[tree].append(dict(np.load(out)))
+        for method in given.methods:
+            spent = {
+                tree: np.median([run[f"{method} seconds"] for run in runs], axis=0)
+                for tree, runs in made.items()
+            }
+            before, now = made["before"][0], made["now"][0]
+            same = np.isclose(before[f"{method} c"], now[f"{method} c"], rtol=1e-2)
+            differ = int((before[f"{method} told"] != now[f"{method} told"]).sum())
+            (first, first_wall), (second, second_wall) = spent["before"], spent["now"]
+            print(
+                f"{name} {method} | {first:.1f} | {second:.1f} | {first / second:.1f} | "
+                f"{first_wall:.1f} | {second_wall:.1f} | {int(same.sum())} of {len(same)} | {differ}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
