@@ -38,7 +38,7 @@ from cli import (
     weights,
 )
 from cli.groups import Group
-from cli.signal_messages import INTERRUPTED, TERMINATED
+from cli.signal_messages import INTERRUPTED, TERMINATED, ended
 from features.cards.trust import Untrusted, trust
 from features.errors import InputError, OptionError, Stopped
 from features.machine.files import causes, why_full
@@ -65,10 +65,11 @@ class ErrorBoundary(Group):
             sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
             raise typer.Exit(0) from None
         except (Exception, KeyboardInterrupt) as error:
-            ended = _told(error)
-            if ended is None:
+            told = _told(error)
+            if told is None:
                 raise
-            _end(*ended)
+            message, code = told
+            _end(ended(message, ctx.invoked_subcommand), code)
         finally:
             for number, handler in before:
                 if handler is not None:

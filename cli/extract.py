@@ -122,6 +122,14 @@ def extract(
         ),
     ] = None,
     seed: options.Seed = 0,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            help="How many times to draw random weights, with --seed and those after it; the report shows "
+            "their mean and spread.",
+        ),
+    ] = 1,
     trust: options.Trust = False,
     json: options.Json = False,
 ) -> None:
@@ -131,6 +139,7 @@ def extract(
 
     Example: probe extract --backbone vggface --layer fc6 --weights random
     """
+    from features.errors import OptionError
     from features.extraction.domain_samples import check_sample, extract_sample
     from features.extraction.extract import extract_with
     from features.extraction.options import ExtractOptions
@@ -185,11 +194,20 @@ def extract(
         planned=_plan,
         estimated=lambda seconds: show.say(f"about {show.clock(seconds)}"),
     )
+    random = {name: file for name, file in chosen.items() if file == "random"}
+    if seeds < 1 or (seeds > 1 and not random):
+        raise OptionError(
+            f"--seeds {seeds}: draws of random weights; give 1 or more, and --weights random."
+        )
     with show.Progress(f"extracting {', '.join(names)}", "images") as shown:
         results = extract_with(study, chosen, replace(wanted, progress=progress_on(shown)))
+    for draw in range(1, seeds):
+        with show.Progress(f"extracting draw {draw + 1} of {seeds}", "images") as shown:
+            how = replace(wanted, seed=seed + draw, progress=progress_on(shown))
+            results += extract_with(study, random, how)
     for result in results:
         _summary(result)
-    extracted = [result.backbone for result in results]
+    extracted = [result.backbone for result in results[: len(backbone)]]
     for (name, its_name), (sample, folder) in product(
         zip(backbone, extracted, strict=True), samples.items()
     ):
@@ -249,8 +267,10 @@ def _plan(plan: Plan) -> None:
     from rich.filesize import decimal
 
     licence = f", licence of the weights: {plan.licence}" if plan.licence else ""
+    layers = len({key.partition(":")[0].partition("@")[0] for key in plan.layers})
     show.say(
-        f"{plan.backbone}: {count(plan.rows, 'row')}, {count(len(plan.layers), 'array')}, "
+        f"{plan.backbone}: {count(plan.rows, 'row')}, {count(len(plan.layers), 'array')} of "
+        f"{count(layers, 'layer')}, "
         f"{decimal(plan.bytes)} into {plan.file}{licence}"
     )
 

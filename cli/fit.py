@@ -133,7 +133,7 @@ def fit(
     from probe.reporting.words import contaminations
 
     values, few = numbers_of("--C", c, float), numbers_of("--shots", shots, int)
-    with show.Progress("fitting", "layers") as progress:
+    with show.Progress("fitting", "fits") as progress:
 
         def step(done: int, total: int, job: ProbeJob | None) -> None:
             progress(

@@ -9,14 +9,14 @@ import os
 import signal
 import sys
 
-from cli.signal_messages import INTERRUPTED, TERMINATED
+from cli.signal_messages import INTERRUPTED, TERMINATED, ended
 
 
 def main() -> None:
     """Start the program `probe`."""
     _open_standard_files()
-    signal.signal(signal.SIGINT, lambda *_: _end(INTERRUPTED, 130))
-    signal.signal(signal.SIGTERM, lambda *_: _end(TERMINATED, 4))
+    signal.signal(signal.SIGINT, lambda *_: _end(ended(INTERRUPTED, None), 130))
+    signal.signal(signal.SIGTERM, lambda *_: _end(ended(TERMINATED, None), 4))
     from cli.app import main as run
 
     run()

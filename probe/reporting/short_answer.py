@@ -12,6 +12,8 @@ from probe.analysis.curves import TaskCurves
 from probe.analysis.scale import Scale
 from probe.analysis.standings import layers_words
 from probe.analysis.statistics import Interval
+from probe.probes.methods import METHODS
+from probe.results.rows import BEST
 
 _PLAIN = {"control:pixels": "the raw pixels", "control:tiny": "a tiny grey image"}
 _RANDOM = re.compile(r"(.+)@random.*")
@@ -97,6 +99,9 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         lines.append(
             (f"Better than {_plain(made.random.b)}?", _gain(made.random.difference, task.scale))
         )
+    if top.domain not in FLOOR and METHODS[top.method].is_linear and not task.is_number:
+        command = f"probe export {top.backbone}/{BEST}/{top.method} --task {task.task}"
+        lines.append(("As one file for new images?", command))
     return lines
 
 

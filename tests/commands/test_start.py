@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cli import app as boundary
 from cli.app import app
-from cli.signal_messages import INTERRUPTED, TERMINATED
+from cli.signal_messages import INTERRUPTED, TERMINATED, ended
 from features.errors import InputError
 from features.machine.home import home
 
@@ -55,7 +55,7 @@ def test_a_signal_while_packages_are_imported_ends_in_its_sentence(
         time.sleep(0.05)
         started.send_signal(number)
         _, errors = started.communicate(timeout=60)
-    assert (started.returncode, errors) == (code, f"error: {told}\n")
+    assert (started.returncode, errors) == (code, f"error: {ended(told, 'status')}\n")
 
 
 def test_a_library_that_turns_the_signal_into_an_error_of_its_own(
@@ -71,7 +71,8 @@ def test_a_library_that_turns_the_signal_into_an_error_of_its_own(
 
     monkeypatch.setattr("features.study.study.open_study", cut_short)
     ran = CliRunner().invoke(app, ["status", "--study", str(tmp_path)])
-    assert (ran.exit_code, ran.stderr) == (4, f"error: {TERMINATED}\n")
+    said = "error: stopped by SIGTERM; nothing of it is kept, run the same command again.\n"
+    assert (ran.exit_code, ran.stderr) == (4, said)
     assert signal.getsignal(signal.SIGTERM) is not boundary._terminate
 
 

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from cli.app import app
 from features.extraction import first_look
 from features.extraction.extract import extract
 from features.store.featurefile import PENDING
@@ -46,3 +48,14 @@ def test_an_image_takes_a_measured_time(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(first_look, "_seconds_of_an_image", noted)
     extract(tmp_path / "study", "control:tiny", quick=True)
     assert 1e-6 < took[0] < 1
+
+
+def test_seeds_draw_random_weights_so_many_times(tmp_path: Path) -> None:
+    words = ["extract", "-b", "sample-faces", "--weights", "random", "--limit", "8", "-l", "fc7"]
+    study = ["--study", str(tmp_path / "study")]
+    done = CliRunner().invoke(app, [*words, "--seeds", "3", *study])
+    assert done.exit_code == 0, done.output
+    names = {"sample-faces@random", "sample-faces@random-1", "sample-faces@random-2"}
+    assert set(open_study(tmp_path / "study").backbones()) == names
+    for refused in (["--seeds", "0"], ["--seeds", "2", "--weights", "x.pt"]):
+        assert CliRunner().invoke(app, [*words, *refused, *study]).exit_code == 2
