@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.errors import InputError
+from features.formats.numbered_names import against_numbers
 from features.formats.sandbox import LayerArray, run
 from features.formats.signatures import HDF5
 
@@ -62,7 +63,8 @@ def read(path: Path) -> Blobs:
         name: torch.from_numpy(array)
         for name, array in named(by_purpose(parts) if numbered else parts).items()
     }
-    return blobs.of("keras", path, tensors, flatten="hwc", by_order=True, ordered=not numbered)
+    ordered = not numbered and not against_numbers(dict.fromkeys(part.layer for part in parts))
+    return blobs.of("keras", path, tensors, flatten="hwc", by_order=True, ordered=ordered)
 
 
 def named(parts: Iterable[LayerArray]) -> dict[str, npt.NDArray[Any]]:

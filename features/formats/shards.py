@@ -12,6 +12,7 @@ from features.machine.regular_files import read_regular
 _MOST = 64 << 20
 _INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin", "pytorch_model.safetensors", "model.bin")
+_DEEPSPEED = re.compile(r"(optim|model)_states\.pt$|^zero_to_fp32\.py$|^global_step\d+$")
 _NUMBERED = re.compile(r"(.*)-(\d+)-of-(\d+)\.(safetensors|bin|pt|pth)")
 
 
@@ -43,12 +44,12 @@ def _of_folder(folder: Path) -> list[Path]:
     single = [name for name in _SINGLE if name in names]
     if single:
         return [folder / single[0]]
-    if any(re.search(r"(optim|model)_states\.pt$", name) for name in names) or (
-        "zero_to_fp32.py" in names
-    ):
+    if any(_DEEPSPEED.search(name) for name in names):
+        # the script wants the folder that holds those of the steps
+        whole = folder.parent if folder.name.startswith("global_step") else folder
         raise InputError(
-            f"{folder}: a DeepSpeed checkpoint in parts; gather it first: python zero_to_fp32.py "
-            f"{folder} weights.bin writes one file."
+            f"{folder}: a DeepSpeed checkpoint in parts; gather it first: python {whole}/zero_to_fp32.py "
+            f"{whole} weights.bin writes one file."
         )
     if "saved_model.pb" in names:
         raise InputError(

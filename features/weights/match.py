@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from features.cards.card import WeightsEntry
 from features.errors import InputError
 from features.formats.blobs import Blobs
+from features.formats.numbered_names import numbers_in
 from features.formats.recognise import read
 from features.weights.assign import Target, assign
 from features.weights.entries import split
 from features.weights.needed import tensors_in
-from features.weights.order import numbers_in
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from features.cards.trace import Trace
 from features.errors import InputError
 from features.formats.blobs import Blobs
+from features.formats.numbered_names import numbers_in
 
 
 def by_order(model: nn.Module, traced: Trace, blobs: Blobs, file: Path) -> dict[str, str]:
@@ -48,13 +48,6 @@ def by_order(model: nn.Module, traced: Trace, blobs: Blobs, file: Path) -> dict[
         f"{places[source.rpartition('.')[0]]}.{_plain(source.rpartition('.')[2])}": source
         for source in blobs.tensors
     }
-
-
-def numbers_in(name: str) -> tuple[str, tuple[int, ...]]:
-    """A name without its numbers, and the numbers; `conv2d` comes before `conv2d_1`."""
-    pattern = re.sub(r"\d+", "#", name)
-    numbers = tuple(int(number) for number in re.findall(r"\d+", name))
-    return (pattern, numbers) if pattern.endswith("#") else (f"{pattern}_#", (*numbers, 0))
 
 
 def _by_numbers(

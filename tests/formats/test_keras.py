@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from features.cards.card import Card, Input, WeightsEntry
 from features.cards.trace import trace
 from features.errors import InputError
 from features.formats.keras import arranged, named, split
+from features.formats.numbered_names import against_numbers, numbers_in
 from features.formats.recognise import read
 from features.formats.sandbox import LayerArray
 from features.weights.assign import Assignment, Target, assign
-from features.weights.order import numbers_in
 
 Arrays = Mapping[str, Mapping[str, npt.NDArray[Any]]]
 CHANCE = np.random.default_rng(8)
@@ -60,15 +60,20 @@ def twelve() -> nn.Sequential:
     return nn.Sequential(first, *(nn.Conv2d(4, 4, 3, padding=1) for _ in range(11)))
 
 
+@pytest.mark.parametrize("listed", [None, list, sorted])
 @pytest.mark.parametrize("prefix", ["conv2d", "my_conv_0"])
 def test_twelve_alike_convolutions_are_in_the_order_of_their_numbers(
-    prefix: str, tmp_path: Path
+    prefix: str, listed: Callable[[Iterable[str]], list[str]] | None, tmp_path: Path
 ) -> None:
     kernels = [drawn(3, 3, 3 if i == 0 else 4, 4) for i in range(12)]
     names = [f"{prefix}_{i}" if i or prefix != "conv2d" else prefix for i in range(12)]
-    write_numbered(
-        tmp_path / "w.h5", {n: [k, k[0, 0, 0]] for n, k in zip(names, kernels, strict=True)}
-    )
+    layers = dict(zip(names, kernels, strict=True))
+    if listed is None:
+        write_numbered(tmp_path / "w.h5", {n: [k, k[0, 0, 0]] for n, k in layers.items()})
+    else:  # as the model has them, or in the order of the alphabet
+        order = listed(layers)
+        own = {n: {"kernel": layers[n], "bias": layers[n][0, 0, 0]} for n in order}
+        write_named(tmp_path / "w.h5", own)
     model = twelve()
     found = fitted(model, tmp_path / "w.h5")
     assert not found.missing + found.mismatched
@@ -86,8 +91,13 @@ def test_an_order_that_names_do_not_tell_is_refused(tmp_path: Path) -> None:
     said = str(caught.value)
     assert "which does not say whether conv2d_" in said
     assert " or stem comes first; name the module of each layer by rename = {" in said
+    # a list that was sorted tells no more
+    named = {n: {"kernel": k, "bias": b} for n, (k, b) in layers.items()}
+    write_named(tmp_path / "sorted.h5", dict(sorted(named.items())))
+    with pytest.raises(InputError, match="have no order but that of their names"):
+        fitted(twelve(), tmp_path / "sorted.h5")
     # where the file tells the order, names may be any
-    write_named(tmp_path / "told.h5", {n: {"kernel": k, "bias": b} for n, (k, b) in layers.items()})
+    write_named(tmp_path / "told.h5", named)
     model = twelve()
     fitted(model, tmp_path / "told.h5")
     kernel = torch.from_numpy(layers["conv2d_10"][0].transpose(3, 2, 0, 1))
@@ -98,6 +108,10 @@ def test_numbers_in_names() -> None:
     names = ["conv2d", "conv2d_1", "conv2d_2", "conv2d_10"]
     assert [*map(numbers_in, names)] == [("conv#d_#", (2, i)) for i in (0, 1, 2, 10)]
     assert numbers_in("block2_conv10") == ("block#_conv#", (2, 10))
+    assert not against_numbers(names)
+    assert against_numbers(sorted(names))
+    assert not against_numbers(["conv2d_3", "conv2d_1", "conv2d_2"])  # a model's own order
+    assert not against_numbers([f"block{b}_conv{c}" for b in range(1, 6) for c in range(1, 4)])
 
 
 class Separable(nn.Module):

@@ -151,6 +151,10 @@ def test_a_folder_as_it_is_published(tiny_card: object, tmp_path: Path) -> None:
             {"mp_rank_00_model_states.pt": ""},
             "a DeepSpeed checkpoint in parts; gather it first: python ",
         ),
+        (
+            {"latest": "global_step10", "global_step10": ""},
+            "given/zero_to_fp32.py ",
+        ),
         ({"saved_model.pb": ""}, "a TensorFlow SavedModel; "),
         ({"model.safetensors.index.json": "["}, "not the index of a sharded file of weights"),
         ({"model.safetensors.index.json": '{"weight_map": 3}'}, "not the index of a sharded"),
