@@ -63,7 +63,7 @@ class Ledger:
         return self._rows_of.get(key, [])
 
     def holds(self, key: Key, protocol: str, folds: Collection[int], features: str = "") -> bool:
-        """Whether a result is there as it would be made now: the scores, and a row for every fold.
+        """Whether a result is there as it would be made now: the scores, and a row for each of its folds.
 
         Args:
             key: The result.
@@ -72,7 +72,7 @@ class Ledger:
             features: The digest of the features it would be made of; empty for a fine-tune.
         """
         rows = self.rows_of(key)
-        if key not in self._protocols or not {row.fold for row in rows}.issuperset(folds):
+        if key not in self._protocols or {row.fold for row in rows} != set(folds):
             return False
         marks = {row.protocol for row in rows}
         if self._protocols[key]:  # not the rows' where a run was killed between the two files
@@ -144,7 +144,11 @@ class Ledger:
                 # Killed between the two files, a result has no row and is made again.
                 results.write(self._table, others)
             predictions.add(self.store, self._new_scores)
-            self.rows = results.replace(self.rows, self._new_rows)
+            made = {row.key for row in self._new_rows}
+            kept = [
+                row for row in self.rows if row.stored not in self._new_scores or row.key in made
+            ]
+            self.rows = results.replace(kept, self._new_rows)
             for key, new in self._new_scores.items():
                 self._protocols[key], self._features[key] = new.protocol, new.features
             self._rows_of |= _by_result(self._new_rows)
@@ -180,7 +184,8 @@ def open_ledger(folder: Path, wait: float = 0.0) -> Iterator[Ledger]:
         wait: How long another process is given to finish, in seconds.
 
     Raises:
-        InputError: Another process is writing results, or results.csv does not read.
+        InputError: Another process is writing results, or results.csv does not read or has columns that
+            would be lost.
         Stopped: It was still writing after `wait` seconds.
     """
     table = folder / "results.csv"
@@ -203,7 +208,9 @@ def open_ledger(folder: Path, wait: float = 0.0) -> Iterator[Ledger]:
         for name in ("results.csv", "training.csv"):
             sweep(folder / name)
         predictions.sweep(folder / predictions.STORE)
-        yield Ledger(folder)
+        ledger = Ledger(folder)
+        results.check_columns(table)
+        yield ledger
 
 
 def remove(study: Path | str, backbone: str) -> int:

@@ -19,7 +19,6 @@ apart into such files before the first new result is written.
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import struct
 import zlib
@@ -38,6 +37,7 @@ from features.arrays import Doubles, Floats, Ints
 from features.errors import InputError
 from features.machine.files import replacing
 from features.machine.regular_files import check_regular, open_regular
+from features.machine.strict_json import from_json
 
 STORE = "predictions"
 """The folder's name within a study."""
@@ -243,7 +243,7 @@ def _words(opened: ZipFile) -> tuple[str, str]:
 
 
 def _checked_words(protocol: str, features: str) -> tuple[str, str]:
-    if protocol and not isinstance(json.loads(protocol), dict):
+    if protocol and not isinstance(from_json(protocol), dict):
         raise ValueError("a protocol that is none")
     return protocol, features
 

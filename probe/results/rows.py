@@ -12,6 +12,11 @@ from probe.results.metrics import Measured, MeasuredSince
 
 ResultName = tuple[str, str, str]
 """Backbone, layer and method of a result, as predictions/ names them."""
+REMEDY = (
+    "restore the file, or delete it: `probe fit` makes the rows of probes again, and `probe finetune` "
+    "those of networks."
+)
+"""What to do about a results.csv that does not read."""
 BEST = "best"
 """The layer of a row whose layer was chosen inside the training folds."""
 
@@ -155,12 +160,25 @@ def read(file: Path) -> list[Row]:
     Raises:
         InputError: A column is missing or a cell does not read.
     """
-    remedy = "restore the file, or delete it and fit again."
-    rows = csv_records.read(file, Row, remedy)
+    rows = csv_records.read(file, Row, REMEDY)
     for row in rows:
-        if row.rmse is None and None in (row.accuracy, row.balanced_accuracy, row.macro_f1):
-            raise InputError(f"{file}: a number is missing in a row of {row.task}; {remedy}")
+        shares = (row.accuracy, row.balanced_accuracy, row.macro_f1)
+        if row.rmse is None and None in shares:
+            raise InputError(f"{file}: a number is missing in a row of {row.task}; {REMEDY}")
+        if not all(share is None or 0 <= share <= 1 for share in shares):
+            raise InputError(f"{file}: an accuracy of {row.task} is not between 0 and 1; {REMEDY}")
+        if row.fold < 0:
+            raise InputError(f"{file}: a row of {row.task} has the fold {row.fold}; {REMEDY}")
     return rows
+
+
+def check_columns(file: Path) -> None:
+    """Refuse a file with a column that is none of `Row`'s, before it is written again without it.
+
+    Raises:
+        InputError: It has such a column, or is no table.
+    """
+    csv_records.check_columns(file, Row, REMEDY)
 
 
 def write(file: Path, rows: Iterable[Row]) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.arrays import Doubles
-from features.data.table import read_rows
 from features.errors import InputError
 from features.machine.files import sweep
 from features.machine.locks import locked
@@ -17,6 +16,7 @@ from features.study.study import Study
 from probe.results import csv_records
 from probe.scoring.score_table import Scores
 
+_REMEDY = "delete it, and `probe rank` makes it again."
 PATIENCE = 60.0  # seconds: whoever holds the lock only writes two small files
 
 
@@ -58,7 +58,7 @@ def read(study: Study) -> tuple[list[LayerScore], list[str]]:
             "Transfer scores: scores.csv is of another version; `probe rank` computes them again."
         ]
     contracts = {name: _contract(study, name) for name in study.backbones()}
-    lines = csv_records.read(file, LayerScore, "`probe rank` computes the scores again.")
+    lines = csv_records.read(file, LayerScore, _REMEDY)
     stale = {x.backbone for x in lines if contracts.get(x.backbone) != x.contract}
     lines = [x for x in lines if x.backbone not in stale]
     warnings = [
@@ -77,14 +77,14 @@ def read_alike(study: Study) -> tuple[list[str], Doubles]:
     file = study.folder / "similarity.csv"
     if not os.path.lexists(file):
         return [], np.zeros((0, 0))
-    header, rows = read_rows(file)
+    header, rows = csv_records.read_cells(file, _REMEDY)
     try:
-        alike = np.array([[float(cell) for cell in row[1:]] for row in rows], dtype=np.float64)
+        alike = np.array([[float(cell) for cell in row[1:]] for _, row in rows], dtype=np.float64)
     except ValueError as error:
-        raise InputError(f"{file}: {error}; `probe rank` makes it again.") from error
+        raise InputError(f"{file}: {error}; {_REMEDY}") from error
     size = max(len(header) - 1, 0)
     if alike.shape != (size, size) and (size or alike.size):
-        raise InputError(f"{file}: not as many lines as columns; `probe rank` makes it again.")
+        raise InputError(f"{file}: not as many lines as columns; {_REMEDY}")
     return header[1:], alike.reshape(size, size)
 
 

@@ -68,6 +68,6 @@ def test_what_does_not_read_is_said_with_what_to_do(tmp_path: Path, text: str, w
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(InputError) as caught:
         csv_records.read(tmp_path / "a.csv", Layer, "delete it.")
-    assert str(caught.value).startswith(f"{tmp_path / 'a.csv'}: ")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.csv'}")
     assert wrong in str(caught.value)
     assert str(caught.value).endswith("; delete it.")
