@@ -79,27 +79,7 @@ def import_features(
     else:
         opened = draft(folder, _manifest(file, arrays, n))
     path = opened.feature_path(name)
-    if opened.file_is_there(name):
-        with FeatureFile(path) as old:
-            if old.backbone != name:
-                raise InputError(
-                    f"{path}: is the file of {old.backbone}, which has the same file name; choose another "
-                    "--name."
-                )
-            if layer in old.keys:
-                raise InputError(
-                    f"{path}: has layer {layer} of {name} already; `probe remove {name}` removes it."
-                )
-            if not old.imported:
-                raise InputError(
-                    f"{path}: {name} was extracted, not imported; choose another --name."
-                )
-            if domain not in (None, old.domain):
-                raise InputError(
-                    f"--domain {domain}: the existing layers of {name} have the domain "
-                    f"{old.domain}; leave --domain out, or `probe remove {name}` first."
-                )
-            domain = old.domain
+    domain = _domain(opened, name, layer, domain)
     if is_new:
         begin(opened)
     rows = np.arange(n)
@@ -108,6 +88,7 @@ def import_features(
         "shape": [features.shape[1]], "depth": depth, "order": round(1000 * depth),
     }  # fmt: skip
     with locked(lock_of(path), str(path)):
+        domain = _domain(opened, name, layer, domain)  # once more: another import may have ended
         partial = partial_of(path)
         create(
             partial, n, rows, [about], "float32", _attributes(opened, file, name, domain or UNKNOWN)
@@ -116,6 +97,35 @@ def import_features(
             writer.write(rows, {layer: features})
         finish(partial, path, "none")
     return opened
+
+
+def _domain(study: Study, name: str, layer: str, asked: str | None) -> str | None:
+    """The domain of the layer, which is that of the others of its backbone; None if nothing says it.
+
+    Raises:
+        InputError: The layer cannot be added to the backbone as it is in the study.
+    """
+    path = study.feature_path(name)
+    if not study.file_is_there(name):
+        return asked
+    with FeatureFile(path) as old:
+        if old.backbone != name:
+            raise InputError(
+                f"{path}: is the file of {old.backbone}, which has the same file name; choose another "
+                "--name."
+            )
+        if layer in old.keys:
+            raise InputError(
+                f"{path}: has layer {layer} of {name} already; `probe remove {name}` removes it."
+            )
+        if not old.imported:
+            raise InputError(f"{path}: {name} was extracted, not imported; choose another --name.")
+        if asked not in (None, old.domain):
+            raise InputError(
+                f"--domain {asked}: the existing layers of {name} have the domain {old.domain}; leave "
+                f"--domain out, or `probe remove {name}` first."
+            )
+        return old.domain
 
 
 def _features(file: Path, arrays: Mapping[str, npt.NDArray[Any]], layer: str) -> Floats:

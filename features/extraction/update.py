@@ -13,7 +13,7 @@ from features.store.making import GROWN, copy, sweep
 from features.store.paths import every_file
 from features.study.drafting import appended
 from features.study.saving import images_locked, save
-from features.study.study import Study, hash_of
+from features.study.study import Study, hash_of, open_study
 
 
 def updated(study: Study, data: str | None) -> Study:
@@ -30,6 +30,7 @@ def updated(study: Study, data: str | None) -> Study:
     """
     with ExitStack() as stack:
         stack.enter_context(images_locked(study.folder))
+        study = open_study(study.folder)  # another process may have written it since it was opened
         more = appended(study, data)
         paths = every_file(study.folder)
         for path in dict.fromkeys(p.with_name(p.name.removesuffix(".partial")) for p in paths):

@@ -35,6 +35,7 @@ def named_tasks(study: Study, names: Sequence[str]) -> tuple[Study, list[Task]]:
 
 
 def remember(study: Study, before: Study) -> None:
-    """Write the tasks of `study` to its study.toml where they are others than those of `before`."""
-    if study.tasks != before.tasks:
-        save_tasks(study)
+    """Write those tasks of `study` to its study.toml that `before` has not, or has otherwise."""
+    new = {name: task for name, task in study.tasks.items() if before.tasks.get(name) != task}
+    if new:
+        save_tasks(study.folder, new)

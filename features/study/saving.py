@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -58,13 +59,13 @@ def save_images(study: Study) -> None:
     """Write images.csv and copies.json of a study that exists.
 
     Raises:
-        InputError: The study has gained rows since it was opened.
+        InputError: Something in it other than `use` has changed since the study was opened.
     """
     with images_locked(study.folder, _PATIENCE):
         _sweep(study.folder)
-        if open_study(study.folder).images_hash != study.images_hash:
+        if _but_use(open_study(study.folder)) != _but_use(study):
             raise InputError(
-                f"{study.folder / 'images.csv'}: has gained rows in the meantime; run the command again."
+                f"{study.folder / 'images.csv'}: has changed in the meantime; run the command again."
             )
         write_text(study.folder / "images.csv", _csv(study))
         if study.copies is not None:
@@ -90,11 +91,16 @@ def images_locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
         yield
 
 
-def save_tasks(study: Study) -> None:
-    """Write the tasks of a study that exists to its study.toml."""
-    with images_locked(study.folder, _PATIENCE):
-        _sweep(study.folder)
-        write_text(study.folder / "study.toml", _toml(study))
+def save_tasks(folder: Path, tasks: Mapping[str, Task]) -> None:
+    """Add tasks to the study.toml of a study that exists, beside those that it has by now."""
+    with images_locked(folder, _PATIENCE):
+        _sweep(folder)
+        study = open_study(folder)
+        write_text(folder / "study.toml", _toml(replace(study, tasks={**study.tasks, **tasks})))
+
+
+def _but_use(study: Study) -> dict[str, list[str]]:
+    return {name: values for name, values in study.columns.items() if name != "use"}
 
 
 def _about(task: Task) -> dict[str, Any]:

@@ -208,6 +208,10 @@ class Study:
                 f"{path}: lacks the rows that were added to its study; `probe extract --backbone {name} "
                 "--update` adds them."
             )
+        if open_study(self.folder).images_hash != self.images_hash:
+            raise InputError(
+                f"{self.folder / 'images.csv'}: has gained rows since this began; run the command again."
+            )
         raise InputError(
             f"{path}: its rows belong to another images.csv; `probe remove {name}` and extract it again."
         )
