@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from probe.exported.predictions import Predictions
 
 _LISTED = 10
+_MARKS = (b",distance,quantile,far,unreadable", b'"quantile"', b'"unreadable"')
+"""What stands in every table and in the lines of JSON that this command writes."""
 
 
 def predict(
@@ -59,10 +61,13 @@ def predict(
     Example: probe predict study/gender.probe photos --out gender.csv
     """
     from features.errors import InputError
+    from features.machine.replaceable import check_replaceable
     from probe.exported.exported_probe import load_probe
     from probe.exported.images import images_named
     from probe.exported.predictions import joined, judged
 
+    if out is not None:
+        check_replaceable(out, "--out", _MARKS)
     probe = load_probe(file, backbone=backbone, weights=weights, device=device, announce=show.say)
     table = {
         "path_column": path_column,
@@ -117,11 +122,8 @@ def _opened(stack: ExitStack, out: Path | None) -> IO[str]:
     """Standard output, or a file that is there once it is whole."""
     if out is None:
         return sys.stdout
-    from features.errors import InputError
     from features.machine.files import replacing
 
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise InputError(f"--out {out}: no file can be written there; name another.")
     written = stack.enter_context(replacing(out))
     return stack.enter_context(written.open("w", encoding="utf-8", errors="surrogateescape"))
 

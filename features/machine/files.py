@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from features.machine.regular_files import NOT_A_FILE
+
 FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -71,7 +73,13 @@ def write_texts(texts: Mapping[Path, str]) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Yield a new file in the folder of `path`; it is deleted after the block unless it was renamed."""
+    """Yield a new file in the folder of `path`; it is deleted after the block unless it was renamed.
+
+    Raises:
+        OSError: A device has that name; a file in its place would be the end of it.
+    """
+    if path.is_char_device() or path.is_block_device():
+        raise OSError(errno.EINVAL, NOT_A_FILE, str(path))
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     try:

@@ -25,6 +25,7 @@ from features.machine.files import file_name, replacing
 from features.machine.home import home, make
 from features.machine.locks import locked_open
 from features.machine.regular_files import check_regular
+from features.machine.tensors import write_tensors
 
 _VERSION = "1"
 _LATER = ("key", "rename")
@@ -96,10 +97,8 @@ def keep(state: Mapping[str, Tensor], described: Kept) -> Kept:
     about = {k: str(v) for k, v in asdict(described).items() if k != "path"}
     tensors = {name: tensor.contiguous().clone() for name, tensor in state.items()}
     about["seal"] = _seal(tensors, about)
-    from safetensors.torch import save_file
-
     with replacing(described.path) as written:
-        save_file(tensors, written, metadata=about)
+        write_tensors(written, tensors, about)
     return described
 
 

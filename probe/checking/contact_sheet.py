@@ -7,10 +7,12 @@ from itertools import combinations
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from PIL.PngImagePlugin import PngInfo
 
 from features.errors import InputError
 from features.images.decode import Unreadable, read_rgb
 from features.machine.files import replacing
+from features.machine.replaceable import check_replaceable
 from probe.checking.check import Check
 
 _SIDE = 160
@@ -18,18 +20,16 @@ _ACROSS = 3
 _CAPTION = 34
 _MOST = 60
 _LETTERS = 50
+_MADE_BY = "contact sheet of transfer-probe"
 
 
 def check_place(file: Path) -> None:
     """Refuse a place where no sheet can be written, before the work that it would show.
 
     Raises:
-        InputError: Its folder is not there or may not be written to, or it is a folder itself.
+        InputError: Its folder is not there or may not be written to, or another file is there already.
     """
-    if file.is_dir():
-        raise InputError(f"--sheet {file}: is a folder; name a PNG file.")
-    if not file.parent.is_dir():
-        raise InputError(f"--sheet {file}: there is no folder {file.parent}; make it first.")
+    check_replaceable(file, "--sheet", [_MADE_BY.encode()])
     if not os.access(file.parent, os.W_OK):
         raise InputError(
             f"--sheet {file}: the folder {file.parent} may not be written to; name another."
@@ -56,8 +56,10 @@ def write_sheet(check: Check, file: Path) -> int:
         names = [check.study.paths[row] for row in (a, b)]
         for i, text in enumerate((*names, caption)):
             draw.text((x + 2, y + _SIDE + 11 * i), _plain(text), fill="black", font_size=9)
+    about = PngInfo()
+    about.add_text("Software", _MADE_BY)
     with replacing(file) as making:
-        sheet.save(making, "png")
+        sheet.save(making, "png", pnginfo=about)
     return len(pairs)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,13 +18,15 @@ from features.cards.recorded import from_anywhere
 from features.errors import InputError, OptionError, nearest
 from features.keywords import taken_from
 from features.machine.device import resolve
-from features.machine.files import file_name
+from features.machine.files import file_name, sweep
+from features.machine.locks import locked
+from features.machine.replaceable import check_replaceable
 from features.store.featurefile import FeatureFile
 from features.study.study import Study, open_study
 from probe.analysis.outcomes import Outcomes
 from probe.exported.choice import ChosenResult, chosen_results
 from probe.exported.distance import distance_from
-from probe.exported.file import SUFFIX, About, Contents, write
+from probe.exported.file import FORMAT, SUFFIX, About, Contents, write
 from probe.exported.graph import needed_tensors
 from probe.exported.network import needed_weights, network_for, pooled_of
 from probe.exported.promise import Promise, promise_of
@@ -37,6 +40,12 @@ from probe.results import predictions
 
 FORMATS = {"probe": SUFFIX, "pt2": ".pt2", "onnx": ".onnx"}
 """Endings of files by format."""
+
+
+_MARKS = (FORMAT.encode(), b"probe.json")
+"""What stands in every export and in every graph."""
+_PATIENCE = 60.0
+"""Seconds to wait for another export to be written."""
 
 
 @dataclass(frozen=True)
@@ -127,23 +136,30 @@ def export(options: ExportOptions) -> list[Exported]:
         for note in each.notes:
             options.announce(f"{each.task}: {note}")
         contents = _probe(study, each, options) if each.is_probe else _tuned(study, each, options)
-        if options.format == "probe":
-            write(file, contents)
-            made.append(Exported(file, contents.about, needs=needed_weights(contents)))
-        else:
-            made.append(_graph(study, file, contents, options))
+        with _alone(study, file):
+            if options.format == "probe":
+                write(file, contents)
+                made.append(Exported(file, contents.about, needs=needed_weights(contents)))
+            else:
+                made.append(_graph(study, file, contents, options))
     return made
+
+
+@contextmanager
+def _alone(study: Study, file: Path) -> Iterator[None]:
+    """Keep other exports from a file in the study's folder, and remove what one that was killed left."""
+    if file.parent != study.folder:
+        yield
+        return
+    with locked(study.folder / ".export.lock", str(file), _PATIENCE):
+        sweep(file)
+        yield
 
 
 def _file(study: Study, chosen: ChosenResult, options: ExportOptions) -> Path:
     own = study.folder / f"{file_name(chosen.task)}{FORMATS[options.format]}"
     file = own if options.out is None else Path(options.out)
-    if file.is_dir():
-        raise InputError(f"{file}: a folder where a file belongs; name a file with --out.")
-    if not file.parent.is_dir():
-        raise InputError(
-            f"{file}: there is no folder {file.parent}; make it, or name another --out."
-        )
+    check_replaceable(file, "--out", _MARKS)
     return file
 
 

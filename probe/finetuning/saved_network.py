@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import tomlkit
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from features.arrays import Ints
@@ -27,6 +26,8 @@ from features.cards.recorded import from_anywhere
 from features.errors import InputError
 from features.machine.files import file_name, replacing, sweep, write_text
 from features.machine.regular_files import check_regular
+from features.machine.strict_json import from_json
+from features.machine.tensors import write_tensors
 from features.weights import sha256_of
 from probe.training.head import Network
 
@@ -77,7 +78,7 @@ def write(
     sweep(file)
     sweep(file.with_suffix(".toml"))
     with replacing(file) as written:
-        save_file(tensors, written, {"made": json.dumps(metadata)})
+        write_tensors(written, tensors, {"made": json.dumps(metadata)})
     card = _card(name, file, options, backbone, about)
     write_text(file.with_suffix(".toml"), card)
     return file.with_suffix(".toml")
@@ -93,7 +94,7 @@ def read(study: Path, name: str, seen: Ints) -> dict[str, Tensor]:
     try:
         check_regular(file)
         with safe_open(file, "pt") as opened:
-            metadata = json.loads(opened.metadata()["made"])
+            metadata = from_json(opened.metadata()["made"])
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except _UNREAD as error:
         raise InputError(f"{file}: damaged; train it again with --save --redo.") from error
@@ -113,7 +114,7 @@ def made_under(study: Path, name: str) -> dict[str, str] | None:
     try:
         check_regular(file)
         with safe_open(file, "pt") as opened:
-            protocol = json.loads(opened.metadata()["made"]).get("protocol")
+            protocol = from_json(opened.metadata()["made"]).get("protocol")
     except _UNREAD:
         return None
     return dict(protocol) if isinstance(protocol, dict) else None

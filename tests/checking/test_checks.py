@@ -83,7 +83,7 @@ def test_a_sheet_that_has_no_place_is_refused_before_the_check(
     for place, words in (
         (tmp_path / "nowhere" / "sheet.png", "there is no folder"),
         (data / "sheet.png", "there is no folder"),
-        (tmp_path, "is a folder"),
+        (tmp_path, "a folder"),
     ):
         done = run("--data", data, "--study", tmp_path / "study", "--sheet", place)
         assert done.exit_code == 3, done.output

@@ -217,7 +217,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(
     )
     (tmp_path / "empty").mkdir()
     assert "there are no images" in refused("predict", file, tmp_path / "empty")
-    assert "no file can be written there" in refused("predict", file, image, "--out", tmp_path)
+    assert "a folder" in refused("predict", file, image, "--out", tmp_path)
     later = tmp_path / "later.probe"
     monkeypatch.setattr("probe.exported.file.VERSION", VERSION + 1)
     write(later, read(file))
@@ -303,3 +303,25 @@ def test_files_that_are_not_listed_are_counted(
     assert "left out: 3 more, which are not predicted" in err
     assert err.count("not an image") == 1
     assert "unreadable: 3 more, which have no class in the table" in err
+
+
+def test_no_other_file_is_replaced(made: Study, tmp_path: Path) -> None:
+    file, images = exported(made, tmp_path / "t.probe"), tmp_path / "images"
+    table = write_photos(images, range(4))
+    weights = ("--backbone", card_of(made))
+    for out in (table, images / "000.png", made.folder / "images.csv", images):
+        before = None if out.is_dir() else out.read_bytes()
+        for line in (
+            ("predict", file, images, "--out", out, *weights),
+            ("export", "tiny/fc/svm", "--study", made.folder, "--out", out),
+        ):
+            code, _, err = probe(*line)
+            assert code == 3, err
+            assert f"error: --out {out}: " in err
+            assert before is None or out.read_bytes() == before
+    assert export(made.folder, "tiny/fc/svm", out=file, backbone=card_of(made))
+    for words in ((), ("--json",)):
+        out = tmp_path / f"new{len(words)}"
+        for _ in range(2):
+            code, _, err = probe("predict", file, images, "--out", out, *weights, *words)
+            assert code == 0, err
