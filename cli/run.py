@@ -62,6 +62,7 @@ def run(
         int | None,
         typer.Option(metavar="N", help="Processes that extract.", show_default="as it chooses"),
     ] = None,
+    trust: options.Trust = False,
     plan: Annotated[
         bool,
         typer.Option(

@@ -75,8 +75,9 @@ def read_run_file(file: Path, known: Mapping[str, Sequence[str]]) -> RunFile:
     text = read_regular(file).decode("utf-8", "replace")
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{file}: not TOML: {error}.") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
+        raise InputError(f"{file}: not TOML: {why}.") from error
     for name in tables:
         if name not in ("study", "data", *ORDER):
             raise InputError(
@@ -118,6 +119,11 @@ def _steps(
         if key in MACHINE:
             raise InputError(
                 f"{where}: {key} is about the machine, not the study; give --{key} to `probe run`."
+            )
+        if key == "trust":
+            raise InputError(
+                f"{where}: whether code may run is a person's answer, not the study's; give --trust to "
+                "`probe run`."
             )
         if key in _ABOVE:
             raise InputError(f"{where}: {key} has no place in {title}; it stands above all tables.")

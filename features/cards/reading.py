@@ -78,10 +78,24 @@ def read_file(path: Path) -> Card:
         text = read_regular(path).decode("utf-8")
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: not a text file; give a card, a TOML file.") from error
+    return read_text(text, path)
+
+
+def read_text(text: str, path: Path) -> Card:
+    """The card that a text is, checked.
+
+    Args:
+        text: TOML.
+        path: The file that it is of, from whose folder its paths start.
+
+    Raises:
+        InputError: As in `read_file`.
+    """
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: not a TOML file, {error}; correct that line.") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
+        raise InputError(f"{path}: not a TOML file, {why}; correct that line.") from error
     toml = TomlFile(path, text)
     values = toml.check(
         raw, Card, "", not_keys=("file", "outputs"), nested=("input", "layers", "weights")

@@ -7,8 +7,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from features.cards.card import Card, DeclaredOutput, Input, WeightsEntry
-from features.cards.reading import shipped
+import tomlkit
+
+from features.cards.card import Card, Input
+from features.cards.reading import read_text, shipped
+from features.errors import InputError, first_line
+
+_NO_FILE = Path("card")
 
 
 def card_from(recorded: Mapping[str, Any]) -> Card:
@@ -21,29 +26,54 @@ def card_from(recorded: Mapping[str, Any]) -> Card:
         recorded: The fields of a card, as `dataclasses.asdict` gives them and JSON keeps them.
 
     Raises:
-        TypeError, ValueError, KeyError, AttributeError: It is no record of a card.
+        InputError: It is no record of a card.
     """
-    name = str(recorded["name"])
+    name = recorded.get("name")
+    if not isinstance(name, str) or not name.strip("."):
+        raise InputError(f"card: {name!r} is no name; export again.")
     ours = shipped()
     if name in ours:
         return ours[name]
-    known = {field.name for field in fields(Card)}
+    known = {field.name for field in fields(Card)} - {"file", "outputs"}
     values = {key: value for key, value in recorded.items() if key in known}
-    values["trained_on"] = tuple(values.get("trained_on") or ())
-    if values.get("input") is not None:
-        values["input"] = input_from(values["input"])
-    values["weights"] = tuple(_entry(entry) for entry in values.get("weights") or ())
-    values["outputs"] = {
-        layer: DeclaredOutput(**declared)
-        for layer, declared in (values.get("outputs") or {}).items()
-    }
-    values["file"] = None
-    return Card(**values)
+    declared = recorded.get("outputs") or {}
+    if isinstance(values.get("layers"), dict) and isinstance(declared, dict):
+        values["layers"] = {**values["layers"], **declared}
+    # Names that no file could have, such as `timm:hf-hub:org/net`, are names of no card file.
+    text = _toml({**values, "name": "recorded"})
+    return replace(read_text(text, _NO_FILE), name=name, file=None)
 
 
 def input_from(recorded: Mapping[str, Any]) -> Input:
-    """The input that `recorded` was made of; lists become the tuples that they were."""
-    return Input(**{key: _tuple(value) for key, value in recorded.items()})
+    """The input that `recorded` was made of, checked as that of a card.
+
+    Raises:
+        InputError: It is no record of an input.
+    """
+    about = {"name": "recorded", "domain": "", "network": "", "input": recorded}
+    card = read_text(_toml(about), _NO_FILE)
+    assert card.input is not None
+    return card.input
+
+
+def _toml(values: Mapping[str, Any]) -> str:
+    """The text of a card; what is None is left out.
+
+    Raises:
+        InputError: Something of it cannot stand in a card.
+    """
+    try:
+        return tomlkit.dumps(_without_none(values))
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"card: holds what no card has ({first_line(error)}); export again."
+        ) from error
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_none(each) for key, each in value.items() if each is not None}
+    return [_without_none(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def from_anywhere(card: Card) -> Card:
@@ -60,11 +90,3 @@ def from_anywhere(card: Card) -> Card:
         for entry in card.weights
     )
     return replace(card, network=network, weights=weights)
-
-
-def _entry(recorded: Mapping[str, Any]) -> WeightsEntry:
-    return WeightsEntry(**{key: _tuple(value) for key, value in recorded.items()})
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

@@ -65,10 +65,14 @@ class TomlFile:
 
     def _typed(self, key: str, value: object, kind: Any, table: str) -> object:
         value = tuple(value) if isinstance(value, list) else value
-        for option in get_args(kind) if _is_union(kind) else (kind,):
-            if _fits(value, option):
-                return value
+        if is_of(value, kind):
+            return value
         self.refuse(key, f"{table}{key} = {value!r} is not {_describe(key, kind)}.")
+
+
+def is_of(value: object, kind: Any) -> bool:
+    """Whether a value, its lists as tuples, is of the type of a dataclass's field."""
+    return any(_fits(value, option) for option in (get_args(kind) if _is_union(kind) else (kind,)))
 
 
 def _is_union(kind: Any) -> bool:
@@ -87,7 +91,7 @@ def _fits(value: object, kind: Any) -> bool:
         if inner[-1] is Ellipsis:
             return all(_fits(v, inner[0]) for v in value)
         return len(value) == len(inner) and all(map(_fits, value, inner))
-    return isinstance(value, dict) and "Mapping" in str(kind)
+    return isinstance(value, dict) and ("Mapping" in str(kind) or str(kind).startswith("dict"))
 
 
 def _describe(key: str, kind: Any) -> str:

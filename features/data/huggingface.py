@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
@@ -11,6 +10,7 @@ from features.data.image_cache import digest_of_all, written_out
 from features.data.manifest import Manifest
 from features.errors import InputError
 from features.machine.regular_files import check_regular, read_regular
+from features.machine.strict_json import from_json
 
 
 def read_huggingface(folder: Path) -> Manifest:
@@ -95,7 +95,7 @@ def _rows(file: Path, wanted: list[str]) -> Iterator[dict[str, Any]]:
 
 def _json(file: Path, needed: str) -> dict[str, Any]:
     try:
-        values = dict(json.loads(read_regular(file)))
+        values = dict(from_json(read_regular(file)))
         values[needed]
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator
 from itertools import chain
@@ -12,6 +11,7 @@ from features.data.image_cache import digest_of_all, written_out
 from features.data.manifest import Manifest
 from features.errors import InputError
 from features.machine.regular_files import check_regular
+from features.machine.strict_json import from_json
 
 _IMAGES = ("jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "ppm", "pgm", "gif")
 
@@ -84,7 +84,7 @@ def _key(name: str, kind: str, keys: set[str]) -> tuple[str, str]:
 
 def _labels(archive: Path, member: tarfile.TarInfo, data: bytes) -> Columns:
     try:
-        values = json.loads(data)
+        values = from_json(data)
     except ValueError as error:
         raise InputError(
             f"{archive}: {member.name} is not JSON ({error}); write the archive again."

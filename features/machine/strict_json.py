@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 
 def finite(value: object) -> object:
@@ -25,3 +26,15 @@ def finite(value: object) -> object:
 def to_json(value: object, separators: tuple[str, str] | None = None) -> str:
     """`finite(value)` as JSON."""
     return json.dumps(finite(value), ensure_ascii=False, allow_nan=False, separators=separators)
+
+
+def from_json(text: str | bytes) -> Any:
+    """What JSON that others wrote says.
+
+    Raises:
+        ValueError: It is none, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

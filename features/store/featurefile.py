@@ -32,7 +32,6 @@ filter that HDF5 brings itself.
 from __future__ import annotations
 
 import hashlib
-import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +46,7 @@ import numpy.typing as npt
 
 from features.arrays import Floats, Ints
 from features.errors import InputError, first_line, nearest
+from features.machine.strict_json import from_json
 from features.store.opening import UNREAD, Damaged, open_file, remedy
 
 PENDING, DONE, UNREADABLE = 0, 1, 2
@@ -127,7 +127,7 @@ class FeatureFile:
         """
         domain = str(self._file.attrs["domain"])
         if domain == "none" and self.imported:
-            weights = json.loads(self._file.attrs.get("weights", "{}"))
+            weights = from_json(self._file.attrs.get("weights", "{}"))
             return domain if weights.get("random") else UNKNOWN
         return domain
 
@@ -139,7 +139,7 @@ class FeatureFile:
     @property
     def card(self) -> dict[str, Any]:
         """The backbone's card."""
-        return dict(json.loads(self._file.attrs["card"]))
+        return dict(from_json(self._file.attrs["card"]))
 
     @property
     def keys(self) -> list[str]:

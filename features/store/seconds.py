@@ -16,6 +16,7 @@ from typing import Any
 
 from features.machine.files import write_text
 from features.machine.regular_files import read_regular
+from features.machine.strict_json import from_json
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def seconds_path(file: Path) -> Path:
 def read_seconds(file: Path) -> dict[str, Timing]:
     """The timing by data set of the feature file `file`; empty where none is recorded."""
     try:
-        by_key = json.loads(read_regular(seconds_path(file)))
+        by_key = from_json(read_regular(seconds_path(file)))
         return {key: _timing(values) for key, values in by_key.items()}
     except (OSError, ValueError, TypeError, AttributeError):  # never measured, or damaged
         return {}

@@ -6,13 +6,14 @@ after that everything that features/store/featurefile.py specifies can be relied
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import h5py
 import numpy as np
+
+from features.machine.strict_json import from_json
 
 _TEXTS = ("backbone", "domain", "images", "contract", "preprocessing")
 _OBJECTS = ("card", "weights", "made_with")
@@ -42,7 +43,7 @@ def check(file: h5py.File) -> None:
             raise Misfit(f"layer {key} has no checksums, one for each row")
     for name in ("card", "weights", "made_with", "decisive"):
         _check_object(name, file.attrs)
-    seen = json.loads(file.attrs.get("trained_on_this", "[]"))
+    seen = from_json(file.attrs.get("trained_on_this", "[]"))
     if not isinstance(seen, list) or not all(isinstance(name, str) for name in seen):
         raise Misfit("trained_on_this is not a list of names")
 
@@ -62,7 +63,7 @@ def _check_object(name: str, attributes: Mapping[str, Any]) -> None:
     """Check that an attribute, if it exists, is a JSON object with values of the types that are used."""
     if name not in attributes:
         return
-    values = json.loads(attributes[name])
+    values = from_json(attributes[name])
     if not isinstance(values, dict):
         raise Misfit(f"its {name} is no JSON object")
     kinds: dict[str, type | tuple[type, ...]] = {

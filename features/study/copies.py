@@ -12,6 +12,7 @@ import numpy as np
 from features.arrays import Ints
 from features.machine.files import write_text
 from features.machine.regular_files import read_regular
+from features.machine.strict_json import from_json
 
 Group = tuple[int, ...]
 _VERSION = 2
@@ -150,7 +151,7 @@ def load(file: Path, images: str, rows: int) -> Copies | None:
     None also if the file is damaged: the copies can be looked for again.
     """
     try:
-        values = json.loads(read_regular(file))
+        values = from_json(read_regular(file))
         if values["version"] not in (1, _VERSION) or values["images"] != images:
             return None
         held = Copies(

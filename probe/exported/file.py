@@ -23,18 +23,22 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, field, fields
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from features.cards.toml_file import is_of
 from features.errors import InputError
+from features.machine.device import PRECISIONS
 from features.machine.files import replacing
 from features.machine.regular_files import check_regular, open_regular
+from features.machine.strict_json import from_json
+from features.machine.tensors import write_tensors
 from probe.exported.distance import Axes, Distance, Typical
 from probe.exported.promise import Promise
 from probe.exported.refit import LinearProbe, Scaler
@@ -45,6 +49,8 @@ _BLANK = b"0" * 64
 _HEAD = 100 << 20
 """Bytes of a header at most."""
 _NETWORK = "network."
+_SHOWN = 40
+"""Characters of a value that a message shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +153,7 @@ def write(path: Path, contents: Contents) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as written:
-        save_file(tensors, written, metadata)
+        write_tensors(written, tensors, metadata)
         digest, place, _ = _digest(written)
         with written.open("r+b") as file:
             file.seek(place)
@@ -163,7 +169,7 @@ def read(path: Path) -> Contents:
     _check(path)
     try:
         with safe_open(path, "pt") as opened:
-            about = _about(json.loads(opened.metadata()["about"]))
+            about = _about(from_json(opened.metadata()["about"]))
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
         return _contents(about, tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -244,20 +250,59 @@ def _digest(path: Path) -> tuple[str, int, str]:
 
 
 def _about(recorded: Mapping[str, Any]) -> About:
+    """What a file says of itself, every value of the type that it must have.
+
+    Raises:
+        TypeError, ValueError: A value is missing, or of another type.
+    """
     known = {each.name for each in fields(About)}
-    values = {name: value for name, value in recorded.items() if name in known}
-    for name in ("classes", "left_out", "notes"):
-        values[name] = tuple(values.get(name, ()))
-    return About(**values)
+    values = {name: _tuple(value) for name, value in recorded.items() if name in known}
+    about = About(**values)
+    _check_types(about, About)
+    _check_types(Promise(**about.promise), Promise)
+    lists = (about.head.get("shape", []), about.weights.get("seed", 0), about.input.get("size", []))
+    sides = [side for each in lists for side in (each if isinstance(each, list) else [each])]
+    if not all(type(side) is int and 0 <= side < 1 << 31 for side in sides):
+        raise ValueError("a shape or a seed that is none")
+    if about.head and not (about.head.get("shape") and "place" in about.head):
+        raise ValueError("a head without its place")
+    if about.precision not in PRECISIONS:
+        raise ValueError(f"the precision {about.precision!r}")
+    if not about.classes or len(set(about.classes)) < len(about.classes):
+        raise ValueError("no classes, or one twice")
+    return about
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _check_types(values: Any, kind: type) -> None:
+    for name, wanted in get_type_hints(kind).items():
+        value = getattr(values, name)
+        if not is_of(value, wanted) or (isinstance(value, float) and not isfinite(value)):
+            raise TypeError(f"{name} is {str(value)[:_SHOWN]!r}")
 
 
 def _contents(about: About, tensors: Mapping[str, Tensor]) -> Contents:
     arrays = {n: t.numpy() for n, t in tensors.items() if not n.startswith(_NETWORK)}
+    for name, array in arrays.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise ValueError(f"{name} is not of finite float32 numbers")
     scaler = Scaler(arrays["features.mean"], arrays["features.scale"])
     weight, bias = arrays["probe.weight"], arrays["probe.bias"]
     classes, dim = len(about.classes), len(scaler.mean)
-    if weight.shape != (classes, dim) or bias.shape != (classes,) or scaler.scale.shape != (dim,):
+    r = len(arrays["distance.variances"])
+    shapes = {
+        "features.mean": (dim,), "features.scale": (dim,), "probe.weight": (classes, dim),
+        "probe.bias": (classes,), "distance.axes": (r, dim), "distance.variances": (r,),
+        "distance.rest": (1,),
+    }  # fmt: skip
+    if any(arrays[name].shape != shape for name, shape in shapes.items()):
         raise ValueError("tensors of other shapes than its classes and features have")
+    quantiles = arrays["distance.quantiles"]
+    if not r or quantiles.ndim != 1 or not len(quantiles):
+        raise ValueError("no distances")
     axes = Axes(
         arrays["distance.axes"], arrays["distance.variances"], float(arrays["distance.rest"][0])
     )
@@ -272,6 +317,6 @@ def _contents(about: About, tensors: Mapping[str, Tensor]) -> Contents:
     return Contents(
         about,
         LinearProbe(scaler, weight, bias, about.unit_rows),
-        Distance(scaler, axes, arrays["distance.quantiles"], typical),
+        Distance(scaler, axes, quantiles, typical),
         network,
     )

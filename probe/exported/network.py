@@ -89,7 +89,7 @@ def _card(about: About, file: Path | str, backbone: str | None) -> Card:
         return card
     try:
         card = card_from(about.card)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except InputError as error:
         raise InputError(
             f"{file}: the card of {about.backbone} in it does not read ({error}); give the card with "
             "--backbone CARD.toml."
@@ -137,6 +137,8 @@ def _at_hand(card: Card) -> bool:
 
 def _inside(contents: Contents, card: Card, file: object) -> Backbone:
     """The backbone whose tensors stand in the file."""
+    about = contents.about
+    card = replace(card, input=input_from(about.input))
     model = build(card)
     architecture = architecture_of(card, model)
     own = model.state_dict()
@@ -152,8 +154,6 @@ def _inside(contents: Contents, card: Card, file: object) -> Backbone:
             "the card that it was made with as --backbone CARD.toml."
         )
     model.load_state_dict(tensors, strict=False)
-    about = contents.about
-    architecture = replace(architecture, input=input_from(about.input))
     return Backbone(about.backbone, about.domain, architecture, model, None, 0)
 
 

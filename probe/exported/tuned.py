@@ -275,6 +275,7 @@ def tuned_network(contents: Contents, card: Card, file: object) -> Backbone:
         InputError: The network that the card names is another than the one in the file.
     """
     about = contents.about
+    card = replace(card, input=input_from(about.input))
     model = build(card)
     architecture = architecture_of(card, model)
     place = about.head["place"]
@@ -295,7 +296,7 @@ def tuned_network(contents: Contents, card: Card, file: object) -> Backbone:
         shape = tuple(about.head["shape"])
         fired = Fired(_WHOLE, shape, traced.weight_layers, 1, len(traced.fired) + 1, False, None)
         traced = replace(traced, fired={**traced.fired, _WHOLE: fired})
-    architecture = replace(architecture, input=input_from(about.input), traced=traced)
+    architecture = replace(architecture, traced=traced)
     return Backbone(about.backbone, about.domain, architecture, model.eval(), None, 0)
 
 

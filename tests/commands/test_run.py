@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from pathlib import Path
@@ -294,3 +295,32 @@ def test_killed_at_random_moments_it_ends_as_the_typed_commands(folder: Path, ki
     assert code == 0, err
     for study in ("made", "whole"):
         assert Path(study, "results.csv").read_bytes() == Path("typed/results.csv").read_bytes()
+
+
+def test_a_file_cannot_say_that_code_may_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is data, as a card is; a person says so on the command line."""
+    monkeypatch.setenv("PROBE_TRUST", "")
+    Path("evil.py").write_text("open('ran', 'w')\n")
+    Path("evil.toml").write_text(
+        'name = "evil"\ndomain = "x"\nnetwork = "./evil.py:build"\n[input]\nsize = [8, 8]\n'
+    )
+    steps = '[[extract]]\nbackbone = "control:pixels"\nlimit = 4\n{}[[extract]]\nbackbone = "evil.toml"\n'
+    for more, wrong in (
+        ("trust = true\n", "give --trust to `probe run`"),
+        ("", "evil.py: is code"),
+    ):
+        file = written('data = "sample"\n' + steps.format(more))
+        ended = CliRunner().invoke(app, ["run", str(file)])
+        assert ended.exit_code == 3, ended.output
+        assert wrong in ended.stderr.splitlines()[-1]
+        assert not Path("ran").exists()
+        assert os.environ["PROBE_TRUST"] == ""
+    CliRunner().invoke(app, ["run", str(file), "--trust"])
+    assert Path("ran").exists()
+
+
+def test_a_file_that_is_nested_too_deeply_is_none(folder: Path) -> None:
+    file = written(f"[extract]\nbackbone={'[' * 3000}{']' * 3000}")
+    ended = CliRunner().invoke(app, ["run", str(file)])
+    assert ended.exit_code == 3
+    assert ended.stderr == f"error: {file}: not TOML: nested too deeply.\n"
