@@ -1,16 +1,20 @@
-"""Run a command of `probe` with a fault of the disk at its n-th operation, for every n.
+"""Run commands of `probe` with a fault of the disk at their n-th operation.
 
-`LD_PRELOAD=SHIM python diskfaults.py SHIM SETUP FOLDER FAULT STEP`: the fault is an errno, which every
-write meets from the n-th on, or `kill`, and every STEP-th n is tried. It prints a line of JSON for each:
-how the command ended, how it ended when it was run again, and where the study then differs from one that
-nothing had happened to. Each run is in a child that is forked, so that a crash is one too.
+`LD_PRELOAD=SHIM python diskfaults.py SHIM PLAN FOLDER`: PLAN is a JSON list of objects, each with a `name`,
+the command lines `before` and the `command` with `{study}` in them, `faults` (each an errno, which every
+write meets from the n-th on, or `kill`) and `tries`, how many n to try, spread over all; null: every n. It
+prints a line of JSON for each: how the command ended, how it ended when it was run again, and where the
+study then differs from one that nothing had happened to; and before them one that counts the operations.
 
-SETUP is a JSON object: `before` and `command` are command lines with `{study}` in them, and `environment`
-may name variables, likewise. The folder {study} has a subfolder `home`, where weights are kept.
+Each run is in a child forked from this process, which has imported what it needs, so that a crash is
+one too and an operation costs a fraction of a second. The folder {study} has a subfolder `home`, where
+weights are kept. Figures are not drawn: a few bytes stand for each.
 """
 
 import csv
 import ctypes
+import functools
+import gc
 import hashlib
 import json
 import os
@@ -18,8 +22,9 @@ import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 Child = Callable[[], int]
 KILL = -1
@@ -46,17 +51,27 @@ def in_a_child(run: Child) -> tuple[int, str]:
         return os.waitstatus_to_exitcode(status), said.read().decode(errors="replace")
 
 
-def command(arguments: list[str]) -> int:
-    """The exit code of `probe` with these arguments; `rows FILE N` leaves N rows in a manifest."""
+@functools.cache
+def program() -> Callable[[list[str]], Any]:
+    """The command line, built once, whose figures are not drawn."""
+    import typer.main
+
+    import probe.reporting.charts.figure_frame as frames
     from cli.app import app
 
+    frames.render = lambda _, kind: f"a figure as {kind}".encode()
+    return typer.main.get_command(app)
+
+
+def command(arguments: list[str]) -> int:
+    """The exit code of `probe` with these arguments; `rows FILE N` leaves N rows in a manifest."""
     if arguments[0] == "rows":
         file = Path(arguments[1])
         lines = file.with_suffix(".all").read_text().splitlines(keepends=True)
         file.write_text("".join(lines[: int(arguments[2]) + 1]))
         return 0
     try:
-        app(arguments)
+        program()(arguments)
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
@@ -89,54 +104,86 @@ def is_unfinished(name: str) -> bool:
     return Path(name).name.startswith(".") or name.endswith((".merging", ".new", ".grown"))
 
 
-def main(shim: str, setup: str, folder: Path, fault: str, step: int) -> None:
-    """Try a command at every operation."""
-    library = ctypes.CDLL(shim)
-    told = os.fdopen(os.dup(1), "w")
+def points(count: int, tries: int | None) -> list[int]:
+    """The operations to try of `count`, spread evenly, the first and the last among them."""
+    if tries is None or tries >= count:
+        return list(range(count))
+    return sorted({round(i * (count - 1) / max(tries - 1, 1)) for i in range(tries)})
+
+
+class Bench:
+    """A folder in which commands meet faults."""
+
+    def __init__(self, library: ctypes.CDLL, folder: Path) -> None:
+        self.library = library
+        self.study, self.whole = folder / "study", folder / "whole"
+
+    def run(self, lines: Sequence[list[str]]) -> int:
+        """The worst exit code of command lines."""
+        named = [[p.replace("{study}", str(self.study)) for p in line] for line in lines]
+        return max(map(command, named), default=0)
+
+    def begin(self) -> None:
+        """Put the study back as it is before the command."""
+        shutil.rmtree(self.study)
+        shutil.copytree(self.whole, self.study)
+
+    def armed(self, line: list[str], at: int, fault: int) -> tuple[int, str, int]:
+        """How a command with a fault at its operation `at` ended, what it said, how many it began."""
+        with tempfile.TemporaryFile() as counted:
+
+            def child() -> int:
+                self.library.faults_arm(str(self.study).encode(), at, fault)
+                code = self.run([line])
+                seen = ctypes.c_long.in_dll(self.library, "faults_seen").value
+                os.write(counted.fileno(), str(seen).encode())
+                return code
+
+            code, said = in_a_child(child)
+            counted.seek(0)
+            return code, said, int(counted.read() or 0)
+
+    def tried(self, setup: dict[str, Any], told: Callable[..., None]) -> None:
+        """Meet a command with every fault of its plan."""
+        line = setup["command"]
+        for folder in (self.study, self.whole):
+            shutil.rmtree(folder, ignore_errors=True)
+        self.study.mkdir()
+        # In this process, so that its children have imported what they need.
+        assert self.run(setup["before"]) == 0, setup["name"]
+        shutil.copytree(self.study, self.whole)
+        assert self.run([line]) == 0, setup["name"]
+        finished = content(self.study)
+        for fault in setup["faults"]:
+            number = KILL if fault == "kill" else int(fault)
+            self.begin()
+            code, said, count = self.armed(line, -1, number)
+            assert code == 0, said
+            told(name=setup["name"], fault=fault, points=count)
+            for at in points(count, setup["tries"]):
+                self.begin()
+                code, said, _ = self.armed(line, at, number)
+                left = sorted(name for name in content(self.study) if is_unfinished(name))
+                again, then = in_a_child(lambda: self.run([line]))
+                now = content(self.study)
+                told(
+                    name=setup["name"], fault=fault, at=at, code=code, said=said[-2000:], left=left,
+                    again=again, then=then[-2000:],
+                    differ=sorted(n for n in now | finished if now.get(n) != finished.get(n)),
+                )  # fmt: skip
+
+
+def main(shim: str, plan: str, folder: Path) -> None:
+    """Try all commands of the plan."""
+    out = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    given = json.loads(setup)
-    study, whole = folder / "study", folder / "whole"
-    for name, value in given.get("environment", {}).items():
-        os.environ[name] = value.replace("{study}", str(study))
-    kill = fault == "kill"
-
-    def run(arguments: list[str]) -> int:
-        return command([part.replace("{study}", str(study)) for part in arguments])
-
-    def all_of(lines: list[list[str]]) -> Child:
-        return lambda: max((run(line) for line in lines), default=0)
-
-    # Once in this process, so that its children have imported what they need.
-    assert all_of([*given["before"], given["command"]])() == 0
-    shutil.rmtree(study)
-    study.mkdir()
-    code, said = in_a_child(all_of(given["before"]))
-    assert code == 0, said
-    study.rename(whole)
-    shutil.copytree(whole, study)
-    code, said = in_a_child(all_of([given["command"]]))
-    assert code == 0, said
-    finished = content(study)
-    at = 0
-    while True:
-        shutil.rmtree(study)
-        shutil.copytree(whole, study)
-
-        def armed(at: int = at) -> int:
-            library.faults_arm(str(study).encode(), at, KILL if kill else int(fault))
-            return run(given["command"])
-
-        code, said = in_a_child(armed)
-        left = sorted(name for name in content(study) if is_unfinished(name))
-        again, then = in_a_child(all_of([given["command"]]))
-        now = content(study)
-        differ = sorted(name for name in now | finished if now.get(name) != finished.get(name))
-        line = {"at": at, "code": code, "said": said[-2000:], "left": left, "again": again}
-        print(json.dumps(line | {"then": then[-2000:], "differ": differ}), file=told, flush=True)
-        if code == 0:
-            return
-        at += step
+    bench = Bench(ctypes.CDLL(shim), folder)
+    os.environ["PROBE_HOME"] = str(bench.study / "home")
+    for setup in json.loads(plan):
+        gc.collect()
+        gc.freeze()  # so that children share the pages
+        bench.tried(setup, lambda **line: print(json.dumps(line), file=out, flush=True))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
+    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

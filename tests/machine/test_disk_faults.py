@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,20 @@ TINY += ["--batch-size", "4"]
 BEGUN_TINY = [*TINY, "--data", "{images}"]
 TUNED = ["finetune", *STUDY, "--backbone", "{card}", "--epochs", "1", "--patience", "0", "--view"]
 TUNED += ["center", "--folds", "2", "--device", "cpu", "--threads", "1"]
+EXPORT = ["export", "tiny/best/ridge", *STUDY, "--task", "label", "--device", "cpu"]
+CARD = ["--backbone", "{card}"]
+RUN = """data = "{images}"
+[[extract]]
+backbone = "{card}"
+layer = "conv"
+pool = "avg"
+batch-size = 4
+[[fit]]
+probe = "ridge"
+C = "1"
+folds = 2
+[report]
+"""
 WEIGHTS = ["weights", "add", "{card}", "{weights}"]
 COMMANDS: dict[str, tuple[list[list[str]], list[str]]] = {
     "import": ([BEGUN], [*BEGUN[:-1], "fc7"]),
@@ -63,16 +78,29 @@ COMMANDS: dict[str, tuple[list[list[str]], list[str]]] = {
         [BEGUN_TINY],
         [*TUNED, "--save", "--freeze-through", "conv", "--no-augment"],
     ),
+    "finetune, kept prefix": ([BEGUN_TINY], [*TUNED, "--freeze-through", "pool", "--no-augment"]),
+    "export": ([BEGUN_TINY, FITTED], EXPORT),
+    "export --with-weights": ([BEGUN_TINY, FITTED, EXPORT], [*EXPORT, "--with-weights", *CARD]),
+    "predict --out": (
+        [BEGUN_TINY, FITTED, EXPORT],
+        [
+            "predict",
+            "{study}/label.probe",
+            "{images}",
+            "--out",
+            "{study}/new.csv",
+            *CARD,
+            "--device",
+            "cpu",
+        ],
+    ),
+    "run": ([], ["run", "{run}", *STUDY]),
+    "data check, noted": ([], ["data", "check", "--data", "{images}", *STUDY]),
+    "fit, a number": ([BEGUN_TINY], [*FITTED, "--task", "size:number"]),
     "weights add": ([], WEIGHTS),
     "weights remove": ([WEIGHTS], ["weights", "remove", "tiny"]),
 }
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-SAMPLE = {
-    "fit": (errno.EDQUOT, 3),
-    "finetune --save": (errno.ENOSPC, 17),
-    "weights add": (errno.EFBIG, 2),
-}
-KILLED = {"fit --redo": 9, "remove": 7, "extract --update": 17}
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the shim reads /proc"),
@@ -90,8 +118,10 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def tried(folder: Path, shim: Path, name: str, fault: str, step: int) -> list[dict[str, Any]]:
-    """What became of the command at every operation, the last of which met no fault."""
+def tried(
+    folder: Path, shim: Path, names: Iterable[str], faults: Sequence[object], tries: int | None
+) -> list[dict[str, Any]]:
+    """What became of the commands at their operations."""
     file = folder / "features.npz"
     x = np.random.default_rng(0).normal(size=(40, 6))
     np.savez(file, features=x, label=np.arange(40) % 2)
@@ -100,74 +130,81 @@ def tried(folder: Path, shim: Path, name: str, fault: str, step: int) -> list[di
         "{card}": write_card(folder / "cards"),
         "{weights}": folder / "cards" / "tiny.safetensors",
         "{images}": write_images(folder / "images", 12, twice={9: 2}),
+        "{run}": folder / "run.toml",
     }
+    lines = known["{images}"].read_text().splitlines()
+    size = ["size", *(str(i / 8) for i in range(12))]
+    known["{images}"].write_text("".join(map("{},{}\n".format, lines, size)))
     shutil.copyfile(known["{images}"], known["{images}"].with_suffix(".all"))
-    before, command = COMMANDS[name]
-    text = json.dumps({
-        "before": before, "command": command, "environment": {"PROBE_HOME": "{study}/home"},
-    })  # fmt: skip
+    plan = [
+        {"name": name, "before": COMMANDS[name][0], "command": COMMANDS[name][1]}
+        | {"faults": list(faults), "tries": tries}
+        for name in names
+    ]
+    text, run = json.dumps(plan), RUN
     for word, path in known.items():
-        text = text.replace(word, str(path))
+        text, run = text.replace(word, str(path)), run.replace(word, str(path))
+    known["{run}"].write_text(run)
     studies = folder / "studies"
     studies.mkdir()
     ran = subprocess.run(
-        [sys.executable, TESTS / "diskfaults.py", shim, text, studies, fault, str(step)],
+        [sys.executable, TESTS / "diskfaults.py", shim, text, studies],
         env={
             **os.environ, "LD_PRELOAD": str(shim), "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(TESTS.parent), "PROBE_TRUST": "1",
         },
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    lines = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert lines, ran.stderr
-    assert lines[-1]["code"] == 0, lines[-1]
-    assert len(lines) > 1
-    return lines
+    assert ran.returncode == 0, ran.stderr
+    told = [json.loads(line) for line in ran.stdout.splitlines()]
+    assert {line["name"] for line in told if "points" in line} == {each["name"] for each in plan}
+    return [line for line in told if "at" in line]
 
 
 def check_again(one: dict[str, Any]) -> None:
     """Run again, the command ends as if nothing had happened; what was all done may be refused."""
-    assert not one["differ"], (one["at"], one["said"], one["differ"], one["then"])
-    assert one["again"] in (0, 3), (one["at"], one["then"])
+    assert not one["differ"], one
+    assert one["again"] in (0, 3), one
 
 
-@pytest.mark.parametrize(
-    ("name", "error", "step"),
-    [
-        *((name, error, step) for name, (error, step) in SAMPLE.items()),
-        *(
-            pytest.param(name, error, 1, marks=pytest.mark.slow)
-            for name in COMMANDS
-            for error in FULL
-        ),
-    ],
-)
-def test_a_disk_that_runs_full_ends_every_command_in_a_sentence_and_loses_nothing(
-    tmp_path: Path, shim: Path, name: str, error: int, step: int
-) -> None:
+def check_full(one: dict[str, Any]) -> None:
+    """It ended in the sentence of its fault, and left nothing behind."""
+    error = int(one["fault"])
     why = why_full(OSError(error, os.strerror(error)))
-    for one in tried(tmp_path, shim, name, str(error), step)[:-1]:
-        assert one["code"] == 4, (one["at"], one["said"])
-        last = one["said"].splitlines()[-1]
-        assert last == f"error: {why}; make room and run the same command again to go on."
-        assert not one["left"], (one["at"], one["left"])
-        assert one["again"] == 0, (one["at"], one["then"])
-        check_again(one)
+    assert one["code"] == 4, one
+    last = one["said"].splitlines()[-1]
+    assert last == f"error: {why}; make room and run the same command again to go on.", one
+    assert not one["left"], one
+    assert one["again"] == 0, one
+    check_again(one)
 
 
-@pytest.mark.parametrize(
-    ("name", "step"),
-    [
-        *KILLED.items(),
-        *(pytest.param(name, 1, marks=pytest.mark.slow) for name in COMMANDS),
-    ],
-)
-def test_killed_at_any_operation_the_next_run_makes_the_same_study(
-    tmp_path: Path, shim: Path, name: str, step: int
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in COMMANDS])
+def test_a_disk_that_runs_full_at_any_write_loses_nothing(
+    tmp_path: Path, shim: Path, name: str
 ) -> None:
-    for one in tried(tmp_path, shim, name, "kill", step)[:-1]:
-        assert one["code"] == -9, (one["at"], one["said"])
+    for one in tried(tmp_path, shim, [name], FULL, None):
+        check_full(one)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) for n in COMMANDS])
+def test_killed_at_any_operation_the_next_run_makes_the_same_study(
+    tmp_path: Path, shim: Path, name: str
+) -> None:
+    for one in tried(tmp_path, shim, [name], ["kill"], None):
+        assert one["code"] == -9, one
         check_again(one)
+
+
+def test_a_fault_of_the_disk_in_some_commands(tmp_path: Path, shim: Path) -> None:
+    """A sample of the two above."""
+    sample = ("fit --redo", "remove", "extract --update", "weights add", "export")
+    for one in tried(tmp_path, shim, sample, [errno.EDQUOT, "kill"], 3):
+        if one["fault"] == "kill":
+            assert one["code"] == -9, one
+            check_again(one)
+        else:
+            check_full(one)
 
 
 @pytest.mark.parametrize(
