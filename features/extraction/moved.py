@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from features.data import caches_images, options_in, with_options
 from features.errors import InputError
 from features.images.decode import Unreadable, decode, read_bytes
 from features.study.copies import sampled
-from features.study.saving import save_tasks
+from features.study.saving import save_place
 from features.study.study import Study, open_study
 
 _MOST_ABSENT = 0.1
@@ -45,7 +44,7 @@ def move(folder: Path, root: str) -> str:
             f"first: {missing[0]}); name the folder that {paths[0]} lies in."
         )
     compared = _compare(study, to, [path for path in paths if path not in missing])
-    save_tasks(replace(study, root=to, source=_source(study, to)))
+    save_place(study.folder, to, _source(study, to))
     how = (
         f"{compared} files compared, the same bytes"
         if compared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -93,10 +93,19 @@ def images_locked(folder: Path, wait: float = 0.0) -> Iterator[None]:
 
 def save_tasks(folder: Path, tasks: Mapping[str, Task]) -> None:
     """Add tasks to the study.toml of a study that exists, beside those that it has by now."""
+    _save_settings(folder, lambda study: replace(study, tasks={**study.tasks, **tasks}))
+
+
+def save_place(folder: Path, root: Path, source: str) -> None:
+    """Write where the images are, and the data that a study was made of, to its study.toml."""
+    _save_settings(folder, lambda study: replace(study, root=root, source=source))
+
+
+def _save_settings(folder: Path, changed: Callable[[Study], Study]) -> None:
     with images_locked(folder, _PATIENCE):
         _sweep(folder)
-        study = open_study(folder)
-        write_text(folder / "study.toml", _toml(replace(study, tasks={**study.tasks, **tasks})))
+        study = changed(open_study(folder))  # as it is by now
+        write_text(folder / "study.toml", _toml(study))
 
 
 def _but_use(study: Study) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from features.arrays import Floats, Ints
 from features.errors import InputError, OptionError, nearest
 from features.machine.files import file_name, replacing
+from features.machine.replaceable import check_replaceable
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study
 from probe.folds.make_splits import make_splits
@@ -22,6 +23,14 @@ from probe.folds.splits import Unfit
 FORMATS = ("parquet", "npz", "safetensors")
 
 Column = npt.NDArray[Any]
+
+
+_MARKS = {
+    "parquet": b"features.",
+    "npz": b"row.npy",
+    "safetensors": b'"about":"{\\"backbone\\"',
+}
+"""What stands in every file that is written here."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,7 @@ def export_features(
     if format not in FORMATS:
         raise OptionError(f"--format {format}: not a format; {nearest(format, FORMATS)}")
     file = study.folder / f"{file_name(backbone)}.{format}" if out is None else Path(out)
-    if file.is_dir() or not file.absolute().parent.is_dir():
-        raise InputError(f"--out {file}: no file can be written there; name another.")
+    check_replaceable(file, "--out", [_MARKS[format]])
     write = {"parquet": _parquet, "npz": _npz, "safetensors": _safetensors}[format]
     if format == "parquet":
         _pyarrow()

@@ -259,7 +259,11 @@ def _about(recorded: Mapping[str, Any]) -> About:
     values = {name: _tuple(value) for name, value in recorded.items() if name in known}
     about = About(**values)
     _check_types(about, About)
-    _check_types(Promise(**about.promise), Promise)
+    promise = about.accuracy
+    _check_types(promise, Promise)
+    shares = (promise.accuracy, promise.low, promise.high, promise.within)
+    if not all(0 <= share <= 1 for share in shares) or promise.effective < 0:
+        raise ValueError("a promise that is none")
     lists = (about.head.get("shape", []), about.weights.get("seed", 0), about.input.get("size", []))
     sides = [side for each in lists for side in (each if isinstance(each, list) else [each])]
     if not all(type(side) is int and 0 <= side < 1 << 31 for side in sides):

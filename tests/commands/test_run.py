@@ -300,7 +300,7 @@ def test_killed_at_random_moments_it_ends_as_the_typed_commands(folder: Path, ki
 def test_a_file_cannot_say_that_code_may_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is data, as a card is; a person says so on the command line."""
     monkeypatch.setenv("PROBE_TRUST", "")
-    Path("evil.py").write_text("open('ran', 'w')\n")
+    Path("evil.py").write_text("from pathlib import Path\nPath('ran').touch()\n")
     Path("evil.toml").write_text(
         'name = "evil"\ndomain = "x"\nnetwork = "./evil.py:build"\n[input]\nsize = [8, 8]\n'
     )

@@ -90,7 +90,7 @@ def test_safetensors_hold_numbers_and_their_names(study: Study) -> None:
 def test_what_cannot_be_written_is_said(study: Study, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="not a format"):
         export_features(study, "net", format="csv")
-    with pytest.raises(InputError, match="no file can be written there"):
+    with pytest.raises(InputError, match="a folder where a file belongs"):
         export_features(study, "net", format="npz", out=tmp_path)
     with pytest.raises(InputError, match="no layer hihg; did you mean high"):
         export_features(study, "net", ["hihg"], format="npz")
