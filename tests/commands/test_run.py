@@ -304,7 +304,10 @@ def test_a_file_cannot_say_that_code_may_run(folder: Path, monkeypatch: pytest.M
     Path("evil.toml").write_text(
         'name = "evil"\ndomain = "x"\nnetwork = "./evil.py:build"\n[input]\nsize = [8, 8]\n'
     )
-    steps = '[[extract]]\nbackbone = "control:pixels"\nlimit = 4\n{}[[extract]]\nbackbone = "evil.toml"\n'
+    steps = (
+        '[[extract]]\nbackbone = "control:pixels"\nlimit = 4\n{}'
+        '[[extract]]\nbackbone = "evil.toml"\nweights = "random"\n'
+    )
     for more, wrong in (
         ("trust = true\n", "give --trust to `probe run`"),
         ("", "evil.py: is code"),
