@@ -22,7 +22,7 @@ from probe.results.protocol import differences, outdated
 from probe.results.rows import BEST, Row
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """Two results of one task on the same images; accuracies and their difference are fractions.
 
@@ -45,6 +45,10 @@ class Comparison:
     subjects: int
     unit: str = ""
     """That of a number; empty for classes."""
+
+    def __repr__(self) -> str:
+        """The same as in words."""
+        return f"<{self}>"
 
     def __str__(self) -> str:
         """The comparison in one sentence."""
