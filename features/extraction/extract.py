@@ -16,7 +16,7 @@ from features.errors import InputError
 from features.extraction import pool as pooling
 from features.extraction.batches import rows_within
 from features.extraction.files import Files, files_on_disk, lock_files
-from features.extraction.first_look import POOLS, limit_in_time, stage_names
+from features.extraction.first_look import POOLS, rows_in_time, stage_names
 from features.extraction.options import ExtractOne, ExtractOptions, ExtractSeveral
 from features.extraction.pipeline import ExtractJob, default_batch_size
 from features.extraction.provenance import batch_size_of, seen_in_training
@@ -101,8 +101,8 @@ def extract_with(
             wanted = wanted_arrays(backbone, existing, options)
             targets.append(FeatureTarget(job, wanted, rows, options.compress, each))
         if options.quick and options.limit is None:
-            limit = limit_in_time(opened, targets, options.announce, options.clock)
-            targets = [replace(t, rows=rows_within(opened, limit)) for t in targets]
+            drawn = rows_in_time(opened, targets, options.announce, options.clock)
+            targets = [replace(t, rows=drawn) for t in targets]
         results = [_empty_result(target, len(workers)) for target in targets]
         if manifest is not None:
             for result in results:

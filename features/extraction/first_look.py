@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
+import numpy as np
+
+from features.arrays import Ints
 from features.backbone import Architecture, choose
 from features.cards.stages import stages
-from features.extraction.batches import blocks, windows
+from features.extraction.batches import blocks, rows_within, windows
 from features.extraction.pipeline import Pass, compute
 from features.extraction.rounds import FeatureTarget
 from features.store.contents import contents_of
@@ -30,33 +33,32 @@ def stage_names(architecture: Architecture) -> tuple[str, ...]:
     return tuple(layers[i].name for i in stages([layer.shape for layer in layers]))
 
 
-def limit_in_time(
+def rows_in_time(
     study: Study,
     targets: Sequence[FeatureTarget],
     announce: Callable[[str], None],
     clock: Callable[[float], str],
-) -> int | None:
-    """How many images a first look takes; None for all.
+) -> Ints:
+    """The rows whose images a first look takes.
 
-    They are as many as the study has features of, so that backbones can be compared; else as many as
-    are computed in half a minute, by the time of the first batches.
+    They are those that the study has features of, so that backbones can be compared; else as many as are
+    computed in half a minute, by the time of the first batches.
     """
     for path in study.finished_files():
         contents = contents_of(path)
         if contents is not None:
-            return int((contents.status != PENDING).sum())
+            return np.flatnonzero(contents.status != PENDING)
     seconds = sum(_seconds_of_an_image(study, target) for target in targets)
     whole = seconds * len(study)
     if whole <= _SECONDS or len(study) <= _FEWEST:
-        return None
+        return rows_within(study, None)
     limit = max(_FEWEST, int(_SECONDS / seconds) // 100 * 100)
-    if limit >= len(study):
-        return None
-    announce(
-        f"a first look: all {len(study):,} images would take about {clock(whole)}, so {limit:,} are drawn; "
-        "the same command without --quick extracts the others too"
-    )
-    return limit
+    if limit < len(study):
+        announce(
+            f"a first look: all {len(study):,} images would take about {clock(whole)}, so {limit:,} are "
+            "drawn; the same command without --quick extracts the others too"
+        )
+    return rows_within(study, limit)
 
 
 def _seconds_of_an_image(study: Study, target: FeatureTarget) -> float:

@@ -34,7 +34,7 @@ class Copies:
     """The reason by row whose file cannot be decoded."""
     turned: bool = True
     """Whether mirrored and turned copies were searched for; earlier versions did not."""
-    digests: dict[int, str] = field(default_factory=dict)
+    digests: dict[int, str] = field(default_factory=dict, compare=False)
     """The digest by row of a few files' bytes, with which they are known again in another folder."""
 
     @property
