@@ -28,7 +28,9 @@ def card_of_folder(source: str, name: str) -> Card:
     Raises:
         InputError: There is no such folder, or its config.json is not timm's.
     """
-    bare = Card(name=f"timm:{Path(name).name}", domain="unknown", network=f"timm:{source}:{name}")
+    # never the name of one of the library's own networks
+    short = Path(name).absolute().name if source == "local-dir" else name
+    bare = Card(name=f"timm:{source}:{short}", domain="unknown", network=f"timm:{source}:{name}")
     if source == "local-dir" and not Path(name).expanduser().is_dir():
         raise InputError(f"{bare.network}: there is no folder {name}; give one that timm wrote.")
     folder = folder_of(bare, name)

@@ -34,7 +34,7 @@ def saved(tmp_path: Path) -> tuple[Path, Any]:
 def test_a_folder_gives_its_network_weights_and_preprocessing(saved: tuple[Path, Any]) -> None:
     folder, model = saved
     backbone = load(f"timm:local-dir:{folder}")
-    assert (backbone.name, backbone.domain) == ("timm:mine", "unknown")
+    assert (backbone.name, backbone.domain) == ("timm:local-dir:mine", "unknown")
     card = backbone.architecture.card
     assert card.network == "timm:test_vit"
     assert card.options["num_classes"] == 7
