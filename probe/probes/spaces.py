@@ -28,6 +28,8 @@ _EXPLICIT = 2048
 INVERSES = 4
 """About how many of them a grid needs."""
 _BASE = 10.0
+_NONE = -2
+"""The level up to which the penalty all but rules, so that 1 will do for the inverse."""
 _LARGEST = {torch.float32: 3e5, torch.float64: 1e13}
 """Largest s times the trace of X'X at which a factor is safe from rounding."""
 
@@ -56,7 +58,10 @@ class Space(Protocol):
         """The weights of coordinates, `(q, k, p)`."""
 
     def solve(self, r: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """(1 + s X'X)^-1 times weights, s being that of every problem's level `(q,)`, and its margins."""
+        """(1 + s X'X)^-1 times weights, s being that of every problem's level `(q,)`, and its margins.
+
+        At the lowest level the weights themselves stand for it.
+        """
 
     def image(self, a: Tensor, margins: Tensor) -> Tensor:
         """What the inner product of other weights with these is taken with, coordinate by coordinate."""
@@ -144,7 +149,12 @@ class RowSpace:
         """As `Space.solve`."""
         z = self.coordinates(_by_level(self, lambda: self.products, r, level))
         s = (_BASE ** level.double() / self.unit).to(r.dtype)[:, None, None]
-        return z, (r - z) / s
+        margins = (r - z) / s
+        none = torch.nonzero(level == _NONE)[:, 0]
+        if len(none):
+            some = z[none]
+            margins[none] = (some.reshape(-1, self.size) @ self.products).reshape(some.shape)
+        return z, margins
 
     def image(self, a: Tensor, margins: Tensor) -> Tensor:
         """The margins: a'K b is the inner product of X'a and X'b."""
@@ -165,7 +175,7 @@ def levels(space: Space, curvature: Tensor) -> Tensor:
     """
     most = int(log(_LARGEST[space.rows.dtype] / max(space.rows.n, 1)) / log(_BASE))
     exact = (curvature * space.unit).clamp_min(1e-30).log() / log(_BASE)
-    return exact.round().long().clamp_max(most)
+    return exact.round().long().clamp(_NONE, most)
 
 
 def _by_level(
@@ -173,12 +183,14 @@ def _by_level(
 ) -> Tensor:
     """(1 + s products)^-1 r of every problem, `(q, k, size)`."""
     numbers = sorted(set(level.tolist()))
-    for number in set(numbers) - set(space.inverses):
+    for number in set(numbers) - set(space.inverses) - {_NONE}:
         space.inverses[number] = _inverse(products(), _BASE**number / space.unit)
+    if numbers == [_NONE]:
+        return r.clone()
     if len(numbers) == 1:
         return space.inverses[numbers[0]](r.reshape(-1, space.size)).reshape(r.shape)
-    out = torch.empty_like(r)
-    for number in numbers:
+    out = r.clone()
+    for number in set(numbers) - {_NONE}:
         here = torch.nonzero(level == number)[:, 0]
         some = r[here].reshape(-1, space.size)
         out[here] = space.inverses[number](some).reshape(len(here), -1, space.size)
