@@ -14,6 +14,7 @@ from features.study.study import Study
 from probe.analysis.compare import compare
 from probe.fitting.fit import fit
 from probe.reporting.page.published_section import published_section
+from probe.reporting.page.study_sections import PLANNED
 from probe.reporting.report import report
 from probe.reporting.tables.reference import METRICS, REFERENCES, reference
 from probe.results import rows as results
@@ -117,6 +118,17 @@ def test_random_weights_stand_in_the_table_and_prove_nothing(tmp_path: Path) -> 
     assert table.rows[1][3] is not None
     assert "random weights in the place of the published ones" in made.contents.first.words[-1]
     assert not re.search("Finding 3.* holds", " ".join(made.contents.first.words))
+
+
+def test_a_planned_comparison_that_cannot_be_made_costs_no_report(study: Study) -> None:
+    made = report(
+        study, planned=[("near/best/ridge", "neer"), ("near/best/ridge", "far/best/ridge")]
+    )
+    [planned] = [section for section in made.contents.more if section.title == PLANNED]
+    assert planned.words[1].startswith(
+        "near/best/ridge and neer are not compared: neer: no such result"
+    )
+    assert planned.words[2].startswith("age: near/best/ridge")
 
 
 @pytest.mark.parametrize(

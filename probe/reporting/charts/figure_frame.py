@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 3.4, 2.5  # inches per panel: one is a paper's column, two its page
 _ROW_OF_NAMES = 48  # characters that stand in a line under one panel
 _LEGEND = 28  # characters of a name in the legend, whose middle is left out where it is longer
+_IN_AN_INCH, _KEY = 19, 6  # characters of the legend in an inch; those that a line's sign takes
 _LONGEST = 44  # characters of a name; the whole of it is in the tables
 _METADATA = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {"Software": None}}
 _STYLE: Any = {
@@ -114,7 +115,9 @@ def add_title_and_legend(
         for ax in row[1:]:
             ax.set_ylabel("")  # shared with the first
     columns = len(axes[0])
-    per_row = min(4, 2 * columns)
+    longest = min(_LEGEND, max(len(" ".join(name.split())) for name in handles))
+    fitting = int(_IN_AN_INCH * _WIDTH * columns // (longest + _KEY))
+    per_row = max(1, min(4, 2 * columns, fitting))
     legend = figure.legend(
         list(handles.values()),
         ["name"] * len(handles),

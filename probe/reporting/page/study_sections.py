@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from features.errors import InputError
 from features.study.study import Study
 from probe.analysis.compare import compare
 from probe.analysis.curves import TaskCurves
@@ -58,7 +59,11 @@ def planned_section(study: Study, planned: Sequence[tuple[str, str]]) -> Section
         "Each was asked for in advance, so its interval is for this comparison alone, and not for the best "
         "of many."
     ]
-    words += [str(made) for a, b in planned for made in compare(study.folder, a, b)]
+    for a, b in planned:
+        try:
+            words += [str(made) for made in compare(study.folder, a, b)]
+        except InputError as error:  # which may come hours after it was asked for
+            words.append(f"{a} and {b} are not compared: {error}")
     return Section(PLANNED, words, [], [])
 
 

@@ -57,7 +57,7 @@ def published_table(study: Study, rows: Sequence[Row], wanted: Reference) -> Tab
                         (ends.low, ends.high) if ends is not None and known else None,
                         number,
                         system.source if system is not None and number is not None else "not known",
-                        _said(study, row, task, found, known),
+                        _said(study, row, task, found if of_task else None, known),
                     )
                 )  # fmt: skip
     note = " ".join(part for part in (_NOTE, wanted.note) if part)
@@ -82,7 +82,7 @@ def _said(study: Study, row: ReferenceRow, task: str, found: str | None, known: 
     if task not in study.tasks:
         return f"no task {task} in this study"
     if found is not None:
-        return f"{found}: not measured on {task} as it is now"
+        return f"{found}: the study has changed since, or {task} has no such metric"
     return missing(row.result)
 
 
