@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from features.arrays import Doubles
 from features.images.geometry import geometry_of
 from features.study.study import Study
 from probe.analysis.outcomes import Outcomes
-from probe.analysis.statistics import Interval, band, slope, slope_weights
+from probe.analysis.statistics import Beside, Interval, band, slope, slope_weights
 from probe.results.rows import ResultName
 
 if TYPE_CHECKING:
@@ -173,10 +174,13 @@ def seen_unlike(
 def _gap(
     outcomes: Outcomes, drawn: Mapping[str, Curve], near: Member, far: list[Member], far_name: str
 ) -> Gap | None:
-    """The gap at the layers that all members have, those of `far` averaged; None if there is no layer."""
+    """The gap at the layers that all members have, those of `far` averaged; None if there is no layer.
+
+    Of several draws of random weights, the band also counts how far the draws lie apart.
+    """
     points = {p.layer: p for p in drawn[near.name].points}
     others = [{p.layer: p for p in drawn[m.name].points} for m in far]
-    columns, layers, weights = [], [], []
+    columns, drawn_apart, layers, weights = [], [], [], []
     for layer, point in points.items():
         if not all(layer in other for other in others):
             continue
@@ -184,6 +188,7 @@ def _gap(
         if outcomes.has(*names):
             ours, *theirs = (outcomes.worth(name) for name in names)
             columns.append(ours - np.mean(theirs, axis=0))
+            drawn_apart.append([np.nanmean(worth) for worth in theirs])
             layers.append(point)
             weights.append({name: -1 / len(theirs) for name in names} | {names[0]: 1.0})
     if not layers:
@@ -191,7 +196,9 @@ def _gap(
     values = np.stack(columns, axis=1)
     tested = ~np.isnan(values).any(1)
     values, subjects = values[tested], outcomes.subjects[tested]
-    means = band(values, subjects, np.array([outcomes.wider(of_layer) for of_layer in weights]))
+    of_draws = np.array(drawn_apart)  # (layers, draws)
+    wider = np.array([outcomes.wider(of_layer) for of_layer in weights])
+    means = band(values, subjects, wider, beside=_between_draws(of_draws))
     depth = np.array([p.depth for p in layers])
     trend = slope_weights(depth)
     of_slope: dict[ResultName, float] = {}
@@ -211,5 +218,13 @@ def _gap(
             )
             for i, point in enumerate(layers)
         ),
-        slope(values, depth, subjects, outcomes.wider(of_slope)),
+        slope(values, depth, subjects, outcomes.wider(of_slope), _between_draws(trend @ of_draws)),
     )
+
+
+def _between_draws(values: Doubles) -> Beside | None:
+    """The error of the mean over the last axis, that of draws; None of one draw, which does not tell it."""
+    draws = values.shape[-1]
+    if draws < 2:
+        return None
+    return Beside(values.std(axis=-1, ddof=1) / np.sqrt(draws), draws - 1)

@@ -46,14 +46,35 @@ class Band:
     high: Doubles
 
 
-def mean_interval(values: npt.NDArray[np.floating], subjects: Ints, wider: float = 1.0) -> Interval:
+@dataclass(frozen=True)
+class Beside:
+    """An error of other cause than the choice of images, independent of it: of what else was drawn."""
+
+    error: float | Doubles
+    """The standard error, one number or one for each layer."""
+    freedom: float
+    """The degrees of freedom that it was estimated with."""
+
+
+def mean_interval(
+    values: npt.NDArray[np.floating],
+    subjects: Ints,
+    wider: float = 1.0,
+    beside: Beside | None = None,
+) -> Interval:
     """The mean of `values`, `(n,)`, a value per image, with its interval over subjects.
 
-    The standard error is multiplied by `wider`, for which see training_variance.py.
+    The standard error is multiplied by `wider`, for which see training_variance.py; that of `beside` is
+    added to it in squares.
     """
     mean, error, _, effective = _by_subject(np.asarray(values, dtype=np.float64)[:, None], subjects)
-    margin = _t(effective) * wider * float(error[0])
+    margin = float(_margin(wider * error, effective, beside)[0])
     return Interval(float(mean[0]), float(mean[0]) - margin, float(mean[0]) + margin, effective)
+
+
+def standard_error(values: npt.NDArray[np.floating], subjects: Ints) -> float:
+    """The standard error of the mean of `values`, `(n,)`, over subjects."""
+    return float(_by_subject(np.asarray(values, dtype=np.float64)[:, None], subjects)[1][0])
 
 
 def accuracy_interval(
@@ -119,6 +140,7 @@ def band(
     subjects: Ints,
     wider: float | Doubles = 1.0,
     seed: int = 0,
+    beside: Beside | None = None,
 ) -> Band:
     """The means of `values`, `(n, layers)`, with a simultaneous band over the layers.
 
@@ -127,19 +149,19 @@ def band(
     deviation takes a random sign, the same at all layers (the multiplier bootstrap of the maximum;
     Montiel Olea and Plagborg-Moller, 2019). The band is never narrower than the interval of a single
     layer. Standard errors are multiplied by `wider`, one number or one for each layer, for which see
-    training_variance.py.
+    training_variance.py; those of `beside` are added in squares.
     """
     mean, error, influence, effective = _by_subject(np.asarray(values, dtype=np.float64), subjects)
     varies = error > 0
-    factor = _t(effective) * wider
+    margin = _margin(wider * error, effective, beside)
     if varies.any():
         rng = np.random.default_rng(seed)
         signs = rng.choice((-1.0, 1.0), size=(_DRAWS, len(influence)))
         deviation = np.abs(signs @ influence[:, varies]) / error[varies]
         largest = np.quantile(deviation.max(1), LEVEL)
         single = special.ndtri(0.5 + LEVEL / 2)
-        factor = factor * max(1.0, float(largest / single))
-    return Band(mean, mean - factor * error, mean + factor * error)
+        margin = margin * max(1.0, float(largest / single))
+    return Band(mean, mean - margin, mean + margin)
 
 
 def slope(
@@ -147,6 +169,7 @@ def slope(
     depth: npt.NDArray[np.floating],
     subjects: Ints,
     wider: float = 1.0,
+    beside: Beside | None = None,
 ) -> Interval:
     """The least-squares slope of the layers' means over depth, with its interval over subjects.
 
@@ -158,9 +181,10 @@ def slope(
         depth: The depth of every layer, `(layers,)`.
         subjects: The subject of every image, `(n,)`.
         wider: What standard errors are multiplied by, for which see training_variance.py.
+        beside: An error of the slope that is added in squares.
     """
     of_images = np.asarray(values, dtype=np.float64) @ slope_weights(depth)
-    return mean_interval(of_images, subjects, wider)
+    return mean_interval(of_images, subjects, wider, beside)
 
 
 def slope_weights(depth: npt.NDArray[np.floating]) -> Doubles:
@@ -205,6 +229,22 @@ def _correlated(correct: npt.NDArray[np.floating], subjects: Ints) -> float:
     whole = between + ((n - weighted) / (g - 1) - 1) * within
     rho = min(max((between - within) / whole, 0.0), 1.0) if whole > 0 else 0.0
     return float(np.sqrt(p * (1 - p) / n * (1 + (weighted - 1) * rho) * g / (g - 1)))
+
+
+def _margin(error: Doubles, effective: float, beside: Beside | None) -> Doubles:
+    """Half the width of intervals: Student's t times the error, `(layers,)`.
+
+    Where two errors are added, t has the degrees of freedom of Welch and Satterthwaite.
+    """
+    if beside is None:
+        return _t(effective) * error
+    ours, theirs = error**2, np.broadcast_to(np.square(beside.error), error.shape)
+    own = max(effective - 1, 1.0)
+    whole = np.asarray(np.where(ours + theirs > 0, ours + theirs, 1.0))
+    # In shares of the whole, so that an infinite error of a lone subject stays what it is.
+    share = np.where(np.isfinite(whole), theirs / whole, 0.0)
+    freedom = 1 / ((1 - share) ** 2 / own + share**2 / beside.freedom)
+    return np.asarray(special.stdtrit(freedom, 0.5 + LEVEL / 2) * np.sqrt(ours + theirs))
 
 
 def _t(effective: float) -> float:

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import studies
+from scipy import stats
 
 from features.arrays import Doubles
 from features.errors import InputError
@@ -17,7 +18,7 @@ from features.study.study import Study, open_study
 from probe.analysis.answer import answer
 from probe.analysis.curves import curves
 from probe.analysis.gaps import Gap
-from probe.analysis.statistics import band
+from probe.analysis.statistics import band, mean_interval
 from probe.fitting.fit import fit
 from probe.reporting.report import report
 
@@ -60,13 +61,31 @@ def check_gap(study: Study, gap: Gap, near: str, far: list[str]) -> None:
         for layer in studies.LAYERS
     ]
     again = band(values, study.subjects, np.array(wider))
+    low, high = again.low, again.high
+    if len(far) > 1:  # how far the draws lie apart counts too
+        each = np.array(
+            [[studies.right(study, name, layer).mean() for name in far] for layer in studies.LAYERS]
+        )
+        single = [
+            mean_interval(values[:, i], study.subjects, factor) for i, factor in enumerate(wider)
+        ]
+        freedom = single[0].effective - 1
+        t = stats.t.ppf(0.975, freedom)
+        of_images = np.array([one.high - one.value for one in single]) / t
+        of_draws = each.std(axis=1, ddof=1) / len(far) ** 0.5
+        both = of_images**2 + of_draws**2
+        welch = both**2 / (of_images**4 / freedom + of_draws**4 / (len(far) - 1))
+        times = (high - again.value) / (t * of_images)  # what holding for all layers takes
+        margin = times * stats.t.ppf(0.975, welch) * np.sqrt(both)
+        assert (margin > high - again.value).all()
+        low, high = again.value - margin, again.value + margin
     assert [p.layer for p in gap.points] == list(studies.LAYERS)
     assert [p.depth for p in gap.points] == list(studies.DEPTHS)
     for i, point in enumerate(gap.points):
         assert point.gap == pytest.approx(values[:, i].mean())
         assert (point.low, point.high) == (
-            pytest.approx(again.low[i]),
-            pytest.approx(again.high[i]),
+            pytest.approx(low[i]),
+            pytest.approx(high[i]),
         )
     assert gap.slope.value == pytest.approx(np.polyfit(studies.DEPTHS, values.mean(0), 1)[0])
 
