@@ -101,8 +101,18 @@ def fit(
             help="Also fit on only this many training images per class, such as 1,5,10.",
         ),
     ] = None,
+    fractions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Also fit on only such shares of every class's training images, such as 0.1,0.5.",
+        ),
+    ] = None,
     draws: Annotated[
-        int, typer.Option(metavar="N", help="How many times the images of --shots are drawn.")
+        int,
+        typer.Option(
+            metavar="N", help="How many times the images of --shots and --fractions are drawn."
+        ),
     ] = 5,
     repeats: Annotated[
         int,
@@ -128,11 +138,13 @@ def fit(
     """
     from features.errors import InputError
     from probe.analysis.curves import curves
+    from probe.analysis.label_efficiency import few_images
     from probe.fitting.fit import fit as run
     from probe.reporting.tables.variations import few_shot_table, repeats_table, views_table
     from probe.reporting.words import contaminations
 
     values, few = numbers_of("--C", c, float), numbers_of("--shots", shots, int)
+    shares = numbers_of("--fractions", fractions, float)
     with show.Progress("fitting", "fits") as progress:
 
         def step(done: int, total: int, job: ProbeJob | None) -> None:
@@ -156,6 +168,7 @@ def fit(
             seed=seed,
             views=view or (),
             shots=few or (),
+            fractions=shares or (),
             draws=draws,
             repeats=repeats,
             quick=quick,
@@ -197,7 +210,7 @@ def fit(
         show.say(f"warning: {error}")
     viewed = views_table(fitted.rows) if view else None
     for table in (
-        few_shot_table(fitted.rows, only_best=True),
+        few_shot_table(few_images(fitted.study, fitted.rows), only_best=True),
         repeats_table(fitted.study, fitted.rows),
         viewed,
     ):

@@ -156,6 +156,7 @@ def _fit(
         c=numbers_of("--C", given["c"], float),
         views=given["view"] or (),
         shots=numbers_of("--shots", given["shots"], int) or (),
+        fractions=numbers_of("--fractions", given["fractions"], float) or (),
         **{name: given[name] for name in same},
     )
     return foresee(study, wanted, coming, exactly=exactly)

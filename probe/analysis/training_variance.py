@@ -85,7 +85,7 @@ def cross_validated(
     if prediction.inner is not None and not study.tasks[task].is_number:
         inner = np.where(prediction.inner < 0, np.nan, prediction.inner == y[:, None])
     trained = float(np.mean([row.n_train for row in rows]))
-    best, few = rows[0].layer == BEST, rows[0].shots is not None
+    best, few = rows[0].layer == BEST, rows[0].is_drawn
     split = len(rows) == 1 and has_split(study)
     return CrossValidated(right, prediction.fold, inner, trained, split, best, few)
 

@@ -21,11 +21,19 @@ _STAYS = -1
 class Draw:
     """Which training images are drawn in every fold."""
 
-    shots: int
-    """Images per class."""
+    shots: int | None
+    """Images per class; None where a fraction is drawn."""
     number: int
     """Which of several draws it is."""
     seed: int
+    fraction: float | None = None
+    """Share of the images of each class; one at least is drawn."""
+
+    def of(self, images: int) -> int:
+        """How many of the images of a class are drawn."""
+        if self.fraction is None:
+            return min(self.shots or 0, images)
+        return min(images, max(1, round(self.fraction * images)))
 
 
 def drawn(splits: Splits, y: Ints, subjects: Ints, fold: int, draw: Draw) -> Splits:
@@ -38,8 +46,11 @@ def drawn(splits: Splits, y: Ints, subjects: Ints, fold: int, draw: Draw) -> Spl
     """
     random = np.random.default_rng([draw.seed, draw.number, fold])
     order = random.permutation(splits.training_rows(splits.tested(fold)))
-    rows = np.concatenate([order[y[order] == label][: draw.shots] for label in np.unique(y[order])])
-    dealt = _dealt(y[rows], subjects[rows], min(_INNER_PARTS, draw.shots))
+    by_class = [order[y[order] == label] for label in np.unique(y[order])]
+    each = [rows[: draw.of(len(rows))] for rows in by_class]
+    rows = np.concatenate(each)
+    most = draw.shots or max(map(len, each))
+    dealt = _dealt(y[rows], subjects[rows], min(_INNER_PARTS, most))
     parts = int(dealt.max()) + 1
     part = np.full(len(y), -1, dtype=np.int64)
     part[rows] = np.where(dealt == _STAYS, parts, dealt)

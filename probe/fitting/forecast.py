@@ -65,6 +65,8 @@ def size_of(job: ProbeJob, splits: Splits, dim: int) -> FitSize:
     classes = 1 if job.task.is_number else len(job.task.classes)
     if job.shots is not None:
         rows = min(rows, job.shots * classes)
+    elif job.fraction is not None:
+        rows = round(rows * job.fraction)
     return FitSize(job.method, max(rows, 1), dim, classes, len(splits.folds))
 
 

@@ -21,6 +21,8 @@ class ProbeJob:
     method: str
     shots: int | None = None
     """Training images per class; None: all."""
+    fraction: float | None = None
+    """Share of the training images of each class; None: all, or `shots`."""
     draw: int | None = None
     repeat: int = 0
     view: str = "center"
@@ -34,6 +36,7 @@ class ProbeJob:
             crops=VIEWS[self.view],
             repeat=self.repeat,
             shots=self.shots,
+            fraction=self.fraction,
             draw=self.draw,
         )
         return (self.task.name, self.backbone, self.key, self.method + variant)

@@ -58,8 +58,10 @@ class FitOptions:
     all the same."""
     shots: Sequence[int] = ()
     """Fit also on so many training images of every class."""
+    fractions: Sequence[float] = ()
+    """Fit also on such shares of the training images of every class."""
     draws: int = 5
-    """How often they are drawn."""
+    """How often the images of `shots` and `fractions` are drawn."""
     repeats: int = 1
     """How many times to cross-validate, each on folds of its own: those of `seed`, of `seed` + 1 and so on.
     What is compared and drawn is the first; `repeats_table` has the mean of all."""
@@ -111,6 +113,10 @@ class FitOptions:
         if any(shots < 1 for shots in self.shots):
             raise OptionError(
                 "--shots: give numbers of images per class from 1 up, such as 1,5,10."
+            )
+        if any(not 0 < fraction < 1 for fraction in self.fractions):
+            raise OptionError(
+                "--fractions: give shares of the training images between 0 and 1, such as 0.05,0.2,0.5."
             )
         if self.draws < 1:
             raise OptionError(f"--draws {self.draws}: give 1 or more.")

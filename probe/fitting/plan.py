@@ -179,7 +179,10 @@ def _has_splits(
 
 def _variants(job: ProbeJob, options: FitOptions) -> list[ProbeJob]:
     """The job in every repeat and view, and with every draw of few training images."""
-    shots = () if job.task.is_number else sorted(set(options.shots))
+    few: list[tuple[int | None, float | None]] = []
+    if not job.task.is_number:
+        few += [(shots, None) for shots in sorted(set(options.shots))]
+        few += [(None, fraction) for fraction in sorted(set(options.fractions))]
     return [
         *(
             replace(job, repeat=repeat, view=view)
@@ -187,8 +190,8 @@ def _variants(job: ProbeJob, options: FitOptions) -> list[ProbeJob]:
             for view in options.all_views()
         ),
         *(
-            replace(job, shots=per_class, draw=draw)
-            for per_class in shots
+            replace(job, shots=shots, fraction=fraction, draw=draw)
+            for shots, fraction in few
             for draw in range(options.draws)
         ),
     ]

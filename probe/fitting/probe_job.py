@@ -180,6 +180,7 @@ def fit_one(
                 crops=VIEWS[job.view],
                 shots=job.shots,
                 draw=job.draw,
+                fraction=job.fraction,
                 converged=int(fold.converged),
                 error=fold.error,
                 protocol=under,
@@ -202,9 +203,9 @@ def _cross_validated(
         numbers = study.numbers(task.name)
         return cross_validate_numbers(layer.source, numbers, splits, settings, other)
     y, classes = study.labels(task.name), len(task.classes)
-    if job.shots is None or job.draw is None:
+    if job.draw is None:
         return cross_validate(layer.source, y, classes, splits, settings, layer.shared, other)
-    draw = Draw(job.shots, job.draw, run.options.seed)
+    draw = Draw(job.shots, job.draw, run.options.seed, job.fraction)
     return few_shot(layer.source, y, study.subjects, classes, splits, settings, draw)
 
 

@@ -245,6 +245,9 @@ def _repeated(rows: Sequence[Row]) -> Table:
         table["repeats"] = repeats + 1
     if shots := sorted({row.shots for row in rows if row.shots is not None}):
         table["shots"] = ",".join(map(str, shots))
+    if fractions := sorted({row.fraction for row in rows if row.fraction is not None}):
+        table["fractions"] = ",".join(f"{fraction:g}" for fraction in fractions)
+    if shots or fractions:
         draws = max(row.draw or 0 for row in rows) + 1
         table |= {"draws": draws} if draws != 5 else {}
     return table

@@ -23,6 +23,7 @@ from probe.reporting.charts.legend import tuned_signs
 from probe.reporting.charts.standing_chart import standing_chart
 from probe.reporting.charts.task_charts import answer_chart, charts
 from probe.reporting.page.contents import Contents, TaskSection
+from probe.reporting.page.labels_section import labels_section
 from probe.reporting.page.page import looks, page
 from probe.reporting.page.published_section import published_section
 from probe.reporting.page.study_sections import closeness_section, planned_section, scores_section
@@ -42,7 +43,7 @@ from probe.reporting.tables.literature import literature_table
 from probe.reporting.tables.numbers import number_fold_table, number_table
 from probe.reporting.tables.reference import reference
 from probe.reporting.tables.table import Table, to_csv, to_latex, to_markdown
-from probe.reporting.tables.variations import few_shot_table, repeats_table, views_table
+from probe.reporting.tables.variations import repeats_table, views_table
 from probe.reporting.words import contaminations, findings, headline
 from probe.results import rows as results
 from probe.results.metrics import CURVES
@@ -209,7 +210,7 @@ def contents_of(
         for task in tasks
     ]
     rows = results.read(study.folder / "results.csv")
-    several = (few_shot_table(rows), repeats_table(study, rows), views_table(rows))
+    several = (repeats_table(study, rows), views_table(rows))
     whole = [literature_table(study.source, tasks), *several, *backbone_tables(study)]
     tables = [table for table in whole if table is not None]
     closeness = closeness_section(study, tasks, look, progress)
@@ -227,7 +228,9 @@ def contents_of(
         if name not in shown and any(row.task == name for row in rows)
     ]
     warnings += [f"{task.task}, {words}" for task in tasks for words in task.left_out]
-    more = (planned_section(study, planned), closeness, training_section(study), scores)
+    seen = {name for task in tasks for name in task.have_seen}
+    labels = labels_section(study, rows, look, seen)
+    more = (planned_section(study, planned), labels, closeness, training_section(study), scores)
     most = max(task.n for task in tasks)
     images = f"{most:,} of {len(study):,}" if most < len(study) else f"{most:,}"
     return Contents(

@@ -90,6 +90,14 @@ class Row(MeasuredSince, _Columns):
     Columns that came later are the last.
     """
 
+    fraction: float | None = None
+    """Share of the training images of each class, drawn; empty: all, or `shots`."""
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it is trained on a draw of few images."""
+        return self.draw is not None
+
     @property
     def result(self) -> tuple[str, ...]:
         """The values that tell results apart; the rows of a result are its folds."""
@@ -113,7 +121,12 @@ class Row(MeasuredSince, _Columns):
     def variant(self) -> str:
         """How the result departs from one fit on all training images and the centre crop."""
         return variant(
-            views=self.views, crops=self.crops, repeat=self.repeat, shots=self.shots, draw=self.draw
+            views=self.views,
+            crops=self.crops,
+            repeat=self.repeat,
+            shots=self.shots,
+            fraction=self.fraction,
+            draw=self.draw,
         )
 
     @property
@@ -139,6 +152,7 @@ def variant(
     crops: int = 1,
     repeat: int = 0,
     shots: int | None = None,
+    fraction: float | None = None,
     draw: int | None = None,
 ) -> str:
     """What a method's name is followed by in predictions/, such as `,shots=5,draw=0`."""
@@ -147,6 +161,7 @@ def variant(
         ("crops", crops, crops != 1),
         ("repeat", repeat, repeat != 0),
         ("shots", shots, shots is not None),
+        ("fraction", fraction, fraction is not None),
         ("draw", draw, draw is not None),
     ]
     return "".join(f",{name}={value}" for name, value, departs in parts if departs)

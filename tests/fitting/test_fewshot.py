@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.study.study import Study
+from probe.analysis.label_efficiency import few_images
 from probe.fitting.few_shot import Draw, drawn
 from probe.fitting.fit import fit
 from probe.folds.make_splits import make_splits
@@ -120,7 +121,7 @@ def test_draws_that_validate_nothing_choose_no_layer(tmp_path: Path) -> None:
     rows = fit(study.folder, probes=("logistic", "knn"), shots=(5,), draws=2).rows
     few = [row for row in rows if row.shots == 5]
     assert {(row.layer, row.selection) for row in few} == {("fc", None), ("gc", None)}
-    assert few_shot_table(rows) is not None
+    assert few_shot_table(few_images(study, rows)) is not None
 
 
 def test_few_shots_of_every_probe(study: Study) -> None:
@@ -136,7 +137,7 @@ def test_few_shots_of_every_probe(study: Study) -> None:
         here = prediction.fold == row.fold
         right = prediction.scores[here].argmax(1) == study.labels("label")[here]
         assert row.accuracy == pytest.approx(right.mean())
-    table = few_shot_table(done.rows)
+    table = few_shot_table(few_images(study, done.rows))
     assert table is not None
     for line in table.rows:
         shots = line[5]
@@ -161,7 +162,7 @@ def test_draws_of_other_settings_go(study: Study, before: dict[str, Any]) -> Non
     (study.folder / "results.csv").unlink()
     shutil.rmtree(study.folder / "predictions")
     alone = fit(study.folder, probes=("ridge",), shots=(5,), draws=2).rows
-    assert few_shot_table(rows) == few_shot_table(alone)
+    assert few_shot_table(few_images(study, rows)) == few_shot_table(few_images(study, alone))
     more = fit(study.folder, probes=("ridge",), shots=(1,), draws=1).rows
     assert {r.shots for r in more} == {None, 1, 5}  # alike, so they stay
 

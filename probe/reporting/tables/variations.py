@@ -8,6 +8,7 @@ import numpy as np
 
 from features.errors import InputError
 from features.study.study import Study
+from probe.analysis.label_efficiency import FewImages
 from probe.analysis.statistics import mean_interval
 from probe.analysis.training_variance import cross_validated, widening
 from probe.probes.methods import METHODS
@@ -30,7 +31,7 @@ def views_table(rows: Sequence[Row]) -> Table | None:
     for row in rows:
         if row.accuracy is None:  # a number
             continue
-        plain = row.shots is None and not row.repeat
+        plain = not row.is_drawn and not row.repeat
         if plain and (row.layer == BEST or row.method not in METHODS):
             key = (row.task, row.method, row.backbone, row.layer)
             groups.setdefault(key, {}).setdefault((row.views, row.crops), []).append(row)
@@ -81,7 +82,7 @@ def repeats_table(study: Study, rows: Sequence[Row]) -> Table | None:
 def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
     groups: dict[tuple[str, ...], dict[int, list[Row]]] = {}
     for row in rows:
-        if row.shots is None and row.accuracy is not None:
+        if not row.is_drawn and row.accuracy is not None:
             key = (
                 row.task,
                 row.method,
@@ -122,37 +123,44 @@ def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...
 
 _SHOTS = (
     Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
-    Column("layer", "layer"), Column("pool", "pool"), Column("shots", "images per class", "count"),
-    Column("draws", "draws", "count"), Column("accuracy", "mean", "percent"),
+    Column("layer", "layer"), Column("pool", "pool"), Column("shots", "images per class asked", "hidden"),
+    Column("fraction", "share of the images", "percent"),
+    Column("images_per_class", "images per class", "count"), Column("draws", "draws", "count"),
+    Column("accuracy", "mean", "percent"), Column("interval", "95 % interval", "interval"),
     Column("sd", "SD over draws", "percent"), Column("lowest", "lowest", "percent"),
     Column("highest", "highest", "percent"),
 )  # fmt: skip
 
 
-def few_shot_table(rows: Sequence[Row], *, only_best: bool = False) -> Table | None:
+def few_shot_table(made: Sequence[FewImages], *, only_best: bool = False) -> Table | None:
     """The accuracy with few images per class, over the draws of them; None where there is no draw.
 
     With `only_best`, single layers are left out where there is a `best` row.
     """
-    lines = list(
-        _shot_lines([row for row in rows if row.shots is not None and row.draw is not None])
-    )
+    few = [one for one in made if one.asked[0] != "all"]
     if only_best:
-        chosen = {(*line[:3], line[5]) for line in lines if line[3] == BEST}
-        lines = [x for x in lines if x[3] == BEST or (*x[:3], x[5]) not in chosen]
-    note = "The draws share images, so their SD is smaller than that of other data."
-    return Table("shots", "Few images per class", _SHOTS, tuple(lines), note) if lines else None
-
-
-def _shot_lines(rows: Sequence[Row]) -> Iterator[tuple[str | int | float | None, ...]]:
-    groups: dict[tuple[str, str, str, str, str, int], dict[int, list[Row]]] = {}
-    for row in rows:
-        key = (row.task, row.method, row.backbone, row.layer, row.pool, row.shots or 0)
-        groups.setdefault(key, {}).setdefault(row.draw or 0, []).append(row)
-    for key, draws in groups.items():
-        each = [
-            float(np.average([r.accuracy for r in folds], weights=[r.n_test for r in folds]))
-            for folds in draws.values()
+        chosen = {
+            (one.task, one.method, one.backbone, one.asked) for one in few if one.layer == BEST
+        }
+        few = [
+            one
+            for one in few
+            if one.layer == BEST or (one.task, one.method, one.backbone, one.asked) not in chosen
         ]
-        sd = float(np.std(each, ddof=1)) if len(each) > 1 else None
-        yield (*key, len(each), float(np.mean(each)), sd, min(each), max(each))
+    lines = tuple(_few_line(one) for one in few)
+    note = (
+        "The interval is of the mean over draws and counts that other images might have been tested and "
+        "others drawn. The draws share images, so their SD is smaller than that of other data."
+    )
+    return Table("shots", "Few images per class", _SHOTS, lines, note) if lines else None
+
+
+def _few_line(one: FewImages) -> tuple[Cell, ...]:
+    kind, asked = one.asked
+    each = one.accuracies
+    return (
+        one.task, one.method, one.backbone, one.layer, one.pool,
+        round(asked) if kind == "shots" else None, asked if kind == "fraction" else None,
+        round(one.per_class), len(each), one.interval.value, (one.interval.low, one.interval.high),
+        float(np.std(each, ddof=1)) if len(each) > 1 else None, min(each), max(each),
+    )  # fmt: skip
