@@ -51,9 +51,9 @@ _EASY = 10.0
 _NEXT = 10**0.5
 _NEAR = 1e-3
 """Relative error at which it goes on to the next C."""
-_CAUTION = 10
+_CAUTION = 50
 """How much smaller than asked the error is made, and of the penalty alone: then no weight vector is further
-off than the root of `tol` / 10, as a share of its length, and scores and C hardly know it."""
+off than the root of `tol` / 50, as a share of its length, and scores and C hardly know it."""
 _NOTHING = 1e-9
 """A relative error at which a problem ends in any case."""
 _STALLED = 1e-2
@@ -257,6 +257,7 @@ def _newton_step(
     Returns:
         Its coordinates `(q, k, size)`, its bias `(q, k, 1)`, and about what it gains, `(q,)`.
     """
+    space = space.rough
     step, change = torch.zeros_like(g.a), torch.zeros_like(g.b)
     worth = torch.zeros_like(g.objective)
     level = levels(space, g.curvature)

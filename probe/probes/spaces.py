@@ -7,7 +7,7 @@ one curvature s for all rows, of a vector X'r, and the margins of the result. Wi
     X'z and (r - z) / s,    z = (1 + s K)^-1 r,
 
 so a step costs one product with an `(n, n)` matrix where the features take three. The matrices are made
-once for each power of _BASE of s, and serve every C, class, task and probe on the same training rows.
+once for each decade and a half of s, and serve every C, class, task and probe on the same training rows.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-from probe.probes.matrix import Held, Rows
+from probe.probes.matrix import Half, Held, Rows, half_is_fast
 
-_EXPLICIT = 2048
-"""Up to so many coordinates the inverse itself is made, beyond it a Cholesky factor."""
 INVERSES = 4
 """About how many of them a grid needs."""
-_BASE = 10.0
-_NONE = -2
+_BASE = 10**1.5
+_NONE = -1
 """The level up to which the penalty all but rules, so that 1 will do for the inverse."""
 _LARGEST = {torch.float32: 3e5, torch.float64: 1e13}
 """Largest s times the trace of X'X at which a factor is safe from rounding."""
@@ -65,6 +63,10 @@ class Space(Protocol):
 
     def image(self, a: Tensor, margins: Tensor) -> Tensor:
         """What the inner product of other weights with these is taken with, coordinate by coordinate."""
+
+    @property
+    def rough(self) -> Self:
+        """The same with faster products, good enough for the direction of a step."""
 
     def double(self) -> Self:
         """The same in float64."""
@@ -108,6 +110,14 @@ class FeatureSpace:
     def image(self, a: Tensor, margins: Tensor) -> Tensor:
         """The weights."""
         return a
+
+    @cached_property
+    def rough(self) -> FeatureSpace:
+        """As `Space.rough`: in bfloat16, where the processor has it."""
+        rows = self.rows
+        if type(rows) is not Held or rows.dtype != torch.float32 or not half_is_fast(rows.device):
+            return self
+        return FeatureSpace(Half(rows.x.to(torch.bfloat16)), self.gram, self.inverses)
 
     def double(self) -> FeatureSpace:
         """The same in float64."""
@@ -160,6 +170,11 @@ class RowSpace:
         """The margins: a'K b is the inner product of X'a and X'b."""
         return margins
 
+    @property
+    def rough(self) -> RowSpace:
+        """As `Space.rough`: the same, since its margins are small differences."""
+        return self
+
     def double(self) -> RowSpace:
         """The same in float64."""
         rows = self.rows.double()
@@ -167,7 +182,7 @@ class RowSpace:
 
 
 def levels(space: Space, curvature: Tensor) -> Tensor:
-    """The level of every problem, `(q,)` integers: the power of ten nearest to its s times the unit.
+    """The level of every problem, `(q,)` integers: the power of `_BASE` nearest to its s times the unit.
 
     Args:
         space: The training rows.
@@ -204,8 +219,7 @@ def _inverse(products: Tensor, s: float) -> Solve:
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if failed:
         raise RuntimeError("1 + s X'X has no Cholesky factor")  # levels() keeps s from it
-    if len(matrix) > _EXPLICIT:
-        return lambda a: torch.cholesky_solve(a.T, factor).T
+    # Not the factor: solving with it copies it, each time, and takes five times as long for few columns.
     inverse = torch.cholesky_inverse(factor)
     return lambda a: a @ inverse
 

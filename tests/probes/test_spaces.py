@@ -4,8 +4,9 @@ import torch
 from numpy.typing import NDArray
 from trainingsets import prepare
 
+import probe.probes.spaces
 from probe.probes.losses import Loss, logistic_loss, softmax_loss, squared_hinge_loss
-from probe.probes.matrix import Held
+from probe.probes.matrix import Half, Held
 from probe.probes.solver import solve
 from probe.probes.spaces import FeatureSpace, RowSpace, levels
 
@@ -27,14 +28,14 @@ def test_a_space_inverts_the_penalised_problem(n: int, dim: int, kind: type) -> 
     assert isinstance(space, kind)
     curvature = torch.tensor([1e-5, 1.0, 40.0], dtype=torch.float64) / space.unit
     level = levels(space, curvature)
-    assert level.tolist() == [-2, 0, 2]
+    assert level.tolist() == [-1, 0, 1]
     r = torch.from_numpy(drawn(3 * 2, n, seed=1)).reshape(3, 2, n)
     z, margins = space.solve(space.coordinates(r), level)
     made = space.weights(z).double()
     assert isinstance(space.rows, Held)
     rows = space.rows.x.double()
     for q, number in enumerate(level.tolist()):
-        s = 0.0 if number == -2 else 10.0**number / space.unit
+        s = 0.0 if number == -1 else 10 ** (1.5 * number) / space.unit
         exact = torch.linalg.solve(
             torch.eye(rows.shape[1], dtype=torch.float64) + s * rows.T @ rows,
             rows.T @ r[q].double().T,
@@ -57,6 +58,38 @@ def test_rows_that_come_twice_add_no_coordinate_that_grows() -> None:
     z, _ = space.solve(space.coordinates(r), torch.zeros(4, dtype=torch.int64))
     assert float((z[:, 0] @ space.nothing).abs().max()) < 1e-5
     assert float((space.nothing.T @ space.rows.x).abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("method", ["logistic", "svm"])
+def test_rough_products_lead_to_the_same_place(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three digits are enough for directions: the proof is taken with all of them."""
+    x, y = drawn(300, 20), torch.arange(300) % 3
+    x[:, :3] += np.eye(3, dtype=np.float32)[y.numpy()]
+    c = torch.logspace(-2, 2, 5, dtype=torch.float64) / 20
+    signs = 2.0 * torch.nn.functional.one_hot(y, 3).T.float() - 1
+    made = []
+    for fast in (False, True):
+        monkeypatch.setattr(probe.probes.spaces, "half_is_fast", lambda _, fast=fast: fast)
+        space = space_of(x - x.mean(0))
+        assert isinstance(space, FeatureSpace)
+        assert isinstance(space.rough.rows, Half) == fast
+        if method == "svm":
+            made.append(
+                solve(
+                    space,
+                    lambda q: squared_hinge_loss(signs[q % 3]),
+                    c.repeat(3),
+                    1,
+                    penalise_bias=True,
+                )
+            )
+        else:
+            made.append(solve(space, lambda _: softmax_loss(y), c, 3, penalise_bias=False))
+    exact, rough = made
+    assert bool((rough.gap <= 1e-4).all())
+    torch.testing.assert_close(rough.objective, exact.objective, rtol=2e-5, atol=0)
 
 
 LABELS = torch.arange(40) % 4
