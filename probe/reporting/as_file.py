@@ -30,6 +30,7 @@ from probe.training.recipes import DEFAULT, RECIPES
 
 Table = dict[str, Any]
 """The keys and values of a table of the file."""
+_TIMM_FOLDER = "timm:local-dir:"
 _PLAIN = {"crop": False, "mirror": False, "colour": 0.0}
 
 
@@ -132,7 +133,13 @@ def _typed(
 ) -> tuple[str, Architecture | None]:
     """What a person typed for a backbone, and its architecture where that can be had."""
     name, network = str(card["name"]), str(card["network"])
-    if name not in shipped() and name != network and not network.startswith(("hf:", "onnx:")):
+    # the card made of what timm wrote names the library's own network
+    if name.startswith(_TIMM_FOLDER):
+        network = f"{_TIMM_FOLDER}{Path(card['weights'][0]['path']).parent}"
+    elif name.startswith("timm:hf-hub:"):
+        network = name
+    told = ("hf:", "onnx:", _TIMM_FOLDER)
+    if name not in shipped() and name != network and not network.startswith(told):
         notes.append(f"{backbone}: its card is a file of yours; write its path")
         return f"./{name}.toml", None
     typed = name if name in shipped() else network
@@ -293,7 +300,9 @@ def _training(
     name, _, suffix = backbone.partition("@")
     if settings["base"]:
         suffix = suffix.removesuffix(settings["base"]).rstrip("@")
-    if name not in shipped() and not name.startswith(("torchvision:", "timm:", "hf:")):
+    if name.startswith(_TIMM_FOLDER):
+        notes.append(f"{backbone}: where its folder lies is not told; write its path")
+    elif name not in shipped() and not name.startswith(("torchvision:", "timm:", "hf:")):
         notes.append(f"{backbone}: its card is a file of yours; write its path")
         name = f"./{name}.toml"
     table: Table = {"backbone": name}

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
+from typer.testing import CliRunner
 
+from cli.app import app
 from features.backbone import load
 from features.cards.reading import find
 from features.errors import InputError
@@ -102,3 +105,25 @@ def test_a_folder_without_weights_is_told(saved: tuple[Path, Any]) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"model\.safetensors"):
         load(f"timm:local-dir:{folder}")
+
+
+def test_a_study_of_a_folder_written_as_a_file_is_made_again(
+    saved: tuple[Path, Any], tmp_path: Path
+) -> None:
+    folder, _ = saved
+    for n in range(4):
+        (tmp_path / "images" / "ab"[n % 2]).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (n, 0, 0)).save(tmp_path / f"images/{'ab'[n % 2]}/{n}.png")
+    file, study = str(tmp_path / "study.toml"), str(tmp_path / "study")
+    for code, words in (
+        (0, ["extract", "--study", study, "--data", str(tmp_path / "images"), "--backbone",
+         f"timm:local-dir:{folder}", "--layer", "last"]),
+        (0, ["run", file, "--from-study", study]),
+        (3, ["run", file, "--study", f"{study} again"]),  # whose report has nothing to show
+    ):  # fmt: skip
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == code, done.output
+        assert "its card is a file of yours" not in done.output
+    assert f'backbone = ["timm:local-dir:{folder}"]' in Path(file).read_text()
+    [made], [again] = (list(Path(s, "features").glob("*.h5")) for s in (study, f"{study} again"))
+    assert made.name == again.name
