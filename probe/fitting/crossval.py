@@ -18,6 +18,10 @@ from probe.probes.scorer import Left, Scorer, Shared
 from probe.probes.settings import ProbeSettings
 from probe.results.scores import NEVER_SEEN, log_losses, probabilities
 
+_STAGE = 3
+"""Points of the grid that are tried together once the path of narrow features goes on beyond its middle."""
+_NARROW = 256
+"""Features up to which a point more costs less than beginning anew."""
 _WORSE = 2
 """Points in a row that must be worse than the best one for a path to end."""
 _NEVER = 1e3
@@ -114,7 +118,8 @@ def cross_validate(
             and not at_once
             and (source.held or _inner_bytes(source, splits) <= shared.limit)
         )
-        for fold, choice in _choose(scorers[scale], y, splits, here, staged).items():
+        stage = _STAGE if min(source.dim, len(y)) <= _NARROW else 1
+        for fold, choice in _choose(scorers[scale], y, splits, here, staged, stage).items():
             if fold not in chosen or choice.worth > chosen[fold].worth:
                 chosen[fold] = choice
     scores = np.full((len(y), classes), np.nan, dtype=np.float32)
@@ -171,19 +176,19 @@ def _under_another_view(
 
 
 def _choose(
-    score: Scorer, y: Ints, splits: Splits, settings: ProbeSettings, staged: bool
+    score: Scorer, y: Ints, splits: Splits, settings: ProbeSettings, staged: bool, stage: int
 ) -> dict[int, _Choice]:
     """The best point for every fold, from strong penalties to weak ones.
 
     The path of a fold ends before its last point where two points in a row are worse than the best
     one by three standard errors of the differences: from there on it only overfits. What is compared
     there is smooth: the svm's points are chosen by accuracy, and its path ends by its held-out loss.
-    Where training sets are kept (`staged`), the first half of a grid is tried together, then a point at
-    a time, each begun where the last one ended.
+    Where training sets are kept (`staged`), the first half of a grid is tried together, then `stage`
+    points at a time, begun where the last ones ended.
     """
     points, is_path = len(settings.grid), METHODS[settings.method].is_path
     first = points // 2 + 1 if staged else points
-    starts = [0, *range(first, points)]
+    starts = [0, *range(first, points, stage)]
     inner = {fold: list(splits.inner(fold)) for fold in splits.folds}
     if not any(inner.values()):  # the middle of the grid, or the nearest neighbour alone
         point = points // 2 if is_path else 0

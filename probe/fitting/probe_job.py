@@ -115,7 +115,7 @@ def memory_bytes(memory: float | None) -> int:
 
 def _needs(n: int, dim: int) -> int:
     """Bytes that a layer in memory takes, with one training set per core at work on it."""
-    at_work = 4 * n * dim + 32 * dim * dim if dim < n else 24 * n * n + 12 * n * COLUMNS
+    at_work = 6 * n * dim + 32 * dim * dim if dim < n else 24 * n * n + 12 * n * COLUMNS
     return 4 * n * dim + (20 * dim * dim if dim < n else 0) + cores() * at_work
 
 

@@ -23,6 +23,8 @@ from torch import Tensor
 
 from probe.probes.matrix import Half, Held, Rows, half_is_fast
 
+_WORTHWHILE = 1 << 19
+"""Numbers in the rows from which products in bfloat16 save more than making them costs."""
 INVERSES = 4
 """About how many of them a grid needs."""
 _BASE = 10**1.5
@@ -115,7 +117,8 @@ class FeatureSpace:
     def rough(self) -> FeatureSpace:
         """As `Space.rough`: in bfloat16, where the processor has it."""
         rows = self.rows
-        if type(rows) is not Held or rows.dtype != torch.float32 or not half_is_fast(rows.device):
+        worthwhile = rows.dtype == torch.float32 and rows.n * rows.p >= _WORTHWHILE
+        if type(rows) is not Held or not worthwhile or not half_is_fast(rows.device):
             return self
         return FeatureSpace(Half(rows.x.to(torch.bfloat16)), self.gram, self.inverses)
 

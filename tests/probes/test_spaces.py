@@ -70,6 +70,7 @@ def test_rough_products_lead_to_the_same_place(
     c = torch.logspace(-2, 2, 5, dtype=torch.float64) / 20
     signs = 2.0 * torch.nn.functional.one_hot(y, 3).T.float() - 1
     made = []
+    monkeypatch.setattr(probe.probes.spaces, "_WORTHWHILE", 0)
     for fast in (False, True):
         monkeypatch.setattr(probe.probes.spaces, "half_is_fast", lambda _, fast=fast: fast)
         space = space_of(x - x.mean(0))
