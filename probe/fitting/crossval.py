@@ -20,7 +20,7 @@ from probe.results.scores import NEVER_SEEN, log_losses, probabilities
 
 _STAGE = 3
 """Points of the grid that are tried together once the path of narrow features goes on beyond its middle."""
-_NARROW = 256
+_NARROW = 100
 """Features up to which a point more costs less than beginning anew."""
 _WORSE = 2
 """Points in a row that must be worse than the best one for a path to end."""
