@@ -8,10 +8,12 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from features.machine.regular_files import NOT_A_FILE
+from filelock import lock_descriptor
+
+from features.machine.regular_files import NOT_A_FILE, open_regular
 
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -34,10 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def sweep(path: Path) -> None:
     """Remove the temporary files of processes that were killed; only the writer of `path` may call this."""
-    name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}{re.escape(path.suffix)}")
-    for left in path.parent.glob(".*"):
-        if name.fullmatch(left.name):
-            left.unlink(missing_ok=True)
+    for left in _left(path):
+        left.unlink(missing_ok=True)
 
 
 def sweep_folder(folder: Path) -> None:
@@ -75,17 +75,56 @@ def write_texts(texts: Mapping[Path, str]) -> None:
 def _beside(path: Path) -> Iterator[Path]:
     """Yield a new file in the folder of `path`; it is deleted after the block unless it was renamed.
 
+    Those that killed processes left of `path` are removed.
+
     Raises:
         OSError: A device has that name; a file in its place would be the end of it.
     """
     if path.is_char_device() or path.is_block_device():
         raise OSError(errno.EINVAL, NOT_A_FILE, str(path))
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
+    _sweep_unheld(path)
+    handle, name = _new(path)
     try:
         yield Path(name)
     finally:
         Path(name).unlink(missing_ok=True)
+        if handle is not None:
+            os.close(handle)
+
+
+def _new(path: Path) -> tuple[int | None, str]:
+    """A new file beside `path`, locked as long as the handle is open; on Windows, without a handle."""
+    while True:
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix
+        )
+        if os.name == "nt":  # where what is open cannot be renamed
+            os.close(handle)
+            return None, name
+        with suppress(OSError):  # a file system without locks, where none is removed either
+            lock_descriptor(handle, blocking=False)
+        if os.fstat(handle).st_nlink:
+            return handle, name
+        os.close(handle)  # another process removed it before it was locked
+
+
+def _sweep_unheld(path: Path) -> None:
+    """Remove the temporary files of `path` that no process holds."""
+    if os.name == "nt":
+        return
+    with suppress(OSError):
+        for left in _left(path):
+            with suppress(OSError), open_regular(left) as file:
+                if lock_descriptor(file.fileno(), blocking=False):
+                    left.unlink(missing_ok=True)
+
+
+def _left(path: Path) -> list[Path]:
+    """The temporary files of `path` that are in its folder."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}{re.escape(path.suffix)}")
+    with suppress(FileNotFoundError):
+        return [each for each in path.parent.iterdir() if name.fullmatch(each.name)]
+    return []
 
 
 def _complete(written: Path) -> None:

@@ -1,6 +1,7 @@
 """What a person names to be written: no other file is lost, no device replaced."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,22 @@ def test_a_device_keeps_its_name() -> None:
     with pytest.raises(OSError, match="not a file"), replacing(Path("/dev/null")):
         pass
     assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="what is open there cannot be renamed")
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_of_a_running_one(
+    tmp_path: Path,
+) -> None:
+    file, pipe = tmp_path / "a.csv", tmp_path / ".a.csv.ffffffff.csv"
+    killed, another = tmp_path / ".a.csv.abcd_678.csv", tmp_path / ".b.csv.abcd_678.csv"
+    for left in (killed, another):
+        left.write_text("half")
+    os.mkfifo(pipe)
+    with replacing(file) as first:
+        assert not killed.exists()
+        with replacing(file) as second:
+            second.write_text("second")
+            assert first.exists()
+        first.write_text("first")
+    assert file.read_text() == "first"
+    assert set(tmp_path.iterdir()) == {file, another, pipe}
