@@ -114,6 +114,14 @@ def fit(
             metavar="N", help="How many times the images of --shots and --fractions are drawn."
         ),
     ] = 5,
+    project: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Also fit on features randomly projected to N numbers, for equal width.",
+            show_default=False,
+        ),
+    ] = None,
     repeats: Annotated[
         int,
         typer.Option(
@@ -141,6 +149,7 @@ def fit(
     from probe.analysis.label_efficiency import few_images
     from probe.fitting.fit import fit as run
     from probe.reporting.tables.variations import few_shot_table, repeats_table, views_table
+    from probe.reporting.tables.width import width_table
     from probe.reporting.words import contaminations
 
     values, few = numbers_of("--C", c, float), numbers_of("--shots", shots, int)
@@ -170,6 +179,7 @@ def fit(
             shots=few or (),
             fractions=shares or (),
             draws=draws,
+            project=project,
             repeats=repeats,
             quick=quick,
             redo=redo,
@@ -210,6 +220,7 @@ def fit(
         show.say(f"warning: {error}")
     viewed = views_table(fitted.rows) if view else None
     for table in (
+        width_table(fitted.study, fitted.rows),
         few_shot_table(few_images(fitted.study, fitted.rows), only_best=True),
         repeats_table(fitted.study, fitted.rows),
         viewed,

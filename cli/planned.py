@@ -144,6 +144,7 @@ def _fit(
         "device",
         "seed",
         "draws",
+        "project",
         "repeats",
         "redo",
     )

@@ -69,7 +69,8 @@ def few_images(study: Study, rows: Sequence[Row]) -> list[FewImages]:
     """
     groups: dict[tuple[str, ...], dict[tuple[str, float], dict[int, list[Row]]]] = {}
     for row in rows:
-        if row.accuracy is None or row.repeat or row.views != "center":
+        other = row.repeat or row.views != "center" or row.project is not None
+        if row.accuracy is None or other:
             continue
         asked = ("all", 1.0)
         if row.shots is not None:

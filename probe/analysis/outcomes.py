@@ -15,12 +15,15 @@ from probe.analysis.statistics import Interval, accuracy_interval, mean_interval
 from probe.analysis.training_variance import CrossValidated, choice, cross_validated, widening
 from probe.results import predictions
 from probe.results.class_metrics import MANY, PredictedImages
-from probe.results.metrics import CURVES, OF_NUMBERS, Metric
+from probe.results.metrics import CURVES, OF_NUMBERS, Metric, kind_of
 from probe.results.number_metrics import PredictedNumbers
 from probe.results.protocol import differences, mark, outdated
 from probe.results.rows import ResultName, Row
+from probe.results.scores import calibration_error, probabilities
 
 _AT_ONCE = 64
+CALIBRATION = "calibration_pooled"
+"""The name of the calibration error over all tested images together; it has no interval."""
 
 
 def measured(
@@ -199,6 +202,12 @@ class Outcomes:
         images = PredictedImages(predicted[tested], self.y[tested], fold[tested], scores[tested])
         wider = self.wider({name: 1.0})
         self._measured[name] = measured(images, self.subjects[tested], self.metrics, wider)
+        kind = kind_of(self._rows[name][0].method.partition("+")[0])
+        if kind != "margins":
+            # Of the fold of few images even true probabilities seem off; of all together less so.
+            p = probabilities(prediction.scores[tested], kind)
+            error = calibration_error(p, self.y[tested])
+            self._measured[name][CALIBRATION] = Interval(error, np.nan, np.nan, np.nan)
 
     def _take_numbers(self, name: ResultName, predicted: Doubles, tested: Bools) -> None:
         images = PredictedNumbers(predicted[tested], self.numbers[tested])

@@ -119,7 +119,8 @@ def _stored(task: Task, backbone: str, key: str, method: str) -> Key:
 def _variants(task: Task, options: FitOptions) -> int:
     """How many results are made of one layer, task and probe."""
     few = 0 if task.is_number else len(set(options.shots)) + len(set(options.fractions))
-    return options.repeats * len(options.all_views()) + few * options.draws
+    plain = options.repeats * len(options.all_views()) + (options.project is not None)
+    return plain + few * options.draws
 
 
 def score_bytes(study: Study, task: Task, folds: int | None, *, inner: bool = True) -> int:

@@ -25,6 +25,8 @@ class ProbeJob:
     """Share of the training images of each class; None: all, or `shots`."""
     draw: int | None = None
     repeat: int = 0
+    project: int | None = None
+    """The width that features are projected to; None: they stay as they are."""
     view: str = "center"
     """What of a test image is scored."""
 
@@ -38,5 +40,6 @@ class ProbeJob:
             shots=self.shots,
             fraction=self.fraction,
             draw=self.draw,
+            project=self.project,
         )
         return (self.task.name, self.backbone, self.key, self.method + variant)

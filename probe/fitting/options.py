@@ -62,6 +62,9 @@ class FitOptions:
     """Fit also on such shares of the training images of every class."""
     draws: int = 5
     """How often the images of `shots` and `fractions` are drawn."""
+    project: int | None = None
+    """Fit also on features projected to this many numbers, so that layers and networks of unlike width can
+    be compared at one; narrower layers stay as they are."""
     repeats: int = 1
     """How many times to cross-validate, each on folds of its own: those of `seed`, of `seed` + 1 and so on.
     What is compared and drawn is the first; `repeats_table` has the mean of all."""
@@ -120,6 +123,8 @@ class FitOptions:
             )
         if self.draws < 1:
             raise OptionError(f"--draws {self.draws}: give 1 or more.")
+        if self.project is not None and self.project < 1:
+            raise OptionError(f"--project {self.project}: give a number of features, such as 512.")
         if self.repeats < 1:
             raise OptionError(f"--repeats {self.repeats}: give 1 or more.")
         check_views(tuple(self.views))

@@ -65,7 +65,10 @@ def prepare(options: FitOptions) -> FitPlan:
     if not options.tasks:
         for sentence in study.no_tasks.values():
             options.announce(sentence)
-    jobs = [variant for job in _jobs(run, backbones, tasks) for variant in _variants(job, options)]
+    plain = _jobs(run, backbones, tasks)
+    jobs = [variant for job in plain for variant in _variants(job, options)]
+    if options.project is not None:  # after the others, so that a layer is read once for each
+        jobs += [replace(job, project=options.project) for job in plain]
     fitted = {job.task.name for job in jobs}
     tasks = [task for task in tasks if task.name in fitted]
     if any(study.columns.get("split", ())):

@@ -23,6 +23,7 @@ from probe.fitting.crossval_numbers import cross_validate_numbers
 from probe.fitting.few_shot import Draw, few_shot
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
+from probe.fitting.projection import projected
 from probe.folds.make_splits import make_splits
 from probe.folds.splits import Splits
 from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
@@ -41,6 +42,7 @@ class _Layer:
 
     backbone: str
     key: str
+    project: int | None
     source: Source
     shared: Shared
 
@@ -70,12 +72,19 @@ class ProbeRun:
 
     def layer(self, job: ProbeJob, file: FeatureFile) -> _Layer:
         """The layer of a job, kept until another one is asked for."""
-        if self.now is None or (self.now.backbone, self.now.key) != (job.backbone, job.key):
-            self.now = None  # let go of the last layer before reading the next
+        wanted = (job.backbone, job.key, job.project)
+        now = self.now
+        if now is not None and (now.backbone, now.key, now.project) == wanted:
+            return now
+        self.now = None  # let go of the last layer before reading the next
+        if job.project is not None and file.about(job.key)["dim"] > job.project:
+            narrow = projected(file, job.key, job.project, self.options.seed)
+            source = Source.of(narrow, self.device)
+        else:
             source = self.source(file, job.key)
-            room = self.memory - _needs(len(file), source.dim)
-            shared = Shared(min(_SHARED_BYTES, room) if source.held else self.memory // 2)
-            self.now = _Layer(job.backbone, job.key, source, shared)
+        room = self.memory - _needs(len(file), source.dim)
+        shared = Shared(min(_SHARED_BYTES, room) if source.held else self.memory // 2)
+        self.now = _Layer(*wanted, source, shared)
         return self.now
 
     def source(self, file: FeatureFile, key: str) -> Source:
@@ -168,7 +177,7 @@ def fit_one(
                 **_measured(run, job, outcome.scores[tested], tested),
                 n_test=fold.n_test,
                 n_train=fold.n_train,
-                dim=about["dim"],
+                dim=layer.source.dim,
                 scale=fold.scale,
                 solver=settings.solver,
                 C=fold.value,
@@ -181,6 +190,7 @@ def fit_one(
                 shots=job.shots,
                 draw=job.draw,
                 fraction=job.fraction,
+                project=job.project,
                 converged=int(fold.converged),
                 error=fold.error,
                 protocol=under,

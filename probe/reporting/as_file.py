@@ -254,6 +254,8 @@ def _repeated(rows: Sequence[Row]) -> Table:
         table["shots"] = ",".join(map(str, shots))
     if fractions := sorted({row.fraction for row in rows if row.fraction is not None}):
         table["fractions"] = ",".join(f"{fraction:g}" for fraction in fractions)
+    if projected := {row.project for row in rows if row.project is not None}:
+        table["project"] = max(projected)
     if shots or fractions:
         draws = max(row.draw or 0 for row in rows) + 1
         table |= {"draws": draws} if draws != 5 else {}

@@ -31,6 +31,7 @@ from probe.reporting.page.training_section import training_section
 from probe.reporting.short_answer import facts, sentence
 from probe.reporting.tables.best import best_table
 from probe.reporting.tables.cost import backbone_tables
+from probe.reporting.tables.cumulative import cumulative_table
 from probe.reporting.tables.failures import (
     class_table,
     confusion_matrices,
@@ -44,6 +45,7 @@ from probe.reporting.tables.numbers import number_fold_table, number_table
 from probe.reporting.tables.reference import reference
 from probe.reporting.tables.table import Table, to_csv, to_latex, to_markdown
 from probe.reporting.tables.variations import repeats_table, views_table
+from probe.reporting.tables.width import width_table
 from probe.reporting.words import contaminations, findings, headline
 from probe.results import rows as results
 from probe.results.metrics import CURVES
@@ -125,6 +127,7 @@ def report(
         fold_table(classes),
         number_table(numbers),
         number_fold_table(numbers),
+        cumulative_table(tasks),
         class_table(classes),
         confusion_table(classes),
         subgroup_table(opened, classes, by),
@@ -210,7 +213,7 @@ def contents_of(
         for task in tasks
     ]
     rows = results.read(study.folder / "results.csv")
-    several = (repeats_table(study, rows), views_table(rows))
+    several = (repeats_table(study, rows), views_table(rows), width_table(study, rows))
     whole = [literature_table(study.source, tasks), *several, *backbone_tables(study)]
     tables = [table for table in whole if table is not None]
     closeness = closeness_section(study, tasks, look, progress)
@@ -272,7 +275,7 @@ def _of_highest(layers: Table) -> Table:
 def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:
     """The tables of one task, without those that have no rows."""
     if task.is_number:
-        made = [number_table([task]), number_fold_table([task])]
+        made = [number_table([task]), number_fold_table([task]), cumulative_table([task])]
         return [table for table in made if table.rows]
     folds = fold_table([task])
     if len(folds.rows) > _MOST_FOLDS:
@@ -282,6 +285,7 @@ def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:
     tables = [
         _of_highest(layer_table([task])),
         folds,
+        cumulative_table([task]),
         hardest_classes(task),
         *confusion_matrices(task),
         subgroup_table(study, [task], by),

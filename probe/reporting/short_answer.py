@@ -9,10 +9,13 @@ import numpy as np
 
 from probe.analysis.answer import FLOOR, Answer
 from probe.analysis.curves import TaskCurves
+from probe.analysis.outcomes import CALIBRATION
+from probe.analysis.points import Best
 from probe.analysis.scale import Scale
 from probe.analysis.standings import layers_words
 from probe.analysis.statistics import Interval
 from probe.probes.methods import METHODS
+from probe.results.metrics import CURVES
 from probe.results.rows import BEST
 
 _PLAIN = {"control:pixels": "the raw pixels", "control:tiny": "a tiny grey image"}
@@ -94,7 +97,11 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         gain = _gain(made.tuning.difference, task.scale).replace(
             "no:", "no gain as it was trained:"
         )
+        if "search" not in made.tuning.a.split()[0].split("+"):
+            gain += "; one learning rate was tried (`--search` tries three)"
         lines.append(("Is fine-tuning needed?", gain))
+    if others := _other_measures(task, top):
+        lines.append((f"{top.backbone} by other measures?", others))
     if made.random is not None:
         lines.append(
             (f"Better than {_plain(made.random.b)}?", _gain(made.random.difference, task.scale))
@@ -103,6 +110,38 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         command = f"probe export {top.backbone}/{BEST}/{top.method} --task {task.task}"
         lines.append(("As one file for new images?", command))
     return lines
+
+
+def _other_measures(task: TaskCurves, top: Best) -> str:
+    """What else is measured of the leader, in a few words: the measures that fit the task."""
+    if task.is_number:
+        names = ("rmse", "r2")
+        return ", ".join(
+            f"{CURVES[name].heading} {top.metrics[name].value:.2f}"
+            + (f" {task.unit}" if CURVES[name].unit else "")
+            for name in names
+            if name in top.metrics and np.isfinite(top.metrics[name].value)
+        )
+    words = []
+    for name in ("balanced", "top5"):
+        if name in top.metrics:
+            words.append(f"{CURVES[name].heading} {100 * top.metrics[name].value:.1f} %")
+    if task.ordered and "mae" in top.metrics:
+        words.append(f"MAE {top.metrics['mae'].value:.2f} classes")
+    if task.ordered and "one_off" in top.metrics:
+        words.append(f"at most one class off {100 * top.metrics['one_off'].value:.1f} %")
+    images = [row.n_test for row in top.rows]
+    for column, heading, factor, unit in (
+        ("auc", "AUC", 100.0, " %"),
+        ("log_loss", "log loss", 1.0, ""),
+    ):
+        values = [getattr(row, column) for row in top.rows]
+        if None not in values:
+            mean = factor * float(np.average(values, weights=images))
+            words.append(f"{heading} {mean:.{1 if unit else 2}f}{unit}")
+    if CALIBRATION in top.metrics:
+        words.append(f"calibration error {100 * top.metrics[CALIBRATION].value:.1f} %")
+    return ", ".join(words)
 
 
 def _plain(backbone: str) -> str:

@@ -38,6 +38,8 @@ class Metric:
     lower_is_better: bool = False
     ordered: bool = False
     """Whether it needs classes with an order."""
+    rare: bool = False
+    """Whether its column is shown only where a result has it."""
     many: bool = False
     """Whether it needs MANY classes or more."""
     folds_alike: bool = False
@@ -108,9 +110,9 @@ class Measured:
     )
     """None for a number, as are all metrics of classes."""
     balanced_accuracy: float | None = _metric(
-        words="balanced accuracy",
+        words="accuracy, mean per class",
         of=class_metrics.balanced_accuracy,
-        heading="balanced",
+        heading="mean per class",
         folds_alike=True,
         per_image=class_metrics.balanced_per_image,
         option="balanced",
@@ -128,6 +130,8 @@ class Measured:
         optional=True,
         words="log loss",
         of=class_metrics.log_loss,
+        heading="log loss",
+        rare=True,
         unit="nats",
         lower_is_better=True,
     )
@@ -140,7 +144,11 @@ class Measured:
     )
     """The expected calibration error of probabilities."""
     auc: float | None = _metric(
-        optional=True, words="area under the ROC curve", of=class_metrics.auc
+        optional=True,
+        words="area under the ROC curve",
+        of=class_metrics.auc,
+        heading="AUC",
+        rare=True,
     )
     """The area under the ROC curve, for two classes that both occur."""
     one_off: float | None = _metric(

@@ -93,6 +93,9 @@ class Row(MeasuredSince, _Columns):
     fraction: float | None = None
     """Share of the training images of each class, drawn; empty: all, or `shots`."""
 
+    project: int | None = None
+    """The width that features were projected to, where they were wider; empty: they were not."""
+
     @property
     def is_drawn(self) -> bool:
         """Whether it is trained on a draw of few images."""
@@ -127,6 +130,7 @@ class Row(MeasuredSince, _Columns):
             shots=self.shots,
             fraction=self.fraction,
             draw=self.draw,
+            project=self.project,
         )
 
     @property
@@ -154,6 +158,7 @@ def variant(
     shots: int | None = None,
     fraction: float | None = None,
     draw: int | None = None,
+    project: int | None = None,
 ) -> str:
     """What a method's name is followed by in predictions/, such as `,shots=5,draw=0`."""
     parts = [
@@ -163,6 +168,7 @@ def variant(
         ("shots", shots, shots is not None),
         ("fraction", fraction, fraction is not None),
         ("draw", draw, draw is not None),
+        ("project", project, project is not None),
     ]
     return "".join(f",{name}={value}" for name, value, departs in parts if departs)
 

@@ -145,9 +145,9 @@ def test_few_shots_of_every_probe(study: Study) -> None:
             np.mean([r.accuracy for r in few if (r.method, r.shots, r.draw) == (line[1], shots, d)])
             for d in range(3)
         ]
-        assert line[6] == 3
-        assert list(line[7:9]) == pytest.approx([np.mean(each), np.std(each, ddof=1)])
-    mean = {(line[1], line[5]): line[7] for line in table.rows}
+        assert line[7:9] == (shots, 3)
+        assert [line[9], line[11]] == pytest.approx([np.mean(each), np.std(each, ddof=1)])
+    mean = {(line[1], line[5]): line[9] for line in table.rows}
     assert all(mean[probe, 20] > mean[probe, 1] for probe in probes)  # type: ignore[operator]
     again = fit(study.folder, probes=probes, shots=(1, 20), draws=3)
     assert (again.fitted, again.kept, again.rows) == (0, done.fitted, done.rows)
@@ -213,8 +213,8 @@ def test_the_command_shows_the_draws(study: Study) -> None:
     done = CliRunner().invoke(app, [*words, "1,5"])
     assert done.exit_code == 0
     lines = [line for line in done.stdout.splitlines() if line.startswith("label\tridge\tnet\t")]
-    assert [line.split("\t")[3:7] for line in lines] == [
-        ["fc", "none", "1", "2"],
-        ["best", "", "5", "2"],
+    assert [line.split("\t")[3:8] for line in lines] == [
+        ["fc", "none", "", "1", "2"],
+        ["best", "", "", "5", "2"],
     ]
     assert CliRunner().invoke(app, [*words, "few"]).exit_code != 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from probe.analysis.curves import TaskCurves
+from probe.analysis.outcomes import CALIBRATION
 from probe.analysis.statistics import Interval
 from probe.reporting.tables.table import Cell, Column, Kind, Table
 from probe.results.metrics import COLUMNS, Metric
@@ -20,7 +21,15 @@ _WHERE = (
 
 def _column(metric: Metric, hidden: bool = False) -> Column:
     shown: Kind = "percent" if metric.unit == "%" else "decimal"
-    return Column(metric.column, metric.heading, "hidden" if hidden else shown)
+    unit = f" ({metric.unit})" if metric.unit == "classes" else ""
+    return Column(metric.column, metric.heading + unit, "hidden" if hidden else shown)
+
+
+def _lacking(metric: Metric, tasks: Sequence[TaskCurves]) -> bool:
+    """Whether no result has a metric that only some have."""
+    return metric.rare and not any(
+        getattr(row, metric.column) is not None for rows, _ in _groups(tasks) for row in rows
+    )
 
 
 def _others(tasks: Sequence[TaskCurves]) -> list[Metric]:
@@ -31,24 +40,33 @@ def _others(tasks: Sequence[TaskCurves]) -> list[Metric]:
 def layer_table(tasks: Sequence[TaskCurves]) -> Table:
     """All results of each task: `best` rows, the majority class, layers in depth order, fine-tunes."""
     others = _others(tasks)
+    calibrated = any(CALIBRATION in metrics for _, metrics in _groups(tasks))
     columns = (
         *_WHERE, Column("domain", "domain"), Column("layer_shown", "layer", "label"),
         Column("layer", "layer", "hidden"), Column("pool", "pool"), Column("depth", "depth", "decimal"),
         Column("dim", "dim", "hidden"), _column(_ACCURACY), Column("interval", "95 % interval", "interval"),
         Column("fold_mean", "mean of folds", "percent"), Column("fold_sd", "SD", "percent"),
-        Column("fold_sem", "SEM", "hidden"), *(_column(m, hidden=m.per_fold) for m in others),
+        Column("fold_sem", "SEM", "hidden"),
+        *(_column(m, hidden=m.per_fold or _lacking(m, tasks)) for m in others),
+        Column(CALIBRATION, "calibration error", "percent" if calibrated else "hidden"),
         Column("images", "images", "hidden"),
         Column("at_edge", "at edge", "hidden"), Column("chosen", "chosen", "hidden"),
     )  # fmt: skip
     rows = {_key(folds[0]): _cells(folds, metrics, others) for folds, metrics in _groups(tasks)}
-    return Table("table", "All layers", columns, tuple(rows.values()))
+    note = (
+        "Mean per class is the mean recall of the classes (balanced_accuracy in results.csv). Log loss is "
+        "in nats; the calibration error is of all tested images together, where that of results.csv is "
+        "of each fold, which is larger where folds are small."
+    )
+    return Table("table", "All layers", columns, tuple(rows.values()), note)
 
 
 def fold_table(tasks: Sequence[TaskCurves]) -> Table:
     """All results, fold by fold, in the order of the table of layers."""
     columns = (
         *_WHERE, Column("layer", "layer"), Column("pool", "pool"), Column("fold", "fold", "count"),
-        *map(_column, (_ACCURACY, *_others(tasks))), Column("n_test", "test images", "count"),
+        *(_column(m, hidden=_lacking(m, tasks)) for m in (_ACCURACY, *_others(tasks))),
+        Column("n_test", "test images", "count"),
         Column("n_train", "training images", "count"), Column("C", "C", "decimal"),
         Column("chosen", "chosen"),
     )  # fmt: skip
@@ -111,6 +129,7 @@ def _cells(
         sd,
         sd / float(np.sqrt(len(folds))),
         *map(over_folds, others),
+        metrics[CALIBRATION].value if CALIBRATION in metrics else None,
         int(sum(row.n_test for row in rows)),
         sum(row.at_edge for row in rows),
         chosen,

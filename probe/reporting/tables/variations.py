@@ -31,7 +31,7 @@ def views_table(rows: Sequence[Row]) -> Table | None:
     for row in rows:
         if row.accuracy is None:  # a number
             continue
-        plain = not row.is_drawn and not row.repeat
+        plain = not row.is_drawn and not row.repeat and row.project is None
         if plain and (row.layer == BEST or row.method not in METHODS):
             key = (row.task, row.method, row.backbone, row.layer)
             groups.setdefault(key, {}).setdefault((row.views, row.crops), []).append(row)
@@ -47,7 +47,8 @@ def views_table(rows: Sequence[Row]) -> Table | None:
                 lines.append((*key, view, crops, accuracy, at_centre, difference, n))
     note = (
         "Fine-tunes are scored by the mean softmax over the crops, probes on the mean of a layer's "
-        "features over them; everything else on this page is of the centre crop."
+        "features over them; everything else on this page is of the centre crop. Corner crops move what a "
+        "shallow layer reads by place, which costs accuracy where images are aligned, as faces are."
     )
     title = "Views of a test image"
     return Table("views", title, _VIEWS, tuple(lines), note) if lines else None
@@ -82,7 +83,7 @@ def repeats_table(study: Study, rows: Sequence[Row]) -> Table | None:
 def _repeat_lines(study: Study, rows: Sequence[Row]) -> Iterator[tuple[Cell, ...]]:
     groups: dict[tuple[str, ...], dict[int, list[Row]]] = {}
     for row in rows:
-        if not row.is_drawn and row.accuracy is not None:
+        if not row.is_drawn and row.project is None and row.accuracy is not None:
             key = (
                 row.task,
                 row.method,
