@@ -41,6 +41,7 @@ def check(
     extension: options.Extension = None,
     missing: options.Missing = None,
     columns: options.Columns = None,
+    max_pixels: options.MaxPixels = None,
     study: options.Study = options.STUDY,
     drop: Annotated[
         bool,

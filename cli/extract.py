@@ -99,6 +99,7 @@ def extract(
             show_default="as file and card tell",
         ),
     ] = None,
+    max_pixels: options.MaxPixels = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at an unreadable image.")] = False,
     compress: Annotated[
         str | None,

@@ -156,6 +156,7 @@ def finetune(
         bool,
         typer.Option("--save", help="Keep the trained networks, with cards, in STUDY/networks."),
     ] = False,
+    max_pixels: options.MaxPixels = None,
     redo: options.Redo = False,
     tensorboard: Annotated[
         Path | None,

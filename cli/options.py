@@ -206,6 +206,24 @@ def _allow(trust: bool) -> bool:
     return trust
 
 
+def _admit(pixels: int | None) -> int | None:
+    from features.images import pixel_limit
+
+    if pixels is not None:
+        os.environ[pixel_limit.VARIABLE] = str(pixel_limit.checked(pixels))
+    return pixels
+
+
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        help="Read pictures of up to N pixels, where you trust the files; others are unreadable.",
+        show_default="178956970",
+        callback=_admit,
+    ),
+]
 Trust = Annotated[
     bool,
     typer.Option(

@@ -48,6 +48,7 @@ def predict(
     batch_size: Annotated[
         int | None, options.batch_size("Images per forward pass", "the network's fastest")
     ] = None,
+    max_pixels: options.MaxPixels = None,
     trust: options.Trust = False,
     json: options.Json = False,
 ) -> None:

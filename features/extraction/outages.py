@@ -1,7 +1,7 @@
 """Images that could not be read for a reason that may pass: tried again, or the run stops.
 
 A file that is missing or forbidden while its data set is there is unreadable, and tried again by the next
-run. Where the whole data set is gone, nothing is said of its images: they stay pending.
+run, and so is a picture above the limit of pixels once that admits it. Where the whole data set is gone, nothing is said of its images: they stay pending.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from features.arrays import Ints
 from features.errors import Stopped
+from features.images import pixel_limit
 from features.images.decode import ABSENT, FORBIDDEN
 from features.machine.regular_files import open_regular
 from features.store.contents import FileContents
@@ -34,18 +35,24 @@ def check_root(study: Study) -> None:
 
 
 def tried_again(study: Study, contents: FileContents, rows: Ints) -> FileContents:
-    """The contents with `rows` pending whose image was missing or forbidden and can be read now."""
+    """The contents with `rows` pending whose image was missing, forbidden or too large and is not now."""
+    asked = set(rows.tolist())
     back = [
         row
-        for row in rows.tolist()
-        if contents.reasons.get(row) in (ABSENT, FORBIDDEN)
-        and _opens(study.root / study.paths[row])
+        for row, why in contents.reasons.items()
+        if row in asked and _may_be_read(study.root / study.paths[row], why)
     ]
     if not back:
         return contents
     status = contents.status.copy()
     status[np.array(back)] = PENDING
     return replace(contents, status=status)
+
+
+def _may_be_read(path: Path, why: str) -> bool:
+    if why.startswith(pixel_limit.TOO_MANY):
+        return pixel_limit.is_within(path)
+    return why in (ABSENT, FORBIDDEN) and _opens(path)
 
 
 def _opens(path: Path) -> bool:

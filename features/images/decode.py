@@ -15,6 +15,7 @@ from rich.filesize import decimal
 
 from features.data.kinds import register
 from features.errors import Stopped, first_line
+from features.images import pixel_limit
 from features.images.bit_depth import Range, UnknownRange, high_bytes, is_deep, scaled
 from features.images.jpeg import decode_jpeg
 from features.machine.regular_files import open_regular
@@ -97,6 +98,7 @@ def decode(data: bytes, reading: Reading = RGB) -> Image.Image:
     if not data:
         raise Unreadable("an empty file")
     register()
+    pixel_limit.take_limit()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter(
@@ -120,7 +122,7 @@ def decode(data: bytes, reading: Reading = RGB) -> Image.Image:
     except UnidentifiedImageError as error:
         raise Unreadable("not an image") from error
     except Image.DecompressionBombError as error:
-        raise Unreadable("too many pixels to be a photo") from error
+        raise Unreadable(pixel_limit.reason(error)) from error
     except UnknownRange as error:
         raise Unreadable(str(error)) from error
     except Exception as error:  # decoders raise many kinds on damaged files

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import Ints
+from features.arrays import Floats, Ints
 from features.errors import InputError, OptionError
 from features.images.bit_depth import Range
 from features.images.thumbnails import SIDE, thumbnails
@@ -21,11 +21,11 @@ from features.study.copies import Copies
 from features.study.drafting import open_or_draft
 from features.study.saving import begin, save_copies, save_images
 from features.study.study import Study, has_study
+from probe.checking.candidates import Cells, in_cells, most_similar
 from probe.checking.check import Check, cautions, check, without_copies
 from probe.checking.likeness import alikeness
 from probe.counts import count
 from probe.folds.given import own_folds
-from probe.probes.knn import neighbours
 
 ALIKE = 0.85
 """The likeness at which two images count as one picture. Of versions of an image 99 in 100 lie above
@@ -190,8 +190,9 @@ def _near(grey: npt.NDArray[np.uint8], places: Ints) -> list[tuple[int, int, flo
         return []
     grey = grey[places]
     likeness: dict[tuple[int, int], float] = {}
+    mean, base = _base(grey)
     for turn in _TURNS:
-        pairs = _candidates(grey, turn)
+        pairs = _candidates(base, mean, turn(grey), turn)
         second, place = np.unique(pairs[:, 1], return_inverse=True)
         images = np.concatenate([grey, turn(grey[second])])
         laid = np.stack([pairs[:, 0], len(grey) + place], axis=1)
@@ -203,38 +204,46 @@ def _near(grey: npt.NDArray[np.uint8], places: Ints) -> list[tuple[int, int, flo
     return [(int(places[a]), int(places[b]), likeness[a, b]) for a, b in ordered]
 
 
-def _candidates(grey: npt.NDArray[np.uint8], turn: Turn) -> Ints:
-    """Pairs `(m, 2)` of images, the second of which looks like the first once it is turned.
+def _base(grey: Images) -> tuple[Floats | float, Floats | Cells]:
+    """The mean of the images when they are small, and what is left of each, of length 1.
 
-    They are compared when they are small; the mean image is subtracted, since aligned faces all look
-    alike. As `turn` is undone by itself or by another of `_TURNS`, either order of a pair will do.
+    The mean image is subtracted since aligned faces all look alike; that of a few images is as much
+    image as mean.
     """
-    x = _small(grey)
-    both = np.concatenate([x, _small(turn(grey))])
-    if len(x) > _NEIGHBOURS:  # the mean of a few images is as much image as mean
-        both -= x.mean(0)
-    part = np.repeat([0, -1], len(x))
-    queries = np.arange(len(x), 2 * len(x))
-    turned = turn is not _as_it_is
-    k = _NEIGHBOURS_TURNED if turned else _NEIGHBOURS + 1  # itself is among the latter
-    similarity, place = neighbours(both, part, k, queries=queries)[0]
-    image = np.repeat(np.arange(len(x)), place.shape[1])
-    pairs = np.stack([place[len(x) :].ravel(), image], axis=1)
-    least = _SIMILAR_TURNED if turned else _SIMILAR
-    wanted = (similarity[len(x) :].ravel() > least) & (pairs[:, 0] != pairs[:, 1])
-    pairs = pairs[wanted]
+    small = _small(grey)
+    mean = small.mean(0) if len(small) > _NEIGHBOURS else 0.0
+    return mean, in_cells(_unit(small - mean))
+
+
+def _candidates(base: Floats | Cells, mean: Floats | float, turned: Images, turn: Turn) -> Ints:
+    """Pairs `(m, 2)` of images, the second of which looks like the first once it is turned by `turn`.
+
+    They are compared when they are small. As `turn` is undone by itself or by another of `_TURNS`, either
+    order of a pair will do.
+    """
+    as_it_is = turn is _as_it_is
+    found = most_similar(
+        base,
+        _unit(_small(turned) - mean),
+        _NEIGHBOURS + 1 if as_it_is else _NEIGHBOURS_TURNED,  # itself is among the former
+        _SIMILAR if as_it_is else _SIMILAR_TURNED,
+    )
+    pairs = found[found[:, 0] != found[:, 1]][:, ::-1]
     if turn is not _quarter:
         pairs = np.sort(pairs, axis=1)
     return np.unique(pairs, axis=0)
 
 
-def _small(grey: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _small(grey: Images) -> Floats:
     """The images at 16 x 16, `(n, 256)`, each of mean 0 and length 1."""
     step = SIDE // _COARSE
     x = grey.reshape(len(grey), _COARSE, step, _COARSE, step).mean((2, 4), dtype=np.float32)
     x = x.reshape(len(grey), -1)
-    x -= x.mean(1, keepdims=True)
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6))
+    return _unit(x - x.mean(1, keepdims=True), 1e-6)
+
+
+def _unit(x: Floats, least: float = 1e-12) -> Floats:
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), least))
 
 
 def _as_it_is(images: Images) -> Images:

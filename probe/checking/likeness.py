@@ -42,8 +42,9 @@ def alikeness(grey: npt.NDArray[np.uint8], pairs: Ints) -> Doubles:
     left = torch.arange(len(pairs))
     for side, steps, enough in _STAGES:
         kept = [left[:0]]
+        small = _all_shrunk(images, numbers[left], side)
         for batch in torch.split(left, _BATCH):
-            a, b = (_shrunk(images[numbers[batch, i]], side) for i in (0, 1))
+            a, b = (small[numbers[batch, i]] for i in (0, 1))
             position[batch] = _align(a, b, position[batch], steps)
             laid, inside = _laid_over(b, position[batch])
             kept.append(batch[_correlation(a, laid, inside) >= enough])
@@ -55,6 +56,14 @@ def alikeness(grey: npt.NDArray[np.uint8], pairs: Ints) -> Doubles:
         laid, inside = _laid_over(_band(b), here)
         likeness[batch] = _correlation(_band(a), laid, inside)
     return likeness.clamp(0, 1).double().numpy()
+
+
+def _all_shrunk(images: Tensor, pairs: Tensor, side: int) -> Tensor:
+    """Every image of `pairs` at `side` pixels, `(n, side, side)`, others 0: each is in many pairs."""
+    small = torch.zeros(len(images), side, side)
+    for some in torch.split(pairs.unique(), _BATCH):
+        small[some] = _shrunk(images[some], side)
+    return small
 
 
 def _shrunk(images: Tensor, side: int) -> Tensor:

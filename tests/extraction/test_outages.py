@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from toys import write_card, write_images
 
 import features.images.decode as decode
@@ -53,6 +54,32 @@ def test_an_image_that_was_away_is_tried_again(
     (tmp_path / "away.png").rename(away)
     back = extract(tmp_path / "s", card, **options)
     assert not back.unreadable
+    status, layers = read(tmp_path / "s")
+    wanted_status, wanted = read(tmp_path / "whole")
+    np.testing.assert_array_equal(status, wanted_status)
+    for key, values in wanted.items():
+        np.testing.assert_array_equal(layers[key], values)
+
+
+def test_a_picture_above_the_limit_of_pixels_is_read_once_that_admits_it(
+    tmp_path: Path, data: Path, card: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = sorted(data.parent.glob("*.png"))[5]
+    with Image.open(large) as opened:
+        picture = opened.resize((80, 80))
+    picture.save(large)
+    options: dict[str, Any] = {"weights": "random", "batch_size": 4}
+    extract(tmp_path / "whole", card, data=str(data), **options)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
+    first = extract(tmp_path / "s", card, data=str(data), **options)
+    (why,) = first.unreadable.values()
+    assert why == (
+        "too many pixels to be a photo (6,400, the limit is 6,000); --max-pixels 6400 reads it"
+    )
+    again = extract(tmp_path / "s", card, **options)
+    assert (len(again.unreadable), again.computed) == (1, 0)
+    monkeypatch.setenv("PROBE_MAX_PIXELS", "6400")
+    assert not extract(tmp_path / "s", card, workers=2, **options).unreadable
     status, layers = read(tmp_path / "s")
     wanted_status, wanted = read(tmp_path / "whole")
     np.testing.assert_array_equal(status, wanted_status)

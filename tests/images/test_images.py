@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+from features.errors import OptionError
 from features.images import decode as images
 from features.images.decode import Unreadable, read_rgb
 
@@ -198,9 +199,26 @@ def test_a_bomb_is_refused_before_it_goes_off(
     path = tmp_path / "bomb.png"
     corners().save(path)
     monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 100)
-    assert reason(path) == "too many pixels to be a photo"
+    why = "too many pixels to be a photo (384, the limit is 200); --max-pixels 384 reads it"
+    assert reason(path) == why
     monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 300)  # 384 pixels: Pillow only warns
     assert read_rgb(path).size == (24, 16)
+
+
+def test_the_limit_of_pixels_is_moved_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.png"
+    corners().save(path)
+    monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 100)
+    monkeypatch.setenv("PROBE_MAX_PIXELS", "382")
+    assert reason(path).startswith("too many pixels to be a photo (384, ")
+    monkeypatch.setenv("PROBE_MAX_PIXELS", "384")
+    assert read_rgb(path).size == (24, 16)
+    for wrong in ("0", "-3", "many"):
+        monkeypatch.setenv("PROBE_MAX_PIXELS", wrong)
+        with pytest.raises(OptionError, match=wrong):
+            read_rgb(path)
 
 
 def seeds() -> dict[str, bytes]:

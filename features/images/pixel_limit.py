@@ -1,0 +1,66 @@
+"""How many pixels a picture may have: Pillow's limit, or the one that a person gives.
+
+A small file can hold more pixels than memory does, so that above a limit none is decoded. `--max-pixels`
+sets PROBE_MAX_PIXELS, which the processes of a command inherit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from PIL import Image
+
+from features.errors import OptionError
+from features.machine.regular_files import open_regular
+
+VARIABLE = "PROBE_MAX_PIXELS"
+TOO_MANY = "too many pixels to be a photo"
+"""What the reason begins with; of files of before it is all of the reason."""
+
+
+def checked(pixels: int) -> int:
+    """The limit, if it can be one.
+
+    Raises:
+        OptionError: It is below 1.
+    """
+    if pixels < 1:
+        raise OptionError(f"--max-pixels {pixels}: write how many pixels at most, 1 or more.")
+    return pixels
+
+
+def take_limit() -> None:
+    """Make Pillow keep to the limit that PROBE_MAX_PIXELS gives, if it gives one.
+
+    Raises:
+        OptionError: PROBE_MAX_PIXELS is no number above 0.
+    """
+    given = os.environ.get(VARIABLE, "")
+    if not given:
+        return
+    try:
+        most = checked(int(given))
+    except ValueError as error:
+        raise OptionError(f"{VARIABLE}={given}: is no number of pixels; correct it.") from error
+    Image.MAX_IMAGE_PIXELS = (most + 1) // 2  # Pillow warns above it and refuses above twice of it
+
+
+def reason(error: Image.DecompressionBombError) -> str:
+    """Why Pillow did not decode a picture, with its pixels, the limit and what admits it."""
+    told = re.search(r"\((\d+) pixels\)", str(error))
+    most = Image.MAX_IMAGE_PIXELS
+    if told is None or most is None:
+        return TOO_MANY
+    return f"{TOO_MANY} ({int(told[1]):,}, the limit is {2 * most:,}); --max-pixels {told[1]} reads it"
+
+
+def is_within(file: Path) -> bool:
+    """Whether a picture's header says no more pixels than the limit of now."""
+    take_limit()
+    try:
+        with open_regular(file) as opened, Image.open(opened):
+            return True
+    except Exception:  # decoders raise many kinds on damaged files
+        return False
