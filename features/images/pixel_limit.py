@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from pathlib import Path
 
 from PIL import Image
@@ -53,14 +54,16 @@ def reason(error: Image.DecompressionBombError) -> str:
     most = Image.MAX_IMAGE_PIXELS
     if told is None or most is None:
         return TOO_MANY
-    return f"{TOO_MANY} ({int(told[1]):,}, the limit is {2 * most:,}); --max-pixels {told[1]} reads it"
+    return f"{TOO_MANY} ({int(told[1]):,}, above {2 * most:,}): give --max-pixels {told[1]}"
 
 
 def is_within(file: Path) -> bool:
     """Whether a picture's header says no more pixels than the limit of now."""
     take_limit()
     try:
-        with open_regular(file) as opened, Image.open(opened):
-            return True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of half the limit
+            with open_regular(file) as opened, Image.open(opened):
+                return True
     except Exception:  # decoders raise many kinds on damaged files
         return False

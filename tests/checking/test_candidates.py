@@ -1,6 +1,5 @@
 """Candidates for copies: searched among cells they are those of comparing all with all, to the copy."""
 
-
 import numpy as np
 import pytest
 import torch

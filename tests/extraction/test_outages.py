@@ -73,9 +73,7 @@ def test_a_picture_above_the_limit_of_pixels_is_read_once_that_admits_it(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3000)
     first = extract(tmp_path / "s", card, data=str(data), **options)
     (why,) = first.unreadable.values()
-    assert why == (
-        "too many pixels to be a photo (6,400, the limit is 6,000); --max-pixels 6400 reads it"
-    )
+    assert why == ("too many pixels to be a photo (6,400, above 6,000): give --max-pixels 6400")
     again = extract(tmp_path / "s", card, **options)
     assert (len(again.unreadable), again.computed) == (1, 0)
     monkeypatch.setenv("PROBE_MAX_PIXELS", "6400")

@@ -199,7 +199,7 @@ def test_a_bomb_is_refused_before_it_goes_off(
     path = tmp_path / "bomb.png"
     corners().save(path)
     monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 100)
-    why = "too many pixels to be a photo (384, the limit is 200); --max-pixels 384 reads it"
+    why = "too many pixels to be a photo (384, above 200): give --max-pixels 384"
     assert reason(path) == why
     monkeypatch.setattr(images.Image, "MAX_IMAGE_PIXELS", 300)  # 384 pixels: Pillow only warns
     assert read_rgb(path).size == (24, 16)
