@@ -1,7 +1,8 @@
 """Images that could not be read for a reason that may pass: tried again, or the run stops.
 
 A file that is missing or forbidden while its data set is there is unreadable, and tried again by the next
-run, and so is a picture above the limit of pixels once that admits it. Where the whole data set is gone, nothing is said of its images: they stay pending.
+run, and so is a picture above the limit of pixels once that admits it. Where the whole data set is gone,
+nothing is said of its images: they stay pending.
 """
 
 from __future__ import annotations

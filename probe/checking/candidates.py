@@ -85,7 +85,7 @@ def _of_all(base: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
 
 
 def _of_cells(cells: Cells, queries: Tensor, k: int, least: float) -> tuple[Floats, Ints]:
-    """As `_of_all`, of the rows above `least` in the cells nearest to each query; -1 where there are fewer."""
+    """As `_of_all`, of rows above `least` in the cells nearest to a query; -1 where there are fewer."""
     probed = min(_PROBED, len(cells.centres))
     near = [(some @ cells.centres.T).topk(probed)[1] for some in queries.split(_BLOCK)]
     asked, of_cell = torch.cat(near).ravel().sort(stable=True)
