@@ -87,9 +87,10 @@ def _of_all(base: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
 def _of_cells(cells: Cells, queries: Tensor, k: int, least: float) -> tuple[Floats, Ints]:
     """As `_of_all`, of rows above `least` in the cells nearest to a query; -1 where there are fewer."""
     probed = min(_PROBED, len(cells.centres))
-    near = [(some @ cells.centres.T).topk(probed)[1] for some in queries.split(_BLOCK)]
+    near = [(some @ cells.centres.T).topk(probed)[1] for some in torch.split(queries, _BLOCK)]
     asked, of_cell = torch.cat(near).ravel().sort(stable=True)
-    who = (of_cell // probed).split(torch.bincount(asked, minlength=len(cells.ends)).tolist())
+    sizes = torch.bincount(asked, minlength=len(cells.ends)).tolist()
+    who = torch.split(of_cell // probed, sizes)
     best = torch.full((len(queries), k), least)
     place = torch.full((len(queries), k), -1)
     for start, end, here in zip([0, *cells.ends], cells.ends, who, strict=False):
@@ -107,4 +108,4 @@ def _of_cells(cells: Cells, queries: Tensor, k: int, least: float) -> tuple[Floa
 
 def _nearest(rows: Tensor, centres: Tensor) -> Tensor:
     """The number of the centre nearest to each row, `(n,)`."""
-    return torch.cat([(some @ centres.T).argmax(1) for some in rows.split(_BLOCK)])
+    return torch.cat([(some @ centres.T).argmax(1) for some in torch.split(rows, _BLOCK)])

@@ -61,7 +61,7 @@ def alikeness(grey: npt.NDArray[np.uint8], pairs: Ints) -> Doubles:
 def _all_shrunk(images: Tensor, pairs: Tensor, side: int) -> Tensor:
     """Every image of `pairs` at `side` pixels, `(n, side, side)`, others 0: each is in many pairs."""
     small = torch.zeros(len(images), side, side)
-    for some in torch.split(pairs.unique(), _BATCH):
+    for some in torch.split(torch.from_numpy(np.unique(pairs.numpy())), _BATCH):
         small[some] = _shrunk(images[some], side)
     return small
 
