@@ -60,6 +60,8 @@ class FewImages:
     """The error of the mean that is due to the images drawn; None where the draws do not tell it."""
     tested: tuple[CrossValidated, ...]
     """One for each draw."""
+    protocol: str
+    """The hash of the protocol that it was made under."""
 
 
 def few_images(study: Study, rows: Sequence[Row]) -> list[FewImages]:
@@ -138,6 +140,7 @@ def _over_draws(
         right,
         beside,
         tested,
+        first.protocol,
     )
 
 
@@ -221,10 +224,11 @@ class Saved:
             )
         low = f"{self.low:.0f}" if np.isfinite(self.low) else f"under {self.fewest:.0f}"
         high = f"{self.high:.0f}" if np.isfinite(self.high) else f"over {self.most:.0f}"
+        saves = f"saves {100 * (1 - self.needs / self.most):.0f} % of the labels"
+        found = f"which {saves}" if np.isfinite(self.high) else f"but that it {saves} is not shown"
         return (
             f"{self.task}, {self.method}: {reach}; {self.near} is as good with about {self.needs:.0f} "
-            f"(95 % interval: {low} to {high}), which saves {100 * (1 - self.needs / self.most):.0f} % of "
-            "the labels."
+            f"(95 % interval: {low} to {high}), {found}."
         )
 
 
@@ -316,7 +320,7 @@ def labels_saved(made: Sequence[FewImages], study: Study, seen: Collection[str])
             ]
             near = _highest([one for one in whole if one.domain == study.closest])
             far = _highest([one for one in whole if one.domain != study.closest])
-            if near is None or far is None:
+            if near is None or far is None or near.protocol != far.protocol:
                 continue
             line = [
                 one

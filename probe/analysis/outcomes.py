@@ -203,7 +203,7 @@ class Outcomes:
         wider = self.wider({name: 1.0})
         self._measured[name] = measured(images, self.subjects[tested], self.metrics, wider)
         kind = kind_of(self._rows[name][0].method.partition("+")[0])
-        if kind != "margins":
+        if kind != "margins" and not np.isnan(prediction.scores[tested]).any():
             # Of the fold of few images even true probabilities seem off; of all together less so.
             p = probabilities(prediction.scores[tested], kind)
             error = calibration_error(p, self.y[tested])
