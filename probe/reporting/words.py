@@ -242,7 +242,7 @@ def _nested(made: Answer, scale: Scale) -> str:
         return ""
     same = set(nested.chosen) == {made.leader.backbone}
     if same:
-        return f" (every fold chooses it among {nested.backbones} on its training images)"
+        return f" (every fold chooses it among {nested.backbones} backbones on its training images)"
     return f" ({scale.value(nested.accuracy)} where each fold chooses among {nested.backbones} backbones)"
 
 
