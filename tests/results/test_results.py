@@ -40,7 +40,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path, data: st.DataObject) -> Non
         replace(
             ROW,
             backbone=data.draw(text()), layer=data.draw(text()), task=data.draw(text()),
-            accuracy=data.draw(number), one_off=data.draw(st.none() | number),
+            accuracy=data.draw(st.floats(0, 1)), one_off=data.draw(st.none() | number),
             depth=data.draw(st.none() | number), dim=data.draw(st.none() | st.integers(0, 2**40)),
             fold=data.draw(st.integers(0, 99)), shots=data.draw(st.none() | st.integers(1, 99)),
         )
