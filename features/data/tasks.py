@@ -21,6 +21,8 @@ _MANY = 100
 _FEW = 10
 """Labels; in a column with at most this many, all may differ."""
 
+_BETWEEN = "|"
+
 Kind = Literal["classes", "number"]
 """What a task predicts: one class of several, or a number."""
 
@@ -113,7 +115,8 @@ def still_tasks(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task])
 def unfit(columns: Mapping[str, Sequence[str]], tasks: Mapping[str, Task]) -> dict[str, str]:
     """The columns that are neither reserved nor among `tasks`, each with the reason in a sentence.
 
-    Quantities that are tasks, since no column holds classes, have a sentence too.
+    Quantities that are tasks, since no column holds classes, have a sentence too, and so have classes
+    that are several labels in one.
     """
     reasons = {
         name: _unfit(name, labels)
@@ -125,6 +128,7 @@ def unfit(columns: Mapping[str, Sequence[str]], tasks: Mapping[str, Task]) -> di
         for name, task in tasks.items()
         if task.is_number and not task.unit and not any(t.classes for t in tasks.values())
     }
+    reasons |= {name: _of_several(task) for name, task in tasks.items()}
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
@@ -235,6 +239,21 @@ def _unfit(name: str, labels: Sequence[str]) -> str | None:
             "column out, or give a class to several images."
         )
     return None
+
+
+def _of_several(task: Task) -> str | None:
+    """The sentence about classes such as `smiling|hat`, where its parts are in other classes too."""
+    parts = Counter(part for name in task.classes for part in set(name.split(_BETWEEN)))
+    together = next(
+        (c for c in task.classes if _BETWEEN in c and all(parts[p] > 1 for p in c.split(_BETWEEN))),
+        None,
+    )
+    if together is None:
+        return None
+    return (
+        f"task {task.name}: {together!r} looks like several labels of one image, and every combination is "
+        "a class of its own here; give each label a column of 0 and 1 to have a task for each."
+    )
 
 
 def _is_quantity(counts: Mapping[str, int]) -> bool:

@@ -45,7 +45,8 @@ def find(study: Study, progress: Callable[[int, int], None] = lambda _done, _all
     """The copies among all images of the study.
 
     Exact copies have the same bytes, or are rows of the same path. For near copies, each image's ten
-    nearest by a 16 x 16 grey picture are candidates, and every candidate is laid over the image and
+    nearest by a 16 x 16 grey picture are candidates (of more than 20,000 images, the nearest in cells of
+    similar ones: probe/checking/candidates.py), and every candidate is laid over the image and
     compared in detail (probe/checking/likeness.py). That tells re-encoded, resized and slightly cropped
     versions of an image from two photographs of one person. The same is done with every image mirrored
     and turned.

@@ -659,3 +659,14 @@ def test_row_numbers_without_a_name_are_no_task(tmp_path: Path) -> None:
         infer({"path": ["0.png", "1.png"], "": ["0", "1"]}, {})
     known = {"": Task("", ("0", "1"))}  # of a study made before
     assert infer({"path": ["0.png", "1.png"], "": ["0", "1"]}, known) == known
+
+
+def test_several_labels_in_a_cell_are_said_to_be_one_class_for_each_combination() -> None:
+    columns = {
+        "seen": ["hat", "smile|hat", "smile", "hat|glasses", "glasses", "hat"],
+        "place": ["a|b", "c", "a|b", "c", "d|e", "d|e"],  # whose parts are nowhere else
+    }
+    made = infer(columns, {})
+    assert list(made) == ["seen", "place"]
+    (sentence,) = unfit(columns, made).values()
+    assert sentence.startswith("task seen: 'hat|glasses' looks like several labels of one image, ")
