@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import torch
@@ -284,6 +284,8 @@ def _tuple(value: Any) -> Any:
 def _check_types(values: Any, kind: type) -> None:
     for name, wanted in get_type_hints(kind).items():
         value = getattr(values, name)
+        if value is None and type(None) in get_args(wanted):
+            continue
         if not is_of(value, wanted) or (isinstance(value, float) and not isfinite(value)):
             raise TypeError(f"{name} is {str(value)[:_SHOWN]!r}")
 
