@@ -51,8 +51,9 @@ def export(
     """Fit a result once more on all images and write it as one file, for `probe predict`.
 
     Without a result named, it is for every task the highest best row of a linear probe, of trained
-    backbones that did not see the images. The file holds the accuracy that it promises. A graph runs
-    without this toolkit; what comes before it, and a few lines that run it, stand in its metadata.
+    backbones that did not see the images. The file holds the accuracy, or the error of a number, that it
+    promises. Of a number, only ridge regressions are exported. A graph runs without this toolkit;
+    what comes before it, and a few lines that run it, stand in its metadata.
 
     Example: probe export mobilefacenet/best/logistic --task gender
     """
@@ -92,7 +93,7 @@ def _summary(each: Exported) -> None:
         inside = f"its weights {'inside' if about.network else 'by checksum'}"
     show.say(
         f"{about.task}: {about.name}, {inside}, promises "
-        f"{about.accuracy.interval} on new images like the study's: {each.file}, "
+        f"{about.promised} on new images like the study's: {each.file}, "
         f"{decimal(each.file.stat().st_size)}"
     )
     if about.licence:

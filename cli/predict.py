@@ -52,11 +52,13 @@ def predict(
     trust: options.Trust = False,
     json: options.Json = False,
 ) -> None:
-    """Predict the class of images with an export, into CSV or lines of JSON.
+    """Predict the class of images, or a number, with an export, into CSV or lines of JSON.
 
-    A line has path, class, the probability of every class, and the distance from the training images.
+    A line has path, class, the probability of every class (of a number path and value), and the distance
+    from the training images.
 
-    Where labels are known (a manifest with the task's column), it says the accuracy beside the promise.
+    Where labels are known (a manifest with the task's column), it says the accuracy, or the mean absolute
+    error, beside the promise.
     Images that lie farther from the training images than 99 % of these are marked as far.
 
     Example: probe predict study/gender.probe photos --out gender.csv
@@ -65,7 +67,10 @@ def predict(
     from features.machine.replaceable import check_replaceable
     from probe.exported.exported_probe import load_probe
     from probe.exported.images import images_named
-    from probe.exported.predictions import joined, judged
+    from probe.exported.judged import judged
+    from probe.exported.judged_numbers import judged_numbers
+    from probe.exported.number_promise import NumberPromise
+    from probe.exported.predictions import joined
 
     if out is not None:
         check_replaceable(out, "--out", _MARKS)
@@ -93,8 +98,13 @@ def predict(
             _write(to, part, json)
     predictions = joined(parts)
     _tell(predictions, probe)
-    about = probe.about
-    told = judged(about.task, predictions, wanted.labels, wanted.subjects, about.accuracy)
+    about, promise = probe.about, probe.about.promised
+    known = (about.task, predictions, wanted.labels, wanted.subjects)
+    told = (
+        judged_numbers(*known, promise)
+        if isinstance(promise, NumberPromise)
+        else judged(*known, promise)
+    )
     if told is not None:
         for sentence in told.others:
             show.say(sentence)
@@ -133,7 +143,7 @@ def _introduce(probe: ExportedProbe) -> None:
     from importlib.metadata import version
 
     about = probe.about
-    show.say(f"{about.task} by {about.name}, which promises {about.accuracy.interval}")
+    show.say(f"{about.task} by {about.name}, which promises {about.promised}")
     if about.toolkit != version("transfer-probe"):
         show.say(
             f"note: {probe.path} was made with version {about.toolkit} of this toolkit, and this is "
@@ -144,8 +154,10 @@ def _introduce(probe: ExportedProbe) -> None:
 
 
 def _header(probe: ExportedProbe) -> list[str]:
-    named = [f"p_{name}" for name in probe.classes]
-    return ["path", "class", *named, "distance", "quantile", "far", "unreadable"]
+    named = (
+        ["value"] if probe.about.is_number else ["class", *(f"p_{name}" for name in probe.classes)]
+    )
+    return ["path", *named, "distance", "quantile", "far", "unreadable"]
 
 
 def _write(to: IO[str], part: Predictions, json: bool) -> None:
@@ -157,14 +169,18 @@ def _write(to: IO[str], part: Predictions, json: bool) -> None:
             to.write(to_json(line) + "\n")
     else:
         writer = csv.writer(to, lineterminator="\n")
-        blank = [""] * (len(part.classes) + 4)
+        blank = [""] * ((1 if part.values is not None else 1 + len(part.classes)) + 3)
         for line in part:
-            if "class" not in line:
+            if "unreadable" in line:
                 writer.writerow([line["path"], *blank, line["unreadable"]])
                 continue
-            p = [f"{value:.6f}" for value in line["probabilities"].values()]
+            if part.values is not None:
+                said = [f"{line['value']:.8g}"]
+            else:
+                p = [f"{value:.6f}" for value in line["probabilities"].values()]
+                said = [line["class"], *p]
             far = [f"{line['distance']:.3f}", f"{line['quantile']:.4f}", int(line["far"]), ""]
-            writer.writerow([line["path"], line["class"], *p, *far])
+            writer.writerow([line["path"], *said, *far])
     to.flush()
 
 
@@ -179,7 +195,8 @@ def _list(what: str, files: Sequence[tuple[str, str]], rest: str) -> None:
 def _tell(made: Predictions, probe: ExportedProbe) -> None:
     """What a person should know of the images: which could not be read, which lie far away."""
     bad = [(made.paths[place], why) for place, why in made.unreadable.items()]
-    _list("unreadable", bad, "which have no class in the table")
+    what = "class" if made.values is None else "value"
+    _list("unreadable", bad, f"which have no {what} in the table")
     far = [i for i, is_far in enumerate(made.far) if is_far]
     read = len(made) - len(bad)
     if far:

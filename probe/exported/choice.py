@@ -61,25 +61,11 @@ def chosen_results(
     """
     wanted = [choose(study.tasks, study.columns, task).name for task in tasks]
     rows = [row for row in results.read(study.folder / "results.csv") if not row.variant]
-    asked = [
-        row
-        for row in rows
-        if name in (None, typed_name(row)) and (not wanted or row.task in wanted)
-    ]
-    if asked and all(row.accuracy is None for row in asked):
-        raise _is_a_number(asked[0].task)
-    rows = [row for row in rows if row.accuracy is not None]  # without those of numbers
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
     if name is None:
         return [_highest(study, task, rows) for task in _with_curves(study, wanted)]
     return _named(study, name, wanted, rows)
-
-
-def _is_a_number(task: str) -> InputError:
-    return InputError(
-        f"task {task}: a number, and an exported file holds classes; name another task."
-    )
 
 
 def _with_curves(study: Study, wanted: Sequence[str]) -> list[TaskCurves]:
@@ -89,15 +75,11 @@ def _with_curves(study: Study, wanted: Sequence[str]) -> list[TaskCurves]:
             raise InputError(
                 f"task {name}: nothing is fitted for it; run `probe fit --task {name}`."
             )
-    if not wanted:  # a number has no classes, and a file of a probe holds these
-        return [task for task in every if not task.is_number] or every
-    return [task for task in every if task.task in wanted]
+    return [task for task in every if not wanted or task.task in wanted]
 
 
 def _highest(study: Study, task: TaskCurves, rows: Sequence[Row]) -> ChosenResult:
     """The highest `best` row of a task that may be exported, and how sure it is that it leads."""
-    if task.is_number:
-        raise _is_a_number(task.task)
     saw = _backbones_that_saw(study)
     notes = []
     able = []
@@ -109,8 +91,8 @@ def _highest(study: Study, task: TaskCurves, rows: Sequence[Row]) -> ChosenResul
                 f"{best.backbone} is passed over: its weights were trained on "
                 f"{' and '.join(saw[best.backbone])}, which seems to be this study's data"
             )
-        elif best.method in METHODS and not METHODS[best.method].is_linear:
-            continue
+        elif not (METHODS[best.method].is_linear if best.method in METHODS else not task.is_number):
+            continue  # a fine-tune of a number too
         elif _is_imported(study, best.backbone):
             notes.append(f"{best.backbone} is passed over: its features were made elsewhere")
         else:
@@ -120,7 +102,7 @@ def _highest(study: Study, task: TaskCurves, rows: Sequence[Row]) -> ChosenResul
             f"task {task.task}: no linear probe on a trained backbone has a best row that could be "
             "exported; fit one, or name a result as BACKBONE/LAYER/METHOD."
         )
-    top = max(able, key=lambda best: best.accuracy.value)
+    top = max(able, key=lambda best: best.worth)
     notes = list(dict.fromkeys(notes)) + _standing(study, task, top)
     name = f"{top.backbone}/{BEST}/{top.method}"
     return _chosen(study, task.task, name, tuple(top.rows), rows, tuple(notes))
@@ -176,7 +158,12 @@ def _named(
         raise InputError(f"{name}: no such result; {nearest(name, by_name)}")
     method = next(iter(by_name[name].values()))[0].method
     if method in METHODS and not METHODS[method].is_linear:
-        linear = next(other.name for other in METHODS.values() if other.is_linear)
+        is_number = all(row.mae is not None for each in by_name[name].values() for row in each)
+        linear = next(
+            other.name
+            for other in METHODS.values()
+            if other.is_linear and (other.numbers is not None or not is_number)
+        )
         raise InputError(
             f"{name}: a probe by {METHODS[method].words} has no weights, so it cannot be exported; name "
             f"a linear probe, such as {name.removesuffix(method)}{linear}."
@@ -196,6 +183,12 @@ def _named(
             f"{name}: its results are of {', '.join(by_name[name])}, and study.toml has no such task; "
             "put it back there."
         )
+    if method not in METHODS:
+        numbers = [task for task in tasks if study.tasks[task].is_number]
+        if numbers:
+            raise InputError(
+                f"task {numbers[0]}: a number, of which no fine-tune is exported yet; name a linear probe."
+            )
     return [_chosen(study, task, name, tuple(by_name[name][task]), rows, ()) for task in tasks]
 
 
@@ -241,10 +234,12 @@ def _layer_over_all_folds(
     """The rows of the layer with the best cross-validated scores over all folds together.
 
     The scores are those of the test folds, each by a probe whose C was chosen without it; the measure is
-    the one that chooses inside the folds: log loss for logistic, else accuracy. Among equals it is the
-    shallowest, then the first by name.
+    the one that chooses inside the folds: log loss for logistic, else accuracy; of a number
+    the squared error. Among equals it is the shallowest, then the first by name.
     """
-    y = study.labels(task)
+    is_number = study.tasks[task].is_number
+    y = study.numbers(task) if is_number else study.labels(task)
+    labelled = study.labelled(task)
     by_key: dict[predictions.Key, list[Row]] = {}
     for row in rows:
         by_key.setdefault(row.stored, []).append(row)
@@ -252,10 +247,15 @@ def _layer_over_all_folds(
     for key, prediction in predictions.read_all(
         study.folder / predictions.STORE, list(by_key)
     ).items():
-        tested = (prediction.fold >= 0) & (y >= 0) if len(prediction.fold) == len(y) else None
+        tested = (prediction.fold >= 0) & labelled if len(prediction.fold) == len(y) else None
         if tested is None or not tested.any():
             continue
-        worth = _worth(prediction.scores[tested], y[tested], by_key[key][0].method)
+        if is_number:
+            worth = -float(np.square(prediction.scores[tested, 0] - y[tested]).mean())
+        else:
+            worth = _worth(
+                prediction.scores[tested], y[tested].astype(np.int64), by_key[key][0].method
+            )
         first = by_key[key][0]
         ranked.append((-worth, first.depth or 0.0, first.features_key, key))
     if not ranked:

@@ -23,18 +23,20 @@ from features.machine.locks import locked
 from features.machine.replaceable import check_replaceable
 from features.store.featurefile import FeatureFile
 from features.study.study import Study, open_study
-from probe.analysis.outcomes import Outcomes
 from probe.exported.choice import ChosenResult, chosen_results
 from probe.exported.distance import distance_from
 from probe.exported.file import FORMAT, SUFFIX, About, Contents, write
 from probe.exported.graph import needed_tensors
 from probe.exported.network import needed_weights, network_for, pooled_of
-from probe.exported.promise import Promise, promise_of
+from probe.exported.promise import Promise
+from probe.exported.promised import promised
 from probe.exported.refit import Refitted, refit, temperature_of
+from probe.exported.refit_numbers import refit_numbers
 from probe.exported.trained_on import Training, training_of
 from probe.exported.tuned import tuned_contents
 from probe.fitting.options import FitOptions
 from probe.fitting.probe_job import ProbeRun, memory_bytes
+from probe.probes.layer import Source
 from probe.probes.methods import METHODS
 from probe.results import predictions
 
@@ -63,7 +65,7 @@ class ExportOptions:
     """The file to write; by default TASK in the study's folder, with the format's ending."""
     format: str = "probe"
     """`probe`: a file for `probe predict` and `load_probe`; `pt2` or `onnx`: the whole chain from pixels
-    to probabilities as one graph, which runs without this toolkit."""
+    to probabilities, or a number, as one graph, which runs without this toolkit."""
     with_weights: bool = False
     """Put the network's weights into the file too."""
     backbone: str | None = None
@@ -109,7 +111,7 @@ class Exported:
     def __repr__(self) -> str:
         """The file and what is in it."""
         about = self.about
-        return f"<{self.file}: {about.task}, {about.name}, promised {about.accuracy.interval}>"
+        return f"<{self.file}: {about.task}, {about.name}, promised {about.promised}>"
 
 
 @taken_from(ExportOptions)
@@ -118,7 +120,7 @@ def export(options: ExportOptions) -> list[Exported]:
 
     C is chosen by cross-validation over all folds, and so is the layer of a `best` row. A fine-tune is
     trained once more on all rows, for the median of its folds' epochs. The promise in the file is the
-    cross-validated accuracy of the result, with its interval.
+    cross-validated accuracy of the result, or the mean absolute error of a number, with its interval.
 
     Raises:
         InputError: There is no such result, the study changed since, or the file cannot be written.
@@ -165,8 +167,10 @@ def _file(study: Study, chosen: ChosenResult, options: ExportOptions) -> Path:
 
 def _tuned(study: Study, chosen: ChosenResult, options: ExportOptions) -> Contents:
     """The file of a fine-tune, trained once more."""
+    promise = promised(study, chosen)
+    assert isinstance(promise, Promise), chosen.task  # that of a number is no result to export
     return tuned_contents(
-        study, chosen, _promise(study, chosen), backbone=options.backbone, weights=options.weights,
+        study, chosen, promise, backbone=options.backbone, weights=options.weights,
         device=options.device, announce=options.announce, progress=options.progress,
     )  # fmt: skip
 
@@ -184,9 +188,10 @@ def _graph(study: Study, file: Path, contents: Contents, options: ExportOptions)
     apart = write_graph(
         file, options.format, contents, backbone, pooled_of(about, backbone), images
     )
+    what = "values" if about.is_number else "probabilities"
     options.announce(
-        f"{about.task}: on images of the study the graph's probabilities differ from those of the "
-        f"features by {apart:.1g} at most"
+        f"{about.task}: on images of the study the graph's {what} differ "
+        f"from those of the features by {apart:.1g} at most"
     )
     return Exported(file, about, options.format)
 
@@ -207,13 +212,20 @@ def _probe(study: Study, chosen: ChosenResult, options: ExportOptions) -> Conten
             f"{chosen.task}: fitting {row.method} on {row.features_key} of {row.backbone} with all "
             f"{int((training.splits.part >= 0).sum()):,} images"
         )
-        classes = len(training.task.classes)
-        fitted = refit(source, training.y, classes, training.splits, training.settings)
+        fitted = _fitted(source, training)
         used = np.flatnonzero(training.splits.part >= 0)
         distance = distance_from(source, used, study.subjects[used], fitted.probe.scaler)
         about = _about(study, chosen, training, fitted, file, options)
     contents = Contents(about, fitted.probe, distance)
     return _with_network(contents, options) if options.with_weights else contents
+
+
+def _fitted(source: Source, training: Training) -> Refitted:
+    """The probe, fitted on all rows."""
+    y, splits, settings = training.y, training.splits, training.settings
+    if training.task.is_number:
+        return refit_numbers(source, y.astype(np.float64), splits, settings)
+    return refit(source, y.astype(np.int64), len(training.task.classes), splits, settings)
 
 
 def _about(
@@ -230,6 +242,7 @@ def _about(
     names = ("network", "options", "preprocessing", "weights")
     classes = tuple(task.classes[number] for number in fitted.classes)
     left_out = tuple(name for name in task.classes if name not in classes)
+    of_grid = "alpha" if METHODS[row.method].value_is_alpha else "C"
     digest = hashlib.sha256(
         json.dumps([study.images_hash, training.features, task.classes]).encode()
         + used.tobytes()
@@ -239,7 +252,7 @@ def _about(
     if left_out:
         notes.append(f"no training image is of the class {', '.join(left_out)}")
     if fitted.choice.at_edge:
-        notes.append(f"C of {fitted.choice.value:g} is the first or last of its grid")
+        notes.append(f"{of_grid} of {fitted.choice.value:g} is the first or last of its grid")
     for note in notes:
         options.announce(f"{chosen.task}: {note}")
     return About(
@@ -256,7 +269,7 @@ def _about(
         value=fitted.choice.value,
         temperature=_temperature(study, chosen, fitted),
         threshold=0.5 if len(classes) == 2 else None,
-        promise=asdict(_promise(study, chosen)),
+        promise=asdict(promised(study, chosen)),
         result=chosen.name,
         card=_card(file, options.backbone),
         preprocessing=str(file.attributes["preprocessing"]),
@@ -275,6 +288,8 @@ def _about(
         imported=file.imported,
         left_out=left_out,
         notes=(*chosen.notes, *notes),
+        kind=task.kind,
+        unit=task.unit,
     )
 
 
@@ -291,24 +306,10 @@ def _card(file: FeatureFile, given: str | None) -> dict[str, Any]:
     return dict(json.loads(json.dumps(asdict(replace(from_anywhere(card), file=None)))))
 
 
-def _promise(study: Study, chosen: ChosenResult) -> Promise:
-    """The cross-validated accuracy of the result, over all its folds."""
-    outcomes = Outcomes(study, chosen.task, chosen.rows)
-    name = chosen.rows[0].stored[1:]
-    if not outcomes.has(name):
-        raise InputError(
-            f"{study.folder}: the scores of {chosen.name} are missing; run `probe fit --redo`."
-        )
-    correct = outcomes.correct(name)
-    tested = ~np.isnan(correct)
-    accuracy = outcomes.measure(chosen.rows)["accuracy"]
-    return promise_of(accuracy, correct[tested], study.subjects[tested])
-
-
 def _temperature(study: Study, chosen: ChosenResult, fitted: Refitted) -> float:
     """What margins are multiplied by to be logits, from the scores of the test folds; 1 for logits."""
     row = chosen.fitted[0]
-    if METHODS[row.method].scores != "margins":
+    if METHODS[row.method].scores != "margins" or study.tasks[chosen.task].is_number:
         return 1.0
     (stored,) = predictions.read_all(study.folder / predictions.STORE, [row.stored]).values()
     y = study.labels(chosen.task)

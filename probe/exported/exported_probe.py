@@ -79,7 +79,7 @@ class ExportedProbe:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The classes, in the order of the probabilities."""
+        """The classes, in the order of the probabilities; none of a number."""
         return self.about.classes
 
     @cached_property
@@ -114,7 +114,7 @@ class ExportedProbe:
         progress: Progress = _no_progress,
         resized: bool = False,
     ) -> Predictions:
-        """The classes of images, with their probabilities.
+        """The classes of images, with their probabilities; or their numbers, as `values`.
 
         Args:
             images: Paths of image files, or one; PIL images or uint8 arrays `(h, w, 3)` in RGB, one or
@@ -167,7 +167,7 @@ class ExportedProbe:
         shown = [str(file) for file in files] if names is None else list(names)
         study = Study(Path(), "", Path(), {"path": [str(file) for file in files]}, {})
         first = first_of_path(study)
-        values = np.full((len(files), len(self.classes) + 2), np.nan)
+        values = np.full((len(files), len(self.contents.probe.bias) + 2), np.nan)
         refused: dict[int, str] = {}
         start = 0
         for rows, features, why in self._passes(study, batch_size):
@@ -205,9 +205,9 @@ class ExportedProbe:
                 yield batch.rows, features, batch.refused
 
     def _values(self, features: Floats) -> Doubles:
-        """Probabilities, distance and quantile of features `(n, dim)`, `(n, K + 2)`."""
+        """Probabilities (or a number), distance and quantile of features `(n, dim)`, `(n, K + 2)`."""
         scores = self.contents.probe.scores(features).astype(np.float64)
-        p = softmax(scores * self.about.temperature, axis=1)
+        p = scores if self.about.is_number else softmax(scores * self.about.temperature, axis=1)
         distances = self.contents.distance(features)
         quantiles = self.contents.distance.quantile(distances)
         return np.concatenate([p, distances[:, None], quantiles[:, None]], axis=1)
@@ -216,8 +216,11 @@ class ExportedProbe:
         """Predictions of what `_values` gives; `reasons` has why an image is unreadable, else nothing."""
         unreadable = {place: why for place, why in enumerate(reasons) if why}
         p, distances, quantiles = values[:, :-2], values[:, -2], values[:, -1]
+        said = None
+        if self.about.is_number:
+            said, p = p[:, 0], p[:, :0]
         return Predictions(
-            names, self.classes, p, distances, quantiles, self.about.threshold, unreadable
+            names, self.classes, p, distances, quantiles, self.about.threshold, unreadable, said
         )
 
     def _of_features(self, x: Any) -> Predictions:
@@ -266,7 +269,7 @@ class ExportedProbe:
         about = self.about
         return (
             f"<{self.path.name}: {about.task}, {about.name}, "
-            f"promised {about.accuracy.interval}, trained on {about.trained_on['images']} images>"
+            f"promised {about.promised}, trained on {about.trained_on['images']} images>"
         )
 
     def _repr_html_(self) -> str:
@@ -274,9 +277,9 @@ class ExportedProbe:
         about = self.about
         return html_table(
             {
-                "task": f"{about.task}: {', '.join(about.classes)}",
+                "task": f"{about.task}: {', '.join(about.classes) or 'a number'}",
                 "probe": about.name,
-                "promised accuracy": str(about.accuracy.interval),
+                "promised" if about.is_number else "promised accuracy": str(about.promised),
                 "trained on": f"{about.trained_on['images']} images of {about.trained_on['source']}",
                 "preprocessing": about.preprocessing,
                 "weights": json.dumps(about.weights),

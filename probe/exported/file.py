@@ -1,10 +1,10 @@
 """The file of an export: safetensors that say everything that is needed to use the probe.
 
-Format `probe-export`, version 2. The tensors are
+Format `probe-export`, version 3 where a number is predicted, else 2. The tensors are
 
 - `features.mean`, `features.scale`, `(dim,)` float32: the mean of every feature over the training rows and
   one over its SD;
-- `probe.weight`, `(K, dim)`, `probe.bias`, `(K,)` float32: the scores of features x are
+- `probe.weight`, `(K, dim)`, `probe.bias`, `(K,)` float32, K being 1 of a number: the scores of x are
   `((x - mean) * scale) @ weight' + bias`, or, where `unit_rows` is true, `(x / |x|) @ weight' + bias`;
 - `distance.axes`, `(r, dim)`, `distance.variances`, `(r,)`, `distance.rest`, `(1,)` and
   `distance.quantiles`, `(q,)` float32, and since version 2 `distance.typical`, `(5,)`, the fields of
@@ -33,6 +33,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from features.cards.toml_file import is_of
+from features.data.tasks import Kind
 from features.errors import InputError
 from features.machine.device import PRECISIONS
 from features.machine.files import replacing
@@ -40,10 +41,12 @@ from features.machine.regular_files import check_regular, open_regular
 from features.machine.strict_json import from_json
 from features.machine.tensors import write_tensors
 from probe.exported.distance import Axes, Distance, Typical
+from probe.exported.number_promise import NumberPromise
 from probe.exported.promise import Promise
 from probe.exported.refit import LinearProbe, Scaler
 
-FORMAT, VERSION = "probe-export", 2
+FORMAT, VERSION = "probe-export", 3
+_OF_CLASSES = 2  # the version of files of classes, which have not changed since
 SUFFIX = ".probe"
 _BLANK = b"0" * 64
 _HEAD = 100 << 20
@@ -59,7 +62,7 @@ class About:
 
     task: str
     classes: tuple[str, ...]
-    """In the order of the scores."""
+    """In the order of the scores; none of a number."""
     ordered: bool
     backbone: str
     domain: str
@@ -71,13 +74,13 @@ class About:
     value: float
     """C, or alpha for ridge; of a fine-tune the epochs."""
     temperature: float
-    """Probabilities are the softmax of the scores times this."""
+    """Probabilities are the softmax of the scores times this; of a number it is 1."""
     threshold: float | None
     """Of two classes: the probability from which on an image is of the second."""
     promise: dict[str, Any]
-    """The fields of `Promise`."""
+    """The fields of `Promise`, or of `NumberPromise`."""
     result: str
-    """BACKBONE/LAYER/METHOD, whose cross-validated accuracy the promise is."""
+    """BACKBONE/LAYER/METHOD, whose cross-validated accuracy or error the promise is."""
     card: dict[str, Any]
     preprocessing: str
     """The same in words."""
@@ -103,6 +106,14 @@ class About:
     left_out: tuple[str, ...] = ()
     """Classes of the task that no training image has."""
     notes: tuple[str, ...] = ()
+    kind: str = "classes"
+    """`classes`, or `number`: then the score of an image is the number."""
+    unit: str = ""
+
+    @property
+    def is_number(self) -> bool:
+        """Whether it predicts a number and not a class."""
+        return self.kind == "number"
 
     @property
     def name(self) -> str:
@@ -110,8 +121,13 @@ class About:
         return f"{self.backbone}/{self.layer or '-'}/{self.method}"
 
     @property
+    def promised(self) -> Promise | NumberPromise:
+        """The promise: an accuracy, or the error of a number."""
+        return NumberPromise(**self.promise) if self.is_number else Promise(**self.promise)
+
+    @property
     def accuracy(self) -> Promise:
-        """The promise."""
+        """The promise of classes."""
         return Promise(**self.promise)
 
 
@@ -147,7 +163,7 @@ def write(path: Path, contents: Contents) -> None:
     }
     metadata = {
         "format": FORMAT,
-        "version": str(VERSION),
+        "version": str(VERSION if contents.about.is_number else _OF_CLASSES),
         "about": json.dumps(asdict(contents.about), sort_keys=True),
         "sha256": _BLANK.decode(),
     }
@@ -259,10 +275,16 @@ def _about(recorded: Mapping[str, Any]) -> About:
     values = {name: _tuple(value) for name, value in recorded.items() if name in known}
     about = About(**values)
     _check_types(about, About)
-    promise = about.accuracy
-    _check_types(promise, Promise)
-    shares = (promise.accuracy, promise.low, promise.high, promise.within)
-    if not all(0 <= share <= 1 for share in shares) or promise.effective < 0:
+    if about.kind not in get_args(Kind) or about.precision not in PRECISIONS:
+        raise ValueError(f"the kind {about.kind!r}, the precision {about.precision!r}")
+    promise = about.promised
+    _check_types(promise, type(promise))
+    if isinstance(promise, NumberPromise):
+        shares = [promise.within]
+        ordered = 0 <= promise.low <= promise.mae <= promise.high and promise.sd >= 0
+    else:
+        shares, ordered = [promise.accuracy, promise.low, promise.high, promise.within], True
+    if not (ordered and all(0 <= share <= 1 for share in shares)) or promise.effective < 0:
         raise ValueError("a promise that is none")
     lists = (about.head.get("shape", []), about.weights.get("seed", 0), about.input.get("size", []))
     sides = [side for each in lists for side in (each if isinstance(each, list) else [each])]
@@ -270,10 +292,10 @@ def _about(recorded: Mapping[str, Any]) -> About:
         raise ValueError("a shape or a seed that is none")
     if about.head and not (about.head.get("shape") and "place" in about.head):
         raise ValueError("a head without its place")
-    if about.precision not in PRECISIONS:
-        raise ValueError(f"the precision {about.precision!r}")
-    if not about.classes or len(set(about.classes)) < len(about.classes):
-        raise ValueError("no classes, or one twice")
+    if not {"images", "source"} <= set(about.trained_on):
+        raise ValueError("nothing that it was trained on")
+    if bool(about.classes) == about.is_number or len(set(about.classes)) < len(about.classes):
+        raise ValueError("no classes, or one twice, or those of a number")
     return about
 
 
@@ -297,7 +319,7 @@ def _contents(about: About, tensors: Mapping[str, Tensor]) -> Contents:
             raise ValueError(f"{name} is not of finite float32 numbers")
     scaler = Scaler(arrays["features.mean"], arrays["features.scale"])
     weight, bias = arrays["probe.weight"], arrays["probe.bias"]
-    classes, dim = len(about.classes), len(scaler.mean)
+    classes, dim = 1 if about.is_number else len(about.classes), len(scaler.mean)
     r = len(arrays["distance.variances"])
     shapes = {
         "features.mean": (dim,), "features.scale": (dim,), "probe.weight": (classes, dim),
@@ -312,9 +334,8 @@ def _contents(about: About, tensors: Mapping[str, Tensor]) -> Contents:
     axes = Axes(
         arrays["distance.axes"], arrays["distance.variances"], float(arrays["distance.rest"][0])
     )
-    typical = None
-    if "distance.typical" in arrays:
-        typical = Typical(*map(float, arrays["distance.typical"]))
+    known = arrays.get("distance.typical")
+    typical = None if known is None else Typical(*map(float, known))
     network = {
         name.removeprefix(_NETWORK): tensor
         for name, tensor in tensors.items()

@@ -23,7 +23,7 @@ from probe.exported.file import Contents
 
 
 class Chain(nn.Module):
-    """Pixels `(n, 3, h, w)` uint8 in RGB, resized and cropped, to probabilities `(n, K)` float32."""
+    """Pixels `(n, 3, h, w)` uint8 in RGB, resized and cropped, to probabilities `(n, K)`, or a number."""
 
     order: Tensor
     mean: Tensor
@@ -56,7 +56,7 @@ class Chain(nn.Module):
         std = torch.tensor(architecture.input.std, dtype=torch.float32)
         self.register_buffer("over_sd", (1 / std).view(1, 3, 1, 1))
         probe, times = contents.probe, contents.about.temperature
-        self.unit_rows = probe.unit_rows
+        self.unit_rows, self.is_number = probe.unit_rows, contents.about.is_number
         self.register_buffer("feature_mean", torch.from_numpy(probe.scaler.mean.copy()))
         self.register_buffer("feature_scale", torch.from_numpy(probe.scaler.scale.copy()))
         self.register_buffer("weight", torch.from_numpy(np.float32(times) * probe.weight))
@@ -64,7 +64,7 @@ class Chain(nn.Module):
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Probabilities."""
+        """Probabilities, or the number."""
         x = pixels.to(torch.float32).index_select(1, self.order)
         x = (x * self.scale - self.mean) * self.over_sd
         features = self.pool(self.read(x))
@@ -73,7 +73,8 @@ class Chain(nn.Module):
             z = features / length.clamp_min(1e-12)
         else:
             z = (features - self.feature_mean) * self.feature_scale
-        return (z @ self.weight.T + self.bias).softmax(1)
+        scores = z @ self.weight.T + self.bias
+        return scores if self.is_number else scores.softmax(1)
 
 
 def reader(model: nn.Module, layer: Layer, traced: Trace) -> Callable[[Tensor], Tensor]:

@@ -27,6 +27,8 @@ from probe.exported.graph import Chain, program_of
 
 _ALIKE = 1e-4
 """By how much a probability of the graph may differ from that of the features."""
+_ROUNDED = 1e-5
+"""And a number besides, as a share of the largest; of it, `_ALIKE` is a share of the promised error."""
 _TRIED = 8
 """Images that the graph is tried on."""
 
@@ -48,7 +50,7 @@ def write_graph(
         images: Image files of the study.
 
     Returns:
-        The largest difference of a probability on up to eight of the images.
+        The largest difference of a probability, or of a number, on up to eight of the images.
 
     Raises:
         InputError: The network cannot be written as a graph, comes to other numbers there, or none of
@@ -98,13 +100,18 @@ def _held_to_features(
     """The largest difference from the features' path, on the images together and on the first alone."""
     probe = ExportedProbe(path, contents, device="cpu")
     probe.__dict__.update(network=backbone, pooled=pooled)  # which are loaded already
-    wanted = probe.predict(list(pixels.transpose(0, 2, 3, 1)), resized=True).probabilities
+    made = probe.predict(list(pixels.transpose(0, 2, 3, 1)), resized=True)
+    wanted = made.probabilities if made.values is None else made.values[:, None]
     apart = max(
         float(np.abs(run(pixels) - wanted).max()), float(np.abs(run(pixels[:1]) - wanted[:1]).max())
     )
-    if not apart <= _ALIKE:
+    said, alike = "probabilities", _ALIKE
+    if made.values is not None:  # what rounding makes of a large number is no fault of the graph
+        largest = float(np.abs(wanted).max())
+        said, alike = "values", _ALIKE * float(contents.about.promise["mae"]) + _ROUNDED * largest
+    if not apart <= alike:
         raise InputError(
-            f"{path}: the graph's probabilities differ from those of the features by {apart:.2g}, so it "
+            f"{path}: the graph's {said} differ from those of the features by {apart:.2g}, so it "
             "is not written; export --format probe."
         )
     return apart
@@ -120,10 +127,11 @@ def _pt2(path: Path) -> Run:
 
 
 def _write_onnx(path: Path, program: Any, about: str) -> None:
+    output = "value" if json.loads(about)["kind"] == "number" else "probabilities"
     onnx = _library("onnx")
     _library("onnxscript")
     made = torch.onnx.export(
-        program, input_names=["pixels"], output_names=["probabilities"], dynamo=True, verbose=False,
+        program, input_names=["pixels"], output_names=[output], dynamo=True, verbose=False,
         optimize=True,
     )  # fmt: skip
     assert made is not None
@@ -156,7 +164,9 @@ def _told(contents: Contents, wanted: Input, name: str, kind: str) -> dict[str, 
         ),  # first, since its own `input` is that of a card, and mostly empty
         "input": f"pixels, uint8 (n, 3, {wanted.size[0]}, {wanted.size[1]}), RGB",
         "before": _before(wanted),
-        "output": "probabilities, float32 (n, classes)",
+        "output": "value, float32 (n, 1)"
+        if contents.about.is_number
+        else "probabilities, float32 (n, classes)",
         "example": example(wanted, contents.about.classes, name, kind),
     }
 
@@ -200,6 +210,6 @@ def example(wanted: Input, classes: Sequence[str], name: str, kind: str) -> str:
         "pixels = np.array(image).transpose(2, 0, 1)[None].copy()",
         load[1],
         call,
-        f"print(dict(zip({list(classes)!r}, p)))",
+        f"print(dict(zip({list(classes)!r}, p)))" if classes else "print(p[0])",
     ]
     return "\n".join(lines) + "\n"

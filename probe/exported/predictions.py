@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 
 from features.arrays import Bools, Doubles
-from features.errors import InputError
-from probe.analysis.statistics import Interval
 from probe.counts import count
 from probe.exported.distance import FAR
-from probe.exported.promise import Promise
 from probe.html_table import html_table
 
 
@@ -33,6 +30,8 @@ class Predictions:
     """Of two classes: the probability from which on an image is of the second."""
     unreadable: dict[int, str] = field(default_factory=dict)
     """The reason by place of an image that could not be read."""
+    values: Doubles | None = None
+    """Of a number: the predicted one of every image, `(n,)`; there are no classes then."""
 
     def __len__(self) -> int:
         """The number of images."""
@@ -40,16 +39,19 @@ class Predictions:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """One mapping per image, as JSON lines have it."""
-        for i, label in enumerate(self.labels):
-            if label is None:
-                yield {"path": self.paths[i], "unreadable": self.unreadable.get(i, "")}
+        labels = self.labels
+        for i, path in enumerate(self.paths):
+            if np.isnan(self.values[i]) if self.values is not None else labels[i] is None:
+                yield {"path": path, "unreadable": self.unreadable.get(i, "")}
                 continue
+            if self.values is not None:
+                said: dict[str, Any] = {"value": float(self.values[i])}
+            else:
+                p = zip(self.classes, self.probabilities[i].tolist(), strict=True)
+                said = {"class": labels[i], "probabilities": dict(p)}
             yield {
-                "path": self.paths[i],
-                "class": label,
-                "probabilities": dict(
-                    zip(self.classes, self.probabilities[i].tolist(), strict=True)
-                ),
+                "path": path,
+                **said,
                 "distance": float(self.distances[i]),
                 "quantile": float(self.quantiles[i]),
                 "far": bool(self.far[i]),
@@ -57,7 +59,9 @@ class Predictions:
 
     @property
     def labels(self) -> list[str | None]:
-        """The class of every image; None where it could not be read."""
+        """The class of every image; None where it could not be read, and of a number."""
+        if self.values is not None:
+            return [None] * len(self)
         read = [not np.isnan(row).any() for row in self.probabilities]
         safe = np.nan_to_num(self.probabilities)
         number = safe.argmax(1)
@@ -74,18 +78,30 @@ class Predictions:
 
     def __repr__(self) -> str:
         """The number of images and their classes."""
-        labels = self.labels
-        shares = ", ".join(f"{name} {labels.count(name)}" for name in self.classes[:6])
-        more = ", ..." if len(self.classes) > 6 else ""
+        if self.values is not None:
+            shares, more = _spread(self.values), ""
+        else:
+            labels = self.labels
+            shares = ", ".join(f"{name} {labels.count(name)}" for name in self.classes[:6])
+            more = ", ..." if len(self.classes) > 6 else ""
         bad = f", {len(self.unreadable)} unreadable" if self.unreadable else ""
         return f"<{count(len(self), 'image')}: {shares}{more}{bad}, {int(self.far.sum())} far>"
 
     def _repr_html_(self) -> str:
-        """How many images are of each class, for a notebook."""
+        """How many images are of each class, or the spread of a number, for a notebook."""
         labels = self.labels
         told = {name: count(labels.count(name), "image") for name in self.classes}
+        told |= {"values": _spread(self.values)} if self.values is not None else {}
         told |= {"unreadable": count(len(self.unreadable), "image")} if self.unreadable else {}
         return html_table({**told, "far": count(int(self.far.sum()), "image")})
+
+
+def _spread(values: Doubles) -> str:
+    """The median of some values, and between which they lie."""
+    read = values[~np.isnan(values)]
+    if not len(read):
+        return "no value"
+    return f"median {np.median(read):.4g}, {read.min():.4g} to {read.max():.4g}"
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
@@ -99,85 +115,10 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
         parts[0],
         paths=[path for part in parts for path in part.paths],
         probabilities=np.concatenate([part.probabilities for part in parts]),
+        values=None
+        if parts[0].values is None
+        else np.concatenate([part.values for part in parts if part.values is not None]),
         distances=np.concatenate([part.distances for part in parts]),
         quantiles=np.concatenate([part.quantiles for part in parts]),
         unreadable=unreadable,
     )
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The accuracy on images whose labels are known, beside the promise."""
-
-    task: str
-    images: int
-    accuracy: float
-    low: float
-    high: float
-    """Between which accuracies such images lie 95 times in 100, if they are like the study's."""
-    promise: Interval
-    others: tuple[str, ...] = ()
-    """What is wrong with other labels, in a sentence; most often nothing is."""
-
-    @property
-    def kept(self) -> bool:
-        """Whether the accuracy lies in the interval."""
-        return self.low <= self.accuracy <= self.high
-
-    def __str__(self) -> str:
-        """The accuracy, the promise and what that means, in a sentence."""
-        if self.kept:
-            verdict = "the promise is kept"
-        elif self.accuracy < self.low:
-            verdict = "less than was promised: these images differ from the study's"
-        else:
-            verdict = "more than was promised: these images are easier than the study's"
-        return (
-            f"{self.task}: {100 * self.accuracy:.1f} % of {count(self.images, 'labelled image')} right; "
-            f"promised {self.promise}, by which {self.images} new images lie between "
-            f"{100 * self.low:.1f} and {100 * self.high:.1f} % 95 times in 100: {verdict}."
-        )
-
-
-def judged(
-    task: str,
-    predictions: Predictions,
-    labels: Sequence[str],
-    subjects: Sequence[str],
-    promise: Promise,
-) -> Judged | None:
-    """The accuracy of predictions by known labels; None where no image that was read has one.
-
-    Args:
-        task: What the classes are of.
-        predictions: Of `n` images.
-        labels: Their labels, empty where unknown, `(n,)`.
-        subjects: Their subjects, likewise.
-        promise: That of the export.
-
-    Raises:
-        InputError: There are labels, and none is a class of the export.
-    """
-    known = [
-        i
-        for i, (said, label) in enumerate(zip(predictions.labels, labels, strict=True))
-        if said is not None and label in predictions.classes
-    ]
-    strange = [label for label in labels if label and label not in predictions.classes]
-    if not known and not strange:
-        return None
-    if not known:
-        raise InputError(
-            f"{task}: none of the labels is one of its classes ({', '.join(predictions.classes[:12])}; the "
-            f"first label is {strange[0]!r}); correct the labels, or take their column out."
-        )
-    others: tuple[str, ...] = ()
-    if strange:
-        others = (
-            f"{task}: {count(len(strange), 'label')}, {strange[0]!r} first, not among its classes; these "
-            "images are not counted",
-        )
-    answers = predictions.labels
-    accuracy = float(np.mean([answers[i] == labels[i] for i in known]))
-    low, high = promise.predicted([subjects[i] or None for i in known])
-    return Judged(task, len(known), accuracy, low, high, promise.interval, others)

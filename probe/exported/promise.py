@@ -32,6 +32,10 @@ class Promise:
         """The accuracy with its 95 % interval."""
         return Interval(self.accuracy, self.low, self.high, self.effective)
 
+    def __str__(self) -> str:
+        """The accuracy with its interval."""
+        return str(self.interval)
+
     def trials(self) -> float:
         """As many independent images would give an interval as wide as the accuracy's."""
         p = self.accuracy
@@ -56,9 +60,7 @@ class Promise:
         Args:
             subjects: The subject of every new image, `(m,)`; None for an image of a subject of its own.
         """
-        sizes = _sizes(subjects)
-        images = float(sizes.sum())
-        m = images / (1 + (float((sizes**2).sum()) / images - 1) * self.within)
+        m = images_alike(subjects, self.within)
         n, p, t = self.trials(), self.accuracy, self._t()
         both = n + m
         a, b = n * p, both - n * p
@@ -106,6 +108,18 @@ def within_subjects(values: Doubles, subjects: Ints) -> float:
     typical = (n - float((sizes**2).sum()) / n) / (g - 1)
     whole = between + (typical - 1) * inside
     return float(min(max((between - inside) / whole, 0.0), 1.0)) if whole > 0 else 0.0
+
+
+def images_alike(subjects: Sequence[object], within: float) -> float:
+    """As many independent images tell as much as images of `subjects`: their number over the design effect.
+
+    Args:
+        subjects: The subject of every image; None for one of its own.
+        within: The correlation within a subject.
+    """
+    sizes = _sizes(subjects)
+    images = float(sizes.sum())
+    return images / (1 + (float((sizes**2).sum()) / images - 1) * within)
 
 
 def _sizes(subjects: Sequence[object]) -> Doubles:

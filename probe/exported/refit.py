@@ -22,7 +22,7 @@ _BLOCK = 32 << 20
 """Bytes of rows that are looked at together."""
 _FLOOR = 1e-3
 """The least SD of a feature, as a share of the root mean square SD of all."""
-_FAR = 1024.0
+FAR = 1024.0
 """How many SDs from the mean the row for an axis lies: so far that the rounding of the scores, which is
 relative, is that of the weight alone."""
 
@@ -90,14 +90,14 @@ def refit(
     scale = choice.scale or settings.scale
     point = 1 / choice.value if METHODS[settings.method].value_is_alpha else choice.value
     fixed = replace(settings, scale=scale, grid=(float(point),), relative=False)
-    axes = _unit_axes(source.dim) if scale == "l2" else _axes(scaler)
+    axes = unit_axes(source.dim) if scale == "l2" else axes_from(scaler)
     both = source.followed_by(axes)
-    apart = _with_a_test_part(splits, y, axes.n, validates=False)
-    fitted = cross_validate(both, apart.y, classes, apart.splits, fixed)
+    apart = with_a_test_part(splits, axes.n, validates=False)
+    fitted = cross_validate(both, _with_more(y, splits, axes.n), classes, apart, fixed)
     scores = fitted.scores[source.n :].astype(np.float64)  # (dim + 1, K)
     seen = np.unique(y[used])
     bias = scores[-1, seen]
-    weight = (scores[:-1, seen] - bias).T / (1.0 if scale == "l2" else _FAR)
+    weight = (scores[:-1, seen] - bias).T / (1.0 if scale == "l2" else FAR)
     probe = LinearProbe(
         scaler, weight.astype(np.float32), bias.astype(np.float32), unit_rows=scale == "l2"
     )
@@ -127,18 +127,12 @@ def _choose(
     """What is chosen for a test part that holds one row: C over all folds."""
     first = int(np.flatnonzero(splits.part >= 0)[0])
     once_more = Source.of(source.rows(np.array([first])))
-    apart = _with_a_test_part(splits, y, 1, validates=splits.validates)
+    apart = with_a_test_part(splits, 1, validates=splits.validates)
     both = source.followed_by(once_more)
-    return cross_validate(both, apart.y, classes, apart.splits, settings).folds[0]
+    return cross_validate(both, _with_more(y, splits, 1), classes, apart, settings).folds[0]
 
 
-@dataclass(frozen=True)
-class _Apart:
-    y: Ints
-    splits: Splits
-
-
-def _with_a_test_part(splits: Splits, y: Ints, rows: int, *, validates: bool) -> _Apart:
+def with_a_test_part(splits: Splits, rows: int, *, validates: bool) -> Splits:
     """The splits with `rows` more rows, which alone are tested: all others train, and validate in turn.
 
     Of more folds than choose alone, groups of them validate.
@@ -148,17 +142,21 @@ def _with_a_test_part(splits: Splits, y: Ints, rows: int, *, validates: bool) ->
     part = np.concatenate([own, np.full(rows, last)])
     of_part = np.append(np.full(last, -1), 0)
     choosing = splits.choosing if validates else ()
-    labels = np.concatenate([y, np.full(rows, int(y[splits.part >= 0][0]))])
-    return _Apart(labels, Splits(part, of_part, choosing, validates))
+    return Splits(part, of_part, choosing, validates)
 
 
-def _axes(scaler: Scaler) -> Source:
+def _with_more(y: Ints, splits: Splits, rows: int) -> Ints:
+    """The labels with those of `rows` more rows, which are tested and so of no account."""
+    return np.concatenate([y, np.full(rows, int(y[splits.part >= 0][0]))])
+
+
+def axes_from(scaler: Scaler) -> Source:
     """A row for every feature, far from the mean along it alone, and then the mean, `(dim + 1, dim)`."""
-    step = _FAR / scaler.scale.astype(np.float64)
+    step = FAR / scaler.scale.astype(np.float64)
     return _spikes(scaler.mean, (scaler.mean + step).astype(np.float32))
 
 
-def _unit_axes(dim: int) -> Source:
+def unit_axes(dim: int) -> Source:
     """A row of length one for every feature, and then zeros, `(dim + 1, dim)`."""
     return _spikes(np.zeros(dim, dtype=np.float32), np.ones(dim, dtype=np.float32))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
-from features.arrays import Ints
+from features.arrays import Doubles, Ints
 from features.data.tasks import Task
 from features.errors import InputError
 from features.store.featurefile import DONE, FeatureFile
@@ -25,7 +25,8 @@ class Training:
     """What a probe was cross-validated on, and is fitted on now."""
 
     task: Task
-    y: Ints
+    y: Ints | Doubles
+    """Class numbers, or the numbers that are predicted, `(n,)`."""
     splits: Splits
     settings: ProbeSettings
     features: str
@@ -65,4 +66,5 @@ def training_of(study: Study, chosen: ChosenResult, file: FeatureFile) -> Traini
         raise InputError(
             f"{again} before its features were made anew; run `probe fit` again first."
         )
-    return Training(task, study.labels(task.name), splits, settings, digest)
+    y = study.numbers(task.name) if task.is_number else study.labels(task.name)
+    return Training(task, y, splits, settings, digest)

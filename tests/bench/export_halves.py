@@ -30,7 +30,7 @@ from features.study.saving import save
 from features.study.study import Study, hash_of, open_study
 from probe.exported.export import export
 from probe.exported.exported_probe import load_probe
-from probe.exported.predictions import judged
+from probe.exported.judged import judged
 from probe.fitting.fit import fit
 
 

@@ -24,8 +24,7 @@ from probe.exported.export import Exported, export
 from probe.exported.exported_probe import load_probe
 from probe.exported.file import VERSION, read, write
 from probe.exported.images import images_named
-from probe.exported.predictions import judged
-from probe.results import rows as results
+from probe.exported.judged import judged
 
 
 def card_of(study: Study) -> str:
@@ -219,7 +218,7 @@ def test_what_cannot_be_used_is_said_in_a_sentence(
     assert "there are no images" in refused("predict", file, tmp_path / "empty")
     assert "a folder" in refused("predict", file, image, "--out", tmp_path)
     later = tmp_path / "later.probe"
-    monkeypatch.setattr("probe.exported.file.VERSION", VERSION + 1)
+    monkeypatch.setattr("probe.exported.file._OF_CLASSES", VERSION + 1)
     write(later, read(file))
     monkeypatch.undo()
     assert "made by a later version" in refused("predict", later, image)
@@ -259,16 +258,6 @@ def test_a_batch_of_no_image_is_refused(made: Study, tmp_path: Path, size: int) 
     for images in ([photo(0)], [made.root / made.paths[0]]):
         with pytest.raises(InputError, match="a batch has at least one image; give 1 or more"):
             loaded.predict(images, batch_size=size)
-
-
-def test_a_study_of_numbers_is_told_that_files_hold_classes(
-    made: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [replace(row, accuracy=None) for row in results.read(made.folder / "results.csv")]
-    monkeypatch.setattr("probe.exported.choice.results.read", lambda _: rows)
-    for name, task in ((None, ()), ("tiny/pool/svm", ()), (None, ["tone"])):
-        with pytest.raises(InputError, match="task tone: a number, and an exported file holds"):
-            chosen_results(made, name, task)
 
 
 def test_of_features_made_elsewhere_the_use_is_from_python(
