@@ -54,6 +54,8 @@ _NEAR = 1e-3
 _CAUTION = 50
 """How much smaller than asked the error is made, and of the penalty alone: then no weight vector is further
 off than the root of `tol` / 50, as a share of its length, and scores and C hardly know it."""
+_FINE = 1e-6
+"""So near that float32 can just prove it."""
 _NOTHING = 1e-9
 """A relative error at which a problem ends in any case."""
 _STALLED = 1e-2
@@ -174,7 +176,9 @@ def solve(
             now.c = torch.where(on_the_way, now.goal.minimum(now.c * _NEXT), now.c)
             g = _gradient(space, make, now, penalty)
         single = space.rows.dtype == torch.float32
-        proven = (g.gap <= tol) & (g.off <= tol / _CAUTION) | (g.gap <= _NOTHING)
+        proven = (g.gap <= tol) & (g.off <= max(tol / _CAUTION, min(tol, _FINE))) | (
+            g.gap <= _NOTHING
+        )
         proven = proven & (now.c >= now.goal)
         coarse = now.c * space.unit > _COARSE
         finished = proven & ~coarse if single else proven

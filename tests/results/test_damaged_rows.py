@@ -15,6 +15,7 @@ from cli.app import app
 from features.errors import InputError
 from probe.fitting.fit import fit
 from probe.results import rows as results
+from probe.results.csv_records import columns
 
 Edit = Callable[[list[list[str]]], object]
 NEEDED = (
@@ -43,8 +44,9 @@ def without(column: str) -> Edit:
     return edit
 
 
+WIDTH = len(columns(results.Row))
 DAMAGE: dict[str, tuple[Edit, str]] = {
-    "a short line": (lambda t: t[1].pop(), "line 2: 39 cells under 40 columns"),
+    "a short line": (lambda t: t[1].pop(), f"line 2: {WIDTH - 1} cells under {WIDTH} columns"),
     "a column twice": (cell("auc", "C", 0), "the column 'C' occurs twice"),
     "a word": (cell("accuracy", "much"), "line 2: 'much' in the column accuracy is no number"),
     "half a number": (cell("n_test", "2q"), "line 2: '2q' in the column n_test is no number"),

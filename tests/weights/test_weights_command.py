@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 import torch
 from published import WRITERS, bgr, by_module, caffe, keras, simplenn, weights, write_card
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 from toys import write_images
 from typer.testing import CliRunner, Result
@@ -537,11 +536,10 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from features.backbone import target_of
-from features.weights import add
-import safetensors.torch
+from features.weights import add, converted
 
 name = sys.argv[3]
-where = {"unpack": add, "read": add, "assign": add, "save_file": safetensors.torch}
+where = {"unpack": add, "read": add, "assign": add, "write_tensors": converted}
 owner = where[name.removeprefix("after ")]
 inner = getattr(owner, name.removeprefix("after "))
 
@@ -557,7 +555,7 @@ add.add(target_of(sys.argv[1]), Path(sys.argv[2]))
 
 @pytest.mark.parametrize(
     "moment",
-    ["after unpack", "assign", "save_file", "after save_file"],
+    ["after unpack", "assign", "write_tensors", "after write_tensors"],
 )
 def test_killed_at_any_step_leaves_nothing_half(moment: str, tmp_path: Path, home: Path) -> None:
     tar_of(tmp_path / "given", {"net": save(weights())})
@@ -589,13 +587,10 @@ def test_a_full_disk_is_called_that_and_what_is_there_is_kept(
     def fail(*_args: Any, **_keywords: Any) -> None:
         raise full
 
-    def fail_as_safetensors_does(*_args: Any, **_keywords: Any) -> None:
-        raise SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
-
     words = ("weights", "fetch", card) if moment == "fetch" else ("weights", "add", card, file)
     with monkeypatch.context() as patch:
         if moment == "convert":
-            patch.setattr("safetensors.torch.save_file", fail_as_safetensors_does)
+            patch.setattr("features.weights.converted.write_tensors", fail)
         elif moment == "unpack":
             patch.setattr("features.weights.archive._write", fail)
         elif moment == "fetch":
