@@ -128,7 +128,7 @@ def unfit(columns: Mapping[str, Sequence[str]], tasks: Mapping[str, Task]) -> di
         for name, task in tasks.items()
         if task.is_number and not task.unit and not any(t.classes for t in tasks.values())
     }
-    reasons |= {name: _of_several(task) for name, task in tasks.items()}
+    reasons = {name: _of_several(task) for name, task in tasks.items()} | reasons
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
