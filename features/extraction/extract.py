@@ -74,10 +74,6 @@ def extract_with(
     available = devices.several(options.device)
     devices.check_precision(options.precision, available[0])
     opened, manifest = open_or_draft(Path(study), options.data)
-    if options.update and manifest is None:
-        before = len(opened)
-        opened = updated(opened, options.data)
-        options.announce(f"{opened.folder}: {len(opened) - before} rows are new")
     arguments = [(name, file, options.seed, options.geometry) for name, file in backbones.items()]
     read = partial(layers_read, opened, options)
     loaded = [
@@ -86,6 +82,12 @@ def extract_with(
     ]
     paths = [opened.feature_path(backbone.name) for backbone in loaded]
     _check_paths(paths)
+    if options.update and manifest is None:
+        for backbone, path in zip(loaded, paths, strict=True):
+            _check_layers(backbone, path)
+        before = len(opened)
+        opened = updated(opened, options.data)
+        options.announce(f"{opened.folder}: {len(opened) - before} rows are new")
     count = options.workers or len(available)
     workers = [available[i % len(available)] for i in range(count)]
     with ExitStack() as locks:
@@ -125,6 +127,14 @@ def _check_paths(paths: Sequence[Path]) -> None:
     for path in paths:
         if paths.count(path) > 1:
             raise InputError(f"{path}: two of the backbones would be written there; ask for one.")
+
+
+def _check_layers(backbone: Backbone, path: Path) -> None:
+    """Refuse a file with layers that the network lacks, before any file gains a row."""
+    for contents in (contents_of(path), contents_of(partial_of(path))):
+        if contents is not None:
+            stored = dict.fromkeys(layer for layer, _, _ in contents.poolings.values())
+            choose(backbone.architecture, tuple(stored))
 
 
 def job_of(
