@@ -309,8 +309,8 @@ def test_what_did_not_converge_is_noted(study: Study, monkeypatch: pytest.Monkey
 def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
     tmp_path: Path, scale: str, dim: int, memory: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Blocks of seven rows or 256 columns; one training set at a time, or all of them kept."""
-    monkeypatch.setattr(probe.probes.layer, "ROWS_BYTES", 7 * 4 * dim)
+    """Blocks of thirty rows or 256 columns; one training set at a time, or all of them kept."""
+    monkeypatch.setattr(probe.probes.layer, "ROWS_BYTES", 30 * 4 * dim)
     y = np.arange(90) % 3
     study = studies.begin(tmp_path / "study", {"label": y})
     studies.add(study, "net", {"fc": studies.signal(y, dim, 0.3)}, refused=[4])
