@@ -67,7 +67,11 @@ def needed_weights(contents: Contents) -> str:
     if contents.network or about.imported or not about.weights.get("file"):
         return ""
     card = card_from(about.card)
-    return "" if card.network.startswith("onnx:") or _at_hand(card) else str(about.weights["file"])
+    return (
+        ""
+        if card.network.startswith("onnx:") or _at_hand(card, about)
+        else str(about.weights["file"])
+    )
 
 
 def pooled_of(about: About, backbone: Backbone) -> Pooled:
@@ -120,7 +124,7 @@ def _load(
             )
         return load(card, "random", int(about.weights.get("seed", 0)), announce=announce)
     described = bool(about.weights) and not card.network.startswith("onnx:")
-    if weights is None and described and not _at_hand(card):
+    if weights is None and described and not _at_hand(card, about):
         part = f"#{about.weights['part']}" if about.weights.get("part") else ""
         raise InputError(
             f"{file}: needs the weights of {card.name}, which are not here; give the file "
@@ -130,9 +134,12 @@ def _load(
     return load(card, weights, announce=announce, layers=lambda _, a: choose(a, (about.layer,)))
 
 
-def _at_hand(card: Card) -> bool:
-    """Whether a card's own weights are here, or can be fetched."""
-    return weights_files.here(card) or any(entry.url for entry in entries_of(card))
+def _at_hand(card: Card, about: About) -> bool:
+    """Whether the weights are the card's own, and here or to be fetched."""
+    urls = [entry.url for entry in entries_of(card) if entry.url]
+    name = Path(str(about.weights.get("file"))).name
+    own = about.weights.get("verified") or not urls or name in {Path(url).name for url in urls}
+    return bool(own) and (weights_files.here(card) or bool(urls))
 
 
 def _inside(contents: Contents, card: Card, file: object) -> Backbone:

@@ -106,7 +106,7 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         lines.append(
             (f"Better than {_plain(made.random.b)}?", _gain(made.random.difference, task.scale))
         )
-    if top.domain not in FLOOR and METHODS[top.method].is_linear and not task.is_number:
+    if top.domain not in FLOOR and METHODS[top.method].is_linear:
         command = f"probe export {top.backbone}/{BEST}/{top.method} --task {task.task}"
         lines.append(("As one file for new images?", command))
     return lines
