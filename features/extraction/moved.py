@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from features.data import caches_images, options_in, with_options
@@ -70,8 +71,10 @@ def _compare(study: Study, to: Path, paths: Sequence[str]) -> int:
                 f"{to / path}: {error}; correct it, or name another --root."
             ) from error
         before = digest_of.get(path)
-        if before is None and (study.root / path).is_file():
-            before = digest(read_bytes(study.root / path))
+        if before is None:
+            # What is no longer there, or may not be read, says nothing.
+            with suppress(Unreadable, OSError):
+                before = digest(read_bytes(study.root / path))
         if before is None:
             _check_image(to / path, data)
         elif before != digest(data):

@@ -41,8 +41,8 @@ class FeaturesTable:
     source: str
     columns: Mapping[str, Column]
     """`row` (of images.csv), `path`, `subject`, and for every task `label.TASK` and `fold.TASK`: the class
-    as a text, empty where there is none, or a number; and the fold that `probe fit` tests the row in, -1
-    where it is in none. Each `(n,)`."""
+    as a text, empty where there is none, or a number; and the fold that `probe fit` tests the row in by
+    default, -1 where it is in none. Each `(n,)`."""
     layers: Mapping[str, Floats]
     """`features.LAYER`, `(n, dim)` float32."""
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -116,7 +116,10 @@ def _table(
         if task.is_number:
             columns[f"label.{name}"] = study.numbers(name)[rows]
         else:
-            columns[f"label.{name}"] = np.array([cells[row] for row in rows], dtype=np.str_)
+            known = study.labels(name) >= 0
+            columns[f"label.{name}"] = np.array(
+                [cells[row] if known[row] else "" for row in rows], dtype=np.str_
+            )
             classes[f"label.{name}"] = task.classes
         try:
             fold = make_splits(study, task, done, None, 0).fold

@@ -124,13 +124,13 @@ def memory_bytes(memory: float | None) -> int:
 
 def _needs(n: int, dim: int) -> int:
     """Bytes that a layer in memory takes, with one training set per core at work on it."""
-    at_work = 6 * n * dim + 32 * dim * dim if dim < n else 24 * n * n + 12 * n * COLUMNS
+    at_work = 16 * n * dim + 32 * dim * dim if dim < n else 60 * n * n + 12 * n * COLUMNS
     return 4 * n * dim + (20 * dim * dim if dim < n else 0) + cores() * at_work
 
 
 def _least(n: int, dim: int) -> int:
     """Bytes that a layer in blocks takes: the products of five parts and of one set, or one set turned."""
-    return (52 * dim * dim if dim < n else 24 * n * n) + 2 * ROWS_BYTES
+    return (52 * dim * dim if dim < n else 60 * n * n) + 2 * ROWS_BYTES
 
 
 def features_of(job: ProbeJob, file: FeatureFile, splits: Splits) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import Any, get_type_hints
@@ -33,6 +34,10 @@ class ResultsTable:
     def __len__(self) -> int:
         """The number of rows."""
         return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        """The rows."""
+        return iter(self.rows)
 
     def keys(self) -> tuple[str, ...]:
         """The names of the columns."""

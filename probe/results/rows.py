@@ -79,7 +79,7 @@ class _Columns(Measured, _Fold):
     """Which draw of so many training images."""
     converged: int = 1
     error: float | None = None
-    """The relative error of the refit's objective, at most, as `grid` proves it; `--tol` bounds it."""
+    """The relative error of the refit's objective by `grid`: a bound, but for the bias of logistic."""
     protocol: str
 
 

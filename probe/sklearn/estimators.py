@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
@@ -75,7 +76,13 @@ class _ProbeCV(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"y holds 1 class, {self.classes_[0]!r}; a probe tells two or more.")
         part = _parts(self.cv, X, codes, groups)
         splits = Splits(part, np.arange(int(part.max()) + 1))
-        source = Source.of(np.array(X, dtype=np.float32))
+        with np.errstate(over="ignore"):
+            x = np.array(X, dtype=np.float32)
+        if not np.isfinite(x).all():
+            raise ValueError(
+                "X: holds infinity in float32; divide the features by their size first."
+            )
+        source = Source.of(x)
         made = refit(source, codes.astype(np.int64), len(self.classes_), splits, settings)
         scaler = made.probe.scaler
         coef = np.asarray(made.probe.weight * scaler.scale, dtype=np.float64)
@@ -205,6 +212,9 @@ class RidgeProbeCV(_ProbeCV):
         self.alpha_ = value
 
 
+_FOLDS = 5
+
+
 def _settings(method: str, cs: Iterable[float] | None, scale: str, tol: float) -> ProbeSettings:
     """A probe's settings; of given values the strongest penalty first."""
     grid = METHODS[method].grid if cs is None else tuple(sorted(float(c) for c in cs))
@@ -219,9 +229,10 @@ def _parts(cv: Any, X: Array, codes: Ints, groups: Any) -> Ints:
     Raises:
         ValueError: There are too few rows or groups, or a row is not tested once.
     """
-    if isinstance(cv, int):
+    cv = _FOLDS if cv is None else cv
+    if isinstance(cv, Integral):
         most = int(np.bincount(codes).max()) if groups is None else len(np.unique(groups))
-        cv = min(cv, most)
+        cv = min(int(cv), most)
         if cv < 2:
             raise ValueError("cv: there are no two folds; give two rows of a class, or two groups.")
         if groups is not None:

@@ -111,3 +111,23 @@ def test_what_cannot_be_is_said(estimator: Any, message: str) -> None:
     x, y = drawn(30, 3, 3)
     with pytest.raises(ValueError, match=message):
         estimator.fit(x, y)
+
+
+@pytest.mark.parametrize("cv", [None, np.int64(5), 5])
+def test_folds_are_of_groups_however_many_are_asked_for(cv: Any) -> None:
+    """Groups whose rows are alike to the digit: a fold that parts them sees no need of a penalty."""
+    random = np.random.default_rng(0)
+    groups = np.repeat(np.arange(30), 10)
+    x = random.standard_normal((30, 40)).astype(np.float32)[groups]
+    y = random.integers(0, 2, 30)[groups]
+    made = LogisticProbeCV(cv=cv).fit(x, y, groups=groups)
+    assert made.C_ == LogisticProbeCV(cv=5).fit(x, y, groups=groups).C_
+    assert made.C_ < LogisticProbeCV(cv=GroupKFold(5)).fit(x, y, groups=np.arange(300)).C_
+
+
+def test_numbers_beyond_float32_are_refused() -> None:
+    x, y = drawn(30, 3, 3)
+    far = x.astype(np.float64)
+    far[0, 0] = 1e39
+    with pytest.raises(ValueError, match="infinity in float32"):
+        LogisticProbeCV().fit(far, y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,11 @@ def test_the_command_says_what_is_in_the_file(study: Study, tmp_path: Path) -> N
     assert done.exit_code == 0
     assert "22 rows of net; features.low 3, features.high 2" in done.output
     assert file.exists()
+
+
+def test_what_is_no_class_of_the_task_is_empty(study: Study) -> None:
+    hue = replace(study.tasks["hue"], classes=("red",))
+    only = replace(study, tasks={"hue": hue})
+    file, _ = export_features(only, "net", format="npz")
+    with np.load(file) as held:
+        assert set(held["label.hue"].tolist()) == {"", "red"}

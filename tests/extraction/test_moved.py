@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.errors import InputError
+from features.extraction import moved
 from features.extraction.moved import move
 from features.study.drafting import open_or_draft
 from features.study.saving import begin
@@ -109,3 +110,19 @@ def test_damaged_digests_are_no_copies(tmp_path: Path) -> None:
     del values["digests"]  # as written before
     file.write_text(json.dumps(values))
     assert open_study(study).copies is not None
+
+
+def test_an_old_file_that_may_not_be_read_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, old = begun(tmp_path)
+    new = pictures(tmp_path / "new")
+    inner = moved.read_bytes
+
+    def forbidden(path: Path) -> bytes:
+        if path.is_relative_to(old):
+            raise moved.Unreadable("no permission to read it")
+        return inner(path)
+
+    monkeypatch.setattr(moved, "read_bytes", forbidden)
+    assert run("data", "check", "--study", str(study), "--root", str(new))[0] == 0

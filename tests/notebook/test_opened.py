@@ -38,6 +38,7 @@ def test_columns_are_those_of_results_csv(study: OpenedStudy) -> None:
     np.testing.assert_array_equal(arrays["accuracy"], [float(x) for x in cells(study, "accuracy")])
     assert np.isnan(arrays["epochs"]).all()  # empty cells
     assert dict(table).keys() == arrays.keys()
+    assert [row.layer for row in table] == arrays["layer"].tolist()
     with pytest.raises(InputError, match="no column acuracy; did you mean accuracy"):
         table["acuracy"]
 
