@@ -150,8 +150,13 @@ def finetune(
         ),
     ] = "auto",
     search: Annotated[
-        bool, typer.Option("--search", help="Also choose the learning rate, of three.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--search/--no-search",
+            help="Also choose the learning rate, of three.",
+            show_default="with recipe modern as it stands, if it ends within an hour",
+        ),
+    ] = None,
     save: Annotated[
         bool,
         typer.Option("--save", help="Keep the trained networks, with cards, in STUDY/networks."),

@@ -149,7 +149,12 @@ def _steps(
                     f"{file}, {_line(text, key, command, number)}: {key} is text, a number, true or a "
                     "list of these."
                 )
-        options = {key: value for key, value in chosen.items() if value is not False}
+        options = {}
+        for key, value in chosen.items():
+            if value is not False:
+                options[key] = value
+            elif f"no-{key}" in known:  # where nothing is said, that may be the choice
+                options[f"no-{key}"] = True
         yield Step(command, options, where)
 
 

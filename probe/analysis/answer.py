@@ -27,6 +27,14 @@ class Contrast:
     difference: Interval
 
 
+@dataclass(frozen=True)
+class Tuning(Contrast):
+    """A fine-tune minus a probe."""
+
+    rate_searched: bool
+    """Whether the fine-tune's learning rate was chosen among several."""
+
+
 FLOOR = ("none", "control")
 """The domains of random weights and controls."""
 
@@ -74,7 +82,7 @@ class Answer:
     """The same backbone minus the best of random weights and controls."""
     pretraining: Contrast | None
     """The best trained backbone, whatever its domain, minus the best of random weights and controls."""
-    tuning: Contrast | None
+    tuning: Tuning | None
     """The best fine-tune minus the best probe."""
 
     @property
@@ -239,7 +247,7 @@ def _against_scratch(task: TaskCurves, ours: Best) -> Contrast | None:
     return None if apart is None else Contrast(ours.backbone, name, apart)
 
 
-def _tuning(task: TaskCurves, best: Sequence[Best]) -> Contrast | None:
+def _tuning(task: TaskCurves, best: Sequence[Best]) -> Tuning | None:
     """The best fine-tune of a whole network minus the best probe on any backbone."""
     whole_network = [
         (curve, point)
@@ -253,4 +261,5 @@ def _tuning(task: TaskCurves, best: Sequence[Best]) -> Contrast | None:
     if apart is None:
         return None
     probe = f"{best[0].method} on {best[0].backbone}"
-    return Contrast(f"{curve.method} of {curve.backbone}", probe, apart)
+    searched = all("chosen" in row.recipe for row in point.rows)
+    return Tuning(f"{curve.method} of {curve.backbone}", probe, apart, searched)

@@ -107,7 +107,7 @@ def method_of(run: FineTuneRun, job: FineTuneJob) -> str:
         ("keep-above", job.variant.keep_above),
         ("probe-first", run.options.probe_first),
         ("class-weights", recipe.class_weights),
-        ("search", len(run.rates) > 1),
+        ("search", bool(run.options.search)),
         ("together", len(job.tasks) > 1),
     ]
     return "+".join([job.variant.method, *(name for name, chosen in choices if chosen)])

@@ -63,8 +63,9 @@ class FineTuneOptions:
     Yosinski et al. 2014, arXiv 1411.1792)."""
     probe_first: bool = False
     """Start the head as the logistic probe (LP-FT)."""
-    search: bool = False
-    """Choose the learning rate too, from a third, once and three times the recipe's."""
+    search: bool | None = None
+    """Choose the learning rate too, from a third, once and three times the recipe's. None: with the recipe
+    `modern` as it stands, where every result would be trained within an hour (see rate_search.py)."""
     save: bool = False
     """Keep every trained network as a backbone of its own, in STUDY/networks."""
     redo: bool = False

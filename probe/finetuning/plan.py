@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from probe.checking.find_copies import checked
 from probe.finetuning.job import FineTuneJob, FineTuneRun, base_network
 from probe.finetuning.joint_splits import joint_splits
 from probe.finetuning.options import FineTuneOptions
+from probe.finetuning.rate_search import rates_of, searches
 from probe.finetuning.rows import extracted_rows, readable_rows
 from probe.finetuning.saved_network import digest
 from probe.finetuning.tensorboard import Board
@@ -35,13 +36,10 @@ from probe.results.protocol import protocol
 from probe.training.cut import EMPTY, prefix_of, refuse_unread
 from probe.training.feed import ImageFeed
 from probe.training.head import classifier
-from probe.training.recipes import Recipe
+from probe.training.recipes import DEFAULT, RECIPES, Recipe
 from probe.training.recipes import recipe as recipe_of
 from probe.training.setup import Epoch, Goal, check_norms
 from probe.training.variants import Variant, variants
-
-SEARCH = (1 / 3, 1.0, 3.0)
-"""The recipe's rate times each of these is tried with `search`."""
 
 
 @dataclass(frozen=True)
@@ -123,16 +121,22 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         feed=feed,
         readable=readable,
         precision=precision,
-        rates=tuple(recipe.rate * t for t in SEARCH) if options.search else (recipe.rate,),
+        rates=rates_of(recipe) if options.search else (recipe.rate,),
         note=_told_of_epochs(options),
     )
     for variant in chosen:
         if variant.layer is not None:
             refuse_unread(backbone, prefix_of(backbone.architecture, variant.layer))
         _check_norms(run, variant)
+    jobs = _jobs(run, chosen, groups)
+    if options.search is None and recipe == RECIPES[DEFAULT]:
+        quiet = replace(run, options=replace(options, announce=lambda _: None))
+        searched = _jobs(replace(quiet, rates=rates_of(recipe)), chosen, groups)
+        if searches(run, jobs, searched, len(devices)):
+            run, jobs = replace(run, rates=rates_of(recipe)), searched
     return FineTunePlan(
         run,
-        _jobs(run, chosen, groups),
+        jobs,
         devices,
         manifest is not None,
         _unreadable(study, readable | ~extracted),

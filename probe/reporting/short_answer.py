@@ -97,7 +97,7 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         gain = _gain(made.tuning.difference, task.scale).replace(
             "no:", "no gain as it was trained:"
         )
-        if "search" not in made.tuning.a.split()[0].split("+"):
+        if not made.tuning.rate_searched:
             gain += "; one learning rate was tried (`--search` tries three)"
         lines.append(("Is fine-tuning needed?", gain))
     if others := _other_measures(task, top):

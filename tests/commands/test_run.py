@@ -62,6 +62,12 @@ def test_a_table_is_a_command_and_only_each_makes_a_grid(folder: Path) -> None:
     assert made.study == Path("study")
 
 
+def test_false_is_the_option_that_says_no_where_there_is_one(folder: Path) -> None:
+    file = written("[[fit]]\nsearch = false\nredo = false\n")
+    known = {**KNOWN, "fit": ("search", "no-search", "redo")}
+    assert [step.words for step in read_run_file(file, known).steps] == [["fit", "--no-search"]]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

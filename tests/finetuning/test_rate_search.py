@@ -7,9 +7,11 @@ import pytest
 from brighthalves import rows_of
 
 from features.errors import Stopped
-from probe.finetuning import history
+from probe.finetuning import history, rate_search
 from probe.finetuning.finetune import finetune
-from probe.training.recipes import recipe
+from probe.finetuning.options import FineTuneOptions
+from probe.finetuning.plan import prepare
+from probe.training.recipes import RECIPES, recipe
 
 
 def test_search_takes_the_rate_with_the_best_inner_loss(
@@ -59,8 +61,62 @@ def test_a_rate_that_diverges_loses_the_search(tmp_path: Path, card: str, data: 
     with pytest.raises(Stopped):
         finetune(tmp_path / "a", card, data=data, tasks=["side"], recipe=wild, device="cpu")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("probe.finetuning.plan.SEARCH", (1e-22, 1.0))
+        patch.setattr("probe.finetuning.rate_search.SEARCH", (1e-22, 1.0))
         finetune(
             tmp_path / "b", card, data=data, tasks=["side"], recipe=wild, search=True, device="cpu"
         )
     assert {r.recipe for r in rows_of(tmp_path / "b")} == {"gilnet; rate 0.0001 chosen"}
+
+
+def test_by_default_the_rate_is_chosen_where_it_ends_within_an_hour(
+    tmp_path: Path, card: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what the study holds is gone on with, whatever the clock says now."""
+    said: list[str] = []
+    short = recipe("modern", epochs=1, batch_size=8)
+    monkeypatch.setitem(RECIPES, "modern", short)
+
+    def asked(where: str, **more: object) -> FineTuneOptions:
+        given = {"data": data, "tasks": ["side"], "recipe": "modern", "device": "cpu", **more}
+        return FineTuneOptions(tmp_path / where, card, announce=said.append, **given)  # type: ignore[arg-type]
+
+    def tried(where: str, **more: object) -> int:
+        return len(prepare(asked(where, **more)).run.rates)
+
+    assert tried("new") == 3
+    assert any("the learning rate is chosen of 3 rates" in sentence for sentence in said)
+    assert tried("new", search=False) == 1
+    assert tried("new", recipe=recipe("modern", epochs=2)) == 1, "no longer the recipe as it stands"
+    assert tried("new", recipe="gilnet") == 1
+
+    options = asked("quick")
+    finetune(**{name: getattr(options, name) for name in vars(options)})
+    assert {(row.method, "chosen" in row.recipe) for row in rows_of(tmp_path / "quick")} == {
+        ("finetune", True)
+    }
+    monkeypatch.setattr(rate_search, "_LONGEST", 0.0)
+    assert tried("new") == 1
+    assert any("could take" in sentence for sentence in said)
+    assert tried("quick") == 3
+
+    options = asked("slow")
+    finetune(**{name: getattr(options, name) for name in vars(options)})
+    assert not any("chosen" in row.recipe for row in rows_of(tmp_path / "slow"))
+    monkeypatch.setattr(rate_search, "_LONGEST", 3600.0)
+    assert tried("slow") == 1
+
+
+def test_timing_leaves_what_is_trained_as_it_is(tmp_path: Path, card: str, data: str) -> None:
+    """The same scores as without the batches that are trained to time them."""
+    made = []
+    for search in (None, True):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(RECIPES, "modern", recipe("modern", epochs=1, batch_size=8))
+            given = {"data": data, "tasks": ["side"], "recipe": "modern", "device": "cpu"}
+            finetune(tmp_path / str(search), card, search=search, **given)  # type: ignore[arg-type]
+        made.append(
+            [(r.fold, r.views, r.log_loss, r.epochs) for r in rows_of(tmp_path / str(search))]
+        )
+    assert made[0] == made[1]
+    methods = {row.method for row in rows_of(tmp_path / "True")}
+    assert methods == {"finetune+search"}
