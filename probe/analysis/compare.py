@@ -13,7 +13,13 @@ from features.data.tasks import choose
 from features.errors import InputError, nearest
 from features.study.study import Study, open_study
 from probe.analysis.scale import Scale
-from probe.analysis.statistics import Interval, accuracy_interval, mean_interval, sign_flip
+from probe.analysis.statistics import (
+    Interval,
+    accuracy_interval,
+    difference_interval,
+    mean_interval,
+    sign_flip,
+)
 from probe.analysis.training_variance import cross_validated, widening
 from probe.probes.methods import METHODS
 from probe.results import predictions
@@ -184,7 +190,7 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
         b,
         first_alone,
         second_alone,
-        mean_interval(apart, subjects, wider(1, -1)),
+        (mean_interval if number else difference_interval)(apart, subjects, wider(1, -1)),
         sign_flip(apart, subjects),
         int((apart > 0).sum()),
         int((apart < 0).sum()),

@@ -20,7 +20,7 @@ from probe.analysis.median import median
 from probe.analysis.outcomes import Outcomes
 from probe.analysis.points import Best, Curve, Point
 from probe.analysis.scale import POINTS, Scale
-from probe.analysis.statistics import Interval, mean_interval
+from probe.analysis.statistics import Interval, difference_interval, mean_interval
 from probe.counts import count
 from probe.probes.methods import METHODS
 from probe.results import predictions
@@ -252,7 +252,8 @@ def difference(outcomes: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interv
     if not tested.any():
         return None
     wider = outcomes.wider({names[0]: 1.0, names[1]: -1.0})
-    return mean_interval(per_image[tested], outcomes.subjects[tested], wider)
+    interval = mean_interval if outcomes.is_number else difference_interval
+    return interval(per_image[tested], outcomes.subjects[tested], wider)
 
 
 def _differences(outcomes: Outcomes, best: list[Best]) -> list[tuple[str, str, str, Interval]]:

@@ -72,6 +72,22 @@ def mean_interval(
     return Interval(float(mean[0]), float(mean[0]) - margin, float(mean[0]) + margin, effective)
 
 
+def difference_interval(
+    apart: npt.NDArray[np.floating], subjects: Ints, wider: float = 1.0
+) -> Interval:
+    """The mean of `apart`, `(n,)`: an image each, right (1) or wrong (0) by one result minus by another.
+
+    As `mean_interval`; but where the two agree on every image there is no spread to measure. Then the bound
+    is Clopper and Pearson's (Biometrika 26, 1934) on how many subjects they may disagree about: where none
+    of n was seen to, at most 1 - 0.025^(1/n), about 3.7 / n, all of them one way or the other.
+    """
+    plain = mean_interval(apart, subjects, wider)
+    if np.any(apart):
+        return plain
+    most = 1 - ((1 - LEVEL) / 2) ** (1 / plain.effective)
+    return Interval(0.0, -most, most, plain.effective)
+
+
 def standard_error(values: npt.NDArray[np.floating], subjects: Ints) -> float:
     """The standard error of the mean of `values`, `(n,)`, over subjects."""
     return float(_by_subject(np.asarray(values, dtype=np.float64)[:, None], subjects)[1][0])

@@ -105,8 +105,6 @@ def contrast(made: Contrast, scale: Scale) -> str:
 
 def verdict(difference: Interval, scale: Scale) -> str:
     """A difference with its interval, and whether it is within noise."""
-    if difference.low == difference.high == 0:
-        return "no difference for any subject"
     noise = _NOISE if difference.low <= 0 <= difference.high else ""
     return scale.difference(difference) + noise
 

@@ -12,6 +12,7 @@ from probe.analysis.statistics import (
     Interval,
     accuracy_interval,
     band,
+    difference_interval,
     mean_interval,
     sign_flip,
     slope,
@@ -279,3 +280,15 @@ def test_layers_at_one_depth_have_no_slope() -> None:
     values, subjects = several(3, 20)
     fitted = slope(values, np.full(3, 0.4), subjects)
     assert (fitted.value, fitted.low, fitted.high) == pytest.approx((0, 0, 0), abs=1e-4)
+
+
+def test_two_results_that_agree_on_every_image_may_still_differ() -> None:
+    """No more than leaves nothing to be seen in n subjects with 2.5 %: a law, at each end."""
+    subjects = np.repeat(np.arange(40), 3)
+    equal = difference_interval(np.zeros(120), subjects)
+    assert (equal.value, equal.effective) == (0, pytest.approx(40))
+    assert (1 - equal.high) ** 40 == pytest.approx(0.025)
+    assert equal.low == -equal.high
+    some = np.zeros(120)
+    some[:2] = (1, -1)
+    assert difference_interval(some, subjects) == mean_interval(some, subjects)
