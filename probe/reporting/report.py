@@ -17,8 +17,10 @@ from features.machine.locks import locked
 from features.study.study import Study, open_study
 from probe.analysis.answer import answer
 from probe.analysis.curves import TaskCurves, curves
+from probe.analysis.label_efficiency import few_images
 from probe.reporting.charts.figure_frame import save
 from probe.reporting.charts.figures import curve_figure, gap_figure, tuned_figure
+from probe.reporting.charts.labels_figure import labels_figure
 from probe.reporting.charts.legend import tuned_signs
 from probe.reporting.charts.standing_chart import standing_chart
 from probe.reporting.charts.task_charts import answer_chart, charts
@@ -140,7 +142,7 @@ def report(
         figures = {
             name: figure
             for stem, task in _stems(tasks).items()
-            for name, figure in _figures(stem, task, metrics, opened.synthetic).items()
+            for name, figure in _figures(stem, task, metrics, contents).items()
         }
         for name, figure in figures.items():
             save(figure, folder / name)
@@ -166,10 +168,10 @@ def _check_folder(folder: Path) -> None:
 
 
 def _figures(
-    stem: str, task: TaskCurves, metrics: Sequence[str], synthetic: bool
+    stem: str, task: TaskCurves, metrics: Sequence[str], contents: Contents
 ) -> dict[str, Figure]:
     """The figures of a task that there is something to draw for, by the stems of their files."""
-    headline = task.headline
+    headline, synthetic = task.headline, contents.study.synthetic
     figures = {
         f"curves-{stem}" + ("" if m == headline else f"-{m}"): curve_figure(task, synthetic, m)
         for m in (headline if m == "accuracy" else m for m in metrics)
@@ -177,6 +179,7 @@ def _figures(
     }
     figures[f"gap-{stem}"] = gap_figure(task, synthetic)
     figures[f"tuned-{stem}"] = tuned_figure(task, synthetic, headline)
+    figures[f"labels-{stem}"] = labels_figure(contents.few, task.task, synthetic)
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
@@ -232,7 +235,8 @@ def contents_of(
     ]
     warnings += [f"{task.task}, {words}" for task in tasks for words in task.left_out]
     seen = {name for task in tasks for name in task.have_seen}
-    labels = labels_section(study, rows, look, seen)
+    few = few_images(study, rows)
+    labels = labels_section(study, few, look, seen)
     more = (planned_section(study, planned), labels, closeness, training_section(study), scores)
     most = max(task.n for task in tasks)
     images = f"{most:,} of {len(study):,}" if most < len(study) else f"{most:,}"
@@ -246,6 +250,7 @@ def contents_of(
         missing,
         _origin(study, tasks),
         more=[section for section in more if section is not None],
+        few=few,
     )
 
 

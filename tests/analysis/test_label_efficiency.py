@@ -12,6 +12,7 @@ from probe.analysis.label_efficiency import few_images, labels_saved, of_draws
 from probe.analysis.statistics import mean_interval, sign_flip
 from probe.analysis.training_variance import CrossValidated, widening
 from probe.fitting.fit import fit
+from probe.reporting.charts.labels_figure import labels_figure
 from probe.reporting.report import report
 from probe.results import rows as results
 
@@ -144,3 +145,12 @@ def test_few_images_their_interval_and_what_the_closer_domain_saves(tmp_path: Pa
     assert "far has" in page
     assert "with 48 images per class; near is as good with" in page
     assert (study.folder / "report" / "shots.csv").is_file()
+    assert (study.folder / "report" / "labels-label.png").is_file()
+    assert "labels-label" in page
+    figure = labels_figure(made, "label", synthetic=False)
+    assert figure is not None
+    best = [one for one in made if (one.backbone, one.layer) == ("near", "best")]
+    drawn = {tuple(line.get_ydata()) for line in figure.axes[0].lines}
+    by_size = sorted(best, key=lambda one: one.per_class)
+    assert tuple(100 * one.interval.value for one in by_size) in drawn
+    assert labels_figure(made, "another", synthetic=False) is None

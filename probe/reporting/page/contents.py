@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from features.study.study import Study
+from probe.analysis.label_efficiency import FewImages
 from probe.reporting.charts.chart import Chart
 from probe.reporting.charts.legend import Sign
 from probe.reporting.charts.standing_chart import StandingChart
@@ -78,3 +79,5 @@ class Contents:
     """What stands above all answers, open."""
     more: Sequence[Section] = ()
     """The sections about the study as a whole; they stand before the tables."""
+    few: Sequence[FewImages] = ()
+    """Results with few training images, of which each task has a figure."""

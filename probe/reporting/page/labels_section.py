@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from features.study.study import Study
-from probe.analysis.label_efficiency import FewImages, few_images, labels_saved
+from probe.analysis.label_efficiency import FewImages, labels_saved
 from probe.reporting.charts.chart import Chart, ChartLine, line_chart
 from probe.reporting.charts.markers import Markers
 from probe.reporting.page.contents import Section
 from probe.reporting.tables.variations import few_shot_table
-from probe.results.rows import BEST, Row
+from probe.results.rows import BEST
 
 
 def labels_section(
-    study: Study, rows: Sequence[Row], looks: Markers, seen: Collection[str]
+    study: Study, made: Sequence[FewImages], looks: Markers, seen: Collection[str]
 ) -> Section | None:
     """Accuracy over the training images per class; None where nothing was fitted on few of them.
 
     Args:
         study: The study.
-        rows: Those of results.csv.
+        made: What was fitted on few of the training images.
         looks: Colour and shape of every backbone.
         seen: Backbones that have seen the test images.
     """
-    made = few_images(study, rows)
     table = few_shot_table(made)
     if table is None:
         return None
