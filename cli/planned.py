@@ -48,7 +48,7 @@ def plan(study: Study, asked: Sequence[Asked], *, exactly: bool) -> Plan:
     from features.errors import InputError
 
     made = Plan()
-    coming: dict[str, tuple[str, ...]] = {}
+    coming: dict[str, ForeseenFeatures] = {}
     names: set[str] = set()
     for step, given in asked:
         with naming(step):
@@ -56,7 +56,7 @@ def plan(study: Study, asked: Sequence[Asked], *, exactly: bool) -> Plan:
                 features = _extract(study, given, exactly)
                 if not exactly and (refused := next((f.stale for f in features if f.stale), "")):
                     raise InputError(refused)
-                coming |= {f.backbone: f.keys for f in features if f.images or f.stale}
+                coming |= {f.backbone: f for f in features if f.images or f.stale}
                 names |= {f.backbone for f in features}
                 _add_features(made, step, features)
             elif step.command == "fit":
@@ -129,7 +129,7 @@ def _extract(study: Study, given: Mapping[str, Any], exactly: bool) -> list[Fore
 
 
 def _fit(
-    study: Study, given: Mapping[str, Any], coming: Mapping[str, Sequence[str]], exactly: bool
+    study: Study, given: Mapping[str, Any], coming: Mapping[str, ForeseenFeatures], exactly: bool
 ) -> ForeseenResults | None:
     from cli.fit import numbers_of
     from probe.fitting.foreseen import foresee
@@ -164,7 +164,7 @@ def _fit(
 
 
 def _finetune(
-    study: Study, given: Mapping[str, Any], coming: Collection[str], exactly: bool
+    study: Study, given: Mapping[str, Any], coming: Mapping[str, ForeseenFeatures], exactly: bool
 ) -> ForeseenResults | None:
     from cli.finetune import recipe_with
     from probe.finetuning.foreseen import foresee
@@ -224,7 +224,7 @@ def _add_features(made: Plan, step: Step, features: Sequence[ForeseenFeatures]) 
         made.seconds += f.seconds or 0.0
         made.unknown += f.seconds is None
         lines.append(
-            f"{f.backbone}: {count(len(f.keys), 'array')} of {count(f.rows, 'row')}: {f.kept:,} kept, "
+            f"{f.backbone}: {count(len(f.dims), 'array')} of {count(f.rows, 'row')}: {f.kept:,} kept, "
             f"{count(f.images, 'image')} to do, {decimal(f.bytes)}{_time(f.images, f.seconds)}"
         )
     made.lines.append((step, lines))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from torch import nn
 
+from features.arrays import Ints
 from features.backbone import Backbone, architecture_of, choose, in_range, load
 from features.cards.reading import find
 from features.errors import InputError
@@ -19,6 +20,7 @@ from features.extraction.options import ExtractOptions
 from features.extraction.pipeline import compute
 from features.extraction.rounds import FeatureTarget, Round, next_round
 from features.machine import device as devices
+from features.machine.spent import alone
 from features.store.contents import FileContents, contents_of
 from features.store.few_rows import bytes_on_disk
 from features.store.paths import partial_of
@@ -33,18 +35,20 @@ class ForeseenFeatures:
     """What an extraction would do for one backbone."""
 
     backbone: str
-    keys: tuple[str, ...]
-    """The data sets of the centre crop that its file would have in the end."""
     rows: int
     """The rows that are asked for."""
+    dims: Mapping[str, int]
+    """The data sets of the centre crop that its file would have in the end, with the numbers of a row."""
+    taking_part: Ints
+    """The rows of images.csv that it would have in the end."""
     kept: int
-    """Those of which every data set is there."""
-    images: int
+    """Those asked for of which every data set is there."""
+    images: int = 0
     """Images to compute, those of several passes counted several times."""
-    bytes: int
+    bytes: int = 0
     """Bytes that its file would grow by."""
-    seconds: float | None
-    """About how long that takes here; None where nothing was measured."""
+    seconds: float | None = 0.0
+    """About how long that takes here where nothing else runs; None where nothing was measured."""
     stale: str = ""
     """Why the file that is there would be refused, in a sentence."""
 
@@ -84,20 +88,36 @@ def _foreseen(
     )
     held = files[0].poolings if files[0] else {}
     stored = [key for key, (_, _, view) in held.items() if view == "center"]
-    every = tuple(dict.fromkeys([*stored, *(p.key for p in target.wanted if p.view == "center")]))
-    rows = len(target.rows)
+    dims = _dims(study, backbone.name, stored)
+    dims |= {p.key: p.dim for p in target.wanted if p.view == "center"}
+    done = np.flatnonzero(files[0].status) if files[0] else np.zeros(0, dtype=np.int64)
+    after = ForeseenFeatures(
+        backbone.name,
+        len(target.rows),
+        dims=dims,
+        taking_part=np.union1d(done, target.rows),
+        kept=_kept(target, files),
+    )
     try:
         round_ = next_round(target, *files) if is_here or files == (None, None) else None
     except InputError as error:
-        return ForeseenFeatures(backbone.name, every, rows, 0, 0, 0, 0.0, str(error))
+        return replace(after, kept=0, stale=str(error))
     if round_ is None:
-        return ForeseenFeatures(backbone.name, every, rows, rows, 0, 0, 0.0)
+        return replace(after, kept=after.rows)
     images = _images(round_, target, files[0])
     seconds = _seconds(study, backbone.name, images)
     if seconds is None and measure and is_here:
         seconds = _first_batches(round_, images)
     size = _bytes(target, round_, files)
-    return ForeseenFeatures(backbone.name, every, rows, _kept(target, files), images, size, seconds)
+    return replace(after, images=images, bytes=size, seconds=seconds)
+
+
+def _dims(study: Study, backbone: str, keys: Sequence[str]) -> dict[str, int]:
+    """The numbers of a row in data sets that are there."""
+    if not keys:
+        return {}
+    with study.features(backbone) as file:
+        return {key: int(file.about(key)["dim"]) for key in keys}
 
 
 def _loaded(
@@ -169,11 +189,12 @@ def _seconds(study: Study, backbone: str, images: int) -> float | None:
     """By what was measured in this study with the same network, trained or not; None if nothing was."""
     own = study.feature_path(backbone)
     network = own.stem.partition("@")[0]
+    every = [t for path in study.finished_files() for t in read_seconds(path).values()]
     for path in (own, *(p for p in study.finished_files() if p.stem.partition("@")[0] == network)):
         timings = list(read_seconds(path).values())
         if timings:
-            timing = timings[-1]
-            return timing.per_thousand / 1000 / max(1, len(timing.together)) * images
+            seconds = alone(timings[-1].spent, (timing.spent for timing in every))
+            return seconds / timings[-1].images / max(1, len(timings[-1].together)) * images
     return None
 
 

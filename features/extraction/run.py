@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from features.extraction.rounds import FeatureTarget, Round, next_round
 from features.extraction.summary import Extraction, Plan
 from features.extraction.workers import WrittenWindow, work_together, written
 from features.machine.device import device_name
+from features.machine.spent import Spent, Stopwatch
 from features.store.contents import FileContents, contents_of
 from features.store.seconds import Timing, note_seconds
 from features.store.writer import Writer
@@ -90,7 +90,7 @@ def check_not_begun(study: Study) -> None:
 
 def _pass_over(run: ExtractRun, rounds: list[Round], results: list[Extraction]) -> None:
     """Announce the plans, compute the first windows, create the files, and fill them."""
-    started, before = time.perf_counter(), [result.computed for result in results]
+    watch, before = Stopwatch(), [result.computed for result in results]
     todo = windows([round_.todo for round_ in rounds])
     passes = [round_.reader for round_ in rounds]
     many = len(run.devices) > 1
@@ -113,9 +113,9 @@ def _pass_over(run: ExtractRun, rounds: list[Round], results: list[Extraction]) 
         _fill(run, rounds, results, _windows_written(run, rounds, writers, head, computed, rest))
         for round_, writer in zip(rounds, writers, strict=True):
             fill_repeats(round_, writer)
-    seconds = time.perf_counter() - started
+    spent = watch.spent()
     for round_, result, computed_before in zip(rounds, results, before, strict=True):
-        measured = _measured(run, rounds, seconds, result.computed - computed_before)
+        measured = _measured(run, rounds, spent, result.computed - computed_before)
         note_seconds(round_.target.path, [p.key for p in round_.wanted], measured)
     for round_ in rounds:  # last, so that a run killed before it measures the time again
         put_in_place(round_)
@@ -203,10 +203,11 @@ def _windows_written(
             yield from others
 
 
-def _measured(run: ExtractRun, rounds: list[Round], seconds: float, images: int) -> Timing:
+def _measured(run: ExtractRun, rounds: list[Round], spent: Spent, images: int) -> Timing:
     job, workers = rounds[0].target.job, len(run.devices)
     return Timing(
-        seconds=seconds,
+        seconds=spent.seconds,
+        processor=spent.processor,
         images=images,
         device=device_name(job.device),
         precision=job.precision,

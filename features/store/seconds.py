@@ -16,6 +16,7 @@ from typing import Any
 
 from features.machine.files import write_text
 from features.machine.regular_files import read_regular
+from features.machine.spent import Spent
 from features.machine.strict_json import from_json
 
 
@@ -33,6 +34,13 @@ class Timing:
     """The computing threads of all workers together, on a processor."""
     together: tuple[str, ...]
     """The backbones that shared the passes and so the seconds."""
+    processor: float = 0.0
+    """Seconds of all cores together; 0 where they were not measured."""
+
+    @property
+    def spent(self) -> Spent:
+        """What the passes took."""
+        return Spent(self.seconds, self.processor)
 
     @property
     def per_thousand(self) -> float:
@@ -66,7 +74,7 @@ def _timing(values: Any) -> Timing:
     for name, kind in kinds.items():
         if type(getattr(timing, name)) is not kind:
             raise TypeError(name)
-    if not math.isfinite(timing.seconds) or timing.images < 1:
+    if not math.isfinite(timing.seconds + timing.processor) or timing.images < 1:
         raise ValueError("no time")
     if not all(isinstance(name, str) for name in timing.together):
         raise TypeError("together")
@@ -89,6 +97,10 @@ def note_seconds(file: Path, keys: Iterable[str], measured: Timing) -> None:
 
 
 def _sum(before: Timing, now: Timing) -> Timing:
-    if before != replace(now, seconds=before.seconds, images=before.images):
+    if replace(before, processor=0.0) != replace(
+        now, seconds=before.seconds, images=before.images, processor=0.0
+    ):
         return now
-    return replace(now, seconds=before.seconds + now.seconds, images=before.images + now.images)
+    both = before.spent + now.spent
+    images = before.images + now.images
+    return replace(now, seconds=both.seconds, processor=both.processor, images=images)

@@ -12,6 +12,8 @@ import torch
 
 from features.arrays import Floats, Ints
 from features.machine.device import placed
+from features.machine.spent import Spent, Stopwatch
+from probe.finetuning.effort import kind_of, note, work_done
 from probe.finetuning.fold_file import FoldResult, read_fold, write_fold
 from probe.finetuning.job import (
     FineTuneJob,
@@ -52,8 +54,11 @@ def train_folds(
     if not left:
         return list(done.values())
     ready: ReadyNetwork | None = None
+    spent, work = Spent(0.0), 0.0
     with ExitStack() as kept:
         for fold in left:
+            resumed = any(job.folder.glob(f"fold-{fold}-*.pt"))
+            watch = Stopwatch()
             if ready is None or run.options.base:  # every fold starts from a network of its own
                 kept.close()
                 ready = ready_network(run, job, fold, kept)
@@ -63,6 +68,9 @@ def train_folds(
             for checkpoint in job.folder.glob(f"fold-{fold}-*.pt"):
                 checkpoint.unlink()
             done[fold] = result
+            if not resumed:
+                spent, work = spent + watch.spent(), work + work_done(result, job.splits, run.views)
+                note(kind_of(run, job), spent, work)
     return [done[fold] for fold in wanted]
 
 

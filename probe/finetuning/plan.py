@@ -81,14 +81,48 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
     Raises:
         InputError: An option, the data or the backbone cannot be used.
     """
-    recipe = recipe_of(options.recipe) if isinstance(options.recipe, str) else options.recipe
-    devices = several(options.device)
-    precision = _precision(options, devices[0])
+    _how(options)  # before what takes time
     study, manifest = open_or_draft(Path(options.study), options.data)
     for sentence in () if manifest is None else (*manifest.notes, *study.no_tasks.values()):
         options.announce(sentence)
-    study = checked(study, options.announce)
-    backbone = _load(options)
+    opened = checked(study, options.announce)
+    extracted = extracted_rows(opened)
+    if not extracted.all():
+        options.announce(
+            f"{extracted.sum():,} of {len(study):,} images take part, those that are extracted"
+        )
+    backbone = loaded(options, options.weights)
+    run, jobs = run_and_jobs(
+        opened, options, backbone, lambda feed: readable_rows(opened, feed, extracted)
+    )
+    return FineTunePlan(
+        run,
+        jobs,
+        several(options.device),
+        manifest is not None,
+        _unreadable(opened, run.readable | ~extracted),
+        opened,
+    )
+
+
+def run_and_jobs(
+    study: Study,
+    options: FineTuneOptions,
+    backbone: Backbone,
+    taking_part: Callable[[ImageFeed], Bools],
+) -> tuple[FineTuneRun, list[FineTuneJob]]:
+    """What is going to be trained of a study, or of a draft of it.
+
+    Args:
+        study: The study, whose copies are known where folds are to heed them.
+        options: The options.
+        backbone: The one that they name.
+        taking_part: The rows that take part and decode, `(n,)`.
+
+    Raises:
+        InputError: An option, the data or the backbone cannot be used.
+    """
+    recipe, device, precision = _how(options)
     chosen = variants(
         backbone,
         from_scratch=options.from_scratch,
@@ -96,7 +130,6 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         copy_through=options.copy_through,
         keep_above=options.keep_above,
     )
-    opened = study
     study, tasks = named_tasks(study, options.tasks)
     for task in tasks:
         if task.is_number and options.probe_first:
@@ -105,13 +138,7 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
                 "it out."
             )
     groups = [tuple(tasks)] if options.tasks else [(task,) for task in tasks]
-    feed = ImageFeed(study, backbone.architecture.input, recipe, devices[0], options.workers)
-    extracted = extracted_rows(study)
-    if not extracted.all():
-        options.announce(
-            f"{extracted.sum():,} of {len(study):,} images take part, those that are extracted"
-        )
-    readable = readable_rows(study, feed, extracted)
+    feed = ImageFeed(study, backbone.architecture.input, recipe, device, options.workers)
     run = FineTuneRun(
         options=options,
         study=study,
@@ -119,7 +146,7 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
         recipe=recipe,
         views=tuple(options.views),
         feed=feed,
-        readable=readable,
+        readable=taking_part(feed),
         precision=precision,
         rates=rates_of(recipe) if options.search else (recipe.rate,),
         note=_told_of_epochs(options),
@@ -132,16 +159,9 @@ def prepare(options: FineTuneOptions) -> FineTunePlan:
     if options.search is None and recipe == RECIPES[DEFAULT]:
         quiet = replace(run, options=replace(options, announce=lambda _: None))
         searched = _jobs(replace(quiet, rates=rates_of(recipe)), chosen, groups)
-        if searches(run, jobs, searched, len(devices)):
+        if searches(run, jobs, searched, len(several(options.device))):
             run, jobs = replace(run, rates=rates_of(recipe)), searched
-    return FineTunePlan(
-        run,
-        jobs,
-        devices,
-        manifest is not None,
-        _unreadable(study, readable | ~extracted),
-        opened,
-    )
+    return run, jobs
 
 
 def _jobs(
@@ -165,6 +185,17 @@ def _jobs(
     return jobs
 
 
+def _how(options: FineTuneOptions) -> tuple[Recipe, torch.device, str]:
+    """The recipe, the device that trains first, and what the network computes in.
+
+    Raises:
+        InputError: One cannot be used.
+    """
+    recipe = recipe_of(options.recipe) if isinstance(options.recipe, str) else options.recipe
+    device = several(options.device)[0]
+    return recipe, device, _precision(options, device)
+
+
 def _precision(options: FineTuneOptions, device: torch.device) -> str:
     """What the network computes in; `auto` is the GPU's own kind of mixed precision."""
     precision = options.precision
@@ -178,18 +209,17 @@ def _precision(options: FineTuneOptions, device: torch.device) -> str:
     return precision
 
 
-def _load(options: FineTuneOptions) -> Backbone:
-    """The backbone with its weights, which are random where nothing else is trained."""
+def loaded(options: FineTuneOptions, weights: str | None) -> Backbone:
+    """The backbone with these weights, which are random where nothing else is trained."""
     if find(options.backbone).network.startswith("onnx:"):
         raise InputError(
             f"{options.backbone}: an ONNX file is frozen and cannot be fine-tuned; fit probes on its "
             "layers, or bring the network as PyTorch."
         )
     only_scratch = options.from_scratch and not options.freeze_through and not options.copy_through
-    weights = "random" if only_scratch else options.weights
     backbone = load(
         options.backbone,
-        weights,
+        "random" if only_scratch else weights,
         options.seed,
         announce=options.announce,
         spare=lambda architecture: classifier(architecture.card, architecture.traced),

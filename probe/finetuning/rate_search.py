@@ -6,27 +6,21 @@ goes on with it, what the study already holds decides first; the clock only wher
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 
 from probe.counts import count
 from probe.finetuning.commit import results_of
-from probe.finetuning.fold import ready_network
+from probe.finetuning.first_batch import measure
 from probe.finetuning.job import FineTuneJob, FineTuneRun
 from probe.finetuning.progress import images_of
 from probe.results.ledger import Ledger
 from probe.training.recipes import Recipe
-from probe.training.train import standardise, train
 
 SEARCH = (1 / 3, 1.0, 3.0)
 """The recipe's rate times each of these is tried."""
 
 _LONGEST = 3600.0  # seconds that all folds of a result may take with the search
-_FEW = 8  # images of the first batch on a processor, for networks that take seconds an image
-_BATCHES = 3  # timed after the first, which is slower
-_STANDARDISED = 64  # images; so many that the loss is finite
 
 
 def rates_of(recipe: Recipe) -> tuple[float, ...]:
@@ -58,7 +52,7 @@ def searches(
     images = max(
         images_of(replace(run, rates=rates_of(run.recipe)), job) for job in searched
     ) / min(devices, len(plain[0].splits.folds))
-    seconds = images * _seconds_per_image(run, plain[0], images)
+    seconds = images * measure(run, plain[0], images)
     if seconds > _LONGEST:
         run.options.announce(
             f"learning rate {run.recipe.rate:g}, the recipe's: to choose it of "
@@ -79,30 +73,3 @@ def _is_there(run: FineTuneRun, job: FineTuneJob, ledger: Ledger) -> bool:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds < 36_000 else f"{seconds / 3600:.0f} hours"
-
-
-def _seconds_per_image(run: FineTuneRun, job: FineTuneJob, images: float) -> float:
-    """Of training a result of the run, by its batches after the first.
-
-    On a processor the first batch is small, and the only one where `images` take far too long by it.
-    """
-    fold = job.splits.folds[0]
-    rows = job.splits.training_rows(job.splits.tested(fold))
-    size = run.recipe.batch_size
-    with ExitStack() as kept:
-        ready = ready_network(run, job, fold, kept)
-        if run.recipe.standardise and not ready.full.new_below_head:
-            standardise(ready.job, rows[:_STANDARDISED])
-        goal = job.goal.scaled_by(rows)
-
-        def seconds(images: int, batch_size: int) -> float:
-            planned = replace(run.recipe, batch_size=batch_size)
-            started = time.perf_counter()
-            train(replace(ready.job, recipe=planned, epochs=1, goal=goal), rows[:images])
-            return (time.perf_counter() - started) / len(rows[:images])
-
-        first = min(_FEW if run.feed.device.type == "cpu" else size, len(rows))
-        each = seconds(first, first)
-        if each * images > 4 * _LONGEST:
-            return each
-        return seconds(max(len(rows[: _BATCHES * size]) // size * size, first), size)

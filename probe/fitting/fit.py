@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from features.data.tasks import Task
 from features.keywords import taken_from
+from features.machine.spent import Spent, Stopwatch
 from features.study.named_tasks import remember
 from features.study.study import Study
 from probe.analysis import majority, median
@@ -73,7 +74,7 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
     best_of = {job.stored: replace(job, key=BEST).stored for job in jobs}
     ledger.expect({*best_of, *best_of.values()})
     chosen_from: dict[predictions.Key, tuple[ProbeJob, str]] = {}
-    seconds: dict[FitSize, float] = {}
+    spent: dict[FitSize, list[Spent]] = {}
     try:
         for number, job in enumerate(jobs):
             progress(number, len(jobs), job)
@@ -87,10 +88,10 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
                     ledger.claim(job.stored, under)
                     done.kept += 1
                     continue
-                begun = time.perf_counter()
+                watch = Stopwatch()
                 rows, outcome = fit_one(run, job, file, splits, settings, mark(under))
                 size = size_of(job, splits, file.about(job.key)["dim"])
-                seconds[size] = time.perf_counter() - begun
+                spent.setdefault(size, []).append(watch.spent())
             prediction = Prediction(outcome.scores, splits.fold, under, features, outcome.inner)
             ledger.put(job.stored, prediction, rows)
             done.fitted += 1
@@ -99,7 +100,7 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
         progress(len(jobs), len(jobs), None)
     finally:
         ledger.commit()
-        note_fit_seconds(seconds)
+        note_fit_seconds({size: _mean(each) for size, each in spent.items()})
     for key, (job, asked) in chosen_from.items():
         under = ledger.of_most_layers(job.stored, asked)
         ledger.claim(key, under)
@@ -128,6 +129,11 @@ def _floor(run: ProbeRun, task: Task) -> tuple[Prediction, list[Row]]:
             run.study, task.name, splits.fold, held, task.ordered, marked, seed
         )
     return Prediction(scores, splits.fold, under), rows
+
+
+def _mean(each: list[Spent]) -> Spent:
+    """What one fit took of several that are of one size."""
+    return sum(each[1:], each[0]).times(1 / len(each))
 
 
 def _notes(job: ProbeJob, outcome: Outcome) -> list[str]:

@@ -1,24 +1,18 @@
-"""How long fits took on this machine, kept in the cache folder so that the next fit can tell it beforehand.
-
-It differs between runs that give the same numbers, and so stands in no study.
-"""
+"""How long fits took on this machine, kept in the cache folder: the next fit tells it beforehand."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-from features.errors import InputError
-from features.machine.files import write_text
-from features.machine.home import home, make
-from features.machine.regular_files import read_regular
+from features.machine.spent import Spent, alone
+from features.machine.spent_file import note_spent, read_spent
 
-_MOST = 300
-"""Kinds of fits that are remembered, the latest."""
+_FILE = "fit-seconds.json"
+_ALIKE = 10
+"""Kinds of fits that tell how many cores one of their size can keep at work."""
 
 
 @dataclass(frozen=True)
@@ -43,37 +37,34 @@ class FitSize:
         return f"{self.method} {self.rows} {self.dim} {self.classes} {self.folds}"
 
 
-Measured = Mapping[FitSize, float]
+Measured = Mapping[FitSize, Spent]
 
 
-def read_fit_seconds() -> dict[FitSize, float]:
-    """The seconds of fits by size; empty where none are kept."""
-    try:
-        by_name = json.loads(read_regular(_file()))
-        return {_size(name): _seconds(seconds) for name, seconds in by_name.items()}
-    except (OSError, ValueError, TypeError, AttributeError, InputError):  # none, or damaged
-        return {}
+def read_fit_seconds() -> dict[FitSize, Spent]:
+    """What fits took by size; empty where none are kept."""
+    known = {}
+    for name, spent in read_spent(_FILE).items():
+        with suppress(ValueError):
+            known[_size(name)] = spent
+    return known
 
 
 def note_fit_seconds(measured: Measured) -> None:
-    """Remember the seconds of fits; where the cache folder cannot be written nothing is remembered."""
-    if not measured:
-        return
-    known = {size: s for size, s in read_fit_seconds().items() if size not in measured}
-    latest = [*known.items(), *measured.items()][-_MOST:]
-    text = json.dumps({size.name: round(seconds, 4) for size, seconds in latest}, indent=1)
-    with suppress(OSError, InputError):
-        make(_file().parent)
-        write_text(_file(), text + "\n")
+    """Remember what fits took; where the cache folder cannot be written nothing is remembered."""
+    note_spent(_FILE, {size.name: spent for size, spent in measured.items()})
 
 
 def estimate(size: FitSize, measured: Measured) -> float | None:
-    """The seconds of a fit, from the most similar one of its method; None where none was measured."""
-    alike = [known for known in measured if known.method == size.method]
+    """The seconds of a fit where nothing else runs, from the most similar one of its method.
+
+    None where none was measured.
+    """
+    alike = {known: spent for known, spent in measured.items() if known.method == size.method}
     if not alike:
         return None
-    nearest = min(alike, key=lambda known: _apart(known, size))
-    return measured[nearest] * size.work / nearest.work
+    nearest = sorted(alike, key=lambda known: _apart(known, size))[:_ALIKE]
+    work = alike[nearest[0]].times(size.work / nearest[0].work)
+    return alone(work, (alike[known] for known in nearest))
 
 
 def _apart(a: FitSize, b: FitSize) -> float:
@@ -83,19 +74,9 @@ def _apart(a: FitSize, b: FitSize) -> float:
     )
 
 
-def _file() -> Path:
-    return home() / "fit-seconds.json"
-
-
 def _size(name: str) -> FitSize:
     method, *numbers = name.split(" ")
     rows, dim, classes, folds = map(int, numbers)
     if min(rows, dim, classes, folds) < 1:
         raise ValueError(name)
     return FitSize(method, rows, dim, classes, folds)
-
-
-def _seconds(value: object) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError("no time")
-    return float(value)

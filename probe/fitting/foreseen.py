@@ -6,15 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+import numpy as np
+
 from features.data.tasks import Task
 from features.errors import InputError, nearest
+from features.extraction.foreseen import ForeseenFeatures
 from features.study.named_tasks import named_tasks
 from features.study.study import Study, has_study
+from probe.fitting.fit_seconds import FitSize, estimate, read_fit_seconds
+from probe.fitting.forecast import size_of
+from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
-from probe.fitting.plan import prepare, probes_of
+from probe.fitting.plan import prepare, probes_of, variants_of
 from probe.fitting.probe_job import features_of
+from probe.folds.make_splits import make_splits
+from probe.folds.splits import Splits
 from probe.results.ledger import Ledger
-from probe.results.predictions import Key
 from probe.results.protocol import protocol
 
 _FILE_BYTES = {True: 4_900, False: 7_600}
@@ -37,14 +44,14 @@ class ForeseenResults:
 
 
 def foresee(
-    study: Study, options: FitOptions, coming: Mapping[str, Sequence[str]], *, exactly: bool
+    study: Study, options: FitOptions, coming: Mapping[str, ForeseenFeatures], *, exactly: bool
 ) -> ForeseenResults | None:
     """What `fit` would do after features of some backbones are extracted.
 
     Args:
         study: The study, or a draft of it.
         options: Those of the fit.
-        coming: The data sets of the backbones whose features will have changed by then.
+        coming: The backbones whose features will have changed by then.
         exactly: Whether to tell what is kept, which reads what is there; else only the options are
             checked, and None is returned.
 
@@ -52,7 +59,8 @@ def foresee(
         InputError: A backbone, layer or task is not there, or an option cannot be used.
     """
     study, tasks = named_tasks(study, options.tasks)
-    keys = _keys(study, coming)
+    dims = _dims(study, coming)
+    keys = {name: tuple(of_backbone) for name, of_backbone in dims.items()}
     for name in options.backbones:
         if name not in keys:
             raise InputError(f"--backbone {name}: not extracted; {nearest(name, keys)}")
@@ -66,6 +74,7 @@ def foresee(
     settled = [name for name in chosen if name not in coming]
     ledger = Ledger(study.folder)
     kept = todo = stale = size = 0
+    sizes: list[FitSize] = []
     if settled and study.copies is not None and study.copies.turned:
         quiet = replace(options, backbones=settled, layers=(), announce=lambda _: None)
         run = prepare(quiet)
@@ -73,6 +82,7 @@ def foresee(
             if options.layers and job.key.partition(":")[0] not in options.layers:
                 continue
             with run.run.study.features(job.backbone) as file:
+                dim = int(file.about(job.key)["dim"])
                 splits = run.run.splits_of(job.task, file, job.repeat)
                 under = protocol(
                     run.run.study, job.task, splits, run.run.settings(job.method), options.seed
@@ -84,43 +94,64 @@ def foresee(
             todo += 1
             stale += bool(ledger.rows_of(job.stored))
             size += score_bytes(study, job.task, options.folds)
+            sizes.append(size_of(job, splits, dim))
     else:
-        coming = {**coming, **{name: keys[name] for name in settled}}
+        settled = []
     for name in chosen:
-        if name not in coming:
+        if name in settled:
             continue
+        folded = {task.name: _splits(study, task, coming.get(name), options) for task in tasks}
         for key, task in product(keys[name], tasks):
             if options.layers and key.partition(":")[0] not in options.layers:
                 continue
-            for method in probes_of(task, options.probes):
-                each = _variants(task, options)
-                todo += each
-                stale += bool(ledger.rows_of(_stored(task, name, key, method)))
-                size += each * score_bytes(study, task, options.folds)
+            for method in probes_of(task, options.all_probes()):
+                job = ProbeJob(task, name, key, method)
+                each = variants_of(job, options)
+                if options.project is not None:
+                    each.append(replace(job, project=options.project))
+                todo += len(each)
+                stale += bool(ledger.rows_of(job.stored))
+                size += len(each) * score_bytes(study, task, options.folds)
+                splits_ = folded[task.name]
+                if splits_ is not None:
+                    sizes += [size_of(job, splits_, dims[name][key]) for job in each]
     for task in tasks:  # the row of the best layer of each, and that of guessing
         rows = len(chosen) * len(probes_of(task, options.probes)) + 1
         size += rows * score_bytes(study, task, options.folds)
-    return ForeseenResults(kept, todo, stale, size if todo else 0)
+    return ForeseenResults(kept, todo, stale, size if todo else 0, _seconds(sizes))
 
 
-def _keys(study: Study, coming: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """The data sets of the centre view by backbone: those that are there, and those that will be."""
-    keys: dict[str, Sequence[str]] = {}
+def _dims(study: Study, coming: Mapping[str, ForeseenFeatures]) -> dict[str, Mapping[str, int]]:
+    """The data sets by backbone with the numbers of a row: those that are there, and those to come."""
+    dims: dict[str, Mapping[str, int]] = {}
     for name in study.backbones() if has_study(study.folder) else ():
         with study.features(name) as file:
-            keys[name] = tuple(file.keys)
-    return keys | dict(coming)
+            dims[name] = {key: int(file.about(key)["dim"]) for key in file.keys}
+    return dims | {name: features.dims for name, features in coming.items()}
 
 
-def _stored(task: Task, backbone: str, key: str, method: str) -> Key:
-    return (task.name, backbone, key, method)
+def _splits(
+    study: Study, task: Task, features: ForeseenFeatures | None, options: FitOptions
+) -> Splits | None:
+    """About the folds that a task will have: copies and images that do not decode are not known yet.
+
+    None where they cannot be made, which the fit will say.
+    """
+    there = np.ones(len(study), dtype=bool)
+    if features is not None:
+        there[:] = False
+        there[features.taking_part] = True
+    try:
+        return make_splits(study, task, there, options.folds, options.seed)
+    except InputError:
+        return None
 
 
-def _variants(task: Task, options: FitOptions) -> int:
-    """How many results are made of one layer, task and probe."""
-    few = 0 if task.is_number else len(set(options.shots)) + len(set(options.fractions))
-    plain = options.repeats * len(options.all_views()) + (options.project is not None)
-    return plain + few * options.draws
+def _seconds(sizes: Sequence[FitSize]) -> float | None:
+    """About how long the fits take; None where no fit of one of the methods was measured here."""
+    known = read_fit_seconds()
+    each = [estimate(size, known) for size in sizes]
+    return None if None in each else sum(s for s in each if s is not None)
 
 
 def score_bytes(study: Study, task: Task, folds: int | None, *, inner: bool = True) -> int:

@@ -66,7 +66,7 @@ def prepare(options: FitOptions) -> FitPlan:
         for sentence in study.no_tasks.values():
             options.announce(sentence)
     plain = _jobs(run, backbones, tasks)
-    jobs = [variant for job in plain for variant in _variants(job, options)]
+    jobs = [variant for job in plain for variant in variants_of(job, options)]
     if options.project is not None:  # after the others, so that a layer is read once for each
         jobs += [replace(job, project=options.project) for job in plain]
     fitted = {job.task.name for job in jobs}
@@ -180,7 +180,7 @@ def _has_splits(
     return True
 
 
-def _variants(job: ProbeJob, options: FitOptions) -> list[ProbeJob]:
+def variants_of(job: ProbeJob, options: FitOptions) -> list[ProbeJob]:
     """The job in every repeat and view, and with every draw of few training images."""
     few: list[tuple[int | None, float | None]] = []
     if not job.task.is_number:

@@ -17,6 +17,7 @@ from cli.app import app
 from cli.run import _STUDIES as STUDIES
 from cli.run_file import ORDER, read_run_file
 from features.errors import InputError
+from features.machine.home import home
 
 KNOWN = dict.fromkeys(ORDER, ("backbone", "layer", "seed", "probe", "from-scratch", "weights"))
 FILE = """study = "made"
@@ -36,7 +37,10 @@ compare = ["control:pixels/best/ridge,control:tiny"]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, on a machine that has measured nothing yet."""
     monkeypatch.chdir(tmp_path)
+    for measured in home().glob("*-seconds.json"):
+        measured.unlink()
     return tmp_path
 
 
@@ -155,6 +159,11 @@ def test_a_run_is_the_typed_commands_and_a_second_one_computes_nothing(folder: P
     assert planned.count("40 kept, 0 images to do") == 2
     assert re.search(r"[1-9]\d* kept, 0 results to do, 0 of them stale", planned)
     assert planned.splitlines()[-1] == "time: about 0 s"
+    # What fits took here is told of a study that does not exist yet.
+    elsewhere = run("run.toml", "--plan", "--study", "other", "--data", "sample")[1]
+    assert re.search(r"0 kept, \d+ results to do, 0 of them stale, .*B, about \d+ s", elsewhere)
+    assert re.fullmatch(r"time: about \d+ s", elsewhere.splitlines()[-1])
+    assert not Path("other").exists()
     # Other rows, and so every result, would be stale with more images.
     more = run("run.toml", "--plan", "--limit", "60")[1]
     assert more.count("40 kept, 20 images to do") == 2

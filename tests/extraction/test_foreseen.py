@@ -54,7 +54,7 @@ def test_more_rows_and_layers_cost_what_they_add(tmp_path: Path, images: Path) -
     file = extract(study, FACES, data=str(images), limit=150, **options).file  # type: ignore[arg-type]
     before = bytes_on_disk(file)
     layers = foreseen(study, images, FACES, limit=150, **{**options, "layers": ("conv2",)})
-    assert (layers.kept, layers.images, layers.keys) == (0, 150, ("conv1", "conv2"))
+    assert (layers.kept, layers.images, tuple(layers.dims)) == (0, 150, ("conv1", "conv2"))
     extract(study, FACES, limit=150, **{**options, "layers": ("conv2",)})  # type: ignore[arg-type]
     assert layers.bytes == pytest.approx(bytes_on_disk(file) - before, rel=0.03)
     rows = foreseen(study, images, FACES, **options)

@@ -9,6 +9,7 @@ from toys import write_images
 
 from features.extraction.extract import extract, extract_together
 from features.machine.device import cores
+from features.machine.spent import Spent
 from features.store.seconds import Timing, note_seconds, read_seconds, seconds_path
 from features.study.status import remove_features
 from features.study.study import open_study
@@ -29,6 +30,12 @@ def test_passes_of_one_kind_are_summed_and_another_kind_replaces_them(tmp_path: 
         other = replace(ONE, seconds=7.0, images=7, **change)
         note_seconds(file, ["conv"], other)
         assert read_seconds(file)["conv"] == other
+    both = replace(ONE, processor=2.0)
+    note_seconds(file, ["new"], both)
+    note_seconds(file, ["new"], both)
+    assert read_seconds(file)["new"].spent == Spent(6.0, 4.0)
+    note_seconds(file, ["new"], ONE)  # of which they are not known
+    assert read_seconds(file)["new"].spent == Spent(9.0, 0.0)
     seconds_path(file).write_text(seconds_path(file).read_text()[:40])
     assert read_seconds(file) == {}
     note_seconds(file, ["conv"], other)
@@ -49,7 +56,10 @@ def test_a_pass_is_measured_from_its_images_to_its_file(
     assert set(early) == {"conv", "conv:avg"}
     one = early["conv"]
     threads = max(1, cores() // workers) * workers
-    assert one == Timing(one.seconds, first.computed, "cpu", "float32", workers, threads, ("tiny",))
+    assert one == Timing(
+        one.seconds, first.computed, "cpu", "float32", workers, threads, ("tiny",), one.processor
+    )
+    assert 0 < one.processor < 1.1 * cores() * one.seconds
     assert 0 < one.seconds <= first.seconds
     second = extract(study, str(card), batch_size=2, **options)
     late = read_seconds(second.file)

@@ -7,6 +7,7 @@ import pytest
 import studies
 
 from features.errors import OptionError
+from features.machine.spent import Spent
 from features.study.study import Study
 from probe.analysis.curves import curves
 from probe.fitting.fit import Fitted, fit
@@ -109,14 +110,16 @@ def test_protocols_differ_in_options_or_in_the_study() -> None:
 
 def test_seconds_are_of_the_most_similar_fit_and_damage_is_nothing(tmp_path: Path) -> None:
     small, large = FitSize("svm", 100, 10, 2, 5), FitSize("svm", 1000, 4000, 2, 5)
-    note_fit_seconds({small: 1.0})
-    note_fit_seconds({large: 60.0})
+    note_fit_seconds({small: Spent(1.0)})
+    note_fit_seconds({large: Spent(60.0)})
     known = read_fit_seconds()
-    assert known == {small: 1.0, large: 60.0}
+    assert known == {small: Spent(1.0), large: Spent(60.0)}
     assert estimate(FitSize("svm", 100, 20, 2, 5), known) == 2.0
     assert estimate(FitSize("svm", 1000, 2000, 2, 5), known) == 30.0
     assert estimate(FitSize("ridge", 100, 10, 2, 5), known) is None
     file = tmp_path / "cache" / "fit-seconds.json"
+    file.write_text('{"svm 100 10 2 5": 1.5}')  # of before, without processor seconds
+    assert read_fit_seconds() == {small: Spent(1.5)}
     for damage in ("[1]", "{", '{"svm 1 2": 3}', '{"svm 1 2 3 0": 1}', '{"svm 1 2 3 4": null}'):
         file.write_text(damage)
         assert read_fit_seconds() == {}
