@@ -10,9 +10,7 @@ from typing import Any
 
 from torch import device, nn
 
-from features.backbone import Architecture, Backbone, describe
-from features.cards.reading import shipped
-from features.errors import InputError
+from features.backbone import Architecture, Backbone
 from features.extraction.pipeline import default_batch_size
 from features.images.views import VIEWS
 from features.store.contents import contents_of
@@ -23,6 +21,7 @@ from probe.analysis.median import NAME as MEDIAN
 from probe.folds.given import has_split, own_folds
 from probe.probes.methods import METHODS
 from probe.probes.settings import TOL
+from probe.reporting.typed_names import typed, typed_again, typed_names
 from probe.results import predictions
 from probe.results import rows as results
 from probe.results.rows import BEST, Row
@@ -30,7 +29,6 @@ from probe.training.recipes import DEFAULT, RECIPES
 
 Table = dict[str, Any]
 """The keys and values of a table of the file."""
-_TIMM_FOLDER = "timm:local-dir:"
 _PLAIN = {"crop": False, "mirror": False, "colour": 0.0}
 
 
@@ -91,7 +89,7 @@ def _extracted(study: Study, notes: list[str]) -> Iterator[Table]:
 def _extraction(study: Study, file: FeatureFile, notes: list[str]) -> Table:
     about = file.attributes
     weights, made_with = (json.loads(about.get(k, "{}")) for k in ("weights", "made_with"))
-    name, architecture = _typed(file.backbone, json.loads(about["card"]), notes)
+    name, architecture = typed(file.backbone, json.loads(about["card"]), notes)
     table: Table = {"backbone": name}
     if weights.get("random"):
         table |= {"weights": "random"} | ({"seed": weights["seed"]} if weights.get("seed") else {})
@@ -126,27 +124,6 @@ def _extraction(study: Study, file: FeatureFile, notes: list[str]) -> Table:
     if contents is not None and contents.compression != "none":
         table["compress"] = contents.compression
     return table
-
-
-def _typed(
-    backbone: str, card: Mapping[str, Any], notes: list[str]
-) -> tuple[str, Architecture | None]:
-    """What a person typed for a backbone, and its architecture where that can be had."""
-    name, network = str(card["name"]), str(card["network"])
-    # the card made of what timm wrote names the library's own network
-    if name.startswith(_TIMM_FOLDER):
-        network = f"{_TIMM_FOLDER}{Path(card['weights'][0]['path']).parent}"
-    elif name.startswith("timm:hf-hub:"):
-        network = name
-    told = ("hf:", "onnx:", _TIMM_FOLDER)
-    if name not in shipped() and name != network and not network.startswith(told):
-        notes.append(f"{backbone}: its card is a file of yours; write its path")
-        return f"./{name}.toml", None
-    typed = name if name in shipped() else network
-    try:
-        return typed, describe(typed)
-    except InputError:
-        return typed, None
 
 
 def _other_weights(backbone: str) -> bool:
@@ -267,6 +244,7 @@ def _tuned(
 ) -> Iterator[Table]:
     """A table for every network and way of training, and one for each task where not all were trained."""
     trained = [row for row in rows if row.method not in METHODS]
+    names = typed_names(study)
     saved = any((study.folder / "networks").glob("*"))
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in trained:
@@ -276,7 +254,10 @@ def _tuned(
         groups.setdefault((row.backbone, row.method, _without_tasks(stored)), []).append(row)
     for (backbone, method, _), mine in groups.items():
         first = under[mine[0].stored]
-        table = _training(backbone, method, mine, first, notes) | _of_folds(study, first)
+        table = _training(backbone, method, mine, first) | _of_folds(study, first)
+        table["backbone"] = typed_again(table["backbone"], names, notes)
+        if table.get("weights", "random") != "random":
+            notes.append(f"{backbone}: the path of its weights is not told; write it")
         table |= {"save": True} if saved else {}
         tasks = list(dict.fromkeys(row.task for row in mine))
         if "together" in method.split("+"):
@@ -294,19 +275,12 @@ def _without_tasks(settings: str) -> str:
     )
 
 
-def _training(
-    backbone: str, method: str, rows: Sequence[Row], under: Mapping[str, Any], notes: list[str]
-) -> Table:
+def _training(backbone: str, method: str, rows: Sequence[Row], under: Mapping[str, Any]) -> Table:
     settings = under["settings"]
     kind, *choices = method.split("+")
     name, _, suffix = backbone.partition("@")
     if settings["base"]:
         suffix = suffix.removesuffix(settings["base"]).rstrip("@")
-    if name.startswith(_TIMM_FOLDER):
-        notes.append(f"{backbone}: where its folder lies is not told; write its path")
-    elif name not in shipped() and not name.startswith(("torchvision:", "timm:", "hf:")):
-        notes.append(f"{backbone}: its card is a file of yours; write its path")
-        name = f"./{name}.toml"
     table: Table = {"backbone": name}
     if kind == "scratch":
         table["from-scratch"] = True
@@ -314,7 +288,6 @@ def _training(
         table["weights"] = "random"
     elif suffix:
         table["weights"] = suffix
-        notes.append(f"{backbone}: the path of its weights is not told; write it")
     if kind in ("frozen", "copied"):
         key = "freeze-through" if kind == "frozen" else "copy-through"
         table[key] = list(dict.fromkeys(row.layer for row in rows))

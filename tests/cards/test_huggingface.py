@@ -9,12 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from test_transforms import photo
+from typer.testing import CliRunner
 
 transformers = pytest.importorskip("transformers")
 
+from cli.app import app  # noqa: E402
 from features.backbone import load  # noqa: E402
 from features.errors import InputError, first_line  # noqa: E402
 from features.extraction.capture import capture  # noqa: E402
@@ -275,3 +279,31 @@ def test_a_processor_that_does_more_is_not_guessed(tmp_path: Path) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | {"resample": 1}))
     with pytest.raises(InputError, match=r"\(ViTImageProcessorPil\) does more than resize, crop"):
         load(f"hf:{folder}")
+
+
+def test_the_file_of_a_study_names_the_folder_of_what_was_tuned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result has only the last part of it."""
+    monkeypatch.chdir(tmp_path)
+    folder = saved(tmp_path / "far" / "model", vit)
+    for i in range(12):
+        pixels = np.random.default_rng(i).integers(0, 255, (6, 6, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((40, 40)).save(tmp_path / f"{i}.png")
+    lines = ["path,label", *(f"{i}.png,{'ab'[i % 2]}" for i in range(12))]
+    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n")
+    tuned = f"finetune --backbone hf:{folder} --folds 2 --epochs 1 --patience 0 --view center"
+    for words in (f"extract --data data.csv --backbone hf:{folder} --layer layers.0", tuned):
+        done = CliRunner().invoke(app, words.split())
+        assert done.exit_code == 0, done.stderr
+    done = CliRunner().invoke(app, ["run", "it.toml", "--from-study", "study"])
+    assert done.exit_code == 0, done.stderr
+    assert "note" not in done.stderr
+    assert (tmp_path / "it.toml").read_text().count(f'"hf:{folder}"') == 2
+    done = CliRunner().invoke(app, ["run", "it.toml", "--plan"])
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.count(" 0 images to do") + done.stdout.count(" 0 results to do") == 2
+    (tmp_path / "study" / "features" / "hf_model.h5").unlink()
+    (tmp_path / "it.toml").unlink()
+    done = CliRunner().invoke(app, ["run", "it.toml", "--from-study", "study"])
+    assert "hf:model: where its folder lies is not told; write its path" in done.stderr
