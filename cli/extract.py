@@ -122,6 +122,7 @@ def extract(
             "is; repeatable.",
         ),
     ] = None,
+    share: options.Share = None,
     seed: options.Seed = 0,
     seeds: Annotated[
         int,
@@ -157,6 +158,8 @@ def extract(
         columns=columns,
     )
     options.tell_data(study, data)
+    if share and source:
+        raise OptionError("--share: does not go with --source; leave one of them out.")
     chosen = weights_of(backbone, weights or [])
     samples = _samples_of(source or [])
     for sample, folder in samples.items():
@@ -189,6 +192,7 @@ def extract(
         range=bounds_of(bounds),
         compress=compress,
         update=update,
+        share=share,
         device=device,
         seed=seed,
         announce=show.say,

@@ -16,6 +16,15 @@ STUDY = Path("study")
 Study = Annotated[
     Path, typer.Option("--study", envvar="PROBE_STUDY", help="The study's folder.", metavar="DIR")
 ]
+Share = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Do share I of N, counted from 0, beside the others and anywhere the study's folder is seen; "
+        "the same command without it collects.",
+        show_default=False,
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option(

@@ -32,7 +32,7 @@ def status(
     """
     from rich.filesize import decimal
 
-    from features.study.status import held, unreadable
+    from features.study.status import held, parts_waiting, unreadable
     from features.study.status import verify as verify_features
     from features.study.study import open_study
     from probe.results.rows import BEST, read
@@ -92,6 +92,10 @@ def status(
             for h in features
         ],
     )
+    for name, parts in parts_waiting(opened).items():
+        show.say(
+            f"{name}: {count(parts, 'part')} made by shares; `probe extract` without --share collects them"
+        )
     for path, reason in bad.items():
         show.say(f"unreadable: {path}: {reason}")
     _tell(damages)

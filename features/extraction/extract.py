@@ -20,16 +20,19 @@ from features.extraction.first_look import POOLS, rows_in_time, stage_names
 from features.extraction.options import ExtractOne, ExtractOptions, ExtractSeveral
 from features.extraction.pipeline import ExtractJob, default_batch_size
 from features.extraction.provenance import batch_size_of, seen_in_training
-from features.extraction.rounds import FeatureTarget
+from features.extraction.rounds import FeatureTarget, next_round
 from features.extraction.run import ExtractRun, carry_out, check_not_begun
 from features.extraction.summary import Extraction
+from features.extraction.units import make_share
 from features.extraction.update import updated
 from features.keywords import taken_from
 from features.machine import device as devices
+from features.machine.shares import Share, share_of
 from features.store.contents import FileContents, contents_of
 from features.store.featurefile import PENDING
 from features.store.paths import partial_of
 from features.study.alike import unlike_files
+from features.study.beginning import begun_once
 from features.study.drafting import open_or_draft
 from features.study.study import Study
 
@@ -74,6 +77,8 @@ def extract_with(
     available = devices.several(options.device)
     devices.check_precision(options.precision, available[0])
     opened, manifest = open_or_draft(Path(study), options.data)
+    if options.share is not None and manifest is not None:
+        opened, manifest = begun_once(opened, options.data), None
     arguments = [(name, file, options.seed, options.geometry) for name, file in backbones.items()]
     read = partial(layers_read, opened, options)
     loaded = [
@@ -90,18 +95,17 @@ def extract_with(
         options.announce(f"{opened.folder}: {len(opened) - before} rows are new")
     count = options.workers or len(available)
     workers = [available[i % len(available)] for i in range(count)]
+    if options.share is not None:
+        unlocked = [(contents_of(path), contents_of(partial_of(path))) for path in paths]
+        targets = _targets(opened, loaded, arguments, unlocked, workers, options)
+        return _extract_share(targets, share_of(options.share), options)
     with ExitStack() as locks:
         if manifest is None:
             lock_files(locks, paths)
         else:
             check_not_begun(opened)
         files = [files_on_disk(opened, path) for path in paths]
-        targets = []
-        for each, backbone, existing in zip(arguments, loaded, files, strict=True):
-            job = job_of(opened, backbone, existing, workers, options)
-            rows = rows_within(opened, options.limit)
-            wanted = wanted_arrays(backbone, existing, options)
-            targets.append(FeatureTarget(job, wanted, rows, options.compress, each))
+        targets = _targets(opened, loaded, arguments, files, workers, options)
         if options.quick and options.limit is None:
             drawn = rows_in_time(opened, targets, options.announce, options.clock)
             targets = [replace(t, rows=drawn) for t in targets]
@@ -120,6 +124,55 @@ def extract_with(
     with suppress(InputError):  # a damaged file of another backbone does not concern this run
         if (unlike := unlike_files(opened, dict(zip(paths, finished, strict=True)))) is not None:
             results[-1].notes.append(unlike)
+    return results
+
+
+def _targets(
+    study: Study,
+    loaded: Sequence[Backbone],
+    arguments: Sequence[tuple[str, str | None, int, str | None]],
+    files: Sequence[Files],
+    workers: Sequence[torch.device],
+    options: ExtractOptions,
+) -> list[FeatureTarget]:
+    """What the file of each backbone should have in the end."""
+    rows = rows_within(study, options.limit)
+    targets = []
+    for each, backbone, existing in zip(arguments, loaded, files, strict=True):
+        job = job_of(study, backbone, existing, workers, options)
+        wanted = wanted_arrays(backbone, existing, options)
+        targets.append(FeatureTarget(job, wanted, rows, options.compress, each))
+    return targets
+
+
+def _extract_share(
+    targets: Sequence[FeatureTarget], share: Share, options: ExtractOptions
+) -> list[Extraction]:
+    """Make the units of a share; nothing is locked, and no feature file is written.
+
+    Of several views the next one alone is shared, as a file gains one view after another.
+    """
+    started = time.perf_counter()
+    results = [_empty_result(target, 1) for target in targets]
+    contents = [(contents_of(t.path), contents_of(t.partial)) for t in targets]
+    following = [next_round(t, *files) for t, files in zip(targets, contents, strict=True)]
+    rounds = [round_ for round_ in following if round_ is not None]
+    mine = [result for result, round_ in zip(results, following, strict=True) if round_ is not None]
+    total = done = 0
+    for left, made in make_share(rounds, share):
+        rows = sum(computed + len(refused) for computed, refused in made.values())
+        done += rows
+        total = done + left * rows  # units have about as many rows each
+        for number, (computed, refused) in made.items():
+            mine[number].computed += computed
+            paths = rounds[number].target.job.study.paths
+            mine[number].unreadable |= {paths[row]: why for row, why in refused.items()}
+        options.progress(done, total, "")
+    for result in results:
+        result.seconds = time.perf_counter() - started
+        result.notes.append(
+            f"share {share} is made; the same command without --share collects all shares"
+        )
     return results
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from features.errors import OptionError
 from features.extraction.summary import Plan
 from features.images.views import check_views
+from features.machine.shares import share_of
 from features.store.making import FILTERS
 
 
@@ -53,6 +54,9 @@ class ExtractOptions:
     """Compression of a finished file, `gzip`, `lzf` or `none`; None: as it is."""
     update: bool = False
     """Append rows that the data gained since the study was made."""
+    share: str | None = None
+    """`I/N`: make every N-th unit that is not there, as a file beside the feature file, and nothing else;
+    the same without it collects them (see units.py)."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:I,J`."""
     seed: int = 0
@@ -87,6 +91,14 @@ class ExtractOptions:
             raise OptionError(
                 f"--workers {self.workers}: the work needs at least one process; give 1 or more."
             )
+        if self.share is not None:
+            share_of(self.share)
+            alone = {"--workers": self.workers, "--quick": self.quick, "--update": self.update}
+            for option, given in alone.items():
+                if given:
+                    raise OptionError(
+                        f"--share {self.share}: does not go with {option}; leave it out."
+                    )
         if self.compress is not None and self.compress not in FILTERS:
             raise OptionError(f"--compress {self.compress}: not a filter; use none, lzf or gzip.")
 

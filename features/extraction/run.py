@@ -22,10 +22,12 @@ from features.extraction.options import ExtractOptions
 from features.extraction.pipeline import STAGES, Computed, compute
 from features.extraction.rounds import FeatureTarget, Round, next_round
 from features.extraction.summary import Extraction, Plan
+from features.extraction.units import parts_for, sweep_parts, take_parts
 from features.extraction.workers import WrittenWindow, work_together, written
 from features.machine.device import device_name
 from features.machine.spent import Spent, Stopwatch
 from features.store.contents import FileContents, contents_of
+from features.store.paths import parts_of
 from features.store.seconds import Timing, note_seconds
 from features.store.writer import Writer
 from features.study.saving import begin
@@ -65,15 +67,42 @@ def carry_out(run: ExtractRun, files: Sequence[Files]) -> list[FileContents]:
     """
     contents = list(files)
     while True:
+        contents = [
+            collected(t, c, run.options) for t, c in zip(run.targets, contents, strict=True)
+        ]
         following = [next_round(t, *c) for t, c in zip(run.targets, contents, strict=True)]
         rounds = [round_ for round_ in following if round_ is not None]
         if not rounds:
-            return [finished for finished, _ in contents if finished is not None]
+            whole = [finished for finished, _ in contents if finished is not None]
+            for target, finished in zip(run.targets, whole, strict=True):
+                if (left := sweep_parts(target, finished)) is not None:
+                    run.options.announce(left)
+            return whole
         results = [r for r, round_ in zip(run.results, following, strict=True) if round_]
         _pass_over(run, rounds, results)
         for number, round_ in enumerate(following):
             if round_ is not None:
                 contents[number] = contents_of(round_.target.path), None
+
+
+def collected(target: FeatureTarget, files: Files, options: ExtractOptions) -> Files:
+    """The contents of a target's files, after rows that shares have computed were taken into them.
+
+    Raises:
+        InputError: A part was made otherwise than this run makes features.
+    """
+    if not parts_of(target.path).is_dir():
+        return files
+    round_ = next_round(target, *files)
+    parts = parts_for(round_, options.announce) if round_ is not None else {}
+    if round_ is None or not parts:
+        return files
+    if round_.begins != "resumed":
+        check_room([round_], target.path.parent)
+        make_files([round_])
+    taken = take_parts(round_, parts, options.announce)
+    options.announce(f"{target.path.stem}: {taken:,} rows that shares computed are taken in")
+    return contents_of(target.path), contents_of(target.partial)
 
 
 def check_not_begun(study: Study) -> None:

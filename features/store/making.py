@@ -91,6 +91,13 @@ def finish(partial: Path, finished: Path, compress: str) -> None:
     _sync(finished.parent)
 
 
+def put_sealed(partial: Path, finished: Path) -> None:
+    """Seal `partial` and rename it to `finished`, whatever is there."""
+    _seal_in_place(partial)
+    partial.replace(finished)
+    _sync(finished.parent)
+
+
 def merge(partial: Path, finished: Path) -> None:
     """Add the layers of `partial` to those of `finished`, in one step for a reader."""
     size = finished.stat().st_size + partial.stat().st_size

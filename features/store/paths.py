@@ -10,6 +10,11 @@ def partial_of(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
 
+def parts_of(path: Path) -> Path:
+    """The folder of the parts that shares of an extraction make for the finished file `path`."""
+    return path.with_name(path.name + ".parts")
+
+
 def every_file(study: Path) -> list[Path]:
     """The feature files in a study's folder, finished and partial ones."""
     paths = sorted((study / "features").glob("*.h5*"))

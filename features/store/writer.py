@@ -23,10 +23,11 @@ from features.arrays import Ints
 from features.errors import InputError
 from features.machine.locks import locked_open
 from features.store.featurefile import DONE, PENDING, REASON_BYTES, UNREADABLE, pooling_of
-from features.store.opening import open_file
+from features.store.opening import Damaged, open_file
 from features.store.places import place_of
 
 _DIRTY_BYTES = 1 << 28
+_AT_ONCE = 64  # rows
 _sync = getattr(os, "fdatasync", os.fsync)  # only Linux can sync without the time stamps
 
 
@@ -129,6 +130,26 @@ class Writer:
                     f"{self.path}: layer {key} gave an array of {values.shape} in place of {expected}, "
                     "a row for each image; nothing of this batch is written, leave the layer out."
                 )
+
+    def take(self, other: Writer, rows: Ints) -> None:
+        """Write features of `rows` (ascending) as they are in another file of the same data sets.
+
+        Raises:
+            Damaged: A row in the other file has changed since it was written; rows before it are taken.
+        """
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            features = {key: other._read(f"layers/{key}", some) for key in self.keys}
+            for key, values in features.items():
+                sums = other._read(f"checksums/{key}", some)
+                if [zlib.crc32(row.data) for row in values] != sums.tolist():
+                    raise Damaged(f"{other.path}: layer {key} has changed on disk; remove it.")
+            self.write(some, features)
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
+        _sync(self._fd)
+        self._dirty = 0
 
     def refuse(self, reasons: Mapping[int, str]) -> None:
         """Mark rows as unreadable, each with its reason."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from features.machine.locks import lock_of, locked
 from features.store.featurefile import DONE, PENDING, UNREADABLE, Damage, FeatureFile
 from features.store.few_rows import bytes_on_disk
 from features.store.opening import Damaged
-from features.store.paths import every_file, partial_of
+from features.store.paths import every_file, partial_of, parts_of
 from features.store.seconds import seconds_path
 from features.study.study import Study
 
@@ -73,6 +74,13 @@ def verify(study: Study) -> dict[str, list[Damage]]:
     return damages
 
 
+def parts_waiting(study: Study) -> dict[str, int]:
+    """How many parts of shares wait to be collected, by the name of the feature file."""
+    folders = sorted((study.folder / "features").glob("*.h5.parts"))
+    made = {path.name.removesuffix(".h5.parts"): len(list(path.glob("*.h5"))) for path in folders}
+    return {name: number for name, number in made.items() if number}
+
+
 def remove_features(study: Study, backbone: str) -> list[Path]:
     """Delete the feature files of one backbone, finished or not, and return their paths.
 
@@ -84,7 +92,7 @@ def remove_features(study: Study, backbone: str) -> list[Path]:
     folder = next((p for p in existing if p.is_dir() and not p.is_symlink()), None)
     if folder is not None:
         raise InputError(f"{folder}: a folder where a feature file belongs; remove it.")
-    if not existing:
+    if not existing and not parts_of(path).is_dir():
         raise InputError(
             f"{backbone}: no features of it in {study.folder}; {nearest(backbone, study.backbones())}"
         )
@@ -92,6 +100,7 @@ def remove_features(study: Study, backbone: str) -> list[Path]:
     with locked(lock, str(path)):
         for file in existing:
             file.unlink()
+        shutil.rmtree(parts_of(path), ignore_errors=True)
         seconds_path(path).unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
     return existing

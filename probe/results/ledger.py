@@ -18,7 +18,7 @@ from pathlib import Path
 from features.errors import InputError, Stopped
 from features.machine.files import file_name, sweep
 from features.machine.locks import locked
-from features.store.paths import partial_of
+from features.store.paths import partial_of, parts_of
 from features.study.status import remove_features
 from features.study.study import open_study
 from probe.results import predictions
@@ -228,7 +228,7 @@ def remove(study: Path | str, backbone: str) -> int:
         # Killed before, it may have left any of the three.
         has_results = any(row.backbone == backbone for row in ledger.rows)
         has_results = has_results or predictions.holds(ledger.store, backbone)
-        there = os.path.lexists(path) or os.path.lexists(partial_of(path))
+        there = any(os.path.lexists(each) for each in (path, partial_of(path), parts_of(path)))
         if there or not has_results:
             remove_features(opened, backbone)
         return ledger.remove(backbone)

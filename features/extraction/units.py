@@ -1,0 +1,235 @@
+"""Units of an extraction: runs of whole batches, each with a file of its own that any process can make.
+
+The file of a unit, a part, is an ordinary feature file of the study in which only the rows of the unit are
+done.
+It lies in `features/NAME.h5.parts/`, whole or absent, until the command that collects takes its rows into
+the feature file, through the writer that computed rows go through too. A batch is computed as a whole, so
+every number is the one of an uninterrupted run, wherever its unit was computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from features.arrays import Ints
+from features.errors import InputError
+from features.extraction.batches import Window, windows
+from features.extraction.pipeline import compute
+from features.extraction.provenance import contract, file_attributes, layer_attributes
+from features.extraction.rounds import FeatureTarget, Round
+from features.machine.shares import Share
+from features.store.contents import FileContents, contents_of
+from features.store.featurefile import DONE, PENDING, UNREADABLE
+from features.store.making import create, put_sealed
+from features.store.opening import Damaged
+from features.store.paths import parts_of
+from features.store.writer import Writer
+
+_MOST_BYTES = 512 << 20
+_MOST_ROWS = 2048
+_FEWEST = 64  # units, where batches allow: so that many shares of a small study have work
+_ALIKE = ("toolkit", "torch", "decoder")
+"""What a part must have been made with for its rows to go into the file."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A run of windows, and the part of each round that has rows in it."""
+
+    windows: Sequence[Window]
+    rows: Mapping[int, Ints]
+    """By the number of the round, ascending."""
+    parts: Mapping[int, Path]
+    """By the number of the round."""
+
+    @property
+    def is_made(self) -> bool:
+        """Whether all its parts are there."""
+        return all(part.is_file() for part in self.parts.values())
+
+
+def units_of(rounds: Sequence[Round]) -> list[Unit]:
+    """The units of what the rounds have to do; the same wherever the command runs."""
+    width = [sum(p.dim for p in r.wanted) * np.dtype(r.target.job.dtype).itemsize for r in rounds]
+    todo = windows([round_.todo for round_ in rounds])
+    in_all = sum(max(len(block) for _, block in window) for window in todo)
+    most_rows = min(_MOST_ROWS, -(-in_all // _FEWEST))
+    groups: list[list[Window]] = []
+    size = rows = 0
+    for window in todo:
+        more = sum(len(block) * width[number] for number, block in window)
+        many = max(len(block) for _, block in window)
+        if not groups or size + more > _MOST_BYTES or rows + many > most_rows:
+            groups.append([])
+            size = rows = 0
+        groups[-1].append(window)
+        size, rows = size + more, rows + many
+    return [_unit(rounds, group) for group in groups]
+
+
+def _unit(rounds: Sequence[Round], group: list[Window]) -> Unit:
+    blocks: dict[int, list[Ints]] = {}
+    for window in group:
+        for number, block in window:
+            blocks.setdefault(number, []).append(block)
+    rows = {number: np.sort(np.concatenate(some)) for number, some in blocks.items()}
+    return Unit(group, rows, {n: _part(rounds[n], mine) for n, mine in rows.items()})
+
+
+def _part(round_: Round, rows: Ints) -> Path:
+    """The path of a part; its name tells the numbers in it from those of any other part."""
+    about = [contract(round_.target.job), [p.key for p in round_.wanted], rows.tolist()]
+    digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
+    return parts_of(round_.target.path) / f"{rows[0]:09d}-{digest[:12]}.h5"
+
+
+def make_share(
+    rounds: Sequence[Round], share: Share
+) -> Iterator[tuple[int, dict[int, tuple[int, dict[int, str]]]]]:
+    """Make the units of a share that are not there; yields how many units are left after each.
+
+    With it come, by the number of the round, the rows computed and the reasons of those refused.
+
+    Raises:
+        InputError: A feature is not finite, or an image is unreadable and the job is strict.
+        OSError: A part could not be written, or the images' place does not answer.
+    """
+    mine = [unit for unit in share.taken(units_of(rounds)) if not unit.is_made]
+    for number, unit in enumerate(mine):
+        yield len(mine) - number - 1, make_unit(rounds, unit)
+
+
+def make_unit(rounds: Sequence[Round], unit: Unit) -> dict[int, tuple[int, dict[int, str]]]:
+    """Compute a unit and put its parts in place: rows computed, and refused with reasons, by round."""
+    done: dict[int, tuple[int, dict[int, str]]] = {}
+    making: dict[int, Path] = {}
+    try:
+        with ExitStack() as stack:
+            writers = {}
+            for number, rows in unit.rows.items():
+                making[number] = _begin_part(rounds[number], unit.parts[number], rows)
+                writers[number] = stack.enter_context(Writer(making[number]))
+            computing = compute([round_.reader for round_ in rounds], unit.windows)
+            for computed in stack.enter_context(closing(computing)):
+                for batch in computed.batches:
+                    writers[batch.number].write(batch.rows, batch.features)
+                    writers[batch.number].refuse(batch.refused)
+                    rows_done, refused = done.get(batch.number, (0, {}))
+                    done[batch.number] = rows_done + len(batch.rows), refused | batch.refused
+        for number, path in making.items():
+            put_sealed(path, unit.parts[number])
+    finally:
+        for path in making.values():
+            path.unlink(missing_ok=True)
+    return done
+
+
+def _begin_part(round_: Round, part: Path, rows: Ints) -> Path:
+    """Make the file that becomes `part`, under a name that no other process has."""
+    job = round_.target.job
+    path = part.with_name(f".{part.name}.{socket.gethostname()}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layers = [layer_attributes(p, job) for p in round_.wanted]
+    create(path, len(job.study), rows, layers, job.dtype, file_attributes(job))
+    return path
+
+
+def parts_for(round_: Round, announce: Callable[[str], None]) -> dict[Path, FileContents]:
+    """The parts that shares have left for a round, each with its contents; nothing is written.
+
+    Parts of other data sets stay for another round. A damaged part is removed, and its rows are computed
+    again.
+
+    Raises:
+        InputError: A part was made with another toolkit, torch, decoder or other settings.
+    """
+    wanted = {p.key for p in round_.wanted}
+    parts = {}
+    for part in sorted(parts_of(round_.target.path).glob("*.h5")):
+        try:
+            contents = contents_of(part)
+        except Damaged as error:
+            _drop(part, error, announce)
+            continue
+        if contents is None or set(contents.poolings) != wanted:
+            continue
+        _check_made_alike(part, contents, round_)
+        parts[part] = contents
+    return parts
+
+
+def take_parts(
+    round_: Round, parts: Mapping[Path, FileContents], announce: Callable[[str], None]
+) -> int:
+    """Take rows that are pending in a round's partial file from `parts`, and remove these.
+
+    Returns:
+        How many rows were taken.
+    """
+    taken = 0
+    with Writer(round_.target.partial) as writer:
+        for part, contents in parts.items():
+            try:
+                taken += _take(writer, part, contents)
+            except Damaged as error:
+                _drop(part, error, announce)
+    return taken
+
+
+def _drop(part: Path, error: Damaged, announce: Callable[[str], None]) -> None:
+    announce(f"{str(error).partition(';')[0]}; its rows are computed again")
+    part.unlink()
+
+
+def _take(writer: Writer, part: Path, contents: FileContents) -> int:
+    rows = np.flatnonzero((contents.status != PENDING) & (writer.status == PENDING))
+    with Writer(part) as other:
+        writer.take(other, rows[contents.status[rows] == DONE])
+    refused = rows[contents.status[rows] == UNREADABLE]
+    writer.refuse({int(row): contents.reasons[int(row)] for row in refused})
+    writer.sync()
+    part.unlink()
+    return len(rows)
+
+
+def _check_made_alike(part: Path, contents: FileContents, round_: Round) -> None:
+    then = json.loads(contents.attributes["made_with"])
+    now = json.loads(file_attributes(round_.target.job)["made_with"])
+    for name in _ALIKE:
+        if then.get(name) != now[name]:
+            raise InputError(
+                f"{part}: made with {name} {then.get(name)}, and this machine has {now[name]}; install the "
+                f"same everywhere, or remove the folder {part.parent} and compute it here."
+            )
+    if contents.attributes["contract"] != contract(round_.target.job):
+        raise InputError(
+            f"{part}: made with other settings than this command's; give the options that it was made "
+            f"with, or remove the folder {part.parent}."
+        )
+
+
+def sweep_parts(target: FeatureTarget, finished: FileContents) -> str | None:
+    """Remove the parts of a finished file, late ones too; a sentence where some hold other data sets."""
+    folder = parts_of(target.path)
+    if not folder.is_dir():
+        return None
+    for part in folder.glob("*.h5"):
+        with suppress(Damaged):
+            contents = contents_of(part)
+            if contents is not None and not set(contents.poolings) <= set(finished.poolings):
+                return (
+                    f"{folder}: holds parts of other layers, poolings or views; run the command that "
+                    "shared them without --share, or remove the folder"
+                )
+    shutil.rmtree(folder, ignore_errors=True)
+    return None

@@ -1,0 +1,43 @@
+"""A share of a command's work, as one of several processes takes it: `0/3`, `1/3` and `2/3`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from features.errors import OptionError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Every `of`-th piece of work, from `number` on."""
+
+    number: int
+    """From 0."""
+    of: int
+
+    def __str__(self) -> str:
+        """As it is typed: `0/3`."""
+        return f"{self.number}/{self.of}"
+
+    def taken(self, work: Sequence[T]) -> Sequence[T]:
+        """The pieces of this share."""
+        return work[self.number :: self.of]
+
+
+def share_of(text: str) -> Share:
+    """The share called `text`.
+
+    Raises:
+        OptionError: It is none.
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if match is None or not int(match[1]) < int(match[2]):
+        raise OptionError(
+            f"--share {text}: write I/N, share I of N counted from 0, such as 0/3, 1/3 and 2/3."
+        )
+    return Share(int(match[1]), int(match[2]))

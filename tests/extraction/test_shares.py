@@ -1,0 +1,164 @@
+"""Shares of an extraction: made beside each other, in any order and more than once, and collected."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import pytest
+from toys import write_images
+
+from features.errors import InputError, OptionError
+from features.extraction import units
+from features.extraction.extract import extract, extract_together
+from features.extraction.summary import Extraction
+from features.machine.shares import Share, share_of
+from features.store.paths import parts_of
+from features.study.status import parts_waiting, remove_features
+from features.study.study import open_study
+
+TinyCard = Callable[..., Path]
+BROKEN, REPEATED = (3, 11), {20: 3, 22: 2}
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def small_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "_MOST_ROWS", 8)
+    monkeypatch.setattr(units, "_FEWEST", 1)
+
+
+@pytest.fixture
+def made(tiny_card: TinyCard, tmp_path: Path) -> Callable[..., Extraction]:
+    card = str(tiny_card())
+    manifest = str(write_images(tmp_path / "images", 40, BROKEN, REPEATED))
+
+    def make(folder: str, **options: object) -> Extraction:
+        given = {"data": manifest, "device": "cpu", "batch_size": 4, "lanes": 1, **options}
+        return extract(tmp_path / folder, card, **given)  # type: ignore[arg-type]
+
+    return make
+
+
+def test_shares_end_in_the_bytes_of_one_command(made: Callable[..., Extraction]) -> None:
+    """In any order, one of them twice; two backbones' worth of rows are computed nowhere else."""
+    whole = made("whole")
+    counted = [made("shared", share=share).computed for share in ("2/3", "0/3", "1/3", "0/3")]
+    assert sum(counted) == whole.computed == 36
+    assert counted[-1] == 0
+    parts = parts_of(whole.file.parent.parent.parent / "shared" / "features" / whole.file.name)
+    assert len(list(parts.glob("*.h5"))) == 5
+    assert {path.suffix for path in parts.iterdir()} == {".h5"}
+    collected = made("shared")
+    assert collected.computed == 0
+    assert digest(collected.file) == digest(whole.file)
+    assert collected.unreadable == whole.unreadable
+    assert not parts.exists()
+    assert made("shared", share="0/1").computed == 0
+
+
+def test_what_no_share_has_made_is_computed_when_they_are_collected(
+    made: Callable[..., Extraction], tmp_path: Path
+) -> None:
+    """And so is a part that is cut short or was changed: the same bytes, never a zero."""
+    whole = made("whole")
+    for share in ("0/2", "1/2"):
+        made("shared", share=share)
+    first, second, third, *_ = sorted((tmp_path / "shared").glob("features/*.parts/*.h5"))
+    first.unlink()
+    with second.open("r+b") as file:
+        file.truncate(second.stat().st_size // 2)
+    with h5py.File(third) as opened:
+        place = opened["layers/conv"].id.get_chunk_info(0).byte_offset
+        width = opened["layers/conv"].dtype.itemsize * opened["layers/conv"].shape[1]
+    row = int(third.name.partition("-")[0])
+    with third.open("r+b") as file:
+        file.seek(place + row * width)
+        byte = file.read(1)
+        file.seek(place + row * width)
+        file.write(bytes([byte[0] ^ 1]))
+    said: list[str] = []
+    collected = made("shared", announce=said.append)
+    assert digest(collected.file) == digest(whole.file)
+    assert sum("rows are computed again" in sentence for sentence in said) == 2
+    assert 0 < collected.computed < whole.computed
+    assert not parts_of(collected.file).exists()
+
+
+def test_a_share_goes_on_where_a_file_was_begun(made: Callable[..., Extraction]) -> None:
+    """Rows that a limit left out, a further layer, a view: each round is shared by itself."""
+    for folder in ("whole", "shared"):
+        made(folder, limit=9, layers=("conv",))
+    for more in ({"layers": ("conv",)}, {"layers": ("conv", "fc")}, {"views": ("flip",)}):
+        whole = made("whole", **more)
+        for share in ("1/2", "0/2"):
+            made("shared", share=share, **more)
+        collected = made("shared", **more)
+        assert digest(collected.file) == digest(whole.file)
+        assert not parts_of(collected.file).exists()
+    assert collected.computed == 0
+
+
+def test_two_backbones_share_their_units(tiny_card: TinyCard, tmp_path: Path) -> None:
+    card = tiny_card()
+    other = card.with_name("other.toml")
+    other.write_text(card.read_text().replace('"tiny"', '"other"', 1))
+    manifest = str(write_images(tmp_path / "images", 23, (5,)))
+    both = {str(card): None, str(other): None}
+    options = {"data": manifest, "batch_size": 4, "lanes": 1, "device": "cpu"}
+    whole = extract_together(tmp_path / "whole", both, **options)  # type: ignore[arg-type]
+    for share in ("0/2", "1/2"):
+        extract_together(tmp_path / "shared", both, share=share, **options)  # type: ignore[arg-type]
+    shared = extract_together(tmp_path / "shared", both, **options)  # type: ignore[arg-type]
+    for one, two in zip(whole, shared, strict=True):
+        assert digest(one.file) == digest(two.file)
+
+
+def test_parts_of_another_toolkit_or_other_settings_are_refused(
+    made: Callable[..., Extraction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("torch.__version__", "99.1.0")
+        made("shared", share="0/1")
+    with pytest.raises(InputError, match=r"made with torch 99\.1\.0, and this machine has"):
+        made("shared")
+    for part in (tmp_path / "shared").glob("features/*.parts/*.h5"):
+        part.unlink()
+    made("shared", share="0/1", precision="bf16")
+    with pytest.raises(InputError, match="made with other settings than this command's"):
+        made("shared")
+    assert parts_waiting(open_study(tmp_path / "shared")) == {"tiny": 5}
+    remove_features(open_study(tmp_path / "shared"), "tiny")
+    assert not list((tmp_path / "shared").glob("features/*.parts"))
+
+
+@pytest.mark.parametrize("text", ["3/3", "1", "-1/2", "1/0", "a/b", ""])
+def test_what_is_no_share_is_named(text: str) -> None:
+    with pytest.raises(OptionError, match="write I/N"):
+        share_of(text)
+
+
+def test_a_share_is_every_nth_piece() -> None:
+    assert [Share(i, 3).taken(range(8)) for i in range(3)] == [
+        range(0, 8, 3),
+        range(1, 8, 3),
+        range(2, 8, 3),
+    ]
+
+
+def test_nothing_is_left_of_a_share_that_fails(
+    made: Callable[..., Extraction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int, *_: object) -> int:
+        raise OSError(28, os.strerror(28))
+
+    made("shared", limit=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            made("shared", share="0/1")
+    assert not list((tmp_path / "shared").glob("features/*.parts/*"))
