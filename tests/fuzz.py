@@ -56,6 +56,7 @@ COMMANDS = {
     "extract to the end": ["extract", "--backbone", "control:pixels"],
     "fit": ["fit", "--probe", "ridge", "--probe", "knn", "--C", "1", "--folds", "2"],
     "fit --redo": ["fit", "--probe", "ridge", "--C", "1", "--folds", "2", "--redo"],
+    "fit, a number": ["fit", "--probe", "knn", "--folds", "2", "--task", "size:number"],
     "finetune": [*TUNED, "--save", "--seed", "1"],
     "finetune, once more": [*TUNED, "--save"],
     "report": ["report"],
@@ -67,7 +68,21 @@ COMMANDS = {
     "export, with weights": ["export", "tiny/fc/ridge", *TINY[:4], "--with-weights"],
     "predict": ["predict", "{study}/label.probe", "{images}", *TINY],
     "remove": ["remove", "net"],
+    "run --from-study": ["run", "{study}/again.toml", "--from-study", "{study}"],
+    "run": ["run", "{run}"],
+    "features export": ["features", "export", "tiny", "--format", "npz"],
 }
+RUN = """[[extract]]
+backbone = "{card}"
+layer = ["conv", "fc"]
+pool = "avg"
+device = "cpu"
+[[fit]]
+probe = ["ridge", "centroid"]
+folds = 2
+[report]
+compare = "tiny,net"
+"""
 
 
 class Program:
@@ -103,6 +118,8 @@ class Bench:
         use = ["use", *("0" if i == 5 else "1" for i in range(16))]
         size = ["size", *(str(i / 8) for i in range(16))]
         self.manifest.write_text("".join(map("{},{},{}\n".format, lines, use, size)))
+        self.run_file = folder / "run.toml"
+        self.run_file.write_text(RUN.replace("{card}", str(self.card)))
         self.features = folder / "features.npz"
         x = np.random.default_rng(0).normal(size=(16, 6))
         np.savez(self.features, features=x, label=np.arange(16) % 2)
@@ -112,9 +129,11 @@ class Bench:
         known = {
             "{card}": self.card, "{features}": self.features, "{images}": self.folder / "images",
             "{saved}": study / "networks" / "tiny@label-finetune-fold0.toml",
-            "{study}/label.probe": study / "label.probe",
+            "{study}/label.probe": study / "label.probe", "{study}/again.toml": study / "again.toml",
+            "{study}": study, "{run}": self.run_file,
         }  # fmt: skip
-        of_study = [] if line[0] == "predict" else ["--study", str(study)]
+        alone = line[0] == "predict" or "--from-study" in line
+        of_study = [] if alone else ["--study", str(study)]
         return [*(str(known.get(part, part)) for part in line), *of_study]
 
     def make(self) -> None:

@@ -10,7 +10,7 @@ from features.errors import OptionError
 from features.extraction.summary import Plan
 from features.images.views import check_views
 from features.machine.shares import share_of
-from features.store.making import FILTERS
+from features.store.hdf5 import FILTERS
 
 
 @dataclass(frozen=True, kw_only=True)

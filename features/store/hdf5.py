@@ -1,4 +1,4 @@
-"""Opening HDF5 files, also on a file system without locks."""
+"""Opening HDF5 files, also on a file system without locks, and the filters of ours."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Literal
 import h5py
 
 from features.machine.locks import NO_LOCKS
+
+FILTERS = {"none": {}, "lzf": {"shuffle": True, "compression": "lzf"}} | {
+    "gzip": {"shuffle": True, "compression": "gzip", "compression_opts": 1}
+}
+"""How features may be compressed, by what every HDF5 brings itself."""
 
 
 def open_hdf5(

@@ -21,13 +21,11 @@ from features.machine import files
 from features.store.draft import drafted
 from features.store.featurefile import PENDING, REASON_BYTES, UNREADABLE, compression_of, seal
 from features.store.few_rows import are_few, copy_rows, reserve_rows
+from features.store.hdf5 import FILTERS
 from features.store.opening import FORMAT, VERSION, open_file
 from features.store.room import reserve, with_room
 from features.store.seconds import seconds_path
 
-FILTERS = {"none": {}, "lzf": {"shuffle": True, "compression": "lzf"}} | {
-    "gzip": {"shuffle": True, "compression": "gzip", "compression_opts": 1}
-}
 GROWN = ".grown"
 """The suffix of a file that is ready to replace the one with fewer rows."""
 _CHUNK_BYTES = 1 << 20

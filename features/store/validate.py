@@ -14,10 +14,13 @@ import h5py
 import numpy as np
 
 from features.machine.strict_json import from_json
+from features.store.hdf5 import FILTERS
 
 _TEXTS = ("backbone", "domain", "images", "contract", "preprocessing")
 _OBJECTS = ("card", "weights", "made_with")
 _OF_LAYERS = ("layer", "module", "pool")
+_ONE_NAME = ("none", "auto")
+"""The poolings whose array is called as its layer is."""
 
 
 class Misfit(ValueError):
@@ -57,6 +60,8 @@ def _check_attributes(attributes: Mapping[str, Any]) -> None:
             raise Misfit(f"it has no {name}")
     if not isinstance(attributes.get("parameters", 0), int | np.integer):
         raise Misfit("its number of parameters is not a number")
+    if str(attributes.get("compress", "none")) not in FILTERS:
+        raise Misfit("it is compressed by a filter that is none")
 
 
 def _check_object(name: str, attributes: Mapping[str, Any]) -> None:
@@ -67,7 +72,12 @@ def _check_object(name: str, attributes: Mapping[str, Any]) -> None:
     if not isinstance(values, dict):
         raise Misfit(f"its {name} is no JSON object")
     kinds: dict[str, type | tuple[type, ...]] = {
-        "card": {"name": str, "pair": (str, type(None)), "options": (dict, type(None))},
+        "card": {
+            "name": str,
+            "network": str,
+            "pair": (str, type(None)),
+            "options": (dict, type(None)),
+        },
         "weights": {"file": str, "sha256": str},
         "made_with": {"batch_size": int},
     }.get(name, {})  # type: ignore[assignment]
@@ -106,6 +116,11 @@ def _check_layer(key: str, data: Any, n: int) -> None:
     texts += [attributes.get(name, "") for name in ("output", "view", "canvas")]
     if not all(isinstance(text, str) for text in texts):
         raise Misfit(f"layer {key} has no {', '.join(_OF_LAYERS)}")
+    layer, pool, view = (attributes.get(name, "center") for name in ("layer", "pool", "view"))
+    name = layer.replace("/", ".") + ("" if pool in _ONE_NAME else f":{pool}")
+    name += "" if view == "center" else f"@{view}"
+    if key.replace("/", ".") != name:
+        raise Misfit(f"layer {key} is {name} by its attributes")
     depth, order = attributes.get("depth"), attributes.get("order", 0)
     if not _is_number(depth) or not _is_number(order):
         raise Misfit(f"layer {key} has no depth")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from features.errors import InputError, nearest
 from features.machine.locks import lock_of, locked
@@ -81,8 +82,11 @@ def parts_waiting(study: Study) -> dict[str, int]:
     return {name: number for name, number in made.items() if number}
 
 
-def remove_features(study: Study, backbone: str) -> list[Path]:
-    """Delete the feature files of one backbone, finished or not, and return their paths.
+@contextmanager
+def removing_features(study: Study, backbone: str) -> Iterator[None]:
+    """Delete the feature files of one backbone, finished or not, after the block.
+
+    No other process writes them within it.
 
     Raises:
         InputError: There are none, or another process is writing them.
@@ -98,12 +102,12 @@ def remove_features(study: Study, backbone: str) -> list[Path]:
         )
     lock = lock_of(path)
     with locked(lock, str(path)):
+        yield
         for file in existing:
             file.unlink()
         shutil.rmtree(parts_of(path), ignore_errors=True)
         seconds_path(path).unlink(missing_ok=True)
         lock.unlink(missing_ok=True)
-    return existing
 
 
 def unreadable(study: Study) -> dict[str, str]:

@@ -24,6 +24,7 @@ from probe.analysis.training_variance import cross_validated, widening
 from probe.probes.methods import METHODS
 from probe.results import predictions
 from probe.results import rows as results
+from probe.results.one_state import of_one_state
 from probe.results.protocol import differences, outdated
 from probe.results.rows import BEST, Row
 
@@ -87,7 +88,11 @@ def compare(study: Path | str, a: str, b: str, *, tasks: Sequence[str] = ()) -> 
     Raises:
         InputError: There is no such result, or the two were made under different protocols.
     """
-    opened = open_study(study)
+    return of_one_state(Path(study), lambda: _all_compared(Path(study), a, b, tasks))
+
+
+def _all_compared(folder: Path, a: str, b: str, tasks: Sequence[str]) -> list[Comparison]:
+    opened = open_study(folder)
     rows = _rows(opened)
     a, b = _whole_names(rows, a, b)
     for task in tasks:

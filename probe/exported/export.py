@@ -39,6 +39,7 @@ from probe.fitting.probe_job import ProbeRun, memory_bytes
 from probe.probes.layer import Source
 from probe.probes.methods import METHODS
 from probe.results import predictions
+from probe.results.one_state import of_one_state
 
 FORMATS = {"probe": SUFFIX, "pt2": ".pt2", "onnx": ".onnx"}
 """Endings of files by format."""
@@ -126,7 +127,9 @@ def export(options: ExportOptions) -> list[Exported]:
         InputError: There is no such result, the study changed since, or the file cannot be written.
     """
     study = open_study(options.study)
-    chosen = chosen_results(study, options.result, options.tasks)
+    chosen = of_one_state(
+        study.folder, lambda: chosen_results(study, options.result, options.tasks)
+    )
     if options.out is not None and len(chosen) > 1:
         raise InputError(
             f"--out {options.out}: {len(chosen)} tasks would be written there "

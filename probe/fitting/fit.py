@@ -62,10 +62,22 @@ def fit(options: FitOptions) -> Fitted:
     with open_ledger(plan.run.study.folder) as ledger:
         for sentence in foretell(plan, ledger, options.clock):
             options.announce(sentence)
+        _check_compared(plan, ledger)
         remember(plan.run.study, plan.opened)
         _fit_jobs(plan, ledger, done)
     done.seconds = time.perf_counter() - started
     return done
+
+
+def _check_compared(plan: FitPlan, ledger: Ledger) -> None:
+    """Refuse, before anything is made, where a layer that *best* may choose has lost its scores.
+
+    Those that this run fits itself are made again.
+    """
+    made = {job.stored for job in plan.jobs}
+    best_of = {replace(job, key=BEST).stored for job in plan.jobs}
+    stored = {row.stored for row in ledger.rows if replace(row, layer=BEST).stored in best_of}
+    predictions.read_all(ledger.store, sorted(stored - made - best_of))
 
 
 def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:

@@ -49,12 +49,14 @@ def file_of(folder: Path) -> tuple[str, list[str]]:
         ).items()
         if text
     }
-    if lost := len({row.stored for row in rows} - set(under)):
-        notes.append(f"{lost} results have no protocol any more, and their options are not told")
-    rows = [row for row in rows if row.stored in under]
+    known = [row for row in rows if row.stored in under and row.task in study.tasks]
+    if lost := len({row.stored for row in rows} - {row.stored for row in known}):
+        notes.append(
+            f"{lost} results have no protocol or task any more; their options are not told"
+        )
     tables = [("extract", table) for table in _extracted(study, notes)]
-    tables += [("fit", table) for table in _fitted(study, rows, under)]
-    tables += [("finetune", table) for table in _tuned(study, rows, under, notes)]
+    tables += [("fit", table) for table in _fitted(study, known, under)]
+    tables += [("finetune", table) for table in _tuned(study, known, under, notes)]
     if (study.folder / "sources").is_dir():
         notes.append(
             "samples of source domains (--source) are not told; add them to an [[extract]]"
@@ -76,7 +78,7 @@ def _extracted(study: Study, notes: list[str]) -> Iterator[Table]:
     together: dict[str, Table] = {}
     for path in sorted(study.finished_files(), key=lambda path: path.stat().st_mtime_ns):
         with FeatureFile(path) as file:
-            if "decisive" not in file.attributes or file.attributes["decisive"] == "{}":
+            if file.imported or "network" not in file.card or "decisive" not in file.attributes:
                 notes.append(f"{file.backbone}: imported, which no table of a file does")
                 continue
             table = _extraction(study, file, notes)
@@ -94,9 +96,9 @@ def _extraction(study: Study, file: FeatureFile, notes: list[str]) -> Table:
     if weights.get("random"):
         table |= {"weights": "random"} | ({"seed": weights["seed"]} if weights.get("seed") else {})
     elif _other_weights(file.backbone):
-        table["weights"] = weights["file"]
+        table["weights"] = weights.get("file", "")
         notes.append(
-            f"{file.backbone}: the folder of {weights['file']} is not told; write its path"
+            f"{file.backbone}: the folder of {table['weights']} is not told; write its path"
         )
     keys = list(file.keys)
     layers = list(dict.fromkeys(file.about(key)["layer"] for key in keys))
@@ -110,7 +112,7 @@ def _extraction(study: Study, file: FeatureFile, notes: list[str]) -> Table:
     views = dict.fromkeys(file.pooling(key)[2] for key in file.stored)
     table |= {"view": more} if (more := [view for view in views if view != "center"]) else {}
     decisive = json.loads(about["decisive"])
-    table |= {"dtype": decisive["dtype"]} if decisive["dtype"] != "float32" else {}
+    table |= {"dtype": kept} if (kept := decisive.get("dtype", "float32")) != "float32" else {}
     table |= {"precision": decisive["precision"]} if "precision" in decisive else {}
     if "@as-" in file.backbone:
         table["geometry"] = file.backbone.partition("@as-")[2]
@@ -156,19 +158,19 @@ def _fitted(
     for method in dict.fromkeys(row.method for row in rows if row.method in METHODS):
         of_method = [row for row in rows if row.method == method]
         for table in _coverage(study, of_method, extracted):
-            first = next(row for row in of_method if _within(row, table))
+            first = next(row for row in of_method if _within(study, row, table))
             table |= _settings(study, method, under[first.stored])
-            table |= _repeated([row for row in of_method if _within(row, table)])
+            table |= _repeated([row for row in of_method if _within(study, row, table)])
             same = together.setdefault(json.dumps(table), {"probe": [], **table})
             same["probe"].append(method)
     yield from together.values()
 
 
-def _within(row: Row, table: Table) -> bool:
+def _within(study: Study, row: Row, table: Table) -> bool:
     return (
         row.backbone in table.get("backbone", [row.backbone])
         and row.layer in table.get("layer", [row.layer])
-        and row.task in table.get("task", [row.task])
+        and ("task" not in table or _task(study, row.task) in table["task"])
     )
 
 
@@ -189,8 +191,9 @@ def _coverage(
             table["backbone"] = backbones
         if chosen is not None:
             table["layer"] = list(chosen)
-        if list(tasks) != list(study.default_tasks):
-            table["task"] = [_task(study, name) for name in tasks]
+        # A number that was named is a task by default only where it was.
+        if (named := [_task(study, name) for name in tasks]) != list(study.default_tasks):
+            table["task"] = named
         yield table
 
 
@@ -262,7 +265,7 @@ def _tuned(
         tasks = list(dict.fromkeys(row.task for row in mine))
         if "together" in method.split("+"):
             yield table | {"task": [_task(study, name) for name in first["settings"]["tasks"]]}
-        elif tasks == list(study.default_tasks):
+        elif [_task(study, name) for name in tasks] == list(study.default_tasks):
             yield table
         else:
             for name in tasks:

@@ -51,6 +51,7 @@ from probe.reporting.tables.width import width_table
 from probe.reporting.words import contaminations, findings, headline
 from probe.results import rows as results
 from probe.results.metrics import CURVES
+from probe.results.one_state import of_one_state
 from probe.results.rows import BEST
 
 if TYPE_CHECKING:
@@ -105,6 +106,43 @@ def report(
         InputError: Nothing is fitted yet, or the results cannot be compared, or a metric or column is
             unknown.
     """
+    made = of_one_state(
+        study.folder if isinstance(study, Study) else Path(study),
+        lambda: _gathered(study, metrics, by, progress, planned, published, shortened),
+    )
+    opened, folder, contents, tables = made.study, made.folder, made.contents, made.tables
+    folder.mkdir(exist_ok=True)
+    with locked(opened.folder / ".report.lock", str(folder), _PATIENCE):
+        sweep_folder(folder)
+        figures = {
+            name: figure
+            for stem, task in _stems(made.tasks).items()
+            for name, figure in _figures(stem, task, metrics, contents).items()
+        }
+        for name, figure in figures.items():
+            save(figure, folder / name)
+        for table in tables:
+            if table.rows:
+                write_text(folder / f"{table.name}.csv", to_csv(table))
+                write_text(folder / f"{table.name}.md", to_markdown(table, opened.synthetic))
+                write_text(folder / f"{table.name}.tex", to_latex(table, opened.synthetic))
+        files = {table.name: ("csv", "md", "tex") for table in tables if table.rows}
+        files |= dict.fromkeys(figures, ("svg", "png", "pdf"))
+        contents = replace(contents, files=files)
+        write_text(folder / "index.html", page(contents))
+    return replace(made, contents=contents)
+
+
+def _gathered(
+    study: Study | Path | str,
+    metrics: Sequence[str],
+    by: Sequence[str],
+    progress: Callable[[int, int, str], None],
+    planned: Sequence[tuple[str, str]],
+    published: str | None,
+    shortened: str,
+) -> Report:
+    """All that a report shows, read from the study; the arguments are those of `report`."""
     opened = study if isinstance(study, Study) else open_study(study)
     folder = opened.folder / "report"
     _check_folder(folder)
@@ -136,25 +174,6 @@ def report(
         *contents.tables,
         *(table for section in contents.more for table in section.tables),
     )
-    folder.mkdir(exist_ok=True)
-    with locked(opened.folder / ".report.lock", str(folder), _PATIENCE):
-        sweep_folder(folder)
-        figures = {
-            name: figure
-            for stem, task in _stems(tasks).items()
-            for name, figure in _figures(stem, task, metrics, contents).items()
-        }
-        for name, figure in figures.items():
-            save(figure, folder / name)
-        for table in tables:
-            if table.rows:
-                write_text(folder / f"{table.name}.csv", to_csv(table))
-                write_text(folder / f"{table.name}.md", to_markdown(table, opened.synthetic))
-                write_text(folder / f"{table.name}.tex", to_latex(table, opened.synthetic))
-        files = {table.name: ("csv", "md", "tex") for table in tables if table.rows}
-        files |= dict.fromkeys(figures, ("svg", "png", "pdf"))
-        contents = replace(contents, files=files)
-        write_text(folder / "index.html", page(contents))
     return Report(opened, folder, tuple(tasks), contents, tables)
 
 

@@ -19,7 +19,7 @@ from features.errors import InputError, Stopped
 from features.machine.files import file_name, sweep
 from features.machine.locks import locked
 from features.store.paths import partial_of, parts_of
-from features.study.status import remove_features
+from features.study.status import removing_features
 from features.study.study import open_study
 from probe.results import predictions
 from probe.results import rows as results
@@ -63,7 +63,7 @@ class Ledger:
         return self._rows_of.get(key, [])
 
     def holds(self, key: Key, protocol: str, folds: Collection[int], features: str = "") -> bool:
-        """Whether a result is there as it would be made now: the scores, and a row for each of its folds.
+        """Whether a result is there as it would be made now: whole scores, and a row for each of its folds.
 
         Args:
             key: The result.
@@ -77,7 +77,8 @@ class Ledger:
         marks = {row.protocol for row in rows}
         if self._protocols[key]:  # not the rows' where a run was killed between the two files
             marks.add(mark(self._protocols[key]))
-        return marks == {mark(protocol)} and self._features[key] == features
+        alike = marks == {mark(protocol)} and self._features[key] == features
+        return alike and predictions.is_whole(self.store, key)
 
     def protocol_of(self, key: Key) -> str:
         """The protocol of a result's scores; empty where it is not known."""
@@ -229,9 +230,11 @@ def remove(study: Path | str, backbone: str) -> int:
         has_results = any(row.backbone == backbone for row in ledger.rows)
         has_results = has_results or predictions.holds(ledger.store, backbone)
         there = any(os.path.lexists(each) for each in (path, partial_of(path), parts_of(path)))
-        if there or not has_results:
-            remove_features(opened, backbone)
-        return ledger.remove(backbone)
+        if not there and has_results:
+            return ledger.remove(backbone)
+        # Features last: who reads meanwhile finds no row without them.
+        with removing_features(opened, backbone):
+            return ledger.remove(backbone)
 
 
 def _by_result(rows: Iterable[Row]) -> dict[Key, list[Row]]:

@@ -107,6 +107,11 @@ def read_all(store: Path, keys: Iterable[Key]) -> dict[Key, Prediction]:
     return {key: values[key] for key in wanted}
 
 
+def is_whole(store: Path, key: Key) -> bool:
+    """Whether a prediction is there and reads to its end, which its protocol alone does not tell."""
+    return bool(_values(store, [key], _read, _read_group))
+
+
 def marks(store: Path, keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
     """The protocol and the digest of the features of those predictions that are there."""
     return _values(store, keys, _marks, _marks_of_group)

@@ -11,7 +11,7 @@ from features.extraction.extract import extract, extract_together
 from features.machine.device import cores
 from features.machine.spent import Spent
 from features.store.seconds import Timing, note_seconds, read_seconds, seconds_path
-from features.study.status import remove_features
+from features.study.status import removing_features
 from features.study.study import open_study
 from probe.reporting.tables.cost import backbone_tables
 
@@ -100,5 +100,6 @@ def test_the_cost_table_says_seconds_and_where(tiny_card: TinyCard, tmp_path: Pa
 def test_they_go_with_their_backbone(tiny_card: TinyCard, tmp_path: Path) -> None:
     card, manifest = tiny_card(), write_images(tmp_path / "images", 3)
     extract(tmp_path / "study", str(card), data=str(manifest), device="cpu")
-    remove_features(open_study(tmp_path / "study"), "tiny")
+    with removing_features(open_study(tmp_path / "study"), "tiny"):
+        assert len(list((tmp_path / "study" / "features").glob("tiny*"))) > 1
     assert list((tmp_path / "study" / "features").iterdir()) == []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import studies
 from features.errors import InputError
 from features.study.study import open_study
 from probe.fitting.fit import fit
-from probe.results import ledger, predictions
+from probe.results import predictions
 from probe.results import rows as results
 from probe.results.ledger import remove
 
@@ -97,13 +98,13 @@ def test_what_is_damaged_is_told_of_and_made_again(
     assert not any(row.backbone == "net" for row in results.read(tmp_path / "results.csv"))
 
 
-@pytest.mark.parametrize("step", ["remove_features", "write", "discard"])
+@pytest.mark.parametrize("step", ["write", "discard"])
 def test_a_removal_that_was_killed_is_finished_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """Killed after each of its steps."""
+    """Killed after each of its steps but the last, which deletes the features."""
     fitted(tmp_path)
-    place = {"remove_features": ledger, "write": results, "discard": predictions}[step]
+    place = {"write": results, "discard": predictions}[step]
     real = getattr(place, step)
 
     def killed(*given: object) -> None:
@@ -114,14 +115,41 @@ def test_a_removal_that_was_killed_is_finished_by_the_next(
         patch.setattr(place, step, killed)
         with pytest.raises(KeyboardInterrupt):
             remove(tmp_path, "net")
-    if step == "discard":  # that was all of it
-        with pytest.raises(InputError, match="no features of it"):
-            remove(tmp_path, "net")
-    else:
-        remove(tmp_path, "net")
+    assert not any(row.backbone == "net" for row in results.read(tmp_path / "results.csv"))
+    assert open_study(tmp_path).backbones() == ["net"]
+    remove(tmp_path, "net")
     assert not predictions.holds(tmp_path / "predictions", "net")
     assert not open_study(tmp_path).backbones()
     assert not any(row.backbone == "net" for row in results.read(tmp_path / "results.csv"))
+
+
+def broken_within(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[data.index(b"\x93NUMPY") + 200] ^= 1
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [broken_within, truncated, gone])
+def test_a_fit_that_cannot_choose_among_layers_refuses_before_it_writes(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    study = studies.begin(tmp_path, {"label": [i % 2 for i in range(40)]})
+    x = studies.signal(study.labels("label"), 4, 2.0)
+    studies.add(study, "net", {"low": x[:, :2] / 9, "fc": x, "high": x[:, 2:] / 9})
+    given: dict[str, Any] = {"probes": ("ridge",), "c": (1.0,), "folds": 2}
+    fit(tmp_path, layers=("low", "fc"), **given)
+    whole = predictions.read(tmp_path / "predictions", KEY)
+    damage(predictions.file_of(tmp_path / "predictions", KEY))
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(InputError, match=r"net/fc/ridge.npz: missing or damaged.* fit --redo"):
+        fit(tmp_path, layers=("high",), **given)
+    after = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert after == before
+    done = fit(tmp_path, **given)  # which makes it again
+    assert (done.fitted, done.kept) == (2, 1)
+    np.testing.assert_array_equal(
+        predictions.read(tmp_path / "predictions", KEY).scores, whole.scores
+    )
 
 
 def test_what_a_kill_left_is_swept(tmp_path: Path) -> None:

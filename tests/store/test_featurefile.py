@@ -25,6 +25,7 @@ Rows = npt.NDArray[np.int64]
 
 def about(key: str, dim: int, order: int = 0) -> dict[str, Any]:
     layer, _, pool = key.partition(":")
+    layer = layer if pool else key
     shape = [dim, 3, 2] if pool else [dim]
     return {
         "key": key, "dim": dim, "layer": layer, "module": f"net.{layer}", "pool": pool or "none",
@@ -279,6 +280,33 @@ def test_another_hdf5_file_and_a_newer_version(tmp_path: Path) -> None:
     for opening in (FeatureFile, Writer):
         with pytest.raises(InputError, match="format version 2 is newer than this program; update"):
             opening(newer)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [("pool", "x", "conv1:x"), ("layer", "conv2", "conv2"), ("view", "flip", "conv1@flip")],
+)
+def test_an_array_of_another_name_than_its_attributes_say_is_refused(
+    tmp_path: Path, name: str, value: str, told: str
+) -> None:
+    path = tmp_path / "x.h5"
+    path.write_bytes(GOLDEN.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file["layers/conv1"].attrs[name] = value
+    with pytest.raises(InputError, match=f"damaged, since layer conv1 is {told} by its attributes"):
+        FeatureFile(path)
+
+
+@pytest.mark.parametrize("value", ["x", 5, np.arange(3)])
+def test_a_filter_that_is_none_is_refused(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "x.h5"
+    path.write_bytes(GOLDEN.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.attrs["compress"] = value
+    with pytest.raises(
+        InputError, match="damaged, since it is compressed by a filter that is none"
+    ):
+        FeatureFile(path)
 
 
 def test_an_unknown_layer_gets_the_nearest() -> None:

@@ -1,5 +1,6 @@
 """Two commands at one study: one after the other makes the same, or one sentence says no."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,8 +13,10 @@ import studies
 from toys import write_images
 
 import features.extraction.imported as importing
+import probe.analysis.compare as comparing
 import probe.checking.find_copies as copying
 import probe.fitting.fit as fitting
+import probe.reporting.report as reporting
 from features.errors import InputError
 from features.extraction.extract import extract
 from features.extraction.imported import import_features
@@ -23,6 +26,7 @@ from features.study.study import open_study
 from probe.fitting.fit import fit
 from probe.results import rows as results
 from probe.results.ledger import open_ledger, remove
+from probe.results.one_state import of_one_state
 
 
 def begun(folder: Path) -> Path:
@@ -62,6 +66,67 @@ def test_while_results_are_written_no_other_command_writes_them(tmp_path: Path) 
                 other(study)
     assert results.read(study / "results.csv") == before
     assert open_study(study).backbones() == ["far", "net"]
+
+
+def once(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, other: Callable[[], object]
+) -> None:
+    """Let another command run, once, just before this one calls a function of a module."""
+    real, waiting = getattr(module, name), [other]
+
+    def late(*given: Any, **more: Any) -> Any:
+        if waiting:
+            waiting.pop()()
+        return real(*given, **more)
+
+    monkeypatch.setattr(module, name, late)
+
+
+def test_a_report_shows_a_study_before_or_after_a_removal_and_no_mixture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begun(tmp_path)
+    quick(study)
+    once(monkeypatch, reporting, "contents_of", lambda: remove(study, "net"))
+    monkeypatch.setattr(reporting, "_figures", lambda *_: {})
+    made = reporting.report(study)
+    assert {best.backbone for task in made.tasks for best in task.best} == {"far"}
+    for table in (study / "report").glob("*.csv"):
+        assert "net" not in re.split(r"[,\n]", table.read_text()), table
+
+
+def test_a_comparison_with_what_is_replaced_meanwhile_is_of_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begun(tmp_path)
+    quick(study)
+
+    def other() -> None:
+        fit(study, tasks=("label",), probes=("ridge",), c=(9.0,), folds=3, seed=5)
+
+    once(monkeypatch, comparing, "outdated", other)
+    (made,) = comparing.compare(study, "net/fc/ridge", "far/fc/ridge")
+    assert made == comparing.compare(study, "net/fc/ridge", "far/fc/ridge")[0]
+    once(monkeypatch, comparing, "outdated", lambda: remove(study, "net"))
+    with pytest.raises(InputError, match="net/fc/ridge: no such result"):
+        comparing.compare(study, "net/fc/ridge", "far/fc/ridge")
+
+
+def test_rows_that_are_only_added_do_not_keep_a_reader_for_ever(tmp_path: Path) -> None:
+    table = tmp_path / "results.csv"
+    table.write_text("header\n")
+
+    def added() -> int:
+        table.write_text(f"{table.read_text()}row {len(table.read_text())}\n")
+        return table.read_text().count("row")
+
+    def replaced() -> None:
+        table.write_text(f"{float(table.read_text() or 0) + 1}")
+
+    assert of_one_state(tmp_path, added) == 5
+    table.write_text("1")
+    with pytest.raises(InputError, match="another process kept replacing results while"):
+        of_one_state(tmp_path, replaced)
 
 
 def test_tasks_that_two_commands_name_are_both_remembered(
