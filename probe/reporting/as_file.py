@@ -177,7 +177,7 @@ def _within(study: Study, row: Row, table: Table) -> bool:
 def _coverage(
     study: Study, rows: Sequence[Row], extracted: Mapping[str, set[str]]
 ) -> Iterator[Table]:
-    """Which backbones, layers and tasks were fitted: nothing named where it is all of them."""
+    """Which backbones, layers and tasks were fitted: nothing named where it is all; numbers always are."""
     alike: dict[tuple[tuple[str, ...], tuple[str, ...] | None], list[str]] = {}
     for backbone in dict.fromkeys(row.backbone for row in rows if row.backbone in extracted):
         mine = [row for row in rows if row.backbone == backbone]
@@ -191,7 +191,6 @@ def _coverage(
             table["backbone"] = backbones
         if chosen is not None:
             table["layer"] = list(chosen)
-        # A number that was named is a task by default only where it was.
         if (named := [_task(study, name) for name in tasks]) != list(study.default_tasks):
             table["task"] = named
         yield table
