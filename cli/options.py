@@ -189,12 +189,14 @@ Folds = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of everything random.")]
 Device = Annotated[
-    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda or cuda:I.")
+    str, typer.Option("--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:I, mps or xpu.")
 ]
 Devices = Annotated[
     str,
     typer.Option(
-        "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:I, or cuda:I,J for several GPUs."
+        "--device",
+        metavar="DEVICE",
+        help="auto, cpu, cuda, cuda:I, mps or xpu; cuda:I,J for several GPUs.",
     ),
 ]
 Memory = Annotated[

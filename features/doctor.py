@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from rich.filesize import decimal
 
 from features.images import jpeg
-from features.machine.device import cores
+from features.machine.device import accelerator, cores, device_name
 from features.machine.home import home, offline
 
 _DECODE = "for JPEGs in half the time: pip install 'transfer-probe[decode]'"
@@ -41,8 +41,10 @@ def examine() -> list[Finding]:
     ]
     for name in ("torch", "torchvision", "h5py", "scikit-learn", "numpy", "pillow", "typer"):
         findings.append(_installed(name))
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    found = accelerator()
+    if found is not None:
+        count = torch.get_device_module(found).device_count()
+        names = [device_name(torch.device(found.type, i)) for i in range(count)]
         findings.append(Finding("gpu", ", ".join(names)))
     else:
         findings.append(Finding("gpu", "none", "extraction runs on the processor"))

@@ -31,6 +31,8 @@ _PRELOADED = [
     "features.extraction.extract",
     "probe.fitting.fit",
 ]
+if os.environ.get("PROBE_TEST_DEVICE", "simulated") == "simulated":
+    _PRELOADED.append("simulated_device")
 real_context = multiprocessing.get_context
 
 
@@ -65,6 +67,10 @@ def _in(environment: Mapping[str, str], target: Callable[..., Any], args: tuple[
     os.environ.update(environment)
     if "OMP_NUM_THREADS" in environment:  # which PyTorch reads when it is imported
         torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
+    if os.environ.get("PROBE_SIMULATED_DEVICE"):
+        import simulated_device
+
+        simulated_device.switch(True)
     target(*args)
 
 

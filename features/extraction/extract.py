@@ -75,7 +75,8 @@ def extract_with(
         InputError: As in `extract`.
     """
     available = devices.several(options.device)
-    devices.check_precision(options.precision, available[0])
+    precision = devices.usable_precision(options.precision, available[0], options.announce)
+    options = replace(options, precision=precision)
     opened, manifest = open_or_draft(Path(study), options.data)
     if options.share is not None and manifest is not None:
         opened, manifest = begun_once(opened, options.data), None

@@ -68,7 +68,8 @@ def foresee(
         InputError: A card, a layer, weights that are here or an option cannot be used.
     """
     device = devices.several(options.device)[0]
-    devices.check_precision(options.precision, device)
+    precision = devices.usable_precision(options.precision, device, lambda _: None)
+    options = replace(options, precision=precision)
     return [_foreseen(study, name, file, options, measure) for name, file in backbones.items()]
 
 

@@ -58,7 +58,7 @@ class ExtractOptions:
     """`I/N`: make every N-th unit that is not there, as a file beside the feature file, and nothing else;
     the same without it collects them (see units.py)."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:I,J`."""
+    """`auto`, `cpu`, `cuda`, `mps`, `xpu` or `cuda:I,J`."""
     seed: int = 0
     """The seed of random weights."""
     announce: Callable[[str], None] = lambda _: None

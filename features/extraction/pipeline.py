@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,16 @@ from features.extraction.outages import check_root
 from features.images import preprocess
 from features.images.decode import Reading, Unreadable, decode, read_bytes
 from features.images.views import canvas, inputs
-from features.machine.device import placed, precise, reusing_memory, threads
+from features.machine.device import (
+    has_streams,
+    new_stream,
+    placed,
+    precise,
+    reusing_memory,
+    threads,
+    wait,
+    within,
+)
 from features.study.study import Study
 
 STAGES = ("reading", "decoding", "computing", "writing")
@@ -157,13 +166,14 @@ def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(job.precision, torch.float32)
     # Fusing what follows a convolution into it (TorchScript's freezing) gained nothing on VGG-16.
     model = placed(job.backbone.model, job.device, kind)
+    wait(job.device)  # the lanes' streams would not wait for the weights
     by_layer: dict[str, list[pooling.Pooled]] = {}
     for pooled in pass_.wanted:
         by_layer.setdefault(pooled.layer.name, []).append(pooled)
     layers = [group[0].layer for group in by_layer.values()]
     stored = torch.float16 if job.dtype == "float16" else torch.float32
     wanted = job.backbone.architecture.input
-    cuda = job.device.type == "cuda"
+    beside = has_streams(job.device)
     mine = threading.local()
 
     def reduce(layer: str, output: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -175,11 +185,9 @@ def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
         return {p.key: pooling.apply(output, p).to(summed) for p in here}
 
     def stream() -> Any:
-        if not cuda:
-            return nullcontext()
         if not hasattr(mine, "stream"):
-            mine.stream = torch.cuda.Stream(job.device)  # type: ignore[no-untyped-call]
-        return torch.cuda.stream(mine.stream)
+            mine.stream = new_stream(job.device)
+        return within(mine.stream, job.device)
 
     with capture(model, layers, job.backbone.architecture.traced, reduce) as run:
 
@@ -188,16 +196,15 @@ def _network(pass_: Pass, over: threading.Event) -> Iterator[Network]:
             with torch.inference_mode(), stream():
                 for mine.view, images in pixels.items():
                     x = torch.from_numpy(images)
-                    if cuda:
+                    if beside:
                         x = x.pin_memory()
-                    x = x.permute(0, 3, 1, 2).to(job.device, non_blocking=cuda)
+                    x = x.permute(0, 3, 1, 2).to(job.device, non_blocking=beside)
                     seen = [run(crop.to(kind)) for crop in inputs(x, mine.view, wanted)]
                     for layer, keys in seen[0].items():
                         for key in keys:
                             features[key] = _mean([made[layer][key] for made in seen]).to(stored)
-                features = {k: v.to("cpu", non_blocking=cuda) for k, v in features.items()}
-                if cuda:
-                    torch.cuda.current_stream().synchronize()
+                features = {k: v.to("cpu", non_blocking=beside) for k, v in features.items()}
+                wait(job.device)
             return features
 
         yield network

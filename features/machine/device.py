@@ -3,8 +3,9 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,22 +15,40 @@ from features.errors import InputError, OptionError
 PRECISIONS = ("float32", "tf32", "bf16", "fp16")
 
 
+_NAMES = {"cuda": "GPU", "mps": "Apple GPU", "xpu": "Intel GPU"}
+
+
+def accelerator() -> torch.device | None:
+    """The accelerator that PyTorch sees here, of whatever maker; None: there is none."""
+    return torch.accelerator.current_accelerator(check_available=True)
+
+
 def resolve(device: str) -> torch.device:
-    """The device called `auto`, `cpu`, `cuda` or `cuda:I`; `auto` is the GPU if there is one.
+    """The device called `auto`, `cpu`, `cuda`, `mps`, `xpu` or, say, `cuda:I`; `auto` is the accelerator.
+
+    Another maker's accelerator goes by the name under which it is registered with PyTorch.
 
     Raises:
-        InputError: There is no such device here.
+        OptionError: There is no such device here.
     """
+    here = accelerator()
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu") if here is None else torch.device(here.type)
     kind, _, index = device.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise OptionError(f"--device {device}: not one device; use auto, cpu, cuda or cuda:0.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device {device}: PyTorch sees no GPU here; use --device cpu.")
-    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        raise InputError(
-            f"--device {device}: there are {torch.cuda.device_count()} GPUs here, counted from 0."
+    known = {"cpu", *_NAMES} | ({here.type} if here is not None else set())
+    if kind not in known or (":" in device and not index.isdigit()):
+        raise OptionError(
+            f"--device {device}: not one device; use auto, cpu, cuda, cuda:0, mps or xpu."
+        )
+    if kind == "cpu":
+        return torch.device(device)
+    module = torch.get_device_module(kind)
+    name = _NAMES.get(kind, kind)
+    if not module.is_available():
+        raise OptionError(f"--device {device}: PyTorch sees no {name} here; use --device cpu.")
+    if index and int(index) >= module.device_count():
+        raise OptionError(
+            f"--device {device}: {name}s here are {module.device_count()}, counted from 0; use {kind}:0."
         )
     return torch.device(device)
 
@@ -38,7 +57,7 @@ def several(device: str) -> list[torch.device]:
     """The devices called `cuda:I,J,...`, or the single device of any other name.
 
     Raises:
-        InputError: This machine lacks one of them, or one is named twice.
+        OptionError: This machine lacks one of them, or one is named twice.
     """
     first, *others = device.split(",")
     kind = first.partition(":")[0]
@@ -49,8 +68,11 @@ def several(device: str) -> list[torch.device]:
 
 
 def device_name(device: torch.device) -> str:
-    """The device in words: `cpu`, or the name of the GPU."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    """The device in words: `cpu`, or the name of the accelerator."""
+    if device.type == "cpu":
+        return str(device)
+    named = getattr(torch.get_device_module(device), "get_device_name", None)
+    return str(device) if named is None or device.type == "mps" else str(named(device))
 
 
 def check_precision(precision: str, device: torch.device) -> None:
@@ -67,6 +89,99 @@ def check_precision(precision: str, device: torch.device) -> None:
         raise InputError(
             f"--precision {precision}: needs a GPU; on a processor use float32 or bf16."
         )
+
+
+def computes(device: torch.device, kind: torch.dtype) -> bool:
+    """Whether the device multiplies matrices of `kind` and, of float64, factorises them."""
+    if device.type == "cpu":
+        return True
+    if device.type == "cuda":  # where it was tried, bfloat16 would be emulated
+        return kind != torch.bfloat16 or torch.cuda.is_bf16_supported(including_emulation=False)
+    try:
+        x = torch.eye(2, device=device, dtype=kind)
+        x = x @ x
+        if kind == torch.float64:
+            torch.linalg.eigh(x)
+            torch.linalg.cholesky_ex(x)
+        return bool(x.sum().cpu() == 2)
+    except (RuntimeError, TypeError):  # NotImplementedError is a RuntimeError
+        return False
+
+
+def usable_precision(precision: str, device: torch.device, announce: Callable[[str], None]) -> str:
+    """`precision`, or float32 where the device has no such numbers, with a line that says so.
+
+    Raises:
+        InputError: As `check_precision`.
+    """
+    check_precision(precision, device)
+    if precision == "bf16" and not computes(device, torch.bfloat16):
+        announce(f"{device}: no bfloat16; computed in float32")
+        return "float32"
+    if precision == "tf32" and device.type != "cuda":
+        announce(f"{device}: no TensorFloat-32; computed in float32")
+        return "float32"
+    return precision
+
+
+def for_probes(device: torch.device, announce: Callable[[str], None]) -> torch.device:
+    """Where probes are fitted: on the device, or on the processor where it has no float64, with a line."""
+    if computes(device, torch.float64):
+        return device
+    announce(f"{device}: no float64, in which probes are proven; they are fitted on the processor")
+    return torch.device("cpu")
+
+
+def widest(device: torch.device) -> torch.dtype:
+    """The type for sums: float64, or float32 where the device has no wider one."""
+    return torch.float64 if computes(device, torch.float64) else torch.float32
+
+
+def has_streams(device: torch.device) -> bool:
+    """Whether copies and threads can have queues of their own on the device."""
+    return device.type != "cpu" and hasattr(torch.get_device_module(device), "Stream")
+
+
+def new_stream(device: torch.device) -> Any:
+    """A queue of the device's work; None where there is only one."""
+    return torch.get_device_module(device).Stream(device) if has_streams(device) else None
+
+
+def within(stream: Any, device: torch.device) -> AbstractContextManager[Any]:
+    """What this thread asks of the device goes into `stream`."""
+    if stream is None:
+        return nullcontext()
+    made: AbstractContextManager[Any] = torch.get_device_module(device).stream(stream)
+    return made
+
+
+def wait(device: torch.device) -> None:
+    """Return when the device has done what this thread asked of it."""
+    if device.type == "cpu":
+        return
+    module = torch.get_device_module(device)
+    if has_streams(device):
+        module.current_stream(device).synchronize()
+    else:
+        module.synchronize()
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Let `seed` decide what is drawn on the device; the random state outside stays as it was."""
+    with torch.random.fork_rng(devices=[]):
+        if device.type == "cpu":
+            torch.manual_seed(seed)
+            yield
+            return
+        module = torch.get_device_module(device)
+        which = () if device.type == "mps" else (device,)
+        before = module.get_rng_state(*which)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            module.set_rng_state(before, *which)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from features.cards.reading import find
 from features.cards.recorded import from_anywhere
 from features.errors import InputError, OptionError, nearest
 from features.keywords import taken_from
-from features.machine.device import resolve
+from features.machine.device import for_probes, resolve
 from features.machine.files import file_name, sweep
 from features.machine.locks import locked
 from features.machine.replaceable import check_replaceable
@@ -76,7 +76,7 @@ class ExportOptions:
     memory: float | None = None
     """Gigabytes for features and what is made of them; half of the machine's by default."""
     device: str = "cpu"
-    """Where the probe is fitted: `auto`, `cpu`, `cuda` or `cuda:I`."""
+    """Where the probe is fitted: `auto`, `cpu`, `cuda`, `cuda:I`, `mps` or `xpu`."""
     announce: Callable[[str], None] = lambda _: None
     """Called with a sentence on what is chosen, and before what takes time."""
 
@@ -206,7 +206,7 @@ def _probe(study: Study, chosen: ChosenResult, options: ExportOptions) -> Conten
         study,
         FitOptions(study.folder, announce=options.announce),
         memory_bytes(options.memory),
-        resolve(options.device),
+        for_probes(resolve(options.device), options.announce),
     )
     with study.features(row.backbone) as file:
         training = training_of(study, chosen, file)

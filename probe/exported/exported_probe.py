@@ -51,7 +51,7 @@ def load_probe(
         file: The file.
         backbone: The card of its network, where that is neither the package's nor found by its name.
         weights: The file of the network's weights, where they are neither inside nor the card's own.
-        device: `auto`, `cpu`, `cuda` or `cuda:I`.
+        device: `auto`, `cpu`, `cuda`, `cuda:I`, `mps` or `xpu`.
         announce: Called with a sentence, as before a download.
 
     Raises:
@@ -190,6 +190,7 @@ class ExportedProbe:
         precision = self.about.precision
         if precision in ("tf32", "fp16") and device.type == "cpu":
             precision = "float32"
+        precision = devices.usable_precision(precision, device, self.announce)
         lanes = devices.cores()
         job = ExtractJob(
             study, backbone, "float32", batch_size or default_batch_size(backbone, device), lanes,

@@ -49,7 +49,7 @@ class FineTuneOptions:
     seed: int = 0
     """Decides folds, new weights, batches, crops and dropout."""
     device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:I,J`: with several, folds are trained beside each other."""
+    """`auto`, `cpu`, `cuda`, `mps`, `xpu` or `cuda:I,J`: several train folds beside each other."""
     workers: int | None = None
     """Threads that decode images; by default one per core."""
     accumulate: int = 1

@@ -17,7 +17,7 @@ from features.cards.reading import find
 from features.data.tasks import Task
 from features.errors import InputError
 from features.extraction.provenance import network_of
-from features.machine.device import check_precision, several
+from features.machine.device import computes, several, usable_precision
 from features.machine.files import file_name
 from features.study.drafting import open_or_draft
 from features.study.named_tasks import named_tasks
@@ -199,14 +199,15 @@ def _how(options: FineTuneOptions) -> tuple[Recipe, torch.device, str]:
 def _precision(options: FineTuneOptions, device: torch.device) -> str:
     """What the network computes in; `auto` is the GPU's own kind of mixed precision."""
     precision = options.precision
-    if precision == "amp" and device.type != "cuda":
+    if precision == "amp" and device.type == "cpu":
         raise InputError("--precision amp: mixed precision is for a GPU; use float32 here.")
+    if precision == "auto" and device.type not in ("cuda", "xpu"):
+        return "float32"
     if precision in ("auto", "amp"):
-        if device.type != "cuda":
-            return "float32"
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    check_precision(precision, device)
-    return precision
+        precision = "bf16"
+        if device.type == "cuda" and not computes(device, torch.bfloat16):
+            return "fp16"
+    return usable_precision(precision, device, options.announce)
 
 
 def loaded(options: FineTuneOptions, weights: str | None) -> Backbone:

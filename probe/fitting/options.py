@@ -49,7 +49,7 @@ class FitOptions:
     """Gigabytes for features and what is made of them; a layer that needs more is read in blocks. Half of
     the machine's by default."""
     device: str = "cpu"
-    """Where `grid` computes: `auto`, `cpu`, `cuda` or `cuda:I`."""
+    """Where `grid` computes: `auto`, `cpu`, `cuda`, `cuda:I`, `mps` or `xpu`."""
     seed: int = 0
     """Decides the folds that are made, and draws."""
     views: Sequence[str] = ()

@@ -11,7 +11,7 @@ from rich.filesize import decimal
 from features.cards.stages import stages
 from features.data.tasks import Task
 from features.errors import InputError, nearest
-from features.machine.device import cores, resolve
+from features.machine.device import cores, for_probes, resolve
 from features.store.featurefile import FeatureFile
 from features.study.alike import unlike_rows
 from features.study.named_tasks import named_tasks
@@ -61,7 +61,8 @@ def prepare(options: FitOptions) -> FitPlan:
     backbones = _backbones(study, options)
     if (unlike := unlike_rows(study, backbones)) is not None:
         raise InputError(f"{study.folder}: {unlike}")
-    run = ProbeRun(study, options, memory_bytes(options.memory), resolve(options.device))
+    device = for_probes(resolve(options.device), options.announce)
+    run = ProbeRun(study, options, memory_bytes(options.memory), device)
     if not options.tasks:
         for sentence in study.no_tasks.values():
             options.announce(sentence)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,8 +38,19 @@ def write(
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     with replacing(checkpoint) as written:
         made = io.BytesIO()  # PyTorch's own writer does not tell that the disk is full
-        torch.save(state, made)
+        torch.save(_on_processor(state), made)
         written.write_bytes(made.getbuffer())
+
+
+def _on_processor(state: Any) -> Any:
+    """A state with its tensors on the processor, so that any device can go on from it."""
+    if isinstance(state, Tensor):
+        return state.cpu()
+    if isinstance(state, dict):
+        made = copy(state)  # with the versions that PyTorch keeps beside a network's tensors
+        made.update({key: _on_processor(value) for key, value in state.items()})
+        return made
+    return [_on_processor(each) for each in state] if isinstance(state, list) else state
 
 
 def resume(
@@ -52,7 +65,7 @@ def resume(
         InputError: It is damaged, or of another training.
     """
     try:
-        state = torch.load(checkpoint, map_location=job.feed.device, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
         _load(job, state["network"])
         optimiser.load_state_dict(state["optimiser"])
         scaler.load_state_dict(state["scaler"])

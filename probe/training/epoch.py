@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from features.arrays import Ints
-from features.machine.device import precise
+from features.machine.device import precise, seeded, widest
 from probe.training.cut import train_mode
 from probe.training.recipes import Recipe, rate_factor
 from probe.training.setup import Diverged, Epoch, TrainingJob, TrainingProgress
@@ -58,8 +58,8 @@ def one_epoch(
     job.network.top.train()
     todo = batches(rows, job.recipe, job.seed, epoch)
     inputs = _inputs(job, todo, epoch)
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    right = torch.zeros((), dtype=torch.float64, device=device)
+    loss_sum = torch.zeros((), dtype=widest(device), device=device)
+    right = torch.zeros((), dtype=widest(device), device=device)
     trained = labelled = unseen = 0
     classed = [column for column in range(len(job.goal.sizes)) if not job.goal.is_number(column)]
     for number, batch in enumerate(todo):
@@ -199,10 +199,8 @@ def _set_rates(optimiser: torch.optim.Optimizer, job: TrainingJob, epoch: float)
 @contextmanager
 def _dropout(job: TrainingJob, *number: int) -> Iterator[None]:
     """Let the seed, epoch and batch decide dropout; the random state outside stays as it was."""
-    device = job.feed.device
     seed = int(np.random.SeedSequence([job.seed, *number, 1]).generate_state(1)[0])
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(seed, job.feed.device):
         yield
 
 

@@ -42,7 +42,7 @@ class ImageFeed:
     @property
     def ahead(self) -> bool:
         """Whether it pays to prepare the next batch while this one is computed."""
-        return self.device.type == "cuda" or self.images.kept is None
+        return self.device.type != "cpu" or self.images.kept is None
 
     def training(self, rows: Ints, rng: np.random.Generator) -> Tensor:
         """Inputs of `rows` as the recipe changes them, `(len(rows), channels, h, w)` on the device."""

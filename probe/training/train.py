@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.arrays import Floats, Ints
+from features.machine.device import widest
 from probe.probes.scaling import statistics
 from probe.results import scores as measures
 from probe.training import checkpoint as checkpoints
@@ -103,7 +104,7 @@ def predict(job: TrainingJob, rows: Ints, view: str, batch_size: int = 64) -> Fl
                 scores[:, part] if job.goal.is_number(i) else functional.softmax(scores[:, part], 1)
                 for i, part in enumerate(job.goal.parts())
             ]
-            here = torch.cat(parts, 1).double()
+            here = torch.cat(parts, 1).to(widest(job.feed.device))
             total = here if total is None else total + here
         assert total is not None
         batches.append((total / crops).float().cpu().numpy())

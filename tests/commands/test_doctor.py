@@ -26,7 +26,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
     monkeypatch.setattr(doctor, "packages_distributions", lambda: owners)
     monkeypatch.setattr(doctor, "version", lambda name: f"{name} 1.0")
     monkeypatch.setitem(sys.modules, "faiss", object())  # type: ignore[arg-type]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor, "accelerator", lambda: None)
     monkeypatch.delenv("PROBE_OFFLINE")
     return owners
 
@@ -127,9 +127,9 @@ def test_another_package_of_our_name(install: dict[str, list[str]]) -> None:
 
 
 def test_gpus_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(doctor, "accelerator", lambda: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: f"card {i}")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device.index}")
     assert told("gpu") == Finding("gpu", "card 0, card 1")
 
 

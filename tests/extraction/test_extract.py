@@ -566,7 +566,10 @@ def test_strict_stops_at_the_first_unreadable_image(tiny_card: TinyCard, tmp_pat
         ({"dtype": "float64"}, "--dtype float64: features are stored as float32 or float16."),
         ({"batch_size": 0}, "--batch-size 0: "),
         ({"limit": 0}, "--limit 0: "),
-        ({"device": "tpu"}, "--device tpu: not one device; use auto, cpu, cuda or cuda:0."),
+        (
+            {"device": "tpu"},
+            "--device tpu: not one device; use auto, cpu, cuda, cuda:0, mps or xpu.",
+        ),
         ({"device": "cuda:99"}, "--device cuda:99: "),
         ({"layers": ("con",)}, "tiny has no layer con; did you mean conv"),
         ({"weights": "gone.pth"}, "gone.pth: there is no such weights file; "),
