@@ -12,3 +12,12 @@ def shorten(name: str, longest: int = LONGEST) -> str:
         return name
     start = (longest - 1) // 2
     return f"{name[:start]}…{name[start + 1 - longest :]}"
+
+
+def shorten_draws(name: str, longest: int) -> str:
+    """`NETWORK@random, 3 draws` with the middle of the network alone left out: the rest stays."""
+    network, mark, rest = name.partition("@random")
+    if not mark or len(name) <= longest:
+        return shorten(name, longest)
+    tail = mark + rest.replace(" draws", "x")
+    return shorten(network, max(5, longest - len(tail))) + tail

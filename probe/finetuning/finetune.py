@@ -16,6 +16,7 @@ from features.study.study import Study
 from probe.finetuning import history
 from probe.finetuning.commit import commit, notes, results_of
 from probe.finetuning.devices import train_beside
+from probe.finetuning.expected_time import expected_time
 from probe.finetuning.fold import train_folds
 from probe.finetuning.job import FineTuneJob, is_saved, network_name
 from probe.finetuning.options import FineTuneOptions
@@ -112,6 +113,8 @@ def finetune(options: FineTuneOptions) -> Finetuned:
     done = Finetuned(plan.run.study, notes=plan.notes)
     jobs = _jobs_to_train(plan, done)
     _check_places(plan, jobs)
+    if jobs:
+        options.announce(expected_time(plan.run, jobs))
     with ExitStack() as locks:
         for job in jobs:
             job.folder.mkdir(parents=True, exist_ok=True)

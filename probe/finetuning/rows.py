@@ -7,7 +7,7 @@ import numpy as np
 from features.arrays import Bools
 from features.errors import InputError
 from features.store.featurefile import DONE, PENDING
-from features.study.study import Study
+from features.study.study import Study, has_study
 from probe.training.feed import ImageFeed
 
 
@@ -38,7 +38,9 @@ def readable_rows(study: Study, feed: ImageFeed, wanted: Bools) -> Bools:
     readable = np.zeros(len(study), dtype=np.bool_)
     readable[wanted] = feed.images.readable(np.flatnonzero(wanted))
     if not readable.any():
+        moved = ", or give --root DIR if they are in another folder now"
         raise InputError(
-            f"{study.source}: none of its {wanted.sum()} images can be read; check the paths."
+            f"{study.source}: none of its {wanted.sum()} images can be read; check the paths"
+            f"{moved if has_study(study.folder) else ''}."
         )
     return readable

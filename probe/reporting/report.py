@@ -24,6 +24,7 @@ from probe.reporting.charts.labels_figure import labels_figure
 from probe.reporting.charts.legend import tuned_signs
 from probe.reporting.charts.standing_chart import standing_chart
 from probe.reporting.charts.task_charts import answer_chart, charts
+from probe.reporting.first_look import first_look
 from probe.reporting.page.contents import Contents, TaskSection
 from probe.reporting.page.labels_section import labels_section
 from probe.reporting.page.page import looks, page
@@ -246,7 +247,9 @@ def contents_of(
             "samples of them."
         )
     shown = {task.task for task in tasks}
-    warnings = contaminations(study) + [
+    look_only = first_look(study, tasks)
+    warnings = [look_only] if look_only else []
+    warnings += contaminations(study) + [
         f"{name}: left out, since the study changed after its results were made; `probe fit` makes them "
         "again, and `probe finetune` those of a fine-tune."
         for name in study.tasks

@@ -11,6 +11,7 @@ from probe.analysis.answer import FLOOR, Answer
 from probe.analysis.curves import TaskCurves
 from probe.analysis.outcomes import CALIBRATION
 from probe.analysis.points import Best
+from probe.analysis.rival_methods import rival_methods
 from probe.analysis.scale import Scale
 from probe.analysis.standings import layers_words
 from probe.analysis.statistics import Interval
@@ -19,6 +20,7 @@ from probe.results.metrics import CURVES
 from probe.results.rows import BEST
 
 _PLAIN = {"control:pixels": "the raw pixels", "control:tiny": "a tiny grey image"}
+_TRAINED = {"finetune": "fine-tuning", "scratch": "training from scratch"}
 _RANDOM = re.compile(r"(.+)@random.*")
 """What controls are called in sentences."""
 
@@ -100,6 +102,8 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         if not made.tuning.rate_searched:
             gain += "; one learning rate was tried (`--search` tries three)"
         lines.append(("Is fine-tuning needed?", gain))
+    if words := _by_method(task, made):
+        lines.append(("Does the method matter?", words))
     if others := _other_measures(task, top):
         lines.append((f"{top.backbone} by other measures?", others))
     if made.random is not None:
@@ -110,6 +114,32 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         command = f"probe export {top.backbone}/{BEST}/{top.method} --task {task.task}"
         lines.append(("As one file for new images?", command))
     return lines
+
+
+def _by_method(task: TaskCurves, made: Answer) -> str:
+    """How the leader's backbone fares by other methods, in a few words; nothing without another probe."""
+    ahead, level, behind = [], [], []
+    rivals = rival_methods(task, made)
+    if not any(rival.b in METHODS for rival in rivals):
+        return ""
+    for rival in rivals:
+        gap = rival.difference
+        size = task.scale.size(abs(gap.value))
+        size = size.removesuffix(" closer") if task.is_number else size.removeprefix("+")
+        if gap.high < 0:
+            ahead.append(f"{_method(rival.b)} by {size}")
+        elif gap.low > 0:
+            behind.append(f"{_method(rival.b)} by {size}")
+        else:
+            level.append(_method(rival.b))
+    parts = (("ahead", ahead), ("within noise", level), ("behind", behind))
+    words = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+    return words and f"against {made.leader.method}, {words}"
+
+
+def _method(name: str) -> str:
+    kind, plus, recipe = name.partition("+")
+    return _TRAINED.get(kind, kind) + plus + recipe
 
 
 def _other_measures(task: TaskCurves, top: Best) -> str:

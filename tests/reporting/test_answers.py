@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import studies
 
 from features.study.study import Study
-from probe.analysis.answer import answer
+from probe.analysis.answer import Contrast, answer
 from probe.analysis.curves import TaskCurves
 from probe.analysis.points import Curve, Point
 from probe.analysis.random_draws import merge_draws, network_of
+from probe.analysis.rival_methods import rival_methods
 from probe.analysis.standings import layers_words, references, standings
 from probe.analysis.statistics import Interval
+from probe.fitting.fit import fit
+from probe.reporting import short_answer
+from probe.reporting.charts.chart import Plot
 from probe.reporting.charts.standing_chart import standing_chart
+from probe.reporting.charts.task_charts import answer_chart, answer_panel
 from probe.reporting.page.page import looks
 from probe.reporting.report import report
 from probe.reporting.short_answer import facts, sentence
@@ -132,6 +139,89 @@ def test_facts_answer_what_is_asked_next(task: TaskCurves) -> None:
     assert lines["Does the closer domain help?"] == (
         "not known: name the images' domain as closest in study.toml"
     )
+
+
+def test_the_leaders_methods_are_compared_in_words(
+    task: TaskCurves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: one method ahead, one level, one behind; the contrast is of both on the same images."""
+    made = answer(task, "faces")
+    assert made is not None
+    other = next(
+        b for b in task.best if (b.backbone, b.method) == ("near", rival(made.leader.method))
+    )
+    (contrast,) = rival_methods(task, made)
+    assert (contrast.a, contrast.b) == (made.leader.method, other.method)
+    assert contrast.difference.value == pytest.approx(made.leader.worth - other.worth)
+    ends = {
+        "knn": (0.05, 0.02, 0.08),
+        "svm": (0.01, -0.01, 0.03),
+        "finetune": (-0.04, -0.06, -0.02),
+    }
+    drawn = [Contrast("ridge", name, Interval(*of, 9.0)) for name, of in ends.items()]
+    monkeypatch.setattr(short_answer, "rival_methods", lambda *_: drawn)
+    made = replace(made, leader=replace(made.leader, method="ridge"))
+    assert dict(facts(task, made, "faces"))["Does the method matter?"] == (
+        "against ridge, ahead: fine-tuning by 4.0 points; within noise: svm; behind: knn by 5.0 points"
+    )
+    monkeypatch.setattr(short_answer, "rival_methods", lambda *_: drawn[2:])
+    assert "Does the method matter?" not in dict(facts(task, made, "faces"))
+
+
+def rival(method: str) -> str:
+    return "knn" if method == "ridge" else "ridge"
+
+
+def test_the_curve_beside_the_answer_has_the_pooling_that_the_leader_chose(
+    task: TaskCurves,
+) -> None:
+    panel = next(panel for panel in task.panels if panel.method == "ridge")
+    both = replace(
+        task, panels=(*task.panels, replace(panel, pool="auto"), replace(panel, pool="avg"))
+    )
+    for chosen, pool in ((("l2:avg", "l1:avg", "l2"), "avg"), (("l2", "l1", "l2:avg"), "auto")):
+        best = tuple(
+            replace(b, chosen=chosen, metrics={"accuracy": Interval(1.0, 0.9, 1.0, 9.0)})
+            if (b.backbone, b.method) == ("near", "ridge")
+            else b
+            for b in task.best
+        )
+        found = answer_panel(replace(both, best=best))
+        assert found is not None
+        assert (found.method, found.pool) == ("ridge", pool)
+    seen = replace(both, have_seen=frozenset({"near"}))
+    leader = max((b for b in task.best if b.backbone != "near"), key=lambda b: b.worth)
+    found = answer_panel(seen)
+    assert found is not None
+    assert found.method == leader.method
+
+
+def test_a_leader_of_one_layer_has_its_interval_drawn(task: TaskCurves) -> None:
+    names = [(b.backbone, b.domain) for b in task.best]
+    panels = tuple(
+        replace(panel, curves=tuple(replace(c, points=c.points[-1:]) for c in panel.curves))
+        for panel in task.panels
+    )
+    chart = answer_chart(replace(task, panels=panels), looks(names))
+    assert chart is not None
+    assert isinstance(chart.drawing, Plot)
+    assert all(stroke.whiskers and not stroke.band for stroke in chart.drawing.strokes)
+
+
+def test_a_first_look_is_said_until_more_is_fitted(tmp_path: Path) -> None:
+    y = np.arange(60) % 2
+    made = studies.begin(tmp_path / "study", {"label": y})
+    layers = {
+        f"{layer}{pool}": studies.signal(y, 4, 1.0) for layer in "ab" for pool in ("", ":avg")
+    }
+    studies.add(made, "net", layers)
+    fit(made.folder, quick=True)
+    (warning,) = report(made.folder).contents.warnings
+    assert warning.startswith(
+        "A first look: ridge alone, at up to 2 layers of a network, maps averaged."
+    )
+    fit(made.folder, probes=("ridge",), layers=("a",))
+    assert report(made.folder).contents.warnings == []
 
 
 def test_layers_that_folds_chose_unlike(task: TaskCurves) -> None:

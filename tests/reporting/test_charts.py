@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.analysis.shorten import shorten
+from probe.analysis.shorten import shorten, shorten_draws
 from probe.reporting.charts.plane import (
     HEIGHT,
     RIGHT,
@@ -69,6 +69,13 @@ def test_names_shortened_by_hand() -> None:
     assert shorten("conv1", 12) == "conv1"
     assert shorten("blocks.11.mlp.fc2", 12) == "block…lp.fc2"
     assert len(shorten("x" * 50, 22)) == 22
+
+
+def test_a_name_of_random_weights_keeps_the_end_that_tells_so() -> None:
+    assert shorten_draws("net@random, 3 draws", 20) == "net@random, 3 draws"
+    assert shorten_draws("squeezenet1_1-caffe@random", 20) == "squeez…-caffe@random"
+    assert shorten_draws("squeezenet1_1-caffe@random, 3 draws", 20) == "sque…affe@random, 3x"
+    assert shorten_draws("conv1-of-a-network", 12) == shorten("conv1-of-a-network", 12)
 
 
 @given(st.lists(st.floats(0, 300), max_size=20))

@@ -99,7 +99,7 @@ def watched(browser: Any, index: Path) -> Iterator[Watched]:
 
 def shown(page: Any) -> list[str]:
     """The charts of what is opened, but those beside the answers, which stay what they are."""
-    return list(page.locator("main details figure:visible h4").all_text_contents())
+    return list(page.locator("main details figure:visible h3").all_text_contents())
 
 
 def open_all(page: Any) -> None:
@@ -158,7 +158,7 @@ def test_filters_leave_what_was_asked_for(watched: Watched) -> None:
     assert page.locator(".answer figure:visible").count() == 2
     page.select_option("[data-filter=task]", "sex")
     page.select_option("[data-filter=method]", "knn")
-    headings = "[...document.querySelectorAll('main details figure:not([hidden]) h4')]"
+    headings = "[...document.querySelectorAll('main details figure:not([hidden]) h3')]"
     until(page, f"{headings}.every(h => !h.textContent.includes('ridge'))")
     of_probes = [title for title in shown(page) if not title.startswith("How")]
     assert "gap within pairs: knn" in of_probes
@@ -169,7 +169,7 @@ def test_filters_leave_what_was_asked_for(watched: Watched) -> None:
     assert not [words for words in sentences if words.startswith("ridge")]
     page.select_option("[data-filter=task]", "")
     page.select_option("[data-filter=metric]", "mae")
-    first = "document.querySelector('main details figure:not([hidden]) h4')"
+    first = "document.querySelector('main details figure:not([hidden]) h3')"
     until(page, f"{first}.textContent[0] === 'm'")
     assert [t for t in shown(page) if not t.startswith("How")] == ["mean error in classes: knn"]
     page.select_option("[data-filter=metric]", "accuracy")

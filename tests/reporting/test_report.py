@@ -80,7 +80,7 @@ def test_the_lines_on_the_page_pass_through_the_numbers(tmp_path: Path) -> None:
     charts = [section.curve, *(chart for _, part in section.parts for chart in part)]
     assert [c.metric for c in charts] == ["accuracy", "gap", "balanced", "one_off", "mae"]
     figures = re.findall(
-        r'<figure data-chart="\d+"><h4>(.*?)</h4>.*?(<svg class="chart".*?</svg>)', text, re.DOTALL
+        r'<figure data-chart="\d+"><h3>(.*?)</h3>.*?(<svg class="chart".*?</svg>)', text, re.DOTALL
     )
     for chart, (heading, figure) in zip(charts, figures[:5], strict=True):
         assert heading == chart.title

@@ -25,6 +25,8 @@ class Level:
     name: str = ""
     at_start: bool = True
     """Whether its name stands at the left end, so that two levels close to each other can be read."""
+    below: bool = False
+    """Whether its name stands below it: that of the lower of two, which the upper one would cross."""
 
 
 @dataclass(frozen=True)

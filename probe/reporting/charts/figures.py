@@ -253,15 +253,20 @@ def _levels(ax: Axes, task: TaskCurves, metric: str) -> None:
     levels = [("chance", task.chance, ":", "left")]
     if task.majority is not None:
         levels.append(("most frequent class", task.majority, "-.", "right"))
+    lowest = min(value for _, value, _, _ in levels)
     for name, value, style, side in levels:
-        _level(ax, name, 100 * value, style, side)
+        _level(ax, name, 100 * value, style, side, below=len(levels) > 1 and value == lowest)
 
 
-def _level(ax: Axes, name: str, value: float, style: str, side: str) -> None:
+def _level(
+    ax: Axes, name: str, value: float, style: str, side: str, *, below: bool = False
+) -> None:
+    """Draw a level and its name; that of the lower of two stands below it, else the upper crosses it."""
     ax.axhline(value, color=_GREY, linewidth=0.8, linestyle=style)
     ax.annotate(
-        name, (0.01 if side == "left" else 0.99, value), (0, 1.5), fontsize=5.5,
+        name, (0.01 if side == "left" else 0.99, value), (0, -1.5 if below else 1.5), fontsize=5.5,
         color=_GREY, xycoords=("axes fraction", "data"), textcoords="offset points", ha=side,
+        va="top" if below else "bottom",
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from probe.analysis.curves import TaskCurves
 from probe.analysis.scale import Scale
-from probe.analysis.shorten import shorten
+from probe.analysis.shorten import shorten, shorten_draws
 from probe.analysis.standings import Reference, Standing, layers_words, references, standings
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.legend import Sign, backbone_sign
@@ -153,7 +153,7 @@ def _reference_lines(against: Sequence[Reference], scale: _Scale) -> tuple[Refer
     for reference in against:
         accuracy = reference.accuracy
         at = scale.at(accuracy.value)
-        name = f"{shorten(reference.name, _LONGEST)} {scale.words.number(accuracy.value)}"
+        name = f"{shorten_draws(reference.name, _LONGEST)} {scale.words.number(accuracy.value)}"
         half = _WIDE * len(name) / 2
         start = at if at < _SIDE else at - 2 * half if at > 100 - _SIDE else at - half
         line = next((i for i, end in enumerate(ends) if end < start), len(ends))

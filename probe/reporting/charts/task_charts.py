@@ -10,7 +10,7 @@ import numpy as np
 from probe.analysis.curves import Panel, TaskCurves
 from probe.analysis.points import Curve
 from probe.analysis.random_draws import merge_draws, network_of
-from probe.analysis.shorten import shorten
+from probe.analysis.shorten import shorten, shorten_draws
 from probe.analysis.standings import leader_of, standings
 from probe.analysis.statistics import Interval
 from probe.reporting.charts.axis import layer_ticks
@@ -52,11 +52,16 @@ _MARKED = 26
 
 
 def answer_panel(task: TaskCurves) -> Panel | None:
-    """The panel of the curve that stands beside the answer: the leader's method, the first pooling."""
+    """The panel of the curve that stands beside the answer: the leader's method, and the pooling it chose.
+
+    The leader is that of the sentence: what has seen the test images leads where nothing else is there.
+    """
     if not task.best:
         return task.panels[0] if task.panels else None
-    method = max(task.best, key=lambda best: best.worth).method
-    return next((panel for panel in task.panels if panel.method == method), None)
+    leader = max(task.best, key=lambda best: (best.backbone not in task.have_seen, best.worth))
+    pools = [key.partition(":")[2] or "auto" for key in leader.chosen]
+    panels = [panel for panel in task.panels if panel.method == leader.method]
+    return max(panels, key=lambda panel: pools.count(panel.pool), default=None)
 
 
 def answer_chart(task: TaskCurves, looks: Markers) -> Chart | None:
@@ -183,8 +188,8 @@ class _DrawnCurve:
     def end(self) -> str:
         """What stands at the line's end."""
         if self.curve.kind == "finetune":
-            return f"tuned {self.curve.backbone}"
-        return self.name.removeprefix("control:")
+            return shorten(f"tuned {self.curve.backbone}", _NAME_LONGEST)
+        return shorten_draws(self.name.removeprefix("control:"), _NAME_LONGEST)
 
     @property
     def is_level(self) -> bool:
@@ -229,6 +234,9 @@ def _stroke(plane: Plane, drawn: _DrawnCurve, metric: str, look: tuple[int, int]
     ]
     if not drawn.joined:
         shape = PLUS if curve.kind == "copied" else CROSS
+    has_band = drawn.joined and len(ends) == len(points) > 1
+    # A point alone spans no band: its interval is a whisker, the leader's too.
+    has_whiskers = drawn.joined and not (drawn.leads and has_band) and not drawn.crowded
     return Stroke(
         drawn.name,
         colour,
@@ -236,8 +244,8 @@ def _stroke(plane: Plane, drawn: _DrawnCurve, metric: str, look: tuple[int, int]
         faint,
         line=path(through) if drawn.joined else "",
         style=dash_of(curve),
-        band=band(ends) if drawn.joined and len(ends) == len(points) > 1 else "",
-        whiskers=whiskers(ends) if drawn.joined and not (drawn.leads or drawn.crowded) else "",
+        band=band(ends) if has_band else "",
+        whiskers=whiskers(ends) if has_whiskers else "",
         leads=drawn.leads,
         marks=through[:: -(-len(through) // _MARKED)],
     )
@@ -254,7 +262,7 @@ def _end_labels(
     ]
     places = spaced([y for *_, y in ends], _NAME_HEIGHT, TOP + 4, plane.bottom)
     return tuple(
-        EndLabel(curve.curve.backbone, shorten(curve.end, _NAME_LONGEST), stroke.colour, y)
+        EndLabel(curve.curve.backbone, curve.end, stroke.colour, y)
         for (curve, stroke, _), y in zip(ends, places, strict=True)
     )
 
@@ -283,10 +291,13 @@ def _levels(task: TaskCurves, metric: str) -> tuple[Level, ...]:
         return () if np.isnan(value) else (Level(value, "level l1", "median", at_start=False),)
     if metric != "accuracy" or task.chance is None:
         return ()
-    chance = Level(task.chance, "level l0", "chance")
     if task.majority is None:
-        return (chance,)
-    return (chance, Level(task.majority, "level l1", "majority class", at_start=False))
+        return (Level(task.chance, "level l0", "chance"),)
+    lower = task.majority < task.chance
+    return (
+        Level(task.chance, "level l0", "chance", below=not lower),
+        Level(task.majority, "level l1", "most frequent class", at_start=False, below=lower),
+    )
 
 
 def _measured(curve: Curve, metric: str) -> Curve:
