@@ -141,6 +141,7 @@ def finetune(
             show_default="one per core",
         ),
     ] = None,
+    share: options.Share = None,
     device: options.Devices = "auto",
     precision: Annotated[
         str,
@@ -226,6 +227,7 @@ def finetune(
             base=base,
             probe_first=probe_first,
             search=search,
+            share=share,
             save=save,
             redo=redo,
             tensorboard=tensorboard,
@@ -234,6 +236,12 @@ def finetune(
         )
     for note in done.notes:
         show.say(f"note: {note}")
+    if share:
+        show.say(
+            f"share {share}: {count(done.trained, 'fold')} made in {show.clock(done.seconds)}; "
+            "the same command without --share collects all shares"
+        )
+        return
     kept = f", {count(done.kept, 'result')} kept from before" if done.kept else ""
     show.say(
         f"{count(done.trained, 'network')} trained in {show.clock(done.seconds)}{kept}: "

@@ -7,29 +7,20 @@ collects them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from features.machine.device import cores
 from features.machine.processes import together
+from features.machine.shares import Share
 from probe.finetuning.fold import train_folds
 from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.plan import FineTunePlan, prepare
 from probe.finetuning.progress import ImageCounter, images_of
-
-
-@dataclass(frozen=True)
-class Share:
-    """The folds that one of several processes trains: every `of`-th of these results, from `number` on."""
-
-    number: int
-    of: int
-    folders: frozenset[str]
-    """The results, by the folders of their checkpoints."""
 
 
 def train_beside(
@@ -54,7 +45,7 @@ def train_beside(
         progress=_ignore,
     )
     each = [
-        (replace(alone, device=str(device)), Share(number, n, frozenset(folders)))
+        (replace(alone, device=str(device)), Share(number, n), frozenset(folders))
         for number, device in enumerate(devices)
     ]
     seen = [(0, 0)] * n
@@ -69,27 +60,33 @@ def _ignore(*_message: object) -> None:
     """Do nothing: a callback that can be sent to another process."""
 
 
-def _work(options: FineTuneOptions, share: Share, send: Callable[[Any], None]) -> None:
+def _work(
+    options: FineTuneOptions, share: Share, folders: frozenset[str], send: Callable[[Any], None]
+) -> None:
     """Train a share in a process of its own."""
 
     def progress(done: int, total: int, now: str) -> None:
         send((share.number, done, total, now))
 
-    train_share(prepare(replace(options, progress=progress)), share)
+    train_share(prepare(replace(options, progress=progress)), share, folders)
 
 
-def train_share(plan: FineTunePlan, share: Share) -> None:
-    """Train the folds of a share and leave them in the folders of their results."""
-    pairs = [
-        (job, fold)
-        for job in plan.jobs
-        if str(job.folder) in share.folders
-        for fold in job.splits.folds
+def train_share(plan: FineTunePlan, share: Share, folders: Collection[str]) -> int:
+    """Train a share of the folds and leave them in the folders of their results; how many folds it is.
+
+    Args:
+        plan: What is going to be trained.
+        share: Which of the folds.
+        folders: The results, by the folders of their checkpoints.
+    """
+    every = [
+        (job, fold) for job in plan.jobs if str(job.folder) in folders for fold in job.splits.folds
     ]
-    own = pairs[share.number :: share.of]
+    own = share.taken(every)
     counter = ImageCounter(plan.run, sum(images_of(plan.run, job, [fold]) for job, fold in own))
     for job in plan.jobs:
         folds = [fold for owner, fold in own if owner is job]
         if folds:
             train_folds(plan.run, job, counter, folds)
     counter.end()
+    return len(own)

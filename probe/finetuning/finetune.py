@@ -7,15 +7,17 @@ import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from features.errors import InputError
+from features.errors import InputError, OptionError
 from features.keywords import taken_from
 from features.machine.locks import locked
+from features.machine.shares import Share, share_of
 from features.study import saving
+from features.study.beginning import begun_once
 from features.study.named_tasks import remember
 from features.study.study import Study
 from probe.finetuning import history
 from probe.finetuning.commit import commit, notes, results_of
-from probe.finetuning.devices import train_beside
+from probe.finetuning.devices import train_beside, train_share
 from probe.finetuning.expected_time import expected_time
 from probe.finetuning.fold import train_folds
 from probe.finetuning.job import FineTuneJob, is_saved, network_name
@@ -106,13 +108,19 @@ def finetune(options: FineTuneOptions) -> Finetuned:
     """
     started = time.perf_counter()
     plan = prepare(options)
-    if plan.is_new:
+    if plan.is_new and options.share is not None:
+        begun_once(plan.run.study, options.data)
+    elif plan.is_new:
         saving.begin(plan.run.study)
     else:
         remember(plan.run.study, plan.opened)
     done = Finetuned(plan.run.study, notes=plan.notes)
     jobs = _jobs_to_train(plan, done)
     _check_places(plan, jobs)
+    if options.share is not None:
+        done.trained = _train_share(plan, jobs, share_of(options.share))
+        done.seconds = time.perf_counter() - started
+        return done
     if jobs:
         options.announce(expected_time(plan.run, jobs))
     with ExitStack() as locks:
@@ -162,6 +170,15 @@ def _check_places(plan: FineTunePlan, jobs: list[FineTuneJob]) -> None:
             for place in (file, file.with_suffix(".toml")):
                 if place.is_dir():
                     raise InputError(f"{place}: a folder where a file belongs; remove it.")
+
+
+def _train_share(plan: FineTunePlan, jobs: list[FineTuneJob], share: Share) -> int:
+    """Train a share of the folds; nothing is locked and no row is written. Returns how many folds it is."""
+    if len(plan.devices) > 1:
+        raise OptionError(f"--share {share}: trains on one device; start a share for each.")
+    for job in jobs:
+        job.folder.mkdir(parents=True, exist_ok=True)
+    return train_share(plan, share, {str(job.folder) for job in jobs})
 
 
 def _clear(job: FineTuneJob) -> None:

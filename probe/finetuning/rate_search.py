@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from features.errors import OptionError
 from probe.counts import count
 from probe.finetuning.commit import results_of
 from probe.finetuning.first_batch import measure
@@ -49,6 +50,11 @@ def searches(
     for jobs, choice in ((searched, True), (plain, False)):
         if any(job.folder.is_dir() for job in jobs):
             return choice
+    if run.options.share is not None:
+        raise OptionError(
+            "--share: whether to choose the learning rate would be measured by every share for itself; say "
+            "--search or --no-search."
+        )
     images = max(
         images_of(replace(run, rates=rates_of(run.recipe)), job) for job in searched
     ) / min(devices, len(plain[0].splits.folds))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from brighthalves import QUICK, rows_of
 
-from features.errors import InputError, Stopped
+from features.errors import InputError, OptionError, Stopped
 from features.machine.processes import together
 from probe.finetuning.finetune import finetune
 from probe.training.recipes import recipe
@@ -96,3 +96,22 @@ def test_what_processes_send_and_how_they_end() -> None:
         list(together(_refuse, [(0,)]))
     with pytest.raises(RuntimeError, match="KeyError: 'here'"):
         list(together(_err, [(0,)]))
+
+
+def test_shares_of_the_folds_come_to_what_one_command_comes_to(
+    tmp_path: Path, card: str, data: str
+) -> None:
+    """In any order; a share writes no row, and the command that collects trains what no share did."""
+    asked = {"data": data, "tasks": ["side"], "recipe": QUICK, "save": True, "device": "cpu"}
+    finetune(tmp_path / "single", card, **asked)  # type: ignore[arg-type]
+    for share, folds in (("2/3", 1), ("0/3", 1), ("0/3", 1)):
+        assert finetune(tmp_path / "two", card, share=share, **asked).trained == folds  # type: ignore[arg-type]
+    assert not (tmp_path / "two" / "results.csv").exists()
+    assert len(list((tmp_path / "two").glob("training/*/*/fold-*.npz"))) == 2
+    finetune(tmp_path / "two", card, **asked)  # type: ignore[arg-type]
+    assert contents(tmp_path / "single") == contents(tmp_path / "two")
+    assert not list((tmp_path / "two").glob("training/*/*"))
+    with pytest.raises(OptionError, match="say --search or --no-search"):
+        finetune(tmp_path / "new", card, data=data, tasks=["side"], share="0/2", device="cpu")
+    with pytest.raises(OptionError, match="does not go with --redo"):
+        finetune(tmp_path / "two", card, share="0/2", redo=True)
