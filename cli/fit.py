@@ -88,6 +88,7 @@ def fit(
         typer.Option(metavar="E", help="Relative error of the objective at which grid stops."),
     ] = TOL,
     memory: options.Memory = None,
+    share: options.Share = None,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
     view: Annotated[
@@ -173,6 +174,7 @@ def fit(
             solver=solver,
             tol=tol,
             memory=memory,
+            share=share,
             device=device,
             seed=seed,
             views=view or (),
@@ -193,6 +195,12 @@ def fit(
         show.say(f"note: {len(fitted.notes) - _NOTES} more like these")
     for warning in contaminations(fitted.study):
         show.say(f"warning: {warning}")
+    if share:
+        show.say(
+            f"share {share}: {count(fitted.fitted, 'result')} fitted in {show.clock(fitted.seconds)}; the "
+            "same command without --share collects all shares"
+        )
+        return
     kept = f", {count(fitted.kept, 'result')} kept from before" if fitted.kept else ""
     show.say(
         f"{count(fitted.fitted, 'result')} fitted in {show.clock(fitted.seconds)}{kept}: "

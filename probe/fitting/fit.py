@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from features.data.tasks import Task
 from features.keywords import taken_from
+from features.machine.shares import Share, share_of
 from features.machine.spent import Spent, Stopwatch
+from features.store.featurefile import FeatureFile
 from features.study.named_tasks import remember
 from features.study.study import Study
 from probe.analysis import majority, median
@@ -18,8 +21,10 @@ from probe.fitting.fit_seconds import FitSize, note_fit_seconds
 from probe.fitting.forecast import foretell, size_of
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
+from probe.fitting.parts import FitPart, discard, part_of, read_part, write_part
 from probe.fitting.plan import FitPlan, prepare
 from probe.fitting.probe_job import ProbeRun, features_of, fit_one
+from probe.folds.splits import Splits
 from probe.probes.settings import ProbeSettings
 from probe.results import predictions
 from probe.results.ledger import Ledger, open_ledger
@@ -59,6 +64,10 @@ def fit(options: FitOptions) -> Fitted:
     plan = prepare(options)
     started = time.perf_counter()
     done = Fitted(plan.run.study)
+    if options.share is not None:
+        _fit_share(plan, share_of(options.share), done)
+        done.seconds = time.perf_counter() - started
+        return done
     with open_ledger(plan.run.study.folder) as ledger:
         for sentence in foretell(plan, ledger, options.clock):
             options.announce(sentence)
@@ -80,6 +89,53 @@ def _check_compared(plan: FitPlan, ledger: Ledger) -> None:
     predictions.read_all(ledger.store, sorted(stored - made - best_of))
 
 
+def _fit_share(plan: FitPlan, share: Share, done: Fitted) -> None:
+    """Fit the layers of a share; nothing is locked, and each result goes into a file of its own."""
+    run, ledger = plan.run, Ledger(plan.run.study.folder)
+    layers: dict[tuple[str, str], list[ProbeJob]] = {}
+    for job in plan.jobs:
+        layers.setdefault((job.backbone, job.key), []).append(job)
+    mine = [job for jobs in share.taken(list(layers.values())) for job in jobs]
+    for number, job in enumerate(mine):
+        run.options.progress(number, len(mine), job)
+        with run.study.features(job.backbone) as file:
+            asked = _asked(run, job, file)
+            there = ledger.holds(job.stored, asked.protocol, asked.splits.folds, asked.features)
+            part = part_of(run.study.folder, job.stored, asked.protocol, asked.features)
+            if there or part.is_file():
+                done.kept += 1
+                continue
+            write_part(part, _made(run, job, file, asked))
+            done.fitted += 1
+    run.options.progress(len(mine), len(mine), None)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What decides the result of a job."""
+
+    splits: Splits
+    settings: ProbeSettings
+    protocol: str
+    features: str
+
+
+def _asked(run: ProbeRun, job: ProbeJob, file: FeatureFile) -> _Asked:
+    splits = run.splits_of(job.task, file, job.repeat)
+    settings = run.settings(job.method)
+    under = protocol(run.study, job.task, splits, settings, run.options.seed)
+    return _Asked(splits, settings, under, features_of(job, file, splits))
+
+
+def _made(run: ProbeRun, job: ProbeJob, file: FeatureFile, asked: _Asked) -> FitPart:
+    marked = mark(asked.protocol)
+    rows, outcome = fit_one(run, job, file, asked.splits, asked.settings, marked)
+    prediction = Prediction(
+        outcome.scores, asked.splits.fold, asked.protocol, asked.features, outcome.inner
+    )
+    return FitPart(prediction, rows, _notes(job, outcome))
+
+
 def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
     run, jobs = plan.run, plan.jobs
     progress = run.options.progress
@@ -87,34 +143,39 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
     ledger.expect({*best_of, *best_of.values()})
     chosen_from: dict[predictions.Key, tuple[ProbeJob, str]] = {}
     spent: dict[FitSize, list[Spent]] = {}
+    collected: list[Path] = []
     try:
         for number, job in enumerate(jobs):
             progress(number, len(jobs), job)
             with run.study.features(job.backbone) as file:
-                splits = run.splits_of(job.task, file, job.repeat)
-                settings = run.settings(job.method)
-                under = protocol(run.study, job.task, splits, settings, run.options.seed)
+                asked = _asked(run, job, file)
+                under = asked.protocol
                 chosen_from[best_of[job.stored]] = (job, under)
-                features = features_of(job, file, splits)
-                if not run.options.redo and ledger.holds(job.stored, under, splits.folds, features):
+                is_there = ledger.holds(job.stored, under, asked.splits.folds, asked.features)
+                if is_there and not run.options.redo:
                     ledger.claim(job.stored, under)
                     done.kept += 1
                     continue
-                watch = Stopwatch()
-                rows, outcome = fit_one(run, job, file, splits, settings, mark(under))
-                size = size_of(job, splits, file.about(job.key)["dim"])
-                spent.setdefault(size, []).append(watch.spent())
-            prediction = Prediction(outcome.scores, splits.fold, under, features, outcome.inner)
-            ledger.put(job.stored, prediction, rows)
+                of_share = part_of(run.study.folder, job.stored, under, asked.features)
+                part = None if run.options.redo else read_part(of_share)
+                if part is not None:
+                    collected.append(of_share)
+                else:
+                    watch = Stopwatch()
+                    part = _made(run, job, file, asked)
+                    size = size_of(job, asked.splits, file.about(job.key)["dim"])
+                    spent.setdefault(size, []).append(watch.spent())
+            ledger.put(job.stored, part.prediction, part.rows)
             done.fitted += 1
-            done.notes += _notes(job, outcome)
+            done.notes += part.notes
             ledger.commit(after=_COMMIT_SECONDS)
         progress(len(jobs), len(jobs), None)
     finally:
         ledger.commit()
+        discard(run.study.folder, collected)
         note_fit_seconds({size: _mean(each) for size, each in spent.items()})
-    for key, (job, asked) in chosen_from.items():
-        under = ledger.of_most_layers(job.stored, asked)
+    for key, (job, own) in chosen_from.items():
+        under = ledger.of_most_layers(job.stored, own)
         ledger.claim(key, under)
         best = best_rows(ledger.rows, ledger.store, job.stored, mark(under))
         if best is not None:

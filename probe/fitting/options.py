@@ -9,6 +9,7 @@ from pathlib import Path
 
 from features.errors import OptionError, nearest
 from features.images.views import check_views
+from features.machine.shares import share_of
 from probe.fitting.job import ProbeJob
 from probe.probes.methods import DEFAULT, METHODS
 from probe.probes.scaling import SCALES
@@ -70,6 +71,9 @@ class FitOptions:
     What is compared and drawn is the first; `repeats_table` has the mean of all."""
     quick: bool = False
     """A first look: ridge alone, on about six layers of each backbone, by their average."""
+    share: str | None = None
+    """`I/N`: fit every N-th layer whose results are not there, into files of their own, and nothing else;
+    the same without it collects (see parts.py)."""
     redo: bool = False
     """Fit again what is there."""
     clock: Callable[[float], str] = lambda seconds: f"{seconds:.0f} s"
@@ -95,6 +99,13 @@ class FitOptions:
         """
         if self.quick and tuple(self.probes) not in (DEFAULT, QUICK):
             raise OptionError("--quick: it fits ridge alone; leave out --probe, or --quick.")
+        if self.share is not None:
+            share_of(self.share)
+            if self.redo:
+                raise OptionError(
+                    f"--share {self.share}: does not go with --redo, which every share would do anew; "
+                    "leave it out."
+                )
         for probe in self.probes:
             if probe not in METHODS:
                 raise OptionError(f"--probe {probe}: not a probe; {nearest(probe, METHODS)}")

@@ -138,7 +138,7 @@ def add(store: Path, new: Mapping[Key, Prediction]) -> None:
     """Write predictions, each in one step, after those of a predictions.h5 have files of their own."""
     _take_apart(store)
     for key, prediction in new.items():
-        _write(file_of(store, key), prediction)
+        write_file(file_of(store, key), prediction)
 
 
 def check_places(store: Path, keys: Iterable[Key]) -> None:
@@ -213,6 +213,17 @@ def _values_before(
     return values
 
 
+def read_file(file: Path) -> tuple[Prediction, str]:
+    """The prediction in a file, and the text about it that `write_file` was given.
+
+    Raises:
+        DAMAGED: One of these: it does not read.
+    """
+    with open_regular(file) as bytes_of_it, ZipFile(bytes_of_it) as opened:
+        about = str(_array(opened, "about"))
+    return _read(file), about
+
+
 def _read(file: Path) -> Prediction:
     with open_regular(file) as bytes_of_it, ZipFile(bytes_of_it) as opened:
         inner = _array(opened, "inner") if "inner.npy" in opened.namelist() else None
@@ -265,13 +276,16 @@ def _marks_of_group(group: h5py.Group) -> tuple[str, str]:
     )
 
 
-def _write(file: Path, prediction: Prediction) -> None:
+def write_file(file: Path, prediction: Prediction, about: str | None = None) -> None:
+    """Write a prediction to a file of its own, in one step, and text about it."""
     kind = np.promote_types(np.int16, np.min_scalar_type(prediction.fold.max(initial=-1)))
     arrays = {"scores": prediction.scores, "fold": prediction.fold.astype(kind)}
     if prediction.inner is not None:
         of_classes = np.min_scalar_type(-prediction.scores.shape[1])
         arrays["inner"] = prediction.inner.astype(np.promote_types(np.int16, of_classes))
     arrays |= {"protocol": np.array(prediction.protocol), "features": np.array(prediction.features)}
+    if about is not None:
+        arrays["about"] = np.array(about)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as making, making.open("wb") as opened:
         np.savez(opened, allow_pickle=False, **arrays)
@@ -290,7 +304,7 @@ def _take_apart(store: Path) -> None:
         key = (task, backbone, layer, method)
         if not file_of(store, key).exists():
             for prediction in _values_before(store, [key], _read_group).values():
-                _write(file_of(store, key), prediction)
+                write_file(file_of(store, key), prediction)
     before.unlink()
 
 

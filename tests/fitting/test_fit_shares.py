@@ -1,0 +1,55 @@
+"""Layers of a fit in shares: made in any order, collected to the bytes of one command."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import studies
+
+from features.errors import OptionError
+from probe.fitting.fit import fit
+
+ASKED = {"probes": ("ridge", "logistic", "knn"), "c": (0.01, 1.0)}
+
+
+def begun(folder: Path) -> Path:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 60)
+    study = studies.begin(folder, {"label": y.tolist(), "other": (y % 2).tolist()}, None, "faces")
+    for name in ("near", "far"):
+        layers = {
+            layer: rng.normal(size=(60, dim)) + y[:, None] for layer, dim in (("a", 4), ("b", 9))
+        }
+        studies.add(study, name, layers, domain="faces" if name == "near" else "objects")
+    return study.folder
+
+
+def contents(study: Path) -> dict[str, bytes]:
+    files = [study / "results.csv", *sorted(study.glob("predictions/*/*/*.npz"))]
+    return {str(file.relative_to(study)): file.read_bytes() for file in files}
+
+
+def test_shares_end_in_the_bytes_of_one_command(tmp_path: Path) -> None:
+    """One twice, one not at all, and one part cut short: what is missing is fitted at the end."""
+    whole, shared = begun(tmp_path / "whole"), begun(tmp_path / "shared")
+    jobs = fit(whole, **ASKED).fitted  # type: ignore[arg-type]
+    made = [fit(shared, share=share, **ASKED).fitted for share in ("2/4", "0/4", "2/4", "1/4")]  # type: ignore[arg-type]
+    assert made == [jobs // 4, jobs // 4, 0, jobs // 4]
+    assert not (shared / "results.csv").exists()
+    parts = sorted((shared / "fitting").iterdir())
+    assert len(parts) == 3 * jobs // 4
+    parts[0].write_bytes(parts[0].read_bytes()[:-40])
+    (shared / "fitting" / "of another command.npz").write_bytes(b"")
+    done = fit(shared, **ASKED)  # type: ignore[arg-type]
+    assert done.fitted == jobs
+    assert contents(shared) == contents(whole)
+    assert [path.name for path in (shared / "fitting").iterdir()] == ["of another command.npz"]
+    assert fit(shared, share="0/1", **ASKED).kept == jobs  # type: ignore[arg-type]
+    (shared / "fitting" / "of another command.npz").unlink()
+    fit(shared, **ASKED)  # type: ignore[arg-type]
+    assert not (shared / "fitting").exists()
+
+
+def test_a_share_is_not_made_anew(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="does not go with --redo"):
+        fit(tmp_path, share="0/2", redo=True)
