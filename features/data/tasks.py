@@ -23,6 +23,9 @@ _FEW = 10
 
 _BETWEEN = "|"
 
+LARGEST = 1e37
+"""The largest number that a task may hold: predictions are float32, and may lie beyond what was seen."""
+
 Kind = Literal["classes", "number"]
 """What a task predicts: one class of several, or a number."""
 
@@ -193,8 +196,13 @@ def numbers_of(name: str, labels: Sequence[str]) -> Doubles:
             values[row] = float(label)
         if not np.isfinite(values[row]):
             raise InputError(
-                f"task {name}: {label!r} of row {row} is no number; correct it, or empty the cell where "
-                "the number is not known."
+                f"task {name}: {label[:40]!r} of row {row} is no number; correct it, or empty the cell "
+                "where the number is not known."
+            )
+        if abs(values[row]) > LARGEST:
+            raise InputError(
+                f"task {name}: {label[:40]!r} of row {row} is beyond {LARGEST:g}, the most that scores "
+                "hold; correct it, or give the column in a larger unit."
             )
     return values
 

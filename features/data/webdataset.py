@@ -122,7 +122,9 @@ def _members(archive: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, tarfile
             opened.fileobj.seek(opened.offset)
             if len(opened.fileobj.read(tarfile.BLOCKSIZE)) < tarfile.BLOCKSIZE:
                 raise tarfile.ReadError("it ends early")
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # tarfile and zlib raise many kinds
         why = (str(getattr(error, "strerror", None) or error).splitlines() or ["damaged"])[0]
         raise InputError(
             f"{archive}: not a complete tar file ({why[:100]}); write or fetch it again."

@@ -179,6 +179,26 @@ def test_an_archive_that_unpacks_to_far_more_than_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("header", "content"),
+    [
+        ({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, b""),
+        ({"GNU.sparse.map": "1,x"}, b""),
+        ({"GNU.sparse.size": "y"}, b"12"),
+        ({"size": "many"}, b"12"),
+    ],
+)
+def test_an_archive_whose_headers_are_none(
+    tmp_path: Path, header: dict[str, str], content: bytes
+) -> None:
+    file = tmp_path / "shard.tar"
+    member = tarfile.TarInfo("0.jpg")
+    member.pax_headers, member.size = {**header, "GNU.sparse.name": "0.jpg"}, len(content)
+    with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as opened:
+        opened.addfile(member, io.BytesIO(content))
+    assert "shard.tar: " in refusal(lambda: read_data(f"webdataset:{file}"))
+
+
+@pytest.mark.parametrize(
     "line", ["size = [200000, 200000]", "size = [0, 3]", "size = [8, 8]\nresize = 200000"]
 )
 def test_a_card_of_more_pixels_than_fit_into_memory(tmp_path: Path, line: str) -> None:

@@ -197,6 +197,18 @@ def test_what_is_no_number_is_named(tmp_path: Path) -> None:
         fit(tmp_path / "s", tasks=["size:numbers"])
 
 
+@pytest.mark.parametrize("cell", ["1e300", "-1e308", "9" * 40, "4e38", "1e999", "nan", "-inf"])
+def test_a_number_that_scores_cannot_hold_is_named(tmp_path: Path, cell: str) -> None:
+    size = [str(i) for i in range(20)]
+    study = studies.begin(
+        tmp_path, {"label": ["a", "b"] * 10, "size": [*size[:9], cell, *size[10:]]}
+    )
+    studies.add(study, "net", {"top": np.ones((20, 2), dtype=np.float32)})
+    with pytest.raises(InputError, match=r"of row 9 is (no number|beyond 1e\+37, the most that)"):
+        fit(tmp_path, tasks=["size:number"])
+    assert not (tmp_path / "results.csv").exists()
+
+
 def test_a_column_that_is_named_a_number_is_remembered_and_its_classes_are_outdated(
     tmp_path: Path,
 ) -> None:
