@@ -77,6 +77,8 @@ def read_run_file(file: Path, known: Mapping[str, Sequence[str]]) -> RunFile:
         tables = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         why = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
+        if twice := re.match(r"Cannot declare \('(\w+)',\) twice \(at (line \d+)", why):
+            raise InputError(f"{file}, {twice[2]}: {_stands_twice(twice[1])}") from error
         raise InputError(f"{file}: not TOML: {why}.") from error
     for name in tables:
         if name not in ("study", "data", *ORDER):
@@ -100,6 +102,8 @@ def read_run_file(file: Path, known: Mapping[str, Sequence[str]]) -> RunFile:
     if not steps:
         raise InputError(f"{file}: has no table; [[extract]] and [[fit]] begin a study.")
     _refuse_twins(steps)
+    for second in [step for step in steps if step.command == "report"][1:]:
+        raise InputError(f"{second.where}: {_stands_twice('report')}")
     return RunFile(Path(tables.get("study", "study")), tables.get("data"), tuple(steps))
 
 
@@ -136,7 +140,8 @@ def _steps(
     size = prod(len(values) for values in grid.values())
     if size > _MOST:
         raise InputError(
-            f"{file}, {title}: each makes {size:,} commands, more than {_MOST:,}; make it smaller."
+            f"{file}, {title}, {_line(text, 'each', command, number)}: each makes {size:,} commands, "
+            f"more than {_MOST:,}; make it smaller."
         )
     where = f"{file}, {title}, {_line(text, None, command, number)}"
     for values in product(*grid.values()):
@@ -156,6 +161,14 @@ def _steps(
             elif f"no-{key}" in known:  # where nothing is said, that may be the choice
                 options[f"no-{key}"] = True
         yield Step(command, options, where)
+
+
+def _stands_twice(name: str) -> str:
+    """What is wrong with a second table of this name, and what to do."""
+    several = name in ORDER and name != "report"
+    return f"[{name}] stands twice; " + (
+        f"write [[{name}]] for each of several." if several else "put all its options into one."
+    )
 
 
 def _refuse_twins(steps: Sequence[Step]) -> None:

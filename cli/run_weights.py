@@ -59,11 +59,11 @@ def possible(steps: list[Step], *, ships: bool, plan: bool) -> list[Step]:
     lacking = {name: words for step in steps for name, words in _lacking(step).items()}
     if ships and not plan:
         lacking |= _unfetched(steps, lacking)
-    for words in lacking.values():
-        show.say(f"missing: {words}")
     if lacking and not ships and not plan:
         step, words = next((s, w) for s in steps for w in _lacking(s).values())
         raise InputError(f"{step.where}: {words}.")
+    for words in lacking.values():
+        show.say(f"missing: {words}")
     left = [one for step in steps if (one := _without(step, lacking)) is not None]
     if not any(s.command == "extract" for s in left) and any(s.command == "extract" for s in steps):
         show.say("missing: weights of every backbone to extract, so nothing is extracted or fitted")

@@ -80,9 +80,13 @@ def test_false_is_the_option_that_says_no_where_there_is_one(folder: Path) -> No
         ('[[fits]]\nprobe = "svm"\n', r"line 1: fits is no part of a study's file; did you mean fit"),
         ('[[fit]]\nprobe = "svm"\n\n[[fit]]\nprobe = "svm"\n',
          r"\[\[fit\]\] 2, line 4: is the same command as run.toml, \[\[fit\]\] 1, line 1"),
-        ("[report]\n[report]\n", r"run.toml: not TOML: .*line 2"),
+        ("[report]\n[report]\n", r"run.toml, line 2: \[report\] stands twice; put all its options"),
+        ('[[report]]\n[[report]]\nseed = 1\n', r"2, line 2: \[report\] stands twice; put all"),
+        ('[report]\neach = { seed = [1, 2] }\n', r"line 1: \[report\] stands twice; put all its options"),
+        ('[fit]\n[fit]\n', r"line 2: \[fit\] stands twice; write \[\[fit\]\] for each of several\."),
         ('[[extract]]\neach = { seed = [' + ",".join(map(str, range(100))) + "], layer = ["
-         + ",".join(f'"{i}"' for i in range(100)) + "] }\n", r"each makes 10,000 commands"),
+         + ",".join(f'"{i}"' for i in range(100)) + "] }\n",
+         r"\[\[extract\]\] 1, line 2: each makes 10,000 commands, more than 1,000; make it smaller\."),
         ('[[extract]]\nbackbone = "a"\ndevice = "cuda"\n',
          r"line 3: device is about the machine, not the study; give --device to `probe run`"),
         ('[[extract]]\nstudy = "x"\n', r"line 2: study has no place in \[\[extract\]\] 1"),
@@ -113,9 +117,9 @@ def test_nothing_runs_where_the_last_table_is_wrong(folder: Path) -> None:
     assert not Path("made").exists()
     code, _, err = run(written(FILE + '\n[[extract]]\nbackbone = "gilnet"\nweights = "no.pth"\n'))
     assert code == 3
-    assert err.splitlines()[-1] == (
+    assert err.splitlines() == [
         "error: run.toml, [[extract]] 2, line 14: no.pth: there is no such weights file."
-    )
+    ]
     assert not Path("made").exists()
     assert run("nowhere.toml")[0] == 3
 
