@@ -57,13 +57,15 @@ def possible(steps: list[Step], *, ships: bool, plan: bool) -> list[Step]:
     from features.errors import InputError
 
     lacking = {name: words for step in steps for name, words in _lacking(step).items()}
-    if ships and not plan:
+    if not plan and (ships or not lacking):
         lacking |= _unfetched(steps, lacking)
     if lacking and not ships and not plan:
-        step, words = next((s, w) for s in steps for w in _lacking(s).values())
+        step, words = next((s, lacking[n]) for s in steps for n in _needed(s) if n in lacking)
         raise InputError(f"{step.where}: {words}.")
     for words in lacking.values():
         show.say(f"missing: {words}")
+    for name, url in _to_fetch(steps, lacking).items() if plan else ():
+        show.say(f"to fetch: the weights of {name}, from {url}")
     left = [one for step in steps if (one := _without(step, lacking)) is not None]
     if not any(s.command == "extract" for s in left) and any(s.command == "extract" for s in steps):
         show.say("missing: weights of every backbone to extract, so nothing is extracted or fitted")
@@ -75,6 +77,7 @@ def _lacking(step: Step) -> dict[str, str]:
     """How to get the weights that a step needs and that are not here, by backbone."""
     from features.cards.reading import find
     from features.weights import lacking
+    from features.weights.entries import entries_of
 
     missing = {}
     for name, own in _needed(step).items():
@@ -83,7 +86,8 @@ def _lacking(step: Step) -> dict[str, str]:
             missing[name] = f"{gone[0]}: there is no such weights file"
         elif not own and not name.startswith(("control:", "onnx:", "hf:")):
             card = find(name)
-            if (card.file is not None) and (words := lacking(card)) is not None:
+            brings_none = card.file is None and not entries_of(card)
+            if not brings_none and (words := lacking(card)) is not None:
                 missing[name] = words
     return missing
 
@@ -102,22 +106,31 @@ def _needed(step: Step) -> dict[str, list[str]]:
 def _unfetched(steps: Sequence[Step], lacking: Collection[str]) -> dict[str, str]:
     """Weights that the steps need from an address, fetched now; those that cannot be, with the reason."""
     from features.backbone import target_of
-    from features.cards.reading import shipped
     from features.errors import InputError
-    from features.weights import here
     from features.weights.add import fetch
 
-    cards, missing = shipped(), {}
-    names = dict.fromkeys(n for s in steps for n, own in _needed(s).items() if not own)
-    for name in names:
-        card = cards.get(name)
-        if card is None or not card.weights or name in lacking or here(card):
-            continue
+    missing = {}
+    for name in _to_fetch(steps, lacking):
         try:
             fetch(target_of(name), announce=show.say)
         except InputError as error:
             missing[name] = str(error).rstrip(".")
     return missing
+
+
+def _to_fetch(steps: Sequence[Step], lacking: Collection[str]) -> dict[str, str]:
+    """The address of weights that the steps need and that are not here, by backbone."""
+    from features.cards.reading import find
+    from features.weights import here
+    from features.weights.entries import entries_of
+
+    addresses: dict[str, str] = {}
+    for name in dict.fromkeys(n for s in steps for n, own in _needed(s).items() if not own):
+        if name in lacking or name.startswith(("control:", "onnx:", "hf:")) or here(find(name)):
+            continue
+        urls = [entry.url for entry in entries_of(find(name)) if entry.url]
+        addresses |= {name: urls[0]} if urls else {}
+    return addresses
 
 
 def _without(step: Step, lacking: Collection[str]) -> Step | None:

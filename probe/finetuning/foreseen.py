@@ -63,7 +63,13 @@ def foresee(
     is_here = options.weights is not None or here(find(options.backbone))
     backbone = loaded(quiet, options.weights if is_here else "random")
     there = _taking_part(study, coming.values())
-    return _foreseen(*run_and_jobs(study, quiet, backbone, lambda _feed: there), options)
+    try:
+        run, jobs = run_and_jobs(study, quiet, backbone, lambda _feed: there)
+    except InputError:  # perhaps of images, whose training tells whether rates are searched
+        run, jobs = run_and_jobs(
+            study, replace(quiet, search=bool(options.search)), backbone, lambda _feed: there
+        )
+    return _foreseen(run, jobs, options)
 
 
 def _foreseen(

@@ -124,6 +124,27 @@ def test_nothing_runs_where_the_last_table_is_wrong(folder: Path) -> None:
     assert run("nowhere.toml")[0] == 3
 
 
+def test_weights_that_cannot_be_fetched_stop_a_run_before_its_first_table(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(FILE + '\n[[finetune]]\nbackbone = "torchvision:squeezenet1_1"\n')
+    code, _, err = run(file)
+    assert code == 3
+    assert re.fullmatch(
+        r"error: run.toml, \[\[finetune\]\] 1, line 14: the weights of torchvision:squeezenet1_1 are not "
+        r"here; `probe weights add torchvision:squeezenet1_1 FILE` adds them from https://\S+, or give "
+        r"--weights torchvision:squeezenet1_1=FILE\.\n",
+        err,
+    )
+    assert not Path("made").exists()
+    # On a machine that may fetch them a plan names the address and fetches nothing.
+    monkeypatch.delenv("PROBE_OFFLINE")
+    code, _, err = run(file, "--plan", "--limit", "20")
+    assert code == 0, err
+    assert "to fetch: the weights of torchvision:squeezenet1_1, from https://" in err
+    assert not list(home().glob("weights/*squeezenet1_1*"))
+
+
 def test_a_plan_changes_nothing_and_says_what_would_be_done(folder: Path) -> None:
     code, out, err = run(written(FILE), "--plan", "--limit", "50")
     assert code == 0, err

@@ -114,9 +114,14 @@ def test_seconds_are_of_the_most_similar_fit_and_damage_is_nothing(tmp_path: Pat
     note_fit_seconds({large: Spent(60.0)})
     known = read_fit_seconds()
     assert known == {small: Spent(1.0), large: Spent(60.0)}
-    assert estimate(FitSize("svm", 100, 20, 2, 5), known) == 2.0
-    assert estimate(FitSize("svm", 1000, 2000, 2, 5), known) == 30.0
+    assert estimate(small, known) == 1.0
+    # A small fit takes as long as one that is smaller yet; of large ones, half takes half as long.
+    assert estimate(FitSize("svm", 100, 20, 2, 5), known) == pytest.approx(1.0, rel=0.01)
+    assert estimate(FitSize("svm", 1000, 2000, 2, 5), known) == pytest.approx(32.7, rel=0.01)
     assert estimate(FitSize("ridge", 100, 10, 2, 5), known) is None
+    # By processor seconds, on as many cores as the fits most like it had.
+    busy = {large: Spent(60.0, 12.0), FitSize("svm", 1000, 3000, 2, 5): Spent(10.0, 18.0)}
+    assert estimate(large, busy) == pytest.approx(12 / 1.8)
     file = tmp_path / "cache" / "fit-seconds.json"
     file.write_text('{"svm 100 10 2 5": 1.5}')  # of before, without processor seconds
     assert read_fit_seconds() == {small: Spent(1.5)}
