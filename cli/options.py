@@ -174,7 +174,7 @@ Tasks = Annotated[
         "-t",
         metavar="NAME",
         autocompletion=completion.tasks,
-        help="A label column, NAME:ordered or NAME:number; repeatable.",
+        help="A label column, NAME:ordered, NAME:number or NAME:labels; repeatable.",
         show_default="all",
     ),
 ]

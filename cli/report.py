@@ -23,7 +23,7 @@ def report(
             "--metric",
             metavar="METRIC",
             help="Metric of the figures: accuracy, balanced, top5, one_off or mae; of numbers mae, rmse, "
-            "r2 or spearman; repeatable.",
+            "r2 or spearman; of labels map, auc or macro_f1; repeatable.",
             callback=options.one_of(_metrics, "a metric"),
         ),
     ] = ["accuracy"],  # noqa: B006

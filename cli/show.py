@@ -108,12 +108,19 @@ def _mark(task: TaskCurves) -> tuple[float, float]:
     """Where the mark of a task stands, and the value of a whole bar."""
     if task.chance is not None:
         return (task.chance if task.majority is None else task.majority), 1.0
+    if task.has_labels:
+        return task.majority or 0.0, 1.0
     errors = [p.headline.value for panel in task.panels for c in panel.curves for p in c.points]
     mark = max(errors, default=1.0) if task.majority is None else task.majority
     return mark, max([mark, *errors]) or 1.0
 
 
 def _first_line(task: TaskCurves, mark: float) -> str:
+    if task.has_labels:
+        return (
+            f"{task.task}: {count(task.n, 'image')}, {len(task.classes)} labels, mean average precision; "
+            f"guessing by prevalence {mark:.1%} (marked |)"
+        )
     if task.chance is None:
         return (
             f"{task.task}: {count(task.n, 'image')}, mean absolute error, shorter is better; the median "

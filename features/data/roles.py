@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from features.data.cells import yes_or_no
 from features.data.tasks import RESERVED
 from features.errors import InputError, in_words
 
@@ -21,22 +22,11 @@ _LIKELY = {
 """Names of columns that are likely to be something else than labels."""
 _MISSING = ("nan", "na", "n/a", "#n/a", "none", "null", "nil", "?", "-", "-1", "unknown", "missing")
 _NO_GROUP = ("nan", "na", "n/a", "#n/a", "none", "null", "nil", "?")
-_NO = ("0", "false", "no", "n", "f", "off")
-_YES = ("1", "true", "yes", "y", "t", "on")
 _MOST = 100
 """Values of a column; of more it is not said which are like one another."""
 _NAMED = 4
 
 Columns = dict[str, list[str]]
-
-
-def in_use(cell: str) -> bool | None:
-    """What a cell of the column `use` says; None where it says neither yes nor no."""
-    word = cell.strip().casefold()
-    try:
-        return {0.0: False, 1.0: True}.get(float(word))
-    except ValueError:
-        return False if word in _NO else True if word in _YES else None
 
 
 def with_roles(
@@ -154,7 +144,7 @@ def cleaned(file: Path, columns: Columns, missing: str | None) -> tuple[Columns,
 def _use(file: Path, cells: Sequence[str]) -> list[str]:
     made = []
     for row, cell in enumerate(cells):
-        says = in_use(cell)
+        says = yes_or_no(cell)
         if says is None:
             raise InputError(
                 f"{file} row {row}: use is {cell!r}, which is neither yes nor no; write 1 or 0."

@@ -1,4 +1,4 @@
-"""Tasks: which label columns hold classes or numbers, and their classes in order."""
+"""Tasks: which label columns hold classes, numbers or several labels, and their classes in order."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from features.arrays import Doubles, Ints
 from features.data.imagefiles import is_image
+from features.data.several_labels import BETWEEN, names_in, targets_of
 from features.errors import InputError, OptionError, nearest
 
 RESERVED = ("path", "subject", "fold", "split", "use")
@@ -21,36 +22,51 @@ _MANY = 100
 _FEW = 10
 """Labels; in a column with at most this many, all may differ."""
 
-_BETWEEN = "|"
-
 LARGEST = 1e37
 """The largest number that a task may hold: predictions are float32, and may lie beyond what was seen."""
 
-Kind = Literal["classes", "number"]
-"""What a task predicts: one class of several, or a number."""
+Kind = Literal["classes", "number", "labels"]
+"""What a task predicts: one class of several, a number, or which of several labels an image has."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One label column: its classes, or a number.
+    """One label column: its classes, or a number, or several labels an image, in one column or several.
 
     Tasks of `ordered` classes also get one-off accuracy and the mean error in classes.
     """
 
     name: str
     classes: tuple[str, ...]
-    """None for a number."""
+    """None for a number; of several labels an image these labels."""
     ordered: bool = False
     kind: Kind = "classes"
     unit: str = ""
     """Of a number, such as `years`; empty where nobody said it."""
     when_named: bool = False
     """Whether it is a task only where a command names it."""
+    columns: tuple[str, ...] = ()
+    """The columns of 0 and 1, one for each of several labels; empty where they are in one column."""
 
     @property
     def is_number(self) -> bool:
         """Whether it predicts a number and not a class."""
         return self.kind == "number"
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether it predicts several labels of an image."""
+        return self.kind == "labels"
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether it predicts one class of several."""
+        return self.kind == "classes"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The columns that it is read from."""
+        return self.columns or (self.name,)
 
     @property
     def unit_words(self) -> str:
@@ -64,6 +80,10 @@ class Task:
         number = {name: i for i, name in enumerate(self.classes)}
         return np.array([number.get(label, -1) for label in labels], dtype=np.int64)
 
+    def targets(self, columns: Mapping[str, Sequence[str]]) -> Ints:
+        """Of several labels an image, which it has, `(n, labels)`: 1, 0, and -1 where that is not known."""
+        return targets_of(self.name, self.classes, {name: columns[name] for name in self.sources})
+
 
 def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> dict[str, Task]:
     """The tasks of a manifest: `known` ones, and every other named column that holds classes.
@@ -75,8 +95,9 @@ def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> di
         InputError: No column is a task.
     """
     tasks = {}
+    several = {t.name: t for t in known.values() if t.columns and set(t.columns) <= set(columns)}
     for name, labels in columns.items():
-        if name in RESERVED:
+        if name in RESERVED or name in several:
             continue
         if name in known:
             tasks[name] = known[name]
@@ -88,6 +109,7 @@ def infer(columns: Mapping[str, Sequence[str]], known: Mapping[str, Task]) -> di
             for name, labels in columns.items()
             if name and name not in RESERVED and _is_quantity(Counter(labels))
         }
+    tasks |= several
     if not tasks:
         reasons = unfit(columns, tasks)
         raise InputError(
@@ -141,8 +163,11 @@ def grown(task: Task, labels: set[str]) -> Task:
     Raises:
         InputError: The task is ordered, and only a person knows the place of a new class.
     """
-    if task.is_number:
+    if task.is_number or task.columns:
         return task
+    if task.has_labels:
+        more = sorted(names_in(labels) - set(task.classes))
+        return replace(task, classes=(*task.classes, *more))
     new = order(labels - {"", *task.classes})
     if new and task.ordered:
         raise InputError(
@@ -154,16 +179,22 @@ def grown(task: Task, labels: set[str]) -> Task:
 
 
 def choose(tasks: Mapping[str, Task], columns: Mapping[str, Sequence[str]], task_name: str) -> Task:
-    """The task that `--task NAME`, `--task NAME:ordered` or `--task NAME:number` chooses.
+    """The task that `--task NAME` chooses, or `NAME:ordered`, `NAME:number` or `NAME:labels`.
+
+    `attributes:labels` are several labels an image in one column, with `|` between them;
+    `attributes:labels=smiling,hat` those that columns of 0 and 1 tell.
 
     Raises:
         InputError: There is no such column, or it does not hold what is asked for.
     """
     name, _, suffix = task_name.partition(":")
-    if suffix not in ("", "ordered", "number"):
+    suffix, _, of = suffix.partition("=")
+    if suffix not in ("", "ordered", "number", "labels") or (of and suffix != "labels"):
         raise OptionError(
-            f"--task {task_name}: after the colon stands `ordered` or `number`, or nothing."
+            f"--task {task_name}: after the colon stands `ordered`, `number` or `labels`, or nothing."
         )
+    if suffix == "labels":
+        return _several(tasks, columns, name, tuple(filter(None, of.split(","))))
     if suffix == "number" and name in columns and name not in RESERVED:
         if np.isnan(numbers_of(name, columns[name])).all():
             raise InputError(f"--task {task_name}: no row has a value; fill in the column {name}.")
@@ -174,9 +205,10 @@ def choose(tasks: Mapping[str, Task], columns: Mapping[str, Sequence[str]], task
             raise InputError(_unfit(name, columns[name]) or f"{name}: not a task.")
         raise InputError(f"--task {name}: there is no such label column; {nearest(name, tasks)}")
     task = tasks[name]
-    if suffix == "ordered" and task.is_number:
+    if suffix == "ordered" and not task.has_classes:
+        what = "a number" if task.is_number else "several labels an image"
         raise InputError(
-            f"--task {task_name}: study.toml says that {name} is a number; leave `:ordered` out, or give "
+            f"--task {task_name}: study.toml says that {name} is {what}; leave `:ordered` out, or give "
             f"[tasks.{name}] the classes in their order there."
         )
     return replace(task, ordered=True) if suffix == "ordered" else task
@@ -205,6 +237,41 @@ def numbers_of(name: str, labels: Sequence[str]) -> Doubles:
                 "hold; correct it, or give the column in a larger unit."
             )
     return values
+
+
+def _several(
+    tasks: Mapping[str, Task], columns: Mapping[str, Sequence[str]], name: str, of: tuple[str, ...]
+) -> Task:
+    """The task of several labels an image called `name`: of these columns, or in a column of its own.
+
+    Raises:
+        InputError: There is no such column, or it does not hold labels.
+    """
+    known = tasks.get(name)
+    if known and known.has_labels and (not of or known.columns == of):
+        return known
+    if not of and (name not in columns or name in RESERVED):
+        raise InputError(
+            f"--task {name}:labels: there is no column {name}; name columns of 0 and 1 as in "
+            f"--task {name}:labels=smiling,hat."
+        )
+    for column in of:
+        if column not in columns or column in RESERVED:
+            there = [c for c in columns if c not in RESERVED]
+            raise InputError(
+                f"--task {name}:labels: there is no label column {column}; {nearest(column, there)}"
+            )
+    if of and (name in columns or len(set(of)) < max(2, len(of))):
+        why = "is a column too" if name in columns else "needs two columns or more, each named once"
+        raise InputError(f"--task {name}:labels: {name} {why}; name it otherwise.")
+    labels = of or tuple(sorted(names_in(columns[name])))
+    task = Task(name, labels, kind="labels", columns=of)
+    if len(labels) < 2 or not (task.targets(columns) > 0).any():
+        raise InputError(
+            f"--task {name}:labels: there are fewer than two labels; write them with {BETWEEN} between "
+            "them in one column, or give each a column of 0 and 1."
+        )
+    return task
 
 
 def order(values: set[str]) -> tuple[str, ...]:
@@ -251,16 +318,18 @@ def _unfit(name: str, labels: Sequence[str]) -> str | None:
 
 def _of_several(task: Task) -> str | None:
     """The sentence about classes such as `smiling|hat`, where its parts are in other classes too."""
-    parts = Counter(part for name in task.classes for part in set(name.split(_BETWEEN)))
+    if not task.has_classes:
+        return None
+    parts = Counter(part for name in task.classes for part in set(name.split(BETWEEN)))
     together = next(
-        (c for c in task.classes if _BETWEEN in c and all(parts[p] > 1 for p in c.split(_BETWEEN))),
+        (c for c in task.classes if BETWEEN in c and all(parts[p] > 1 for p in c.split(BETWEEN))),
         None,
     )
     if together is None:
         return None
     return (
         f"task {task.name}: {together!r} looks like several labels of one image, and every combination is "
-        "a class of its own here; give each label a column of 0 and 1 to have a task for each."
+        f"a class of its own here; `--task {task.name}:labels` takes each label for itself."
     )
 
 

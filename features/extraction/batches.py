@@ -49,7 +49,7 @@ def rows_within(study: Study, limit: int | None) -> Ints:
     if limit is None or limit >= n:
         return np.arange(n)
     rng = np.random.default_rng(0)
-    first_task = next(iter(study.tasks))
+    first_task = next(source for task in study.tasks.values() for source in task.sources)
     groups = list(zip(study.columns.get("fold", [""] * n), study.columns[first_task], strict=True))
     shuffled = rng.permutation(n)
     place: dict[tuple[str, str], int] = {}

@@ -129,7 +129,7 @@ def appended(study: Study, data: str | None = None) -> Study:
         added = manifest.columns.get(name, [blank.get(name, "")] * len(manifest))
         columns[name] = [*values, *(added[row] for row in new)]
     known = {
-        name: grown(task, set(columns[name]) - set(study.columns[name]))
+        name: grown(task, set(columns.get(name, ())) - set(study.columns.get(name, ())))
         for name, task in study.tasks.items()
     }
     tasks = still_tasks(columns, {**manifest.tasks, **known})

@@ -27,9 +27,11 @@ def named_tasks(study: Study, names: Sequence[str]) -> tuple[Study, list[Task]]:
     of_name: dict[str, Task] = {}
     for task in tasks:
         if of_name.setdefault(task.name, task).kind != task.kind:
-            raise InputError(f"--task {task.name}: named as classes and as a number; name it once.")
+            raise InputError(f"--task {task.name}: named in two ways; name it once.")
     new = {
-        task.name: task for task in tasks if task.is_number and study.tasks.get(task.name) != task
+        task.name: task
+        for task in tasks
+        if not task.has_classes and study.tasks.get(task.name) != task
     }
     return (replace(study, tasks={**study.tasks, **new}) if new else study), tasks
 

@@ -117,6 +117,9 @@ def _about(task: Task) -> dict[str, Any]:
     named = {"when_named": True} if task.when_named else {}
     if task.is_number:
         return {"kind": "number", **({"unit": task.unit} if task.unit else {}), **named}
+    if task.has_labels:
+        of = {"columns": list(task.columns)} if task.columns else {"classes": list(task.classes)}
+        return {"kind": "labels", **of, **named}
     return {"classes": list(task.classes), "ordered": task.ordered, **named}
 
 

@@ -58,8 +58,10 @@ def _task(file: Path, name: str, about: Any) -> Task:
     if not isinstance(about, dict):
         _refuse(file, f"tasks.{name}", about, "a table with classes")
     kind, when_named = about.get("kind", "classes"), about.get("when_named", False)
-    if kind not in ("classes", "number"):
-        _refuse(file, f"tasks.{name}.kind", kind, '"classes" or "number"')
+    if "columns" in about and "kind" not in about:
+        kind = "labels"
+    if kind not in ("classes", "number", "labels"):
+        _refuse(file, f"tasks.{name}.kind", kind, '"classes", "number" or "labels"')
     if not isinstance(when_named, bool):
         _refuse(file, f"tasks.{name}.when_named", when_named, "true or false, without quotes")
     if kind == "number":
@@ -67,7 +69,14 @@ def _task(file: Path, name: str, about: Any) -> Task:
         if not isinstance(unit, str):
             _refuse(file, f"tasks.{name}.unit", unit, "a text in quotes")
         return Task(name, (), kind="number", unit=unit, when_named=when_named)
-    classes, ordered = about.get("classes"), about.get("ordered", False)
+    columns = about.get("columns", [])
+    if not isinstance(columns, list) or not all(isinstance(c, str) for c in columns):
+        _refuse(file, f"tasks.{name}.columns", columns, "a list of texts in quotes")
+    if columns and kind != "labels":
+        _refuse(file, f"tasks.{name}.kind", kind, '"labels" where it has columns')
+    if columns and name in columns:
+        _refuse(file, f"tasks.{name}.columns", columns, "columns of other names than the task")
+    classes, ordered = columns or about.get("classes"), about.get("ordered", False)
     if not isinstance(classes, list) or not all(isinstance(c, str) for c in classes):
         _refuse(file, f"tasks.{name}.classes", classes, "a list of texts in quotes")
     if len(classes) < 2:
@@ -77,6 +86,10 @@ def _task(file: Path, name: str, about: Any) -> Task:
         raise InputError(f"{file}: tasks.{name}.classes has {twice!r} twice; name each class once.")
     if not isinstance(ordered, bool):
         _refuse(file, f"tasks.{name}.ordered", ordered, "true or false, without quotes")
+    if kind == "labels":
+        return Task(
+            name, tuple(classes), kind="labels", when_named=when_named, columns=tuple(columns)
+        )
     return Task(name, tuple(classes), ordered, when_named=when_named)
 
 

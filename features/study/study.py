@@ -23,8 +23,7 @@ from typing import Any
 import numpy as np
 
 from features.arrays import Bools, Doubles, Ints
-from features.data.cells import unquoted
-from features.data.roles import in_use
+from features.data.cells import unquoted, yes_or_no
 from features.data.table import read_rows
 from features.data.tasks import Task, numbers_of, still_tasks, unfit
 from features.errors import InputError, nearest
@@ -72,7 +71,7 @@ class Study:
         subjects share: it is a placeholder, and no picture of them.
         """
         cells = self.columns.get("use", ["1"] * len(self))
-        used = np.array([in_use(use) is not False for use in cells])
+        used = np.array([yes_or_no(use) is not False for use in cells])
         for group in self.placeholders:
             used[list(group)] = False
         return used
@@ -114,18 +113,24 @@ class Study:
 
     @property
     def default_tasks(self) -> dict[str, Task]:
-        """The tasks where no command names any."""
-        return {name: task for name, task in self.tasks.items() if not task.when_named}
+        """The tasks where no command names any; a column of several labels an image is none of its own."""
+        within = {column for task in self.tasks.values() for column in task.columns}
+        return {
+            name: task
+            for name, task in self.tasks.items()
+            if not task.when_named and name not in within
+        }
 
     def labels(self, task: str) -> Ints:
         """The class number of every row in `task`, `(n,)`; -1 where there is no label.
 
         Raises:
-            InputError: There is no such task, or it is a number.
+            InputError: There is no such task, or it is a number or several labels an image.
         """
-        if self._task(task).is_number:
+        if not self._task(task).has_classes:
+            what = "is a number" if self.tasks[task].is_number else "has several labels an image"
             raise InputError(
-                f"{self.folder}: the task {task} is a number, and classes are asked for; name another task."
+                f"{self.folder}: the task {task} {what}, and classes are asked for; name another task."
             )
         return self.tasks[task].codes(self.columns[task])
 
@@ -138,10 +143,20 @@ class Study:
         self._task(task)
         return numbers_of(task, self.columns[task])
 
+    def targets(self, task: str) -> Ints:
+        """Which labels every row has in a task of several, `(n, labels)`: 1, 0, and -1 where not known.
+
+        Raises:
+            InputError: There is no such task, or a cell says neither yes nor no.
+        """
+        return self._task(task).targets(self.columns)
+
     def labelled(self, task: str) -> Bools:
-        """Which rows have a class or a number in `task`, `(n,)`."""
+        """Which rows have a class, a number or a label that is known in `task`, `(n,)`."""
         if self._task(task).is_number:
             return ~np.isnan(self.numbers(task))
+        if self.tasks[task].has_labels:
+            return np.asarray((self.targets(task) >= 0).any(1))
         return np.asarray(self.labels(task) >= 0)
 
     def _task(self, name: str) -> Task:
@@ -245,7 +260,14 @@ def open_study(folder: Path | str) -> Study:
             f"{folder / 'images.csv'}: a header and no rows, where the study's images were; restore it."
         )
     columns = {unquoted(name): [unquoted(row[i]) for row in rows] for i, name in enumerate(header)}
-    known = {task.name: task for task in settings.tasks if task.name in columns}
+    known = {t.name: t for t in settings.tasks if set(t.sources) <= set(columns)}
+    for task in settings.tasks:
+        for column in task.columns:
+            if column not in columns:
+                raise InputError(
+                    f"{file}: tasks.{task.name}.columns names {column}, and images.csv has no such column; "
+                    f"{nearest(column, columns)}"
+                )
     study = Study(
         folder=folder,
         source=settings.source,

@@ -195,7 +195,7 @@ def _nested(task: TaskCurves, best: Sequence[Best]) -> Nested | None:
         if b.method == leader.method and outcomes.alike(first, b.rows[0].result_name)
     ]
     names = [b.rows[0].result_name for b in rivals]
-    if len(rivals) < 2 or task.is_number or not outcomes.has(*names):
+    if len(rivals) < 2 or not task.has_classes or not outcomes.has(*names):
         return None
     inner = [{row.fold: row.selection for row in b.rows} for b in rivals]
     folds = sorted(inner[0])

@@ -20,7 +20,7 @@ from probe.analysis.statistics import (
     mean_interval,
     sign_flip,
 )
-from probe.analysis.training_variance import cross_validated, widening
+from probe.analysis.training_variance import cross_validated, precision_of_images, widening
 from probe.probes.methods import METHODS
 from probe.results import predictions
 from probe.results import rows as results
@@ -52,6 +52,8 @@ class Comparison:
     subjects: int
     unit: str = ""
     """That of a number; empty for classes."""
+    better: str = "right"
+    """What one alone is on an image that it gets right; of labels it is `better`."""
 
     def __repr__(self) -> str:
         """The same as in words."""
@@ -61,7 +63,7 @@ class Comparison:
         """The comparison in one sentence."""
         gap, scale = self.difference, Scale(self.unit)
         points = f"{scale.difference(gap)}, sign-flip p = {self.p:.2g}"
-        better = "closer" if self.unit else "right"
+        better = "closer" if self.unit else self.better
         if gap.low <= 0 <= gap.high or self.p > 0.05:
             verdict = f"the difference is within noise ({points})"
         else:
@@ -186,6 +188,8 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
     first_alone, second_alone = (
         mean_interval(-worth, subjects, factor)
         if number
+        else mean_interval(worth, subjects, factor)
+        if study.tasks[task].has_labels
         else accuracy_interval(worth, subjects, factor)
         for worth, factor in ((worth_a, wider(1, 0)), (worth_b, wider(0, 1)))
     )
@@ -202,11 +206,17 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
         int(both.sum()),
         len(np.unique(subjects)),
         number.unit_words if number else "",
+        "better" if study.tasks[task].has_labels else "right",
     )
 
 
 def _worth(study: Study, task: str, prediction: predictions.Prediction) -> Doubles:
-    """What every image counts for, `(n,)`: 1 where right, else 0; minus the error of a number."""
+    """What every image counts for, `(n,)`: 1 where right, else 0; minus the error of a number.
+
+    Of several labels an image it is the image's part in the mean average precision.
+    """
+    if study.tasks[task].has_labels:
+        return precision_of_images(study, task, prediction)
     if study.tasks[task].is_number:
         return -np.abs(prediction.scores[:, 0] - study.numbers(task))
     return prediction.correct(study.labels(task))

@@ -18,7 +18,9 @@ from probe.analysis.majority import majority
 from probe.analysis.median import NAME as MEDIAN
 from probe.analysis.median import median
 from probe.analysis.outcomes import Outcomes
-from probe.analysis.points import Best, Curve, Point
+from probe.analysis.points import HEADLINES, Best, Curve, Point
+from probe.analysis.prevalence import NAME as PREVALENCE
+from probe.analysis.prevalence import prevalence
 from probe.analysis.scale import POINTS, Scale
 from probe.analysis.statistics import Interval, difference_interval, mean_interval
 from probe.counts import count
@@ -56,10 +58,11 @@ class TaskCurves:
     effective_subjects: float
     folds: int
     chance: float | None
-    """None for a number."""
+    """None for a number and for several labels an image."""
     majority: float | None
     """The accuracy of predicting the most frequent class, or of a number the mean absolute error of the
-    median; None where no predictions tell the folds."""
+    median, of labels the mean average precision of their prevalence; None where no predictions tell the
+    folds."""
     floor: Best | None
     """The same with its other metrics and its folds."""
     panels: tuple[Panel, ...]
@@ -94,9 +97,32 @@ class TaskCurves:
         return self.outcomes.is_number
 
     @property
+    def has_labels(self) -> bool:
+        """Whether it predicts several labels of an image."""
+        return self.outcomes.has_labels
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether it predicts one class of several."""
+        return self.outcomes.has_classes
+
+    @property
     def headline(self) -> str:
         """The metric that is quoted, by its name in `CURVES`."""
-        return "mae" if self.is_number else "accuracy"
+        return "mae" if self.is_number else "map" if self.has_labels else "accuracy"
+
+    @property
+    def headline_words(self) -> str:
+        """What its numbers are, in words."""
+        return {
+            "mae": "mean absolute error", "map": "mean average precision", "accuracy": "accuracy"
+        }[self.headline]  # fmt: skip
+
+    @property
+    def floor_words(self) -> str:
+        """What its floor guesses by."""
+        guess = {"mae": "median", "map": "prevalence", "accuracy": "most frequent class"}
+        return guess[self.headline]
 
     @property
     def scale(self) -> Scale:
@@ -113,7 +139,8 @@ def curves(study: Study) -> list[TaskCurves]:
     rows = [
         row
         for row in results.read(study.folder / "results.csv")
-        if not row.variant and row.backbone not in (MAJORITY, MEDIAN)  # made for the folds at hand
+        if not row.variant
+        and row.backbone not in (MAJORITY, MEDIAN, PREVALENCE)  # made for the folds at hand
     ]
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
@@ -151,7 +178,11 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Memb
         for curve in _curves(outcomes, [row for row in rows if row.method == method], networks)
     ]
     n, subjects, effective = _counts(outcomes, rows)
-    guess = median(outcomes) if outcomes.is_number else majority(outcomes)
+    guess = (
+        majority(outcomes) if outcomes.has_classes
+        else median(outcomes) if outcomes.is_number
+        else prevalence(outcomes)
+    )  # fmt: skip
     floor = None
     if guess is not None:
         folds, metrics = guess
@@ -164,7 +195,7 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Memb
         subjects=subjects,
         effective_subjects=effective,
         folds=len({row.fold for row in rows}),
-        chance=None if outcomes.is_number else 1 / len(study.tasks[task].classes),
+        chance=1 / len(study.tasks[task].classes) if outcomes.has_classes else None,
         majority=None if floor is None else floor.headline.value,
         floor=floor,
         panels=tuple(_panels(study, methods, rows, outcomes, networks)),
@@ -239,11 +270,9 @@ def difference(outcomes: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interv
     names = a[0].result_name, b[0].result_name
     if not outcomes.has(*names):
         first, second = (outcomes.measure(rows) for rows in (a, b))
-        value = (
-            second["mae"].value - first["mae"].value
-            if outcomes.is_number
-            else first["accuracy"].value - second["accuracy"].value
-        )
+        name = next(name for name in HEADLINES if name in outcomes.metrics)
+        value = first[name].value - second[name].value
+        value = -value if outcomes.is_number else value
         return Interval(value, np.nan, np.nan, np.nan)
     if not outcomes.alike(*names):
         return None

@@ -15,7 +15,8 @@ from probe.analysis.statistics import Interval, accuracy_interval, mean_interval
 from probe.analysis.training_variance import CrossValidated, choice, cross_validated, widening
 from probe.results import predictions
 from probe.results.class_metrics import MANY, PredictedImages
-from probe.results.metrics import CURVES, OF_NUMBERS, Metric, kind_of
+from probe.results.label_metrics import LabelledImages
+from probe.results.metrics import CURVES, OF_LABELS, OF_NUMBERS, Metric, kind_of
 from probe.results.number_metrics import PredictedNumbers
 from probe.results.protocol import differences, mark, outdated
 from probe.results.rows import ResultName, Row
@@ -26,8 +27,12 @@ CALIBRATION = "calibration_pooled"
 """The name of the calibration error over all tested images together; it has no interval."""
 
 
+Predicted = PredictedImages | PredictedNumbers | LabelledImages
+"""What is known of the tested images of a result, by the kind of the task."""
+
+
 def measured(
-    images: PredictedImages | PredictedNumbers,
+    images: Predicted,
     subjects: Ints,
     metrics: Sequence[str],
     wider: float = 1.0,
@@ -35,7 +40,7 @@ def measured(
     """Metrics over all images with their 95 % intervals over subjects, cut to the metric's range.
 
     Args:
-        images: Predicted and true classes, and folds, or predicted and true numbers, `(n,)`.
+        images: Predicted and true classes, and folds, or predicted and true numbers, `(n,)`, or labels.
         subjects: The subject of every image, `(n,)`.
         metrics: Names in `CURVES`.
         wider: What standard errors are multiplied by; see training_variance.py.
@@ -43,12 +48,14 @@ def measured(
     return {name: _interval(CURVES[name], images, subjects, wider) for name in metrics}
 
 
-def _interval(
-    metric: Metric, images: PredictedImages | PredictedNumbers, subjects: Ints, wider: float
-) -> Interval:
-    if isinstance(images, PredictedNumbers):
-        assert metric.per_number is not None
-        values = metric.per_number(images)
+def _interval(metric: Metric, images: Predicted, subjects: Ints, wider: float) -> Interval:
+    if not isinstance(images, PredictedImages):
+        if isinstance(images, PredictedNumbers):
+            assert metric.per_number is not None
+            values = metric.per_number(images)
+        else:
+            assert metric.per_labels is not None
+            values = metric.per_labels(images)
         if np.isnan(values).any():  # it is not defined, as the correlation of a constant
             return Interval(np.nan, np.nan, np.nan, np.nan)
     else:
@@ -71,9 +78,12 @@ class Outcomes:
             InputError: predictions/ is of another run than results.csv.
         """
         self.study, self.task = study, task
-        self.is_number = study.tasks[task].is_number
-        self.y = np.zeros(0, dtype=np.int64) if self.is_number else study.labels(task)
-        """The class number of every row, `(n,)`; empty for a number."""
+        self.is_number, self.has_labels = study.tasks[task].is_number, study.tasks[task].has_labels
+        self.has_classes = study.tasks[task].has_classes
+        self.y = np.zeros(0, dtype=np.int64)
+        """The class number of every row, `(n,)`, or its labels, `(n, labels)`; empty for a number."""
+        if not self.is_number:
+            self.y = study.targets(task) if self.has_labels else study.labels(task)
         self.numbers = study.numbers(task) if self.is_number else np.zeros(0)
         """The number of every row, `(n,)`; empty for classes."""
         self.subjects = study.subjects
@@ -81,8 +91,10 @@ class Outcomes:
         many = len(study.tasks[task].classes) >= MANY
         self.metrics = tuple(
             name
-            for name, metric in (OF_NUMBERS if self.is_number else CURVES).items()
-            if self.is_number
+            for name, metric in (
+                OF_NUMBERS if self.is_number else OF_LABELS if self.has_labels else CURVES
+            ).items()
+            if not self.has_classes
             or (
                 metric.per_image is not None
                 and (self.ordered or not metric.ordered)
@@ -97,6 +109,8 @@ class Outcomes:
         """Results made before the study changed, and what of the study has changed since."""
         self.missing: list[ResultName] = []
         """Results without predictions."""
+        self.left_out_labels: tuple[int, ...] = ()
+        """Labels that take no part, by their numbers."""
         self._predicted: dict[ResultName, npt.NDArray[np.int32]] = {}
         self._off: dict[ResultName, Doubles] = {}
         self._measured: dict[ResultName, dict[str, Interval]] = {}
@@ -135,9 +149,10 @@ class Outcomes:
     def worth(self, name: ResultName) -> Doubles:
         """What every image counts for when results are compared, `(n,)`, NaN where not tested.
 
-        1 where the class is right, else 0; of a number minus the absolute error. So more is better.
+        1 where the class is right, else 0; of a number minus the absolute error, of several labels an image
+        its part in the mean average precision. So more is better.
         """
-        return self._off[name] if self.is_number else self.correct(name)
+        return self.correct(name) if self.has_classes else self._off[name]
 
     def alike(self, a: ResultName, b: ResultName) -> bool:
         """Whether two results may be compared: their protocols differ in nothing but the method."""
@@ -196,6 +211,9 @@ class Outcomes:
         if self.is_number:
             self._take_numbers(name, prediction.scores[:, 0].astype(np.float64), tested)
             return
+        if self.has_labels:
+            self._take_labels(name, prediction, tested)
+            return
         scores = np.nan_to_num(prediction.scores, nan=-np.inf)
         predicted = np.where(tested, scores.argmax(1), -1).astype(np.int32)
         self._predicted[name] = predicted
@@ -212,6 +230,17 @@ class Outcomes:
     def _take_numbers(self, name: ResultName, predicted: Doubles, tested: Bools) -> None:
         images = PredictedNumbers(predicted[tested], self.numbers[tested])
         self._off[name] = np.where(tested, -np.abs(predicted - self.numbers), np.nan)
+        wider = self.wider({name: 1.0})
+        self._measured[name] = measured(images, self.subjects[tested], self.metrics, wider)
+
+    def _take_labels(
+        self, name: ResultName, prediction: predictions.Prediction, tested: Bools
+    ) -> None:
+        scores, fold = prediction.scores[tested], prediction.fold[tested]
+        kind = kind_of(self._rows[name][0].method.partition("+")[0])
+        images = LabelledImages(scores, self.y[tested], fold, kind)
+        self.left_out_labels = tuple(np.flatnonzero(np.isnan(scores).all(0)).tolist())
+        self._off[name] = self._tested[name].right
         wider = self.wider({name: 1.0})
         self._measured[name] = measured(images, self.subjects[tested], self.metrics, wider)
 

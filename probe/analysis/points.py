@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from probe.analysis.statistics import Interval
 from probe.results.rows import Row
 
-HEADLINES = ("accuracy", "mae")
-"""The metric that is quoted: of classes, and of a number."""
+HEADLINES = ("accuracy", "mae", "map")
+"""The metric that is quoted: of classes, of a number, and of several labels an image."""
 
 
 class _Measured:
@@ -24,13 +24,14 @@ class _Measured:
 
     @property
     def headline(self) -> Interval:
-        """The accuracy, or the mean absolute error of a number, pooled over all tested images."""
+        """The accuracy, the mean absolute error of a number, or the mean average precision of labels."""
         return self.metrics[next(name for name in HEADLINES if name in self.metrics)]
 
     @property
     def worth(self) -> float:
-        """The accuracy, or minus the mean absolute error: what is larger for better results."""
-        return self.headline.value if "accuracy" in self.metrics else -self.headline.value
+        """The headline, or minus the mean absolute error: what is larger for better results."""
+        lower = "accuracy" not in self.metrics and "mae" in self.metrics
+        return -self.headline.value if lower else self.headline.value
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """How everything that was tried on a task stands: an accuracy for each backbone and fine-tune.
 
-Of a number it is the mean absolute error throughout.
+Of a number it is the mean absolute error throughout, of several labels the mean average precision.
 """
 
 from __future__ import annotations
@@ -86,8 +86,7 @@ def references(task: TaskCurves) -> list[Reference]:
     if task.chance is not None:
         made.append(Reference("chance", _alone(task.chance)))
     if task.majority is not None and abs(task.majority - (task.chance or 0.0)) > _SAME:
-        name = "median" if task.is_number else "most frequent class"
-        made.append(Reference(name, _alone(task.majority)))
+        made.append(Reference(task.floor_words, _alone(task.majority)))
     floor = [best for best in _top_of_each(task) if best.domain in FLOOR]
     networks: dict[str, list[Best]] = {}
     for best in floor:

@@ -38,6 +38,7 @@ from features.arrays import Bools, Doubles, Ints
 from features.study.study import Study
 from probe.analysis.statistics import LEVEL, mean_interval
 from probe.folds.given import has_split
+from probe.results.label_metrics import LabelledImages, mean_average_precision_by_image
 from probe.results.predictions import Prediction
 from probe.results.rows import BEST, Row
 
@@ -74,20 +75,33 @@ def cross_validated(
 ) -> CrossValidated:
     """A stored result of a task, of which `rows` are the folds in results.csv.
 
-    Of a number what counts is minus the error, and no inner predictions are kept.
+    Of a number what counts is minus the error, of several labels an image its part in the mean average
+    precision, and no inner predictions are kept.
     """
-    if study.tasks[task].is_number:
+    if study.tasks[task].has_labels:
+        right, inner = precision_of_images(study, task, prediction), None
+    elif study.tasks[task].is_number:
         off = -np.abs(prediction.scores[:, 0] - study.numbers(task))
         right, inner = np.where(prediction.fold >= 0, off, np.nan), None
     else:
         y, inner = study.labels(task), None
         right = prediction.correct(y)
-    if prediction.inner is not None and not study.tasks[task].is_number:
+    if prediction.inner is not None and study.tasks[task].has_classes:
         inner = np.where(prediction.inner < 0, np.nan, prediction.inner == y[:, None])
     trained = float(np.mean([row.n_train for row in rows]))
     best, few = rows[0].layer == BEST, rows[0].is_drawn
     split = len(rows) == 1 and has_split(study)
     return CrossValidated(right, prediction.fold, inner, trained, split, best, few)
+
+
+def precision_of_images(study: Study, task: str, prediction: Prediction) -> Doubles:
+    """The values by image whose mean is the mean average precision, `(n,)`, NaN where not tested."""
+    tested = prediction.fold >= 0
+    y, fold = study.targets(task)[tested], prediction.fold[tested]
+    values = np.full(len(tested), np.nan)
+    images = LabelledImages(prediction.scores[tested], y, fold)
+    values[tested] = mean_average_precision_by_image(images)
+    return values
 
 
 def choice(chosen: Mapping[int, CrossValidated]) -> CrossValidated:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.arrays import Ints
+from features.arrays import Bools, Ints
 from features.data.tasks import Task
 from features.errors import InputError
 from features.study.copies import Copies, Group
@@ -159,6 +159,8 @@ def cautions(study: Study) -> tuple[str, ...]:
 def _count(study: Study, task: Task, fold: Ints | None) -> TaskCount:
     if task.is_number:
         return _count_numbers(study, task, fold)
+    if task.has_labels:
+        return _count_labels(study, task, fold)
     y = np.where(study.used, study.labels(task.name), -1)
     numbers = [] if fold is None else range(int(fold[y >= 0].max(initial=-1)) + 1)
     whole = _classes(task, y)
@@ -192,6 +194,19 @@ def _count_numbers(study: Study, task: Task, fold: Ints | None) -> TaskCount:
     )
 
 
+def _count_labels(study: Study, task: Task, fold: Ints | None) -> TaskCount:
+    """The count of the images that have any label known, and of those with each."""
+    y = study.targets(task.name)
+    here = study.used & (y >= 0).any(1)
+
+    def count_of(some: Bools) -> Count:
+        return Count(int(some.sum()), dict(zip(task.classes, (y[some] == 1).sum(0), strict=True)))
+
+    numbers = [] if fold is None else range(int(fold[here].max(initial=-1)) + 1)
+    folds = tuple(count_of(here & (fold == number)) for number in numbers)
+    return TaskCount(int(here.sum()), count_of(here).classes, folds, ())
+
+
 def _classes(task: Task, y: Ints) -> dict[str, int]:
     counts = np.bincount(y[y >= 0], minlength=len(task.classes))
     return dict(zip(task.classes, counts.tolist(), strict=True))
@@ -205,7 +220,9 @@ def _across(groups: list[Group], fold: Ints | None) -> list[Group]:
 
 def _conflicts(study: Study, groups: list[Group]) -> list[Conflict]:
     conflicts = []
-    for name in study.default_tasks:
+    for name, task in study.default_tasks.items():
+        if task.columns:
+            continue
         labels = study.columns[name]
         for group in groups:
             given = tuple(labels[row] for row in group)

@@ -60,6 +60,8 @@ def chosen_results(
         InputError: There is none, or what is named cannot be exported.
     """
     wanted = [choose(study.tasks, study.columns, task).name for task in tasks]
+    for task in wanted:
+        _check_exported(study, task)
     rows = [row for row in results.read(study.folder / "results.csv") if not row.variant]
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
@@ -75,7 +77,18 @@ def _with_curves(study: Study, wanted: Sequence[str]) -> list[TaskCurves]:
             raise InputError(
                 f"task {name}: nothing is fitted for it; run `probe fit --task {name}`."
             )
-    return [task for task in every if not wanted or task.task in wanted]
+    able = [task for task in every if not task.has_labels]
+    if not able:
+        _check_exported(study, every[0].task)
+    return [task for task in able if not wanted or task.task in wanted]
+
+
+def _check_exported(study: Study, task: str) -> None:
+    if task in study.tasks and study.tasks[task].has_labels:
+        raise InputError(
+            f"task {task}: several labels an image, of which no probe is exported yet; name another task, "
+            "such as one of its labels that has a column of its own."
+        )
 
 
 def _highest(study: Study, task: TaskCurves, rows: Sequence[Row]) -> ChosenResult:
@@ -178,6 +191,9 @@ def _named(
     tasks = [
         task for task in study.tasks if task in by_name[name] and (not wanted or task in wanted)
     ]
+    if all(study.tasks[task].has_labels for task in tasks):
+        _check_exported(study, next(iter(tasks), ""))
+    tasks = [task for task in tasks if not study.tasks[task].has_labels]
     if not tasks:
         raise InputError(
             f"{name}: its results are of {', '.join(by_name[name])}, and study.toml has no such task; "

@@ -112,6 +112,10 @@ def _table(
     }
     classes = {}
     for name, task in study.tasks.items():
+        if task.has_labels:
+            for label, known in zip(task.classes, study.targets(name)[rows].T, strict=True):
+                columns[f"label.{name}.{label}"] = known
+            continue
         cells = study.columns[name]
         if task.is_number:
             columns[f"label.{name}"] = study.numbers(name)[rows]

@@ -131,6 +131,15 @@ def run_and_jobs(
         keep_above=options.keep_above,
     )
     study, tasks = named_tasks(study, options.tasks)
+    with_labels = [task.name for task in tasks if task.has_labels]
+    if with_labels and (options.tasks or len(with_labels) == len(tasks)):
+        raise InputError(
+            f"--task {with_labels[0]}: several labels an image, on which no network is trained yet; "
+            "name other tasks, such as one of its labels that has a column of its own."
+        )
+    if with_labels:
+        options.announce(f"not fine-tuned: {', '.join(with_labels)}, of several labels an image")
+        tasks = [task for task in tasks if not task.has_labels]
     for task in tasks:
         if task.is_number and options.probe_first:
             raise InputError(

@@ -16,6 +16,8 @@ from probe.probes.methods import METHODS
 from probe.probes.scaling import AUTO
 from probe.probes.scorer import Left, Scorer, Shared
 from probe.probes.settings import ProbeSettings
+from probe.results import label_metrics
+from probe.results.label_metrics import LabelledImages
 from probe.results.scores import NEVER_SEEN, log_losses, probabilities
 
 _STAGE = 3
@@ -95,8 +97,8 @@ def cross_validate(
 
     Args:
         x: Features, `(n, dim)`; rows that take no part are not looked at.
-        y: Class numbers, `(n,)`.
-        classes: K.
+        y: Class numbers, `(n,)`, or several labels an image, `(n, labels)`: 1, 0, and -1 where not known.
+        classes: K, or how many labels.
         splits: Folds and parts.
         settings: The probe.
         shared: What other probes and tasks have prepared of `x`, and where to put more.
@@ -144,7 +146,8 @@ def cross_validate(
                 refit.error,
                 scale,
             )
-    return Outcome(scores, tuple(results[fold] for fold in splits.folds), _inner(chosen, len(y)))
+    inner = _inner(chosen, len(y)) if y.ndim == 1 else None
+    return Outcome(scores, tuple(results[fold] for fold in splits.folds), inner)
 
 
 def _inner(chosen: Mapping[int, _Choice], n: int) -> Ints | None:
@@ -256,8 +259,17 @@ def _overfits(worth: list[Doubles]) -> bool:
 
 
 def _worth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
-    """The inner score of every row, `(n,)`: minus its log loss, or 1 where it is right, else 0."""
+    """The inner score of every row, `(n,)`: minus its log loss, or 1 where it is right, else 0.
+
+    Of several labels an image what logistic does not choose by its loss is chosen by the mean average
+    precision, of which these are the values by image.
+    """
     method = METHODS[settings.method]
+    if truth.ndim == 2 and method.selection == "log_loss":
+        return -_over_known(label_metrics.losses(scores, truth, method.scores, NEVER_SEEN), truth)
+    if truth.ndim == 2:
+        images = LabelledImages(scores, truth, np.zeros(len(truth), dtype=np.int64), method.scores)
+        return np.nan_to_num(label_metrics.mean_average_precision_by_image(images))
     if method.selection == "log_loss":
         return -log_losses(probabilities(scores, method.scores), truth, NEVER_SEEN)
     return np.asarray(scores.argmax(1) == truth, dtype=np.float64)
@@ -267,7 +279,15 @@ def _smooth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
     """What a path ends by, of every row, `(n,)`: larger is better."""
     if not METHODS[settings.method].has_hinge:
         return _worth(scores, truth, settings)
+    has = truth == 1 if truth.ndim == 2 else np.arange(scores.shape[1]) == truth[:, None]
     # A class that no training row has scores minus infinity, whatever C.
-    sign = 2.0 * (np.arange(scores.shape[1]) == truth[:, None]) - 1
-    short = np.maximum(0, 1 - sign * np.clip(scores, -_NEVER, _NEVER))
+    short = np.maximum(0, 1 - (2.0 * has - 1) * np.clip(scores, -_NEVER, _NEVER))
+    if truth.ndim == 2:
+        return -_over_known(short**2, truth)
     return -np.asarray((short**2).sum(1), dtype=np.float64)
+
+
+def _over_known(lost: Doubles, truth: Ints) -> Doubles:
+    """What the known labels of every image lose, over how many are known in the mean, `(n,)`."""
+    known = truth >= 0
+    return np.asarray(np.where(known, lost, 0).sum(1) / max(known.sum() / len(known), 1e-9))

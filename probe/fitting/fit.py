@@ -13,7 +13,7 @@ from features.machine.spent import Spent, Stopwatch
 from features.store.featurefile import FeatureFile
 from features.study.named_tasks import remember
 from features.study.study import Study
-from probe.analysis import majority, median
+from probe.analysis import majority, median, prevalence
 from probe.counts import count
 from probe.fitting.best_rows import best_rows
 from probe.fitting.crossval import Outcome
@@ -33,6 +33,8 @@ from probe.results.protocol import mark, protocol
 from probe.results.rows import BEST, Row
 
 _COMMIT_SECONDS = 20.0
+_FLOORS = {"classes": majority, "number": median, "labels": prevalence}
+"""What guesses, by the kind of a task."""
 
 
 @dataclass
@@ -181,22 +183,25 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
         if best is not None:
             ledger.put(key, *best)
     for task in plan.tasks:
-        stored = (median if task.is_number else majority).stored(task.name)
-        ledger.put(stored, *_floor(run, task))
+        ledger.put(_FLOORS[task.kind].stored(task.name), *_floor(run, task))
     ledger.commit()
     done.rows = ledger.rows
 
 
 def _floor(run: ProbeRun, task: Task) -> tuple[Prediction, list[Row]]:
-    """The rows of the majority class or the median, in the folds of the first backbone."""
+    """The rows of the majority class, the median or the prevalences, in the folds of the first backbone."""
     splits = run.first_splits(task)
-    method = median.METHOD if task.is_number else majority.METHOD
+    method = _FLOORS[task.kind].METHOD
     settings = ProbeSettings(method, "none", (), False, "")
     seed = run.options.seed
     under = protocol(run.study, task, splits, settings, seed)
     held, marked = splits.part >= 0, mark(under)
     if task.is_number:
         scores, rows = median.median_rows(run.study, task.name, splits.fold, held, marked, seed)
+    elif task.has_labels:
+        scores, rows = prevalence.prevalence_rows(
+            run.study, task.name, splits.fold, held, marked, seed, splits.too_small
+        )
     else:
         scores, rows = majority.majority_rows(
             run.study, task.name, splits.fold, held, task.ordered, marked, seed

@@ -22,10 +22,10 @@ from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.probe_job import ProbeRun, memory_bytes
 from probe.folds.given import has_split, own_folds
-from probe.folds.make_splits import too_small_sentence
+from probe.folds.make_splits import labels_sentence, too_small_sentence
 from probe.folds.splits import Unfit
 from probe.probes.linear import column_bytes
-from probe.probes.methods import FOR_NUMBERS
+from probe.probes.methods import FOR_LABELS, FOR_NUMBERS
 
 _MANY = 100
 """Classes, beyond which memory is stated before anything is fitted."""
@@ -79,15 +79,18 @@ def prepare(options: FitOptions) -> FitPlan:
             else "the column split is not used: every image is tested once, in folds"
         )
     for task in tasks:
-        if (
-            task.is_number
-            and (fitted_by := probes_of(task, options.all_probes())) != options.all_probes()
-        ):
-            options.announce(f"{task.name}: a number, fitted by {' and '.join(fitted_by)}")
+        fitted_by = probes_of(task, options.all_probes())
+        if not task.has_classes and list(fitted_by) != list(options.all_probes()):
+            what = "a number" if task.is_number else "several labels an image"
+            options.announce(f"{task.name}: {what}, fitted by {' and '.join(fitted_by)}")
+        if not task.has_classes and (options.shots or options.fractions):
+            options.announce(f"{task.name}: draws of few images are of classes only")
+        if task.has_labels and (unknown := labels_sentence(study, task)) is not None:
+            options.announce(unknown)
         left_out = too_small_sentence(study, task, run.first_splits(task))
         if left_out is not None:
             options.announce(left_out)
-        if not task.is_number:
+        if task.has_classes:
             options.announce(detectable_sentence(study, task, run.first_splits(task)))
         if len(task.classes) > _MANY:
             options.announce(_memory_sentence(run, task))
@@ -163,10 +166,11 @@ def _first_look(file: FeatureFile, keys: list[str], all_layers: bool) -> list[st
 
 
 def probes_of(task: Task, probes: Sequence[str]) -> Sequence[str]:
-    """Those of `probes` that a task can be fitted with; of a number, ridge where there is none."""
-    if not task.is_number:
+    """Those of `probes` that a task can be fitted with; where there is none, ridge or logistic."""
+    if task.has_classes:
         return probes
-    return [name for name in probes if name in FOR_NUMBERS] or FOR_NUMBERS[:1]
+    able = FOR_NUMBERS if task.is_number else FOR_LABELS
+    return [name for name in probes if name in able] or able[:1]
 
 
 def _has_splits(
@@ -184,7 +188,7 @@ def _has_splits(
 def variants_of(job: ProbeJob, options: FitOptions) -> list[ProbeJob]:
     """The job in every repeat and view, and with every draw of few training images."""
     few: list[tuple[int | None, float | None]] = []
-    if not job.task.is_number:
+    if job.task.has_classes:
         few += [(shots, None) for shots in sorted(set(options.shots))]
         few += [(None, fraction) for fraction in sorted(set(options.fractions))]
     return [

@@ -30,7 +30,8 @@ from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
 from probe.probes.methods import METHODS
 from probe.probes.scorer import Shared
 from probe.probes.settings import ProbeSettings
-from probe.results.metrics import kind_of, measure, measure_numbers
+from probe.results.label_metrics import LabelledImages
+from probe.results.metrics import kind_of, measure, measure_labels, measure_numbers
 from probe.results.rows import Row
 
 _SHARED_BYTES = 2 << 30
@@ -212,6 +213,12 @@ def _cross_validated(
     if task.is_number:
         numbers = study.numbers(task.name)
         return cross_validate_numbers(layer.source, numbers, splits, settings, other)
+    if task.has_labels:
+        y = study.targets(task.name)
+        labels = y.shape[1]
+        made = cross_validate(layer.source, y, labels, splits, settings, layer.shared, other)
+        made.scores[:, list(splits.too_small)] = np.nan
+        return made
     y, classes = study.labels(task.name), len(task.classes)
     if job.draw is None:
         return cross_validate(layer.source, y, classes, splits, settings, layer.shared, other)
@@ -224,6 +231,9 @@ def _measured(run: ProbeRun, job: ProbeJob, scores: Floats, tested: Ints) -> dic
     study, task = run.study, job.task
     if task.is_number:
         return measure_numbers(scores[:, 0].astype(np.float64), study.numbers(task.name)[tested])
+    if task.has_labels:
+        y, one_fold = study.targets(task.name)[tested], np.zeros(len(tested), dtype=np.int64)
+        return measure_labels(LabelledImages(scores, y, one_fold, kind_of(job.method)))
     return measure(scores, study.labels(task.name)[tested], task.ordered, kind_of(job.method))
 
 

@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from features.arrays import Bools, Ints
+from features.data.several_labels import BETWEEN
 from features.data.tasks import Task
 from features.errors import InputError, OptionError
 from features.study.study import Study
+from probe.counts import count
 from probe.folds.given import SPLIT_NAMES, has_split, own_folds
 from probe.folds.kept_together import in_several, kept_together, unlike
 from probe.folds.splits import Splits, Unfit
@@ -53,17 +55,17 @@ def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, se
         _check_subjects(study, task, rows, wanted)
         shared = _shared_folds(study, rows, readable, wanted, seed)
         fold = _made_folds(study, task, rows, wanted, seed) if shared is None else shared
-    count = int(fold.max()) + 1
+    many = int(fold.max()) + 1
     part = np.full(len(study), -1, dtype=np.int64)
-    if count > 2:
+    if many > 2:
         part[rows] = fold
-        splits = Splits(part, np.arange(count))
+        splits = Splits(part, np.arange(many))
     else:
-        for number in range(count):
+        for number in range(many):
             here = rows[fold == number]
             inner = _made_folds(study, task, here, _INNER_PARTS, seed)
             part[here] = number * _INNER_PARTS + inner
-        splits = Splits(part, np.repeat(np.arange(count), _INNER_PARTS))
+        splits = Splits(part, np.repeat(np.arange(many), _INNER_PARTS))
     splits = _learnable(splits, task, study)
     _check_inner(splits, task)
     return splits
@@ -156,7 +158,8 @@ def _shared_folds(study: Study, rows: Ints, readable: Bools, folds: int, seed: i
     They are stratified by the combination of all labels, so each task's classes are spread evenly
     too; that needs `folds` images of every combination.
     """
-    names = [name for name, task in study.default_tasks.items() if not task.is_number]
+    # Columns of several labels an image too, so that folds stay as they were before these were named.
+    names = [n for n, task in study.tasks.items() if task.has_classes and not task.when_named]
     if not names:
         return None
     codes = np.stack([study.labels(name) for name in names], axis=1)  # (n, tasks)
@@ -175,9 +178,16 @@ def _made_folds(study: Study, task: Task, rows: Ints, folds: int, seed: int) -> 
 
 
 def _strata(study: Study, task: Task, rows: Ints) -> Ints:
-    """What is spread evenly over the folds, `(rows,)`: classes, or the tenths that numbers lie in."""
-    if not task.is_number:
+    """What is spread evenly over the folds, `(rows,)`: classes, or the tenths that numbers lie in.
+
+    Of several labels an image it is the rarest that an image has.
+    """
+    if task.has_classes:
         return study.labels(task.name)[rows]
+    if task.has_labels:
+        has = study.targets(task.name)[rows] == 1
+        rarest_first = np.argsort(has.sum(0), kind="stable")
+        return np.where(has.any(1), has[:, rarest_first].argmax(1), -1)
     values = study.numbers(task.name)[rows]
     return np.searchsorted(np.quantile(values, np.arange(1, 10) / 10), values)
 
@@ -185,14 +195,14 @@ def _strata(study: Study, task: Task, rows: Ints) -> Ints:
 def _check_subjects(study: Study, task: Task, rows: Ints, folds: int) -> None:
     if folds < 2:
         raise OptionError(f"--folds {folds}: a cross-validation needs two folds or more.")
-    count = len(np.unique(study.subjects[rows]))
-    if count < 2:
+    subjects = len(np.unique(study.subjects[rows]))
+    if subjects < 2:
         raise Unfit(
             f"task {task.name}: all images are of one subject, so none can be held out; add data."
         )
-    if count < folds:
+    if subjects < folds:
         raise Unfit(
-            f"task {task.name}: {count} subjects are fewer than {folds} folds; use --folds {count} "
+            f"task {task.name}: {subjects} subjects are fewer than {folds} folds; use --folds {subjects} "
             "or fewer, or add data."
         )
 
@@ -224,6 +234,8 @@ def _spread(subjects: Ints, folds: int, seed: int) -> Ints:
 def _learnable(splits: Splits, task: Task, study: Study) -> Splits:
     """The splits without the classes that some training set lacks; those of a number as they are.
 
+    Of several labels an image the rows stay, and what is left out are labels.
+
     Raises:
         Unfit: Fewer than two classes are left, or a fold without images, or all numbers are the same.
     """
@@ -231,6 +243,8 @@ def _learnable(splits: Splits, task: Task, study: Study) -> Splits:
         if len(np.unique(study.numbers(task.name)[splits.part >= 0])) < 2:
             raise Unfit(f"task {task.name}: all images with features have the same number.")
         return splits
+    if task.has_labels:
+        return _learnable_labels(splits, task, study)
     y = study.labels(task.name)
     present = np.unique(y[splits.part >= 0])
     if len(present) < 2:
@@ -259,6 +273,29 @@ def _learnable(splits: Splits, task: Task, study: Study) -> Splits:
     return left
 
 
+def _learnable_labels(splits: Splits, task: Task, study: Study) -> Splits:
+    y = study.targets(task.name)
+    able = np.ones(y.shape[1], dtype=bool)
+    for fold in splits.folds:
+        known = y[splits.training_rows(splits.tested(fold))]
+        able &= (known == 1).any(0) & (known == 0).any(0)
+    tested = y[splits.fold >= 0]
+    able &= (tested == 1).any(0) & (tested == 0).any(0)
+    if not able.any():
+        raise Unfit(
+            f"task {task.name}: no label is both there and absent outside every fold, so nothing can be "
+            "learnt; add data."
+        )
+    for fold in splits.folds:
+        here = y[splits.fold == fold][:, able]
+        if not ((here == 1).any(0) & (here == 0).any(0)).any():
+            raise Unfit(
+                f"task {task.name}: in fold {fold} every label is on all images or on none, so nothing can "
+                "be measured there; make fewer folds, or add data."
+            )
+    return replace(splits, too_small=tuple(np.flatnonzero(~able).tolist()))
+
+
 def too_small_sentence(study: Study, task: Task, splits: Splits) -> str | None:
     """Which classes take no part in a task and why; None where all do."""
     if not splits.too_small:
@@ -266,6 +303,11 @@ def too_small_sentence(study: Study, task: Task, splits: Splits) -> str | None:
     many = len(splits.too_small)
     names = ", ".join(repr(task.classes[number]) for number in splits.too_small[:_NAMED])
     more = f" and {many - _NAMED} more" if many > _NAMED else ""
+    if task.has_labels:
+        return (
+            f"{task.name}: the label{'s' * (many > 1)} {names}{more} {'are' if many > 1 else 'is'} left "
+            "out: of some training set, or of all tested images, every one has it, or none"
+        )
     images = int((np.isin(study.labels(task.name), splits.too_small) & study.used).sum())
     has_split = splits.fold_of_part.min() < 0
     return (
@@ -273,6 +315,21 @@ def too_small_sentence(study: Study, task: Task, splits: Splits) -> str | None:
         f"{'the split test' if has_split else 'one fold'}, so nothing can be learnt about "
         f"{'them' if many > 1 else 'it'} there; {images:,} image{'s' * (images > 1)} "
         f"{'are' if images > 1 else 'is'} left out of this task"
+    )
+
+
+def labels_sentence(study: Study, task: Task) -> str | None:
+    """How many labels of images in use are not known; None where all are."""
+    y = study.targets(task.name)[study.used]
+    unknown = int((y < 0).sum())
+    if not unknown:
+        return None
+    if task.columns:
+        return f"{task.name}: {unknown:,} of {y.size:,} labels are not known and left out"
+    images = unknown // y.shape[1]
+    return (
+        f"{task.name}: {count(images, 'image')} without any label left out; an image that is known to have "
+        f"none of them is written {BETWEEN}"
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from features.data.tasks import Task
 from features.errors import InputError, OptionError, nearest
 from features.study.study import Study
 from features.study.study import open_study as opened
@@ -56,10 +57,7 @@ class OpenedStudy(Study):
 
     def _repr_html_(self) -> str:
         """Data, images, tasks and backbones, for a notebook."""
-        tasks = (
-            f"{task.name} ({'a number' if task.is_number else f'{len(task.classes)} classes'})"
-            for task in self.tasks.values()
-        )
+        tasks = (f"{task.name} ({_kind(task)})" for task in self.tasks.values())
         told = {
             "study": str(self.folder),
             "data": self.source + (", SYNTHETIC: drawn images" if self.synthetic else ""),
@@ -68,6 +66,12 @@ class OpenedStudy(Study):
             "backbones": ", ".join(self.backbones()) or "none extracted yet",
         }
         return html_table(told)
+
+
+def _kind(task: Task) -> str:
+    if task.is_number:
+        return "a number"
+    return f"{len(task.classes)} {'labels' if task.has_labels else 'classes'}"
 
 
 def open_study(folder: Path | str) -> OpenedStudy:

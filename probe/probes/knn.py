@@ -102,8 +102,9 @@ def vote(
 ) -> list[Scored]:
     """Class scores of `rows` from a training set of all parts but `left_out`, for every k of a grid.
 
-    Similarities count in units of `spread`. A k larger than the training set is left out of the grid,
-    but for k = 1 where all are; scores are shares of the votes.
+    Of several labels an image, `y` of `(n, labels)`, the neighbours of which a label is known vote on it;
+    where there is none its score is one half. Similarities count in units of `spread`. A k larger than the
+    training set is left out of the grid, but for k = 1 where all are; scores are shares of the votes.
     """
     parts = [p for p in by_part if p not in left_out]
     similarity = np.concatenate([by_part[p][0][rows] for p in parts], axis=1)
@@ -115,11 +116,24 @@ def vote(
     weight = np.exp((similarity - similarity[:, :1]) / (TEMPERATURE * spread))
     result = []
     for k in [k for k in grid if k <= n_train] or [1]:
-        votes = np.stack(
-            [(weight[:, :k] * (label[:, :k] == c)).sum(1) for c in range(classes)], axis=1
-        )
-        result.append(Scored((votes / votes.sum(1, keepdims=True)).astype(np.float32), float(k)))
+        if y.ndim == 2:
+            share = _label_shares(weight[:, :k], label[:, :k])
+        else:
+            votes = np.stack(
+                [(weight[:, :k] * (label[:, :k] == c)).sum(1) for c in range(classes)], axis=1
+            )
+            share = votes / votes.sum(1, keepdims=True)
+        result.append(Scored(share.astype(np.float32), float(k)))
     return result
+
+
+def _label_shares(weight: npt.NDArray[np.floating], label: Ints) -> npt.NDArray[np.floating]:
+    """The share of the votes for each label among those cast, `(rows, labels)`; one half where none is."""
+    shares = []
+    for each in np.moveaxis(label, 2, 0):
+        cast, given = (weight * (each >= 0)).sum(1), (weight * (each == 1)).sum(1)
+        shares.append(np.divide(given, cast, out=np.full_like(given, 0.5), where=cast > 0))
+    return np.stack(shares, axis=1)
 
 
 def knn_scorer(

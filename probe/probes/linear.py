@@ -13,7 +13,7 @@ RidgeClassifier, with their meaning of C. `--solver grid` is this project's own 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,12 +24,12 @@ from torch import Tensor
 
 from features.arrays import Ints
 from probe.probes.layer import Prepared
-from probe.probes.losses import logistic_loss, softmax_loss, squared_hinge_loss
+from probe.probes.losses import Loss, logistic_loss, softmax_loss, squared_hinge_loss
 from probe.probes.matrix import Held, Rows
 from probe.probes.settings import TOL, ProbeSettings
 from probe.probes.solver import solve
 
-_MAX_ITER = 2_000
+MAX_ITER = 2_000
 ALPHAS_AT_ONCE = 1_024
 """Up to so many features ridge takes one eigendecomposition for all alphas."""
 _MARGIN_BYTES = 128 << 20
@@ -79,8 +79,7 @@ def fit_linear(
         has score minus infinity.
     """
     method = settings.method
-    unit = prepared.unit if settings.relative else 1.0
-    cs = [settings.grid[point] / (unit or 1.0) for point in points]
+    cs = values_of_c(settings, prepared, points)
     seen, codes = np.unique(y, return_inverse=True)
     if len(seen) == 1:  # nothing to separate: always that class
         scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
@@ -97,12 +96,18 @@ def fit_linear(
             made += _with_grid(method, prepared, codes, len(seen), here, settings.tol, begin)
             begin = made[-1].start
     results = []
-    for c, scored in zip(cs, made, strict=True):
+    for c, of_seen in zip(cs, made, strict=True):
         scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
-        scores[:, seen] = scored.scores
+        scores[:, seen] = of_seen.scores
         value = 1 / c if method == "ridge" else c
-        results.append(replace(scored, scores=scores, value=value))
+        results.append(replace(of_seen, scores=scores, value=value))
     return results
+
+
+def values_of_c(settings: ProbeSettings, prepared: Prepared, points: Sequence[int]) -> list[float]:
+    """C at some points of the grid, on one training set."""
+    unit = prepared.unit if settings.relative else 1.0
+    return [settings.grid[point] / (unit or 1.0) for point in points]
 
 
 def at_once(n: int, classes: int) -> int:
@@ -132,24 +137,19 @@ def _with_grid(
     if method == "ridge":
         weights = _ridge(rows, prepared.gram, signs[:, -1:] if classes == 2 else signs, 1 / c)
         weights = torch.cat([-weights, weights], 2) if classes == 2 else weights
-        return _scored(prepared.other, weights)
+        return scored(prepared.other, weights)
 
     if method == "svm":  # problem q is class q % K at C number q // K; two classes are one problem
         columns = signs.T[-1:] if classes == 2 else signs.T
         k = len(columns)
-        made = solve(
-            prepared.space,
+        weights, gap, starts = solved_apart(
+            prepared,
             lambda q: squared_hinge_loss(columns[q % k]),
-            c.repeat_interleave(k),
-            1,
-            penalise_bias=True,
-            start=None if start is None else start.repeat(len(c), 1, 1),
-            tol=tol,
+            (c, k, True, tol),
+            start,
         )
-        weights, gap = made.weights.reshape(-1, len(c), k), made.gap.reshape(-1, k).amax(1)
         both = torch.cat([-weights, weights], 2) if classes == 2 else weights
-        starts = made.start.reshape(len(c), k, 1, -1)
-        return _scored(prepared.other, both, gap, tol, starts)
+        return scored(prepared.other, both, gap, tol, starts)
     one, first, k = logistic_loss(signs[:, 1]), softmax_loss(labels), 1 if classes == 2 else classes
     made = solve(
         prepared.space,
@@ -162,10 +162,42 @@ def _with_grid(
     )
     half = made.weights / 2
     weights = torch.cat([-half, half], 2) if classes == 2 else made.weights
-    return _scored(prepared.other, weights, made.gap, tol, made.start[:, None])
+    return scored(prepared.other, weights, made.gap, tol, made.start[:, None])
 
 
-def _scored(
+def solved_apart(
+    prepared: Prepared,
+    loss: Callable[[Tensor], Loss],
+    problems: tuple[Tensor, int, bool, float],
+    start: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Several columns that share the rows and nothing else, each solved at every C, all side by side.
+
+    Args:
+        prepared: The training rows.
+        loss: From the numbers of problems to their loss: problem q is column q % k at C number q // k.
+        problems: The values of C, k, whether the bias is penalised, and `tol`.
+        start: What the columns may start from, as the last of what this returns has it at one C.
+
+    Returns:
+        Weights `(p + 1, points, k)`, the largest error of a column at every C, and for every C what another
+        search may start from.
+    """
+    c, k, penalise_bias, tol = problems
+    made = solve(
+        prepared.space,
+        loss,
+        c.repeat_interleave(k),
+        1,
+        penalise_bias=penalise_bias,
+        start=None if start is None else start.repeat(len(c), 1, 1),
+        tol=tol,
+    )
+    gap = made.gap.reshape(-1, k).amax(1)
+    return made.weights.reshape(-1, len(c), k), gap, made.start.reshape(len(c), k, 1, -1)
+
+
+def scored(
     other: Rows,
     weights: Tensor,
     gap: Tensor | None = None,
@@ -227,12 +259,12 @@ def _ridge_at(square: Tensor, alpha: float, target: Tensor) -> Tensor:
 
 
 def _with_sklearn(method: str, prepared: Prepared, y: Ints, cs: list[float]) -> list[Scored]:
-    train, other = (_array(rows) for rows in (prepared.train, prepared.other))
+    train, other = (as_array(rows) for rows in (prepared.train, prepared.other))
     results = []
     for c in cs:
         model = sklearn_model(method, c).fit(train, y)
         # Its warning says the same, but filters of warnings belong to the whole process.
-        converged = method == "ridge" or int(np.max(model.n_iter_)) < _MAX_ITER
+        converged = method == "ridge" or int(np.max(model.n_iter_)) < MAX_ITER
         margins = np.asarray(model.decision_function(other))
         if margins.ndim == 1:  # two classes: one margin, for the second
             half = margins / 2 if method == "logistic" else margins
@@ -241,7 +273,8 @@ def _with_sklearn(method: str, prepared: Prepared, y: Ints, cs: list[float]) -> 
     return results
 
 
-def _array(rows: Rows) -> npt.NDArray[np.float64]:
+def as_array(rows: Rows) -> npt.NDArray[np.float64]:
+    """Scaled rows as an array, `(n, p)`."""
     x = rows.x if isinstance(rows, Held) else rows.times(torch.eye(rows.p, device=rows.device))
     return np.asarray(x.double().cpu().numpy())
 
@@ -252,7 +285,7 @@ def sklearn_model(method: str, c: float) -> Any:
     from sklearn.svm import LinearSVC
 
     if method == "logistic":
-        return LogisticRegression(C=c, max_iter=_MAX_ITER)
+        return LogisticRegression(C=c, max_iter=MAX_ITER)
     if method == "svm":
-        return LinearSVC(C=c, dual=False, max_iter=_MAX_ITER)
+        return LinearSVC(C=c, dual=False, max_iter=MAX_ITER)
     return RidgeClassifier(alpha=1 / c)

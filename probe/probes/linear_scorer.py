@@ -11,6 +11,7 @@ from features.arrays import Ints
 from probe.folds.splits import Splits
 from probe.probes.layer import Prepared, Source, prepared
 from probe.probes.linear import Scored, fit_linear
+from probe.probes.linear_labels import fit_labels
 from probe.probes.scorer import HeldOut, Left, Request, Scorer, Shared, side_by_side
 from probe.probes.settings import ProbeSettings
 
@@ -28,7 +29,7 @@ def linear_scorer(
 
     Args:
         source: Features, `(n, dim)`.
-        y: Class numbers, `(n,)`.
+        y: Class numbers, `(n,)`, or several labels an image, `(n, labels)`.
         classes: K.
         splits: Folds and parts.
         settings: The probe.
@@ -55,6 +56,8 @@ def linear_scorer(
     def fit(training_set: Prepared, request: Request) -> list[Scored]:
         left, points, start = request
         y_train = y[splits.training_rows(left)]
+        if y.ndim == 2:
+            return fit_labels(settings, training_set, y_train, points, start)
         return fit_linear(settings, training_set, y_train, classes, points, start)
 
     def alone(request: Request) -> list[Scored]:

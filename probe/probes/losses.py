@@ -50,12 +50,16 @@ def softmax_loss(y: Tensor) -> Loss:
     return Loss(value, bent, diagonal)
 
 
-def logistic_loss(sign: Tensor) -> Loss:
-    """Binary logistic loss of signs `(n,)`, -1 or 1; margins are `(q, 1, n)`."""
+def logistic_loss(sign: Tensor, known: Tensor | None = None) -> Loss:
+    """Binary logistic loss of signs -1 or 1, `(n,)` or `(q, 1, n)`; margins are `(q, 1, n)`.
+
+    Where not all are `known`, 1 or 0 in the same shape, the signs of the others are 0 and cost nothing.
+    """
 
     def value(m: Tensor) -> tuple[Tensor, Tensor]:
         wrong = -sign * m
-        return summed(torch.nn.functional.softplus(wrong)), -sign * wrong.sigmoid()
+        cost = torch.nn.functional.softplus(wrong)
+        return summed(cost if known is None else cost * known), -sign * wrong.sigmoid()
 
     def diagonal(residual: Tensor) -> Tensor:
         p = residual.abs()
@@ -64,12 +68,14 @@ def logistic_loss(sign: Tensor) -> Loss:
     return Loss(value, lambda residual, d: diagonal(residual) * d, diagonal)
 
 
-def squared_hinge_loss(signs: Tensor) -> Loss:
-    """Squared hinge loss of signs `(q, n)`, -1 or 1; margins are `(q, 1, n)`."""
+def squared_hinge_loss(signs: Tensor, known: Tensor | None = None) -> Loss:
+    """Squared hinge loss of signs `(q, n)`, -1 or 1; margins are `(q, 1, n)`. `known` is as above."""
     t = signs[:, None]
 
     def value(m: Tensor) -> tuple[Tensor, Tensor]:
         short = (1 - t * m).clamp_min_(0)
+        if known is not None:
+            short = short * known[:, None]
         return summed(short * short), -2 * t * short
 
     def diagonal(residual: Tensor) -> Tensor:

@@ -67,6 +67,8 @@ class Method:
     """What is reported as chosen is alpha, one over the C of the grid."""
     default: bool = False
     """Whether `fit` fits it where no probe is named."""
+    labels: bool = False
+    """Whether its scorer takes several labels an image, `(n, labels)`, too."""
     numbers: Callable[[], MakeNumbers] | None = None
     """Imports what predicts numbers; None: it has classes only."""
 
@@ -138,6 +140,7 @@ METHODS = {
             selection="log_loss",
             is_linear=True,
             default=True,
+            labels=True,
         ),
         Method(
             name="svm",
@@ -148,6 +151,7 @@ METHODS = {
             has_hinge=True,
             is_linear=True,
             default=True,
+            labels=True,
         ),
         Method(
             name="ridge",
@@ -169,6 +173,7 @@ METHODS = {
             scales=("l2", "none"),
             own_solver=_neighbour_search,
             is_path=False,
+            labels=True,
             numbers=_knn_numbers,
         ),
     )
@@ -177,6 +182,9 @@ METHODS = {
 
 FOR_NUMBERS = tuple(method.name for method in METHODS.values() if method.numbers is not None)
 """The probes that predict numbers; the first is fitted where none of them is named."""
+
+FOR_LABELS = tuple(method.name for method in METHODS.values() if method.labels)
+"""The probes that predict several labels an image; the first is fitted where none of them is named."""
 
 DEFAULT = tuple(method.name for method in METHODS.values() if method.default)
 """The probes that `fit` fits where none is named."""

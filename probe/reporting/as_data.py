@@ -44,7 +44,7 @@ def _task(task: TaskCurves, closest: str | None) -> dict[str, Any]:
     return {
         "task": task.task,
         "ordered": task.ordered,
-        "kind": "number" if task.is_number else "classes",
+        "kind": task.outcomes.study.tasks[task.task].kind,
         "unit": task.unit,
         "classes": list(task.classes),
         "n": task.n,
@@ -61,7 +61,7 @@ def _task(task: TaskCurves, closest: str | None) -> dict[str, Any]:
                 "domain": made.leader.domain,
                 "method": made.leader.method,
                 "layers": list(made.leader.chosen),
-                "mae" if task.is_number else "accuracy": _interval(made.leader.headline),
+                task.headline: _interval(made.leader.headline),
             },
             "wins": made.wins,
             "behind": [_contrast(c) for c in made.behind],

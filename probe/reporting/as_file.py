@@ -197,7 +197,10 @@ def _coverage(
 
 
 def _task(study: Study, name: str) -> str:
-    return f"{name}:number" if study.tasks[name].is_number else name
+    task = study.tasks[name]
+    if task.has_labels:
+        return f"{name}:labels" + (f"={','.join(task.columns)}" if task.columns else "")
+    return f"{name}:number" if task.is_number else name
 
 
 def _settings(study: Study, method: str, under: Mapping[str, Any]) -> Table:

@@ -42,6 +42,7 @@ from probe.reporting.tables.failures import (
     hardest_classes,
     subgroup_table,
 )
+from probe.reporting.tables.labels import each_label_table, labels_fold_table, labels_table
 from probe.reporting.tables.layers import fold_table, layer_table
 from probe.reporting.tables.literature import literature_table
 from probe.reporting.tables.numbers import number_fold_table, number_table
@@ -159,7 +160,8 @@ def _gathered(
     if shortened:
         words = f"Shortened by {shortened}: these are not the numbers of the whole study."
         contents = replace(contents, warnings=[words, *contents.warnings])
-    classes = [task for task in tasks if not task.is_number]
+    classes = [task for task in tasks if task.has_classes]
+    several = [task for task in tasks if task.has_labels]
     numbers = [task for task in tasks if task.is_number]
     tables = (
         *(contents.first.tables if contents.first else ()),
@@ -168,6 +170,9 @@ def _gathered(
         fold_table(classes),
         number_table(numbers),
         number_fold_table(numbers),
+        labels_table(several),
+        labels_fold_table(several),
+        each_label_table(several),
         cumulative_table(tasks),
         class_table(classes),
         confusion_table(classes),
@@ -303,6 +308,9 @@ def _tables(study: Study, task: TaskCurves, by: Sequence[str]) -> list[Table]:
     """The tables of one task, without those that have no rows."""
     if task.is_number:
         made = [number_table([task]), number_fold_table([task]), cumulative_table([task])]
+        return [table for table in made if table.rows]
+    if task.has_labels:
+        made = [labels_table([task]), each_label_table([task]), labels_fold_table([task])]
         return [table for table in made if table.rows]
     folds = fold_table([task])
     if len(folds.rows) > _MOST_FOLDS:

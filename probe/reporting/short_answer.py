@@ -34,7 +34,7 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
         return f"No probe is fitted on {name} yet."
     top = made.leader
     scale = task.scale
-    score = scale.value(replace(top.headline, low=float("nan")))
+    score = scale.value(replace(top.headline, low=float("nan"))) + " mAP" * task.has_labels
     if not made.beats_guessing:
         return f"No backbone is shown to beat guessing on {name}."
     if made.pretraining is None and top.domain in FLOOR:
@@ -110,7 +110,7 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         lines.append(
             (f"Better than {_plain(made.random.b)}?", _gain(made.random.difference, task.scale))
         )
-    if top.domain not in FLOOR and METHODS[top.method].is_linear:
+    if not task.has_labels and top.domain not in FLOOR and METHODS[top.method].is_linear:
         command = f"probe export {top.backbone}/{BEST}/{top.method} --task {task.task}"
         lines.append(("As one file for new images?", command))
     return lines
@@ -149,6 +149,13 @@ def _other_measures(task: TaskCurves, top: Best) -> str:
         return ", ".join(
             f"{CURVES[name].heading} {top.metrics[name].value:.2f}"
             + (f" {task.unit}" if CURVES[name].unit else "")
+            for name in names
+            if name in top.metrics and np.isfinite(top.metrics[name].value)
+        )
+    if task.has_labels:
+        names = ("auc", "macro_f1")
+        return ", ".join(
+            f"{CURVES[name].heading} {100 * top.metrics[name].value:.1f} %"
             for name in names
             if name in top.metrics and np.isfinite(top.metrics[name].value)
         )

@@ -70,7 +70,7 @@ def findings(task: TaskCurves) -> list[str]:
     for method in dict.fromkeys(best.method for best in task.best):
         of_method = [best for best in task.best if best.method == method]
         ranks = "; ".join(f"{b.backbone} ({b.domain}) {scale.value(b.headline)}" for b in of_method)
-        what = ", mean absolute error" if task.is_number else ""
+        what = "" if task.has_classes else f", {task.headline_words}"
         sentences.append(f"{method}{what}, at the layer chosen inside the training folds: {ranks}.")
     for method, a, b, difference in task.differences:
         words = contrast(Contrast(a, b, difference), scale)
@@ -162,7 +162,8 @@ def layers_of(best: Best) -> str:
 
 def _leader(made: Answer, scale: Scale) -> str:
     top = made.leader
-    what = "a mean absolute error of " if scale.unit else ""
+    labels = "map" in top.metrics
+    what = "a mean absolute error of " if scale.unit else "a mean average precision of " * labels
     score = f"{what}{scale.value(top.headline)} at {layers_of(top)}{_nested(made, scale)}"
     if not made.behind:
         return f"{top.backbone} ({top.domain}) with {top.method} reaches {score}."
@@ -248,8 +249,8 @@ def _no_better_than_guessing(task: TaskCurves, made: Answer, scale: Scale) -> st
     """That nothing beats guessing, which is then all that can be said."""
     top = made.leader
     guess = Interval(made.guess or 0.0, float("nan"), float("nan"), float("nan"))
-    if task.is_number:
-        against = "always giving the median"
+    if not task.has_classes:
+        against = "always giving the median" if task.is_number else "the prevalence of the labels"
     else:
         by_chance = guess.value <= (task.chance or 0.0) + 5e-4
         against = "chance" if by_chance else "the most frequent class"
@@ -280,6 +281,8 @@ def _counts(task: TaskCurves) -> str:
     )
     if task.chance is None:
         floor = "" if task.floor is None else f"; {_floor(task.floor, task.scale)}"
+        if task.has_labels:
+            floor = f", {len(task.classes)} labels{floor}"
         return f"{images}{floor}."
     majority = (
         f", and always predicting the most frequent class reaches {100 * task.majority:.1f} %"
@@ -290,6 +293,8 @@ def _counts(task: TaskCurves) -> str:
 
 
 def _floor(floor: Best, scale: Scale) -> str:
+    if not scale.unit:
+        return f"by prevalence alone the mean average precision is {scale.value(floor.headline)}"
     return f"the median of the training images is off by {scale.value(floor.headline)} in the mean"
 
 

@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from features.arrays import Doubles, Ints
 from probe.probes.methods import METHODS, ScoreKind
-from probe.results import class_metrics, number_metrics
+from probe.results import class_metrics, label_metrics, number_metrics
 from probe.results.class_metrics import PredictedImages, ScoredImages
+from probe.results.label_metrics import LabelledImages
 from probe.results.number_metrics import PredictedNumbers
 
 
@@ -55,6 +56,12 @@ class Metric:
     """As `per_image`, of a number task."""
     number_words: str = ""
     """Its name in charts of a number task, where that is another."""
+    of_labels: Callable[[LabelledImages], float | None] | None = None
+    """Computes it of several labels an image in one fold; None: it is not of such tasks."""
+    per_labels: Callable[[LabelledImages], Doubles] | None = None
+    """As `per_image`, of several labels an image."""
+    labels_words: str = ""
+    """Its name in charts of several labels an image, where that is another."""
     option: str = ""
     """Its name in `--metric` and in the report's data, where that is not the column's."""
     column: str = ""
@@ -64,6 +71,11 @@ class Metric:
     def only_numbers(self) -> bool:
         """Whether it is of numbers alone."""
         return self.of_number is not None and self.per_image is None
+
+    @property
+    def only_labels(self) -> bool:
+        """Whether it is of several labels an image alone."""
+        return self.of_labels is not None and self.of is class_metrics.no_classes
 
     @property
     def label(self) -> str:
@@ -124,6 +136,8 @@ class Measured:
         heading="macro F1",
         per_fold=True,
         folds_alike=True,
+        of_labels=label_metrics.macro_f1,
+        per_labels=label_metrics.macro_f1_by_image,
     )
     """The mean F1 of the classes that occur or are predicted."""
     log_loss: float | None = _metric(
@@ -134,6 +148,7 @@ class Measured:
         rare=True,
         unit="nats",
         lower_is_better=True,
+        of_labels=label_metrics.log_loss,
     )
     """In nats; of methods whose scores are probabilities."""
     calibration_error: float | None = _metric(
@@ -149,8 +164,11 @@ class Measured:
         of=class_metrics.auc,
         heading="AUC",
         rare=True,
+        of_labels=label_metrics.macro_auc,
+        per_labels=label_metrics.macro_auc_by_image,
+        labels_words="area under the ROC curve, mean over labels",
     )
-    """The area under the ROC curve, for two classes that both occur."""
+    """The area under the ROC curve, for two classes that both occur; of several labels its mean."""
     one_off: float | None = _metric(
         optional=True,
         words="one-off accuracy",
@@ -223,6 +241,16 @@ class MeasuredSince:
         per_number=number_metrics.spearman_by_image,
     )
     """The correlation of the ranks of predicted and true numbers."""
+    mean_ap: float | None = _metric(
+        optional=True,
+        words="mean average precision",
+        of=class_metrics.no_classes,
+        heading="mAP",
+        of_labels=label_metrics.mean_average_precision,
+        per_labels=label_metrics.mean_average_precision_by_image,
+        option="map",
+    )
+    """The mean over labels of the average precision, of several labels an image."""
 
 
 def _record(name: str, metric: Metric) -> Metric:
@@ -241,18 +269,21 @@ COLUMNS = {
 CURVES = {
     metric.option: metric
     for metric in COLUMNS.values()
-    if metric.per_image is not None or metric.per_number is not None
+    if metric.per_image or metric.per_number or metric.per_labels
 }
 """The metrics that have curves and intervals, by their names in `--metric`."""
 
 OF_NUMBERS = {name: metric for name, metric in CURVES.items() if metric.per_number is not None}
 """Those of numbers, the headline first."""
 
+OF_LABELS = {name: CURVES[name] for name in ("map", "auc", "macro_f1")}
+"""Those of several labels an image, the headline first."""
+
 
 def kind_of(method: str) -> ScoreKind:
     """What the scores of a method are; those of a fine-tune are logits."""
-    if method == "majority":
-        return "margins"
+    if method in ("majority", "prevalence"):
+        return "margins" if method == "majority" else "shares"
     return METHODS[method].scores if method in METHODS else "logits"
 
 
@@ -276,5 +307,13 @@ def measure_numbers(predicted: Doubles, y: Doubles) -> dict[str, Any]:
     images = PredictedNumbers(predicted, y)
     return {
         column: None if metric.of_number is None else metric.of_number(images)
+        for column, metric in COLUMNS.items()
+    }
+
+
+def measure_labels(images: LabelledImages) -> dict[str, Any]:
+    """Every metric of several labels an image, by its column; None for the others."""
+    return {
+        column: None if metric.of_labels is None else metric.of_labels(images)
         for column, metric in COLUMNS.items()
     }

@@ -72,11 +72,15 @@ def protocol(
         defining["choosing"] = GROUPS
     if task.is_number:
         defining |= {"kind": task.kind, "metrics": list(metrics.OF_NUMBERS)}
+    if task.has_labels:
+        defining |= {"kind": task.kind, "metrics": list(metrics.OF_LABELS)}
     return json.dumps(defining, sort_keys=True)
 
 
 def _targets(study: Study, task: str) -> npt.NDArray[Any]:
-    """What is predicted of every row, `(n,)`: the number of its class, or its number."""
+    """What is predicted of every row: the number of its class, or its number, `(n,)`; labels `(n, L)`."""
+    if study.tasks[task].has_labels:
+        return study.targets(task)
     is_number = study.tasks[task].is_number
     return study.numbers(task) if is_number else study.labels(task)
 

@@ -184,7 +184,7 @@ def read(file: Path) -> list[Row]:
     rows = csv_records.read(file, Row, REMEDY)
     for row in rows:
         shares = (row.accuracy, row.balanced_accuracy, row.macro_f1)
-        if row.rmse is None and None in shares:
+        if row.rmse is None and row.mean_ap is None and None in shares:
             raise InputError(f"{file}: a number is missing in a row of {row.task}; {REMEDY}")
         if not all(share is None or 0 <= share <= 1 for share in shares):
             raise InputError(f"{file}: an accuracy of {row.task} is not between 0 and 1; {REMEDY}")

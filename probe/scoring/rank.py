@@ -67,12 +67,13 @@ def rank(
     opened = open_study(study)
     if rows < 10:
         raise OptionError(f"--rows {rows}: a score needs ten images or more.")
-    with_classes = [name for name, task in opened.default_tasks.items() if not task.is_number]
+    with_classes = [name for name, task in opened.default_tasks.items() if task.has_classes]
     chosen = [choose(opened.tasks, opened.columns, name) for name in tasks or with_classes]
     for task in chosen:
-        if task.is_number:
+        if not task.has_classes:
+            what = "a number" if task.is_number else "several labels an image"
             raise InputError(
-                f"--task {task.name}: a number, and transfer scores are of classes; leave it out."
+                f"--task {task.name}: {what}, and transfer scores are of classes; leave it out."
             )
     labels = {task.name: task.codes(opened.columns[task.name]) for task in chosen}
     jobs = _jobs(opened, backbones, layers)

@@ -157,15 +157,20 @@ def test_a_record_gives_a_metric_its_column_and_its_names() -> None:
     assert list(IN_PROTOCOL) == list(names.split(" "))
     assert list(COLUMNS)[: len(IN_PROTOCOL)] == list(IN_PROTOCOL)
     assert list(OF_NUMBERS) == ["mae", "rmse", "r2", "spearman"]
-    assert list(CURVES) == ["accuracy", "balanced", "one_off", "mae", "top5", *list(OF_NUMBERS)[1:]]
+    assert list(CURVES) == [
+        "accuracy", "balanced", "macro_f1", "auc", "one_off", "mae", "top5", *list(OF_NUMBERS)[1:], "map",
+    ]  # fmt: skip
     assert [m.column for m in CURVES.values()] == [
         "accuracy",
         "balanced_accuracy",
+        "macro_f1",
+        "auc",
         "one_off",
         "mae",
         "top5_accuracy",
         "rmse",
         "r2",
         "spearman",
+        "mean_ap",
     ]
     assert CURVES["mae"].label == "mean error in classes (lower is better)"

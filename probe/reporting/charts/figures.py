@@ -20,7 +20,8 @@ from probe.reporting.charts.figure_frame import (
     new_figure,
 )
 from probe.reporting.charts.markers import DASHES, LIGHT, dash_of, shapes, slots
-from probe.results.metrics import CURVES, Metric
+from probe.reporting.charts.metric_words import of_task
+from probe.results.metrics import CURVES
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -52,12 +53,12 @@ def curve_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") ->
                 for curve in task.tuned:
                     _tuned_marks(ax, curve, metric, ticks, handles)
                 _levels(ax, task, metric)
-                label_axes(ax, panel.title, ticks, _metric_of(task, metric).label)
+                label_axes(ax, panel.title, ticks, of_task(task, metric).label)
         add_title_and_legend(
             figure,
             axes,
             handles,
-            f"{task.task}: {_metric_of(task, metric).words} over depth",
+            f"{task.task}: {of_task(task, metric).words} over depth",
             synthetic,
         )
     return figure
@@ -131,13 +132,13 @@ def tuned_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") ->
                 line = ax.axhline(value, color=colour, linestyle=style, linewidth=1)
                 handles.setdefault(_tuned_name(curve), line)
         _levels(ax, task, metric)
-        label = _metric_of(task, metric).label
+        label = of_task(task, metric).label
         label_axes(ax, "fine-tuning", ticks, label, "cut: frozen or copied through")
         add_title_and_legend(
             figure,
             axes,
             handles,
-            f"{task.task}: {_metric_of(task, metric).words} by depth of the cut",
+            f"{task.task}: {of_task(task, metric).words} by depth of the cut",
             synthetic,
         )
     return figure
@@ -238,16 +239,11 @@ def _dashes(curve: Curve) -> Any:
     return (0, tuple(length / 1.7 for length in dashes)) if dashes else "-"
 
 
-def _metric_of(task: TaskCurves, metric: str) -> Metric:
-    """A metric as people read it of the task."""
-    return CURVES[metric].in_unit(task.unit) if task.is_number else CURVES[metric]
-
-
 def _levels(ax: Axes, task: TaskCurves, metric: str) -> None:
     """Draw what guessing reaches, each level named; of classes the accuracy alone has such a number."""
-    if task.is_number and task.floor is not None:
-        value = task.floor.metrics[metric].value
-        _level(ax, "median", value, "-.", "right")
+    if not task.has_classes and task.floor is not None:
+        value = CURVES[metric].factor * task.floor.metrics[metric].value
+        _level(ax, task.floor_words, value, "-.", "right")
     if metric != "accuracy" or task.chance is None:
         return
     levels = [("chance", task.chance, ":", "left")]

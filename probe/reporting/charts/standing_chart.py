@@ -40,7 +40,7 @@ class StandingRow:
     at: float
     interval: tuple[float, float] | None
     accuracy: str
-    """In per cent, or of a number the mean absolute error in its unit."""
+    """In per cent, or of a number the mean absolute error in its unit; of labels mean average precision."""
     range: str
     """The interval in per cent; empty where it is not known."""
 
@@ -85,7 +85,7 @@ def standing_chart(task: TaskCurves, looks: Markers) -> StandingChart:
         _reference_lines(against, scale),
         scale.ticks,
         len(rows) - len(shown),
-        what="mean absolute error" if task.is_number else "accuracy",
+        what=task.headline_words,
         unit=task.unit if task.is_number else "per cent",
     )
 

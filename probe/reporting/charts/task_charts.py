@@ -26,6 +26,7 @@ from probe.reporting.charts.chart import (
 )
 from probe.reporting.charts.legend import CROSS, PLUS
 from probe.reporting.charts.markers import Markers, dash_of
+from probe.reporting.charts.metric_words import of_task
 from probe.reporting.charts.plane import (
     LEFT,
     RIGHT,
@@ -37,7 +38,6 @@ from probe.reporting.charts.plane import (
     spaced,
     whiskers,
 )
-from probe.results.metrics import CURVES
 
 TUNING = "fine-tuning"
 """What stands for the method of the charts of fine-tunes."""
@@ -120,7 +120,7 @@ def _curve_chart(
             if curve.domain != "control" and any(p.layer for p in curve.points)
         ]
     )
-    about = CURVES[metric].in_unit(task.unit) if task.is_number else CURVES[metric]
+    about = of_task(task, metric)
     levels = _levels(task, metric)
     values = [end for curve in shown for p in curve.points for end in _ends(p.metrics[metric])]
     plane = plane_of(
@@ -285,10 +285,10 @@ def _gap_chart(task: TaskCurves, panel: Panel, looks: Markers) -> Chart:
 
 
 def _levels(task: TaskCurves, metric: str) -> tuple[Level, ...]:
-    """The accuracies that guessing reaches; of a number what the median reaches."""
-    if task.is_number and task.floor is not None:
-        value = task.floor.metrics[metric].value
-        return () if np.isnan(value) else (Level(value, "level l1", "median", at_start=False),)
+    """The accuracies that guessing reaches; of a number and of labels what their floor reaches."""
+    if not task.has_classes and task.floor is not None:
+        value, name = task.floor.metrics[metric].value, task.floor_words
+        return () if np.isnan(value) else (Level(value, "level l1", name, at_start=False),)
     if metric != "accuracy" or task.chance is None:
         return ()
     if task.majority is None:

@@ -13,7 +13,9 @@ from probe.reporting.tables.table import Cell, Column, Kind, Table
 from probe.results.metrics import COLUMNS, Metric
 from probe.results.rows import BEST, Row
 
-_ACCURACY, *_OTHERS = [m for m in COLUMNS.values() if m.heading and not m.only_numbers]
+_ACCURACY, *_OTHERS = [
+    m for m in COLUMNS.values() if m.heading and not m.only_numbers and not m.only_labels
+]
 _WHERE = (
     Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
 )  # fmt: skip
