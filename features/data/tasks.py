@@ -300,7 +300,8 @@ def _unfit(name: str, labels: Sequence[str]) -> str | None:
         )
     if labelled > _FEW and all(is_image(value) for value in counts):
         return f"task {name}: its values are names of files and no classes; leave the column out."
-    if len(counts) <= _MANY:
+    seldom = labelled > _FEW and 2 * once > labelled
+    if len(counts) <= _MANY and not (seldom and _is_quantity(counts)):
         return None
     if _continuous(counts):
         return (
@@ -308,7 +309,7 @@ def _unfit(name: str, labels: Sequence[str]) -> str | None:
             f"`--task {name}:number` predicts the number, or bin them into a column of their own, such as "
             "0-9, 10-19."
         )
-    if 2 * once > labelled:
+    if seldom:
         return (
             f"task {name}: {once} of its {labelled} values occur once, so they are no classes; leave the "
             "column out, or give a class to several images."

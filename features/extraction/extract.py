@@ -25,6 +25,7 @@ from features.extraction.run import ExtractRun, carry_out, check_not_begun
 from features.extraction.summary import Extraction
 from features.extraction.units import make_share
 from features.extraction.update import updated
+from features.images import pixel_limit
 from features.keywords import taken_from
 from features.machine import device as devices
 from features.machine.shares import Share, share_of
@@ -34,6 +35,7 @@ from features.store.paths import partial_of
 from features.study.alike import unlike_files
 from features.study.beginning import begun_once
 from features.study.drafting import open_or_draft
+from features.study.saving import save_max_pixels
 from features.study.study import Study
 
 
@@ -80,6 +82,9 @@ def extract_with(
     opened, manifest = open_or_draft(Path(study), options.data)
     if options.share is not None and manifest is not None:
         opened, manifest = begun_once(opened, options.data), None
+    most = pixel_limit.given()
+    if manifest is None and most is not None and most != opened.max_pixels:
+        save_max_pixels(opened.folder, most)
     arguments = [(name, file, options.seed, options.geometry) for name, file in backbones.items()]
     read = partial(layers_read, opened, options)
     loaded = [

@@ -13,6 +13,7 @@ from features.data.manifest import Manifest
 from features.data.roles import roles_asked
 from features.data.tasks import RESERVED, grown, infer, still_tasks
 from features.errors import InputError
+from features.images import pixel_limit
 from features.study.checked_data import checked_data
 from features.study.study import Study, has_study, open_study
 
@@ -22,7 +23,8 @@ _MOST_CHARACTERS = 100_000  # of a cell; Python's csv reads up to 131,072
 def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | None]:
     """The study in `folder`, or a draft of one of `data` and its manifest.
 
-    Without `data` a new study is of the data that `probe data check` noted there, else of the sample.
+    Without `data` a new study is of the data that `probe data check` noted there, else of the sample. From
+    now on the limit of pixels that the study keeps holds.
 
     Raises:
         InputError: The study holds other data, or the data cannot be used.
@@ -30,8 +32,10 @@ def open_or_draft(folder: Path, data: str | None) -> tuple[Study, Manifest | Non
     if not has_study(folder):
         _check_bare(folder)  # before the data are read, which may take long
         manifest = read_data(data or checked_data(folder) or "sample")
+        pixel_limit.of_study(None)
         return draft(folder, manifest), manifest
     study = open_study(folder)
+    pixel_limit.of_study(study.max_pixels)
     if caches_images(study.source) and not study.root.is_dir():
         study = replace(study, root=_of_study(study).root)  # the cache was emptied or moved
     if data is not None:
@@ -60,6 +64,7 @@ def draft(folder: Path, manifest: Manifest) -> Study:
         tasks=infer(ordered, manifest.tasks),
         closest=manifest.closest,
         synthetic=manifest.synthetic,
+        max_pixels=pixel_limit.given(),
     )
 
 

@@ -101,6 +101,11 @@ def save_place(folder: Path, root: Path, source: str) -> None:
     _save_settings(folder, lambda study: replace(study, root=root, source=source))
 
 
+def save_max_pixels(folder: Path, pixels: int) -> None:
+    """Write the most pixels of a picture that is read to its study.toml."""
+    _save_settings(folder, lambda study: replace(study, max_pixels=pixels))
+
+
 def _save_settings(folder: Path, changed: Callable[[Study], Study]) -> None:
     with images_locked(folder, _PATIENCE):
         _sweep(folder)
@@ -149,6 +154,7 @@ def _toml(study: Study) -> str:
         text = 'toolkit = ""\nclosest = ""  # the domain nearest to these images\n'
     closest = {} if study.closest is None else {"closest": study.closest}
     data = {"source": study.source, "root": str(study.root), "synthetic": study.synthetic}
+    data |= {} if study.max_pixels is None else {"max_pixels": study.max_pixels}
     tasks = {task.name: _about(task) for task in study.tasks.values()}
     return updated(
         text, {"toolkit": version("transfer-probe"), **closest, "data": data, "tasks": tasks}

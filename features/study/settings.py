@@ -23,6 +23,7 @@ class Settings:
     tasks: tuple[Task, ...]
     closest: str | None = None
     synthetic: bool = False
+    max_pixels: int | None = None
 
 
 def read_settings(text: str, file: Path) -> Settings:
@@ -47,11 +48,14 @@ def read_settings(text: str, file: Path) -> Settings:
         _refuse(file, "closest", closest, "the name of a domain in quotes")
     if not isinstance(synthetic, bool):
         _refuse(file, "data.synthetic", synthetic, "true or false")
+    most = data.get("max_pixels")
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 1):
+        _refuse(file, "data.max_pixels", most, "a whole number of pixels, 1 or more")
     tasks = raw.get("tasks", {})
     if not isinstance(tasks, dict):
         _refuse(file, "tasks", tasks, "a table for each task")
     known = tuple(_task(file, name, about) for name, about in tasks.items())
-    return Settings(data["source"], data["root"], known, closest, synthetic)
+    return Settings(data["source"], data["root"], known, closest, synthetic, most)
 
 
 def _task(file: Path, name: str, about: Any) -> Task:

@@ -46,6 +46,8 @@ class Study:
     tasks: Mapping[str, Task]
     closest: str | None = None
     synthetic: bool = False
+    max_pixels: int | None = None
+    """The most pixels of a picture that is read, where a person gave another number than Pillow's."""
     copies: Copies | None = None
     """Which rows show the same image; None if `probe data check` was not run."""
 
@@ -276,6 +278,7 @@ def open_study(folder: Path | str) -> Study:
         tasks=still_tasks(columns, known),
         closest=settings.closest,
         synthetic=settings.synthetic,
+        max_pixels=settings.max_pixels,
     )
     held = copies.load(folder / "copies.json", study.images_hash, len(study))
     return replace(study, copies=held)

@@ -91,7 +91,7 @@ def log_loss(images: LabelledImages) -> float | None:
 
 
 def losses(scores: Scores, y: Ints, kind: ScoreKind, smallest: float = 1e-15) -> Doubles:
-    """-log p of what every label is, in the shape of `scores`, in nats; a p counts as `smallest` at least."""
+    """-log p of what every label is, shaped as `scores`, in nats; a p counts as `smallest` at least."""
     s = np.asarray(scores, dtype=np.float64)
     if kind == "shares":
         return np.asarray(-np.log(np.clip(np.where(y == 1, s, 1 - s), smallest, 1)))

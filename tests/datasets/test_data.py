@@ -312,6 +312,8 @@ ROWS = 240
         ([f"{i:03}" for i in range(120)] * 2, None),
         ([f"s{i}" for i in range(120)] * 2, None),
         ([str(i) for i in range(40)] * 6, None),  # few numbers are classes, as they were before
+        ([*(f"{i / 7:.3f}" for i in range(58)), *["0.5"] * 2, *[""] * 180],
+         "59 distinct numbers look like a quantity"),
         ([str(2 + i) for i in range(120)] * 2, "120 distinct numbers look like a quantity"),
         ([str(i * 7 % 361) for i in range(120)] * 2, "120 distinct numbers look like a quantity"),
         ([f"{i / 7:.3f}" for i in range(120)] * 2, "120 distinct numbers look like a quantity"),
@@ -321,7 +323,7 @@ ROWS = 240
         ([f"{i % 9}.JPG" for i in range(240)], "its values are names of files and no classes"),
         ([f"w{min(i, 150)}" for i in range(240)], "150 of its 240 values occur once, so they are"),
     ],
-)
+)  # fmt: skip
 def test_what_holds_classes_and_what_does_not(labels: list[str], said: str | None) -> None:
     assert len(labels) == ROWS
     columns = {"path": labels, "x": labels, "good": ["a", "b"] * 120}

@@ -13,6 +13,7 @@ from toys import write_card, write_images
 import features.images.decode as decode
 from features.errors import Stopped
 from features.extraction.extract import extract
+from features.images import pixel_limit
 from features.store.featurefile import DONE, PENDING, FeatureFile
 
 N = 12
@@ -78,6 +79,11 @@ def test_a_picture_above_the_limit_of_pixels_is_read_once_that_admits_it(
     assert (len(again.unreadable), again.computed) == (1, 0)
     monkeypatch.setenv("PROBE_MAX_PIXELS", "6400")
     assert not extract(tmp_path / "s", card, workers=2, **options).unreadable
+    assert "max_pixels = 6400" in (tmp_path / "s" / "study.toml").read_text()
+    extract(tmp_path / "kept", card, data=str(data), limit=4, **options)
+    monkeypatch.delenv("PROBE_MAX_PIXELS")  # the study keeps it
+    assert not extract(tmp_path / "kept", card, **options).unreadable
+    pixel_limit.of_study(None)
     status, layers = read(tmp_path / "s")
     wanted_status, wanted = read(tmp_path / "whole")
     np.testing.assert_array_equal(status, wanted_status)
