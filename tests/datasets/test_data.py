@@ -395,7 +395,7 @@ def test_choosing_a_task() -> None:
     for asked, said in {
         "aeg": "there is no such label column; did you mean age",
         "path": "there is no such label column",
-        "age:sorted": "after the colon stands `ordered` or `number`, or nothing",
+        "age:sorted": "after the colon stands `ordered`, `number` or `labels`",
         "age:number": "task age: '4-6' of row 0 is no number",
     }.items():
         with pytest.raises(InputError, match=said):
