@@ -396,7 +396,7 @@ def test_scikit_learn_that_does_not_converge_is_marked_and_stays_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its warnings come from several threads at once, and the filters are the whole process's."""
-    monkeypatch.setattr(probe.probes.linear, "_MAX_ITER", 2)
+    monkeypatch.setattr(probe.probes.linear, "MAX_ITER", 2)
     x, y = blobs(400, 40, 4, 0.5)
     before = list(warnings.filters)
     for method in ("logistic", "svm"):

@@ -193,7 +193,7 @@ def test_what_is_no_number_is_named(tmp_path: Path) -> None:
         fit(tmp_path / "s", tasks=["size:number"])
     with pytest.raises(InputError, match="--task none:number: no row has a value"):
         fit(tmp_path / "s", tasks=["none:number"])
-    with pytest.raises(InputError, match="after the colon stands `ordered` or `number`"):
+    with pytest.raises(InputError, match="after the colon stands `ordered`, `number` or `labels`"):
         fit(tmp_path / "s", tasks=["size:numbers"])
 
 

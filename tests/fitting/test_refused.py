@@ -34,7 +34,7 @@ def test_another_process_at_work_is_named(study: Study) -> None:
         ({"tasks": ("lable",)}, "--task lable: there is no such label column; did you mean label"),
         (
             {"tasks": ("label:sorted",)},
-            "--task label:sorted: after the colon stands `ordered` or `number`",
+            "--task label:sorted: after the colon stands `ordered`, `number` or `labels`",
         ),
         ({"layers": ("hihg",)}, "--layer hihg: not extracted here; did you mean high"),
         ({"backbones": ("nett",)}, "--backbone nett: not extracted here; did you mean net"),

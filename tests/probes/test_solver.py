@@ -322,7 +322,7 @@ def test_what_did_not_converge_is_marked(
     method: str, solver: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe.probes.solver, "_MAX_ITER", 2)
-    monkeypatch.setattr(probe.probes.linear, "_MAX_ITER", 2)
+    monkeypatch.setattr(probe.probes.linear, "MAX_ITER", 2)
     x, y = problem(1_000, 15, 8, 1.0)
     prepared = prepare(torch.from_numpy(x), torch.from_numpy(x[:5]), "none", centre=method != "svm")
     settings = ProbeSettings(method, "none", tuple(grid_of(x)[-3:]), False, solver)
