@@ -193,13 +193,14 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
         else accuracy_interval(worth, subjects, factor)
         for worth, factor in ((worth_a, wider(1, 0)), (worth_b, wider(0, 1)))
     )
+    difference = difference_interval if study.tasks[task].has_classes else mean_interval
     return Comparison(
         task,
         a,
         b,
         first_alone,
         second_alone,
-        (mean_interval if number else difference_interval)(apart, subjects, wider(1, -1)),
+        difference(apart, subjects, wider(1, -1)),
         sign_flip(apart, subjects),
         int((apart > 0).sum()),
         int((apart < 0).sum()),

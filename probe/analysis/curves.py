@@ -281,7 +281,7 @@ def difference(outcomes: Outcomes, a: Sequence[Row], b: Sequence[Row]) -> Interv
     if not tested.any():
         return None
     wider = outcomes.wider({names[0]: 1.0, names[1]: -1.0})
-    interval = mean_interval if outcomes.is_number else difference_interval
+    interval = difference_interval if outcomes.has_classes else mean_interval
     return interval(per_image[tested], outcomes.subjects[tested], wider)
 
 
