@@ -218,7 +218,7 @@ def _allow(trust: bool) -> bool:
 
 
 def _admit(pixels: int | None) -> int | None:
-    from features.images import pixel_limit
+    from features.machine import pixel_limit
 
     if pixels is not None:
         os.environ[pixel_limit.VARIABLE] = str(pixel_limit.checked(pixels))

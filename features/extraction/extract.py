@@ -25,9 +25,9 @@ from features.extraction.run import ExtractRun, carry_out, check_not_begun
 from features.extraction.summary import Extraction
 from features.extraction.units import make_share
 from features.extraction.update import updated
-from features.images import pixel_limit
 from features.keywords import taken_from
 from features.machine import device as devices
+from features.machine import pixel_limit
 from features.machine.shares import Share, share_of
 from features.store.contents import FileContents, contents_of
 from features.store.featurefile import PENDING

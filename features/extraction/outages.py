@@ -14,8 +14,8 @@ import numpy as np
 
 from features.arrays import Ints
 from features.errors import Stopped
-from features.images import pixel_limit
 from features.images.decode import ABSENT, FORBIDDEN
+from features.machine import pixel_limit
 from features.machine.regular_files import open_regular
 from features.store.contents import FileContents
 from features.store.featurefile import PENDING

@@ -15,9 +15,9 @@ from rich.filesize import decimal
 
 from features.data.kinds import register
 from features.errors import Stopped, first_line
-from features.images import pixel_limit
 from features.images.bit_depth import Range, UnknownRange, high_bytes, is_deep, scaled
 from features.images.jpeg import decode_jpeg
+from features.machine import pixel_limit
 from features.machine.regular_files import open_regular
 
 _MOST_BYTES = 1 << 30

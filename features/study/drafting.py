@@ -13,7 +13,7 @@ from features.data.manifest import Manifest
 from features.data.roles import roles_asked
 from features.data.tasks import RESERVED, grown, infer, still_tasks
 from features.errors import InputError
-from features.images import pixel_limit
+from features.machine import pixel_limit
 from features.study.checked_data import checked_data
 from features.study.study import Study, has_study, open_study
 

@@ -13,7 +13,7 @@ from toys import write_card, write_images
 import features.images.decode as decode
 from features.errors import Stopped
 from features.extraction.extract import extract
-from features.images import pixel_limit
+from features.machine import pixel_limit
 from features.store.featurefile import DONE, PENDING, FeatureFile
 
 N = 12
