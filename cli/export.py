@@ -19,7 +19,7 @@ def export(
         typer.Argument(
             metavar="[BACKBONE/LAYER/METHOD]",
             help="The result; LAYER may be best, or - for a whole network.",
-            show_default="the highest best row",
+            show_default="the leading best row",
             autocompletion=completion.results,
         ),
     ] = None,
@@ -50,7 +50,7 @@ def export(
 ) -> None:
     """Fit a result once more on all images and write it as one file, for `probe predict`.
 
-    Without a result named, it is for every task the highest best row of a linear probe, of trained
+    Without a result named, it is for every task the leading best row of a linear probe, of trained
     backbones that did not see the images. The file holds the accuracy, or the error of a number, that it
     promises. Of a number, only ridge regressions are exported. A graph runs without this toolkit;
     what comes before it, and a few lines that run it, stand in its metadata.

@@ -57,8 +57,8 @@ def predict(
     A line has path, class, the probability of every class (of a number path and value), and the distance
     from the training images.
 
-    Where labels are known (a manifest with the task's column), it says the accuracy, or the mean absolute
-    error, beside the promise.
+    Where labels are known (a manifest with the task's column, or class folders), it says the accuracy, or
+    the mean absolute error, beside the promise.
     Images that lie farther from the training images than 99 % of these are marked as far.
 
     Example: probe predict study/gender.probe photos --out gender.csv
@@ -82,7 +82,7 @@ def predict(
         "missing": missing,
         "columns": columns,
     }
-    wanted = images_named(_with_standard_input(images), probe.about.task, table)
+    wanted = images_named(_with_standard_input(images), probe.about.task, table, probe.classes)
     _list("left out", wanted.left_out, "which are not predicted")
     _introduce(probe)
     with ExitStack() as stack:

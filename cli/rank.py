@@ -9,6 +9,8 @@ import typer
 
 from cli import options, show
 
+_CONSTANT = 5
+"""Layers with constant features that are named."""
 _SHOWN = 20
 """Layers of a ranking that the terminal shows."""
 
@@ -69,6 +71,16 @@ def rank(
     )  # fmt: skip
     if any(sum(line.task == t for line in ordered) > _SHOWN for t in made.study.tasks):
         show.say(f"the first {_SHOWN} of every task; all are in {study / 'scores.csv'}")
+    still = [
+        f"{name} {n:,} of {dim:,}"
+        for name, n, dim in sorted(made.constant, key=lambda of: -of[1] / of[2])
+    ]
+    if still:
+        more = f" and {len(still) - _CONSTANT} layers more" if len(still) > _CONSTANT else ""
+        show.say(
+            f"features that are the same for every image, which tell nothing: "
+            f"{', '.join(still[:_CONSTANT])}{more}"
+        )
     for line in agreed:
         show.say(
             f"{line.task}: {line.score} against {line.method} over {line.n} {line.over}: weighted tau "

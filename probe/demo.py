@@ -10,11 +10,13 @@ from features.errors import InputError
 from features.extraction.extract import extract
 from features.sample.dataset import PLANTED
 from features.study.study import has_study, open_study
+from probe.analysis.answer import answer
 from probe.analysis.curves import TaskCurves
 from probe.finetuning.finetune import finetune
 from probe.fitting.fit import fit
 from probe.fitting.job import ProbeJob
 from probe.reporting.report import Report, report
+from probe.reporting.short_answer import facts, sentence
 from probe.reporting.words import gap_sentence
 from probe.training.recipes import recipe
 
@@ -61,7 +63,9 @@ def run(folder: Path, progress: Callable[[int, int, str], None]) -> tuple[Report
     _tune(folder, CUTS, lambda now: progress(len(BACKBONES) + 2, steps, now))
     progress(steps - 1, steps, "drawing the report")
     made = report(folder)
-    return made, [Planted(t.task, PLANTED[t.task], _seen(t)) for t in made.tasks]
+    return made, [
+        Planted(t.task, PLANTED[t.task], _seen(t, made.study.closest)) for t in made.tasks
+    ]
 
 
 def _tune(folder: Path, cuts: tuple[str, ...], say: Callable[[str], None]) -> None:
@@ -79,10 +83,17 @@ def _tune(folder: Path, cuts: tuple[str, ...], say: Callable[[str], None]) -> No
     )
 
 
-def _seen(task: TaskCurves) -> tuple[str, ...]:
-    best = [
-        f"{b.backbone} {b.accuracy}, chance {100 * (task.chance or 0):.1f} %" for b in task.best[:1]
-    ]
+def _is_shown(question: str) -> bool:
+    return question.startswith(("Does the closer domain", "Better than", "Is fine-tuning"))
+
+
+def _seen(task: TaskCurves, closest: str | None) -> tuple[str, ...]:
+    made = answer(task, closest)
+    best = [sentence(task, made)]
+    if made is not None and made.beats_guessing:
+        asked = facts(task, made, closest)
+        best += [f"{question} {words}" for question, words in asked if _is_shown(question)]
+    best.append("; ".join(f"{b.backbone} {b.accuracy}" for b in task.best))
     for panel in task.panels[:1]:
         best += [gap_sentence(panel.method, {panel.pool: gap}) for gap in panel.gaps]
     return tuple(best)

@@ -1,4 +1,4 @@
-"""Which result of a study is exported: the one that is named, or the highest `best` row that may lead."""
+"""Which result of a study is exported: the one that is named, or the leading `best` row that may lead."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def chosen_results(
 
     Args:
         study: The study.
-        name: BACKBONE/LAYER/METHOD; by default the highest `best` row of a linear probe, among trained
+        name: BACKBONE/LAYER/METHOD; by default the leading `best` row of a linear probe, among trained
             backbones whose weights were not trained on the study's images.
         tasks: Their names; by default all that have such a result.
 
@@ -92,7 +92,7 @@ def _check_exported(study: Study, task: str) -> None:
 
 
 def _highest(study: Study, task: TaskCurves, rows: Sequence[Row]) -> ChosenResult:
-    """The highest `best` row of a task that may be exported, and how sure it is that it leads."""
+    """The leading `best` row of a task that may be exported, and how sure it is that it leads."""
     saw = _backbones_that_saw(study)
     notes = []
     able = []
@@ -126,18 +126,18 @@ def _standing(study: Study, task: TaskCurves, top: Best) -> list[str]:
     made = answer(task, study.closest)
     name = f"{top.backbone}/{BEST}/{top.method}"
     if made is None or not made.behind:
-        return [f"{name} has the highest best row; there is no other backbone to compare it with"]
+        return [f"{name} has the leading best row; there is no other backbone to compare it with"]
     if made.leader is top and made.wins:
-        return [f"{name} has the highest best row, ahead of every other backbone beyond noise"]
+        return [f"{name} has the leading best row, ahead of every other backbone beyond noise"]
     if made.leader is not top:
         leader = f"{made.leader.backbone}/{BEST}/{made.leader.method}"
         return [
-            f"{name} has the highest best row that can be exported, and is no proven winner: {leader} "
+            f"{name} has the leading best row that can be exported, and is no proven winner: {leader} "
             "is higher"
         ]
     others = ", ".join(contrast.b for contrast in made.noise)
     return [
-        f"{name} has the highest best row, and is no proven winner: within noise of it "
+        f"{name} has the leading best row, and is no proven winner: within noise of it "
         f"{'is' if len(made.noise) == 1 else 'are'} {others}"
     ]
 

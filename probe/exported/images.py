@@ -41,7 +41,10 @@ class Images:
 
 
 def images_named(
-    names: Sequence[str | Path], task: str, options: Mapping[str, str | None] | None = None
+    names: Sequence[str | Path],
+    task: str,
+    options: Mapping[str, str | None] | None = None,
+    classes: Sequence[str] = (),
 ) -> Images:
     """The images that `names` stand for, in their order.
 
@@ -50,6 +53,7 @@ def images_named(
             Parquet) and data sets as `--data` takes them, such as `utkface:DIR`.
         task: The column of a manifest that has the labels.
         options: Of the tables among them, as `read_table` has them; none where there is no table.
+        classes: Those of the task; a folder whose own folders have these names alone tells the labels.
 
     Raises:
         InputError: There is none, or a manifest or folder cannot be used.
@@ -60,7 +64,7 @@ def images_named(
     for name in map(str, names):
         path = Path(name)
         if path.is_dir():
-            _add_folder(images, path)
+            _add_folder(images, path, classes)
         elif path.is_file() and path.suffix.lower() in _TABLES:
             tables = True
             # No study is begun: columns that are likely to be groups are not asked about.
@@ -87,10 +91,12 @@ def _is_data(name: str) -> bool:
     return bool(colon) and word in READERS and not Path(name).exists()
 
 
-def _add_folder(images: Images, folder: Path) -> None:
+def _add_folder(images: Images, folder: Path, classes: Sequence[str]) -> None:
     listing = list_images(folder)
-    for name in listing.images:
-        images.add(folder / name, str(folder / name))
+    parents = [Path(name).parts[0] if len(Path(name).parts) > 1 else "" for name in listing.images]
+    labelled = bool(parents) and set(parents) <= set(classes)
+    for name, parent in zip(listing.images, parents, strict=True):
+        images.add(folder / name, str(folder / name), parent if labelled else "")
     images.left_out += [(str(folder / name), why) for name, why in listing.left_out]
     images.left_out += [
         (str(folder / where), f"{number} {kind} files of a kind that cannot be read here")

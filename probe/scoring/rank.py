@@ -36,6 +36,8 @@ class Ranking:
     alike: Doubles
     """Debiased CKA between all layers, `(layers, layers)`, in the order of `names`."""
     names: tuple[str, ...]
+    constant: tuple[tuple[str, int, int], ...] = ()
+    """Of each layer that has any: its name, its features that are the same for all images, all of them."""
 
 
 def rank(
@@ -79,6 +81,7 @@ def rank(
     jobs = _jobs(opened, backbones, layers)
     lines: list[LayerScore] = []
     grams: list[Floats] = []
+    constant: list[tuple[str, int, int]] = []
     drawn = _draw(opened, rows, seed)
     # Rows are often sorted by class, so that the first would be of a few classes alone.
     compared = np.sort(np.random.default_rng(seed).permutation(drawn)[:_ALIKE_ROWS])
@@ -88,6 +91,9 @@ def rank(
             here = drawn[file.status[drawn] == DONE]
             x = file.read(key, here)
             lines += _score(file, key, x, {task: y[here] for task, y in labels.items()})
+        still = int((x == x[:1]).all(axis=0).sum()) if len(x) else 0
+        if still:
+            constant.append((f"{backbone}/{key}", still, x.shape[1]))
         grams.append(_gram(x[np.isin(here, compared)], np.isin(compared, here)))
     progress(len(jobs), len(jobs), "")
     names = [f"{backbone}/{key}" for backbone, key in jobs]
@@ -95,7 +101,7 @@ def rank(
     copies = _copies(names, alike)
     lines = [replace(line, copy_of=copies.get(f"{line.backbone}/{line.key}", "")) for line in lines]
     score_files.write(opened, lines, names, alike)
-    return Ranking(opened, tuple(lines), alike, tuple(names))
+    return Ranking(opened, tuple(lines), alike, tuple(names), tuple(constant))
 
 
 def _jobs(study: Study, backbones: Sequence[str], layers: Sequence[str]) -> list[tuple[str, str]]:

@@ -136,6 +136,23 @@ def test_labels_are_held_against_the_promise(made: Study, tmp_path: Path) -> Non
         judged("tone", made_of, ["grey"] * 40, [""] * 40, probed.about.accuracy)
 
 
+def test_class_folders_tell_labels_and_others_do_not(made: Study, tmp_path: Path) -> None:
+    file = exported(made, tmp_path / "x.probe")
+    write_photos(tmp_path / "new", range(200, 212))
+    photos = sorted((tmp_path / "new").rglob("*.png"))
+    for i, one in enumerate(photos):
+        for parent in (("dark", "bright")[i % 2], ("left", "right")[i % 2]):
+            place = tmp_path / ("sorted" if parent in ("dark", "bright") else "other") / parent
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copy(one, place)
+    found = images_named([tmp_path / "sorted"], "tone", classes=("dark", "bright", "grey"))
+    assert found.labels == [Path(name).parent.name for name in found.names]
+    code, _, err = probe("predict", file, tmp_path / "sorted")
+    assert code == 0, err
+    assert "of 12 labelled images right; promised" in err
+    assert set(images_named([tmp_path / "other"], "tone", classes=("dark",)).labels) == {""}
+
+
 def test_paths_come_from_standard_input_and_twice(made: Study, tmp_path: Path) -> None:
     file = exported(made, tmp_path / "x.probe")
     paths = [str(made.root / made.paths[i]) for i in (3, 1, 3, 2)]

@@ -9,7 +9,9 @@ import pytest
 import studies
 from scipy import linalg, optimize
 from sklearn.covariance import LedoitWolf
+from typer.testing import CliRunner
 
+from cli.app import app
 from features.arrays import Doubles, Ints
 from features.errors import InputError
 from features.study.study import open_study
@@ -288,6 +290,18 @@ def test_leep_only_where_the_network_ends_in_the_classes_it_learnt(tmp_path: Pat
     studies.add(study, "drawn", layers, card={"options": {"num_classes": 7}}, weights=random)
     leeps = {(x.backbone, x.key): x.leep for x in rank(study.folder).lines}
     assert [key for key, value in leeps.items() if value is not None] == [("net", "fc8")]
+
+
+def test_rank_says_which_layers_have_constant_features(tmp_path: Path) -> None:
+    y = np.arange(30) % 2
+    made = studies.begin(tmp_path / "study", {"label": y})
+    x = studies.signal(y, 6, 1.0)
+    still = x.copy()
+    still[:, [1, 4]] = 3.0
+    studies.add(made, "net", {"low": x, "high": still})
+    assert rank(made.folder).constant == (("net/high", 2, 6),)
+    said = CliRunner().invoke(app, ["rank", "--study", str(made.folder)])
+    assert "the same for every image, which tell nothing: net/high 2 of 6" in said.stderr
 
 
 def test_what_rank_refuses(tmp_path: Path) -> None:
