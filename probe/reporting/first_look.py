@@ -32,5 +32,6 @@ def first_look(study: Study, tasks: Sequence[TaskCurves]) -> str | None:
     drawn = f", {images:,} of {len(study):,} images" if images < int(study.used.sum()) else ""
     return (
         f"A first look: ridge alone, at up to {count(most, 'layer')} of a network, maps averaged{drawn}. "
-        "The order may change: `probe extract` and `probe fit` without --quick fill in the rest."
+        "Averages lose the layout of a map, so random weights read low, and the order may change: "
+        "`probe extract` and `probe fit` without --quick fill in the rest."
     )
