@@ -29,4 +29,4 @@ def test_no_damage_ends_in_a_traceback_or_a_hang(tmp_path: Path, every: int) -> 
     *faults, last = map(json.loads, ran.stdout.splitlines())
     assert not faults, "\n".join(f"{one['case']}: {one['fault']}" for one in faults)
     assert last["cases"] > 10_000 // every
-    assert last["commands"] == 25
+    assert last["commands"] >= (25 if every == 1 else 20)
