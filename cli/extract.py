@@ -123,6 +123,7 @@ def extract(
         ),
     ] = None,
     share: options.Share = None,
+    on: options.On = None,
     seed: options.Seed = 0,
     seeds: Annotated[
         int,
@@ -193,6 +194,7 @@ def extract(
         compress=compress,
         update=update,
         share=share,
+        on=on,
         device=device,
         seed=seed,
         announce=show.say,

@@ -142,6 +142,7 @@ def finetune(
         ),
     ] = None,
     share: options.Share = None,
+    on: options.On = None,
     device: options.Devices = "auto",
     precision: Annotated[
         str,
@@ -228,6 +229,7 @@ def finetune(
             probe_first=probe_first,
             search=search,
             share=share,
+            on=on,
             save=save,
             redo=redo,
             tensorboard=tensorboard,

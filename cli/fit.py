@@ -89,6 +89,7 @@ def fit(
     ] = TOL,
     memory: options.Memory = None,
     share: options.Share = None,
+    on: options.On = None,
     device: options.Device = "cpu",
     seed: options.Seed = 0,
     view: Annotated[
@@ -175,6 +176,7 @@ def fit(
             tol=tol,
             memory=memory,
             share=share,
+            on=on,
             device=device,
             seed=seed,
             views=view or (),

@@ -16,6 +16,14 @@ STUDY = Path("study")
 Study = Annotated[
     Path, typer.Option("--study", envvar="PROBE_STUDY", help="The study's folder.", metavar="DIR")
 ]
+On = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ENGINE",
+        help="Do the work as tasks of an engine: ray, or ray:ADDRESS of a cluster.",
+        show_default="here",
+    ),
+]
 Share = Annotated[
     str | None,
     typer.Option(

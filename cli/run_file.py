@@ -23,7 +23,7 @@ ORDER = ("extract", "fit", "finetune", "report")
 """The commands that may stand in a file, in the order in which they run."""
 MACHINE = ("device", "workers")
 _ABOVE = ("study", "data")
-_NOWHERE = ("json", "help", "share")
+_NOWHERE = ("json", "help", "share", "on")
 _MOST = 1_000
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from functools import wraps
 from inspect import cleandoc, getsource, signature
 from itertools import pairwise
@@ -44,6 +45,12 @@ def taken_from(
         return call
 
     return decorate
+
+
+def quiet(options: Options) -> Options:
+    """The options with the defaults of all that they call, so that they can go to another process."""
+    silent = {f.name: f.default for f in fields(options) if callable(f.default)}  # type: ignore[arg-type]
+    return replace(options, **silent)  # type: ignore[type-var]
 
 
 def meanings(options: object) -> dict[str, str]:

@@ -14,11 +14,11 @@ from features.backbone import Backbone, architecture_of, choose, in_range, load
 from features.cards.reading import find
 from features.errors import InputError
 from features.extraction.batches import rows_within, windows
-from features.extraction.extract import job_of, layers_read, wanted_arrays
 from features.extraction.files import Files
 from features.extraction.options import ExtractOptions
 from features.extraction.pipeline import compute
 from features.extraction.rounds import FeatureTarget, Round, next_round
+from features.extraction.targets import job_of, layers_read, wanted_arrays
 from features.machine import device as devices
 from features.machine.spent import alone
 from features.store.contents import FileContents, contents_of

@@ -9,7 +9,7 @@ from pathlib import Path
 from features.errors import OptionError
 from features.extraction.summary import Plan
 from features.images.views import check_views
-from features.machine.shares import share_of
+from features.machine.shares import check_apart
 from features.store.hdf5 import FILTERS
 
 
@@ -57,6 +57,8 @@ class ExtractOptions:
     share: str | None = None
     """`I/N`: make every N-th unit that is not there, as a file beside the feature file, and nothing else;
     the same without it collects them (see units.py)."""
+    on: str | None = None
+    """`ray` or `ray:ADDRESS`: where units are made (see features/machine/on_ray.py); None: here."""
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `mps`, `xpu` or `cuda:I,J`."""
     seed: int = 0
@@ -91,14 +93,12 @@ class ExtractOptions:
             raise OptionError(
                 f"--workers {self.workers}: the work needs at least one process; give 1 or more."
             )
-        if self.share is not None:
-            share_of(self.share)
-            alone = {"--workers": self.workers, "--quick": self.quick, "--update": self.update}
-            for option, given in alone.items():
-                if given:
-                    raise OptionError(
-                        f"--share {self.share}: does not go with {option}; leave it out."
-                    )
+        check_apart(self.share, self.on)
+        alone = {"--workers": self.workers, "--quick": self.quick, "--update": self.update}
+        for option, given in (("--share", self.share), ("--on", self.on)):
+            for other, value in alone.items():
+                if given and value:
+                    raise OptionError(f"{option} {given}: does not go with {other}; leave it out.")
         if self.compress is not None and self.compress not in FILTERS:
             raise OptionError(f"--compress {self.compress}: not a filter; use none, lzf or gzip.")
 

@@ -182,6 +182,12 @@ def batch_size_of(contents: FileContents | None) -> int | None:
     return int(made_with["batch_size"]) if "batch_size" in made_with else None
 
 
+def made_by() -> dict[str, str]:
+    """What must be the same wherever features of one file are computed."""
+    versions = {"toolkit": version("transfer-probe"), "torch": torch.__version__}
+    return {**versions, "decoder": jpeg.name()}
+
+
 def file_attributes(job: ExtractJob) -> dict[str, Any]:
     """The root attributes of a feature file."""
     backbone = job.backbone

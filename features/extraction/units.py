@@ -17,6 +17,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,9 @@ from features.arrays import Ints
 from features.errors import InputError
 from features.extraction.batches import Window, windows
 from features.extraction.pipeline import compute
-from features.extraction.provenance import contract, file_attributes, layer_attributes
+from features.extraction.provenance import contract, file_attributes, layer_attributes, made_by
 from features.extraction.rounds import FeatureTarget, Round
+from features.machine.pieces import Piece
 from features.machine.shares import Share
 from features.store.contents import FileContents, contents_of
 from features.store.featurefile import DONE, PENDING, UNREADABLE
@@ -38,8 +40,6 @@ from features.store.writer import Writer
 _MOST_BYTES = 512 << 20
 _MOST_ROWS = 2048
 _FEWEST = 64  # units, where batches allow: so that many shares of a small study have work
-_ALIKE = ("toolkit", "torch", "decoder")
-"""What a part must have been made with for its rows to go into the file."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,24 @@ def _part(round_: Round, rows: Ints) -> Path:
     about = [contract(round_.target.job), [p.key for p in round_.wanted], rows.tolist()]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     return parts_of(round_.target.path) / f"{rows[0]:09d}-{digest[:12]}.h5"
+
+
+def pieces_of(rounds: Sequence[Round]) -> list[Piece]:
+    """The units as pieces of work for an engine."""
+    return [
+        Piece(_name(rounds, unit), partial(_is_made, unit), partial(make_unit, rounds, unit))
+        for unit in units_of(rounds)
+    ]
+
+
+def _is_made(unit: Unit) -> bool:
+    return unit.is_made
+
+
+def _name(rounds: Sequence[Round], unit: Unit) -> str:
+    rows = np.concatenate(list(unit.rows.values()))
+    names = ", ".join(rounds[number].target.job.backbone.name for number in unit.rows)
+    return f"rows {rows.min()} to {rows.max()} of {names}"
 
 
 def make_share(
@@ -204,11 +222,10 @@ def _take(writer: Writer, part: Path, contents: FileContents) -> int:
 
 def _check_made_alike(part: Path, contents: FileContents, round_: Round) -> None:
     then = json.loads(contents.attributes["made_with"])
-    now = json.loads(file_attributes(round_.target.job)["made_with"])
-    for name in _ALIKE:
-        if then.get(name) != now[name]:
+    for name, now in made_by().items():
+        if then.get(name) != now:
             raise InputError(
-                f"{part}: made with {name} {then.get(name)}, and this machine has {now[name]}; install the "
+                f"{part}: made with {name} {then.get(name)}, and this machine has {now}; install the "
                 f"same everywhere, or remove the folder {part.parent} and compute it here."
             )
     if contents.attributes["contract"] != contract(round_.target.job):

@@ -41,3 +41,20 @@ def share_of(text: str) -> Share:
             f"--share {text}: write I/N, share I of N counted from 0, such as 0/3, 1/3 and 2/3."
         )
     return Share(int(match[1]), int(match[2]))
+
+
+def check_apart(share: str | None, on: str | None, *, redo: bool = False) -> None:
+    """Refuse options of work that is done apart which contradict each other.
+
+    Raises:
+        OptionError: `--share` is none, or stands beside `--on`, or either beside `--redo`.
+    """
+    if share is not None:
+        share_of(share)
+    if share is not None and on is not None:
+        raise OptionError(f"--share {share}: does not go with --on; leave one of them out.")
+    for option, given in (("--share", share), ("--on", on)):
+        if given is not None and redo:
+            raise OptionError(
+                f"{option} {given}: does not go with --redo, since what is there is kept; leave it out."
+            )

@@ -10,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from features.machine.device import cores
+from features.machine.pieces import Piece
 from features.machine.processes import together
 from features.machine.shares import Share
-from probe.finetuning.fold import train_folds
+from probe.finetuning.fold import is_trained, train_folds
+from probe.finetuning.job import network_name
 from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.plan import FineTunePlan, prepare
 from probe.finetuning.progress import ImageCounter, images_of
@@ -69,6 +72,22 @@ def _work(
         send((share.number, done, total, now))
 
     train_share(prepare(replace(options, progress=progress)), share, folders)
+
+
+def fold_pieces(options: FineTuneOptions) -> list[Piece]:
+    """The folds of a fine-tune as pieces of work, each of which leaves its result in a file."""
+    plan = prepare(options)
+    counter = ImageCounter(plan.run, 0)
+    return [
+        Piece(
+            f"fold {fold + 1} of {network_name(plan.run, job, fold)}",
+            partial(is_trained, plan.run, job, fold),
+            partial(train_folds, plan.run, job, counter, [fold]),
+        )
+        for job in plan.jobs
+        if job.folder.is_dir()  # the command made those of the results that are not there
+        for fold in job.splits.folds
+    ]
 
 
 def train_share(plan: FineTunePlan, share: Share, folders: Collection[str]) -> int:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import shutil
 import time
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import torch
 
 from features.errors import InputError, OptionError
-from features.keywords import taken_from
+from features.extraction.provenance import made_by
+from features.keywords import quiet, taken_from
 from features.machine.locks import locked
+from features.machine.on_ray import make_on_ray
 from features.machine.shares import Share, share_of
 from features.study import saving
 from features.study.beginning import begun_once
@@ -17,7 +21,7 @@ from features.study.named_tasks import remember
 from features.study.study import Study
 from probe.finetuning import history
 from probe.finetuning.commit import commit, notes, results_of
-from probe.finetuning.devices import train_beside, train_share
+from probe.finetuning.devices import fold_pieces, train_beside, train_share
 from probe.finetuning.expected_time import expected_time
 from probe.finetuning.fold import train_folds
 from probe.finetuning.job import FineTuneJob, is_saved, network_name
@@ -123,6 +127,8 @@ def finetune(options: FineTuneOptions) -> Finetuned:
         return done
     if jobs:
         options.announce(expected_time(plan.run, jobs))
+    if options.on is not None and len(plan.devices) > 1:
+        raise OptionError(f"--on {options.on}: a task trains on one device; name one.")
     with ExitStack() as locks:
         for job in jobs:
             job.folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +136,9 @@ def finetune(options: FineTuneOptions) -> Finetuned:
             if options.redo:
                 for file in job.folder.glob("fold-*"):
                     file.unlink()
-        if jobs and len(plan.devices) > 1:
+        if jobs and options.on is not None:
+            _train_on(plan, options.on)
+        elif jobs and len(plan.devices) > 1:
             train_beside(options, plan.devices, {str(job.folder) for job in jobs})
         _train(plan, jobs, done)
     done.seconds = time.perf_counter() - started
@@ -179,6 +187,22 @@ def _train_share(plan: FineTunePlan, jobs: list[FineTuneJob], share: Share) -> i
     for job in jobs:
         job.folder.mkdir(parents=True, exist_ok=True)
     return train_share(plan, share, {str(job.folder) for job in jobs})
+
+
+def _train_on(plan: FineTunePlan, on: str) -> None:
+    """Train the folds as tasks of an engine; they are left where an interrupted run would leave them."""
+    options = plan.run.options
+    make_on_ray(
+        on,
+        fold_pieces,
+        replace(quiet(options), study=plan.run.study.folder.absolute(), data=None, on=None),
+        alike=made_by,
+        threads=max(1, torch.get_num_threads()),
+        device=plan.devices[0].type,
+        progress=lambda number, total, hosts: options.announce(
+            f"{number} of {total} folds trained: {hosts}"
+        ),
+    )
 
 
 def _clear(job: FineTuneJob) -> None:

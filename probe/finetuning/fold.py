@@ -74,6 +74,11 @@ def train_folds(
     return [done[fold] for fold in wanted]
 
 
+def is_trained(run: FineTuneRun, job: FineTuneJob, fold: int) -> bool:
+    """Whether a fold is finished, with all that is asked for now."""
+    return _finished(run, job, fold) is not None
+
+
 def _finished(run: FineTuneRun, job: FineTuneJob, fold: int) -> FoldResult | None:
     """The result of a fold that an earlier run finished, if it has all that is asked for now."""
     file = job.folder / f"fold-{fold}.npz"

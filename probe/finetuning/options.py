@@ -9,7 +9,7 @@ from pathlib import Path
 from features.errors import OptionError, nearest
 from features.images.views import check_views
 from features.machine import device as devices
-from features.machine.shares import share_of
+from features.machine.shares import check_apart
 from probe.training.recipes import DEFAULT, Recipe
 
 BASES = ("finetune", "scratch")
@@ -60,6 +60,8 @@ class FineTuneOptions:
     fp16 on a GPU, as it computes."""
     share: str | None = None
     """`I/N`: train every N-th fold that is not there, and nothing else; the same without it collects."""
+    on: str | None = None
+    """`ray` or `ray:ADDRESS`: where folds are trained (see features/machine/on_ray.py); None: here."""
     base: str = ""
     """`finetune` or `scratch`, or as its rows name it (`scratch+gilnet`): begin with that network,
     trained here on the same fold and kept with `save`, in place of the backbone's weights (the BnB of
@@ -87,13 +89,7 @@ class FineTuneOptions:
             InputError: An option has none of its values, or contradicts another.
         """
         check_views(tuple(self.views))
-        if self.share is not None:
-            share_of(self.share)
-            if self.redo:
-                raise OptionError(
-                    f"--share {self.share}: does not go with --redo, which every share would do anew; "
-                    "leave it out."
-                )
+        check_apart(self.share, self.on, redo=self.redo)
         if self.accumulate < 1:
             raise OptionError(
                 f"--accumulate {self.accumulate}: a batch is computed in one part or more."

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+import torch
+
 from features.data.tasks import Task
-from features.keywords import taken_from
+from features.extraction.provenance import made_by
+from features.keywords import quiet, taken_from
+from features.machine.on_ray import make_on_ray
+from features.machine.pieces import Piece
 from features.machine.shares import Share, share_of
 from features.machine.spent import Spent, Stopwatch
 from features.store.featurefile import FeatureFile
@@ -70,6 +77,20 @@ def fit(options: FitOptions) -> Fitted:
         _fit_share(plan, share_of(options.share), done)
         done.seconds = time.perf_counter() - started
         return done
+    if options.on is not None:
+        silent = replace(quiet(options), study=plan.run.study.folder.absolute(), on=None)
+        fitting = max(1, torch.get_num_threads())
+        make_on_ray(
+            options.on,
+            fit_pieces,
+            silent,
+            alike=made_by,
+            threads=fitting,
+            device=plan.run.device.type,
+            progress=lambda number, total, hosts: options.announce(
+                f"{number} of {total} layers fitted: {hosts}"
+            ),
+        )
     with open_ledger(plan.run.study.folder) as ledger:
         for sentence in foretell(plan, ledger, options.clock):
             options.announce(sentence)
@@ -94,22 +115,56 @@ def _check_compared(plan: FitPlan, ledger: Ledger) -> None:
 def _fit_share(plan: FitPlan, share: Share, done: Fitted) -> None:
     """Fit the layers of a share; nothing is locked, and each result goes into a file of its own."""
     run, ledger = plan.run, Ledger(plan.run.study.folder)
+    mine = [job for jobs in share.taken(list(_by_layer(plan).values())) for job in jobs]
+    for number, job in enumerate(mine):
+        run.options.progress(number, len(mine), job)
+        fitted = _fit_apart(run, ledger, job)
+        done.fitted, done.kept = done.fitted + fitted, done.kept + (not fitted)
+    run.options.progress(len(mine), len(mine), None)
+
+
+def fit_pieces(options: FitOptions) -> list[Piece]:
+    """The layers of a fit as pieces of work, whose results are files (see parts.py)."""
+    plan = prepare(options)
+    ledger = Ledger(plan.run.study.folder)
+
+    def is_made(jobs: Sequence[ProbeJob]) -> bool:
+        return all(not _part_to_make(plan.run, ledger, job) for job in jobs)
+
+    def make(jobs: Sequence[ProbeJob]) -> None:
+        for job in jobs:
+            _fit_apart(plan.run, ledger, job)
+
+    return [
+        Piece(f"the probes on {backbone}/{key}", partial(is_made, jobs), partial(make, jobs))
+        for (backbone, key), jobs in _by_layer(plan).items()
+    ]
+
+
+def _by_layer(plan: FitPlan) -> dict[tuple[str, str], list[ProbeJob]]:
     layers: dict[tuple[str, str], list[ProbeJob]] = {}
     for job in plan.jobs:
         layers.setdefault((job.backbone, job.key), []).append(job)
-    mine = [job for jobs in share.taken(list(layers.values())) for job in jobs]
-    for number, job in enumerate(mine):
-        run.options.progress(number, len(mine), job)
-        with run.study.features(job.backbone) as file:
-            asked = _asked(run, job, file)
-            there = ledger.holds(job.stored, asked.protocol, asked.splits.folds, asked.features)
-            part = part_of(run.study.folder, job.stored, asked.protocol, asked.features)
-            if there or part.is_file():
-                done.kept += 1
-                continue
-            write_part(part, _made(run, job, file, asked))
-            done.fitted += 1
-    run.options.progress(len(mine), len(mine), None)
+    return layers
+
+
+def _part_to_make(run: ProbeRun, ledger: Ledger, job: ProbeJob) -> Path | None:
+    """The file that the job's result is to go into; None where that, or the result, is there."""
+    with run.study.features(job.backbone) as file:
+        asked = _asked(run, job, file)
+    part = part_of(run.study.folder, job.stored, asked.protocol, asked.features)
+    there = ledger.holds(job.stored, asked.protocol, asked.splits.folds, asked.features)
+    return None if there or part.is_file() else part
+
+
+def _fit_apart(run: ProbeRun, ledger: Ledger, job: ProbeJob) -> bool:
+    """Fit a job into a file of its own; whether that was to be done."""
+    part = _part_to_make(run, ledger, job)
+    if part is None:
+        return False
+    with run.study.features(job.backbone) as file:
+        write_part(part, _made(run, job, file, _asked(run, job, file)))
+    return True
 
 
 @dataclass(frozen=True)

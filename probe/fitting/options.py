@@ -9,7 +9,7 @@ from pathlib import Path
 
 from features.errors import OptionError, nearest
 from features.images.views import check_views
-from features.machine.shares import share_of
+from features.machine.shares import check_apart
 from probe.fitting.job import ProbeJob
 from probe.probes.methods import DEFAULT, METHODS
 from probe.probes.scaling import SCALES
@@ -74,6 +74,8 @@ class FitOptions:
     share: str | None = None
     """`I/N`: fit every N-th layer whose results are not there, into files of their own, and nothing else;
     the same without it collects (see parts.py)."""
+    on: str | None = None
+    """`ray` or `ray:ADDRESS`: where layers are fitted (see features/machine/on_ray.py); None: here."""
     redo: bool = False
     """Fit again what is there."""
     clock: Callable[[float], str] = lambda seconds: f"{seconds:.0f} s"
@@ -99,13 +101,7 @@ class FitOptions:
         """
         if self.quick and tuple(self.probes) not in (DEFAULT, QUICK):
             raise OptionError("--quick: it fits ridge alone; leave out --probe, or --quick.")
-        if self.share is not None:
-            share_of(self.share)
-            if self.redo:
-                raise OptionError(
-                    f"--share {self.share}: does not go with --redo, which every share would do anew; "
-                    "leave it out."
-                )
+        check_apart(self.share, self.on, redo=self.redo)
         for probe in self.probes:
             if probe not in METHODS:
                 raise OptionError(f"--probe {probe}: not a probe; {nearest(probe, METHODS)}")

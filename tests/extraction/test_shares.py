@@ -15,8 +15,9 @@ from features.extraction.extract import extract, extract_together
 from features.extraction.summary import Extraction
 from features.machine.shares import Share, share_of
 from features.store.paths import parts_of
-from features.study.status import parts_waiting, remove_features
+from features.study.status import parts_waiting
 from features.study.study import open_study
+from probe.results.ledger import remove
 
 TinyCard = Callable[..., Path]
 BROKEN, REPEATED = (3, 11), {20: 3, 22: 2}
@@ -132,7 +133,7 @@ def test_parts_of_another_toolkit_or_other_settings_are_refused(
     with pytest.raises(InputError, match="made with other settings than this command's"):
         made("shared")
     assert parts_waiting(open_study(tmp_path / "shared")) == {"tiny": 5}
-    remove_features(open_study(tmp_path / "shared"), "tiny")
+    remove(tmp_path / "shared", "tiny")
     assert not list((tmp_path / "shared").glob("features/*.parts"))
 
 

@@ -1,0 +1,238 @@
+"""Pieces of work as tasks of Ray, on this machine or on a cluster (https://docs.ray.io, the extra `ray`).
+
+Ray runs the pieces and nothing else: what they make are files in the study's folder, which every node sees
+under the same path, and the command that started them collects these. Ray's own retries are off, since
+those after a lack of memory have no end; a piece that fails is started again here, on another node where
+there is one, three times in all. A plan travels as the words it is made of, never as the study, and each
+worker makes it once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from features.errors import InputError, OptionError, Stopped, first_line
+from features.machine.device import cores
+from features.machine.pieces import Piece
+
+TIMES = 3
+"""How often a piece is tried."""
+
+Plan = Callable[[Any], Sequence[Piece]]
+"""A function of a module, which makes the same pieces of the same words in every process."""
+
+_plans: dict[str, tuple[Any, Sequence[Piece]]] = {}
+"""The words and pieces of the last plan of each kind that this worker made."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a piece was not made, and where."""
+
+    message: str
+    host: str
+    node: str
+    is_final: bool
+    """Whether it would fail anywhere."""
+
+
+@dataclass
+class _Tries:
+    """What was tried of the pieces."""
+
+    failed: dict[int, list[Failure]] = field(default_factory=dict)
+
+    def note(self, number: int, failure: Failure) -> bool:
+        """Keep a failure; whether the piece is to be tried again.
+
+        Raises:
+            InputError: It would fail anywhere.
+        """
+        if failure.is_final:
+            raise InputError(failure.message)
+        self.failed.setdefault(number, []).append(failure)
+        return len(self.failed[number]) < TIMES
+
+    def nodes(self, number: int) -> set[str]:
+        """The nodes on which a piece failed."""
+        return {failure.node for failure in self.failed.get(number, [])}
+
+
+def address_of(on: str) -> str:
+    """The address of `ray` or `ray:ADDRESS`; `local` without one.
+
+    Raises:
+        OptionError: It names something else, or Ray is not installed.
+    """
+    engine, _, address = on.partition(":")
+    if engine != "ray":
+        raise OptionError(f"--on {on}: not an engine; write ray, or ray:ADDRESS of a cluster.")
+    try:
+        import ray  # noqa: F401
+    except ImportError as error:
+        raise OptionError(
+            "--on ray: Ray is not installed; `pip install 'transfer-probe[ray]'`, or use --share."
+        ) from error
+    return address or "local"
+
+
+def make_on_ray(
+    on: str,
+    plan: Plan,
+    words: Any,
+    *,
+    alike: Callable[[], Mapping[str, str]],
+    threads: int,
+    device: str = "cpu",
+    progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
+) -> None:
+    """Make the pieces of a plan that are not there, as tasks of Ray.
+
+    Args:
+        on: `ray` or `ray:ADDRESS`.
+        plan: The function that makes the pieces.
+        words: What it is given.
+        alike: A function of a module: versions by name, which must be the same on every node.
+        threads: The cores of a task, and the threads of its operations.
+        device: A task takes a GPU where this is one.
+        progress: Called with pieces made, pieces in all, and the hosts that made some.
+
+    Raises:
+        InputError: A piece cannot be made, or a node has another toolkit, torch or decoder.
+        Stopped: Pieces failed three times; the others are made.
+    """
+    pieces = plan(words)
+    left = [number for number, piece in enumerate(pieces) if not piece.is_made()]
+    if not left:
+        return
+    tries, made = _Tries(), Counter[str]()
+    with _connected(address_of(on)) as ray:
+        task, gpus = ray.remote(_make), 0 if device == "cpu" else 1
+        shared = ray.put((plan, words, threads))
+        versions = alike()
+
+        def start(number: int) -> Any:
+            where = _elsewhere(ray, tries.nodes(number))
+            placed = task.options(
+                max_retries=0, num_cpus=threads, num_gpus=gpus, scheduling_strategy=where
+            )
+            return placed.remote(shared, number, pieces[number].name, alike, versions)
+
+        waiting = {start(number): number for number in left}
+        while waiting:
+            [ready], _ = ray.wait(list(waiting), num_returns=1)
+            number = waiting.pop(ready)
+            host, failure = _outcome(ray, ready)
+            if failure is None:
+                made[host] += 1
+                hosts = ", ".join(f"{name} {many}" for name, many in sorted(made.items()))
+                progress(made.total(), len(left), hosts)
+            elif tries.note(number, failure):
+                waiting[start(number)] = number
+    lost = {n: f[-1] for n, f in tries.failed.items() if len(f) >= TIMES}
+    if lost:
+        first, why = next(iter(sorted(lost.items())))
+        raise Stopped(
+            f"{pieces[first].name}: failed {TIMES} times, last on {why.host} ({why.message}); of "
+            f"{len(left)} pieces of work {len(lost)} failed, the others are kept; run the same command "
+            "again."
+        )
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Any]:
+    """Ray, connected to a cluster or to one of this machine's own, which ends with the block."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # else what is here is done after all else
+    import ray
+
+    own: dict[str, Any] = {"num_cpus": cores(), "include_dashboard": False}
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            **(own if address == "local" else {}),
+        )
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"--on ray:{address}: no cluster answers there ({first_line(error)}); check the address, or "
+            "leave it out for this machine."
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _outcome(ray: Any, ready: Any) -> tuple[str, Failure | None]:
+    """The host that made a piece, or its failure; a worker or node that died is one."""
+    try:
+        host, failure = ray.get(ready)
+        return host, failure
+    except ray.exceptions.RayError as error:
+        why = str(error).strip().splitlines()[-1]  # of a traceback, what was raised
+        return "", Failure(why, "a worker that ended", "", is_final=False)
+
+
+def _elsewhere(ray: Any, failed: set[str]) -> Any:
+    """Where to try again: a living node that has not failed yet, if there is one; else anywhere."""
+    if not failed:
+        return "DEFAULT"
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] not in failed]
+    return NodeAffinitySchedulingStrategy(others[0], soft=True) if others else "DEFAULT"
+
+
+def _make(
+    shared: tuple[Plan, Any, int],
+    number: int,
+    name: str,
+    alike: Callable[[], Mapping[str, str]],
+    versions: Mapping[str, str],
+) -> tuple[str, Failure | None]:
+    """Make a piece in a worker: the host, and why it was not made."""
+    import ray
+
+    host, node = socket.gethostname(), ray.get_runtime_context().get_node_id()
+    for what, here in alike().items():
+        if here != versions[what]:
+            unlike = (
+                f"{host}: has {what} {here}, the command has {versions[what]}; install the same."
+            )
+            return host, Failure(unlike, host, node, is_final=True)
+    try:
+        piece = _planned(*shared)[number]
+    except (
+        Exception
+    ) as error:  # it was made where the command runs, so something is not seen from here
+        return host, Failure(first_line(error), host, node, is_final=False)
+    try:
+        if piece.name != name:
+            raise Stopped(f"plans {piece.name} in the place of {name}")
+        if not piece.is_made():
+            piece.make()
+    except InputError as error:
+        return host, Failure(str(error), host, node, is_final=True)
+    except (OSError, Stopped) as error:
+        return host, Failure(first_line(error), host, node, is_final=False)
+    return host, None
+
+
+def _planned(plan: Plan, words: Any, threads: int) -> Sequence[Piece]:
+    """The pieces, made once in this worker."""
+    torch.set_num_threads(threads)
+    key = f"{plan.__module__}.{plan.__qualname__}"
+    if key not in _plans or _plans[key][0] != words:
+        _plans[key] = words, plan(words)
+    return _plans[key][1]
