@@ -472,7 +472,25 @@ def _register() -> None:
     copies.impl(
         "_copy_from", lambda *args: _copy(_aten._copy_from.default, args, {}), "PrivateUse1"
     )
-    _library.extend((every, copies))
+    others = torch.library.Library("_", "IMPL")
+    others.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    for name in _HALVED:
+        copies.impl(
+            name, functools.partial(_halved, getattr(_aten, name).default), "AutocastPrivateUse1"
+        )
+    _library.extend((every, copies, others))
+
+
+_HALVED = ("conv2d", "linear", "matmul", "mm", "addmm", "bmm")
+"""What is done in the halved type under autocast."""
+
+
+def _halved(func: Any, *args: Any, **kwargs: Any) -> Any:
+    kind = torch.get_autocast_dtype(NAME)
+    autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+    cast = [x.to(kind) if isinstance(x, Tensor) and x.is_floating_point() else x for x in args]
+    with torch._C._ExcludeDispatchKeyGuard(autocast):
+        return func(*cast, **kwargs)
 
 
 _register()

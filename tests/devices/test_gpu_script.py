@@ -1,0 +1,40 @@
+"""The call that measures an accelerator, tried on the simulated one."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "bench" / "gpu.sh"
+
+
+def call(out: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "OUT": str(out)}
+    return subprocess.run(
+        ["bash", str(SCRIPT), *words], env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_every_section_of_the_script_runs_on_the_simulated_device(tmp_path: Path) -> None:
+    done = call(tmp_path, "--device", "simulated", "--tiny")
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "gpu.json").read_text())
+    assert report["device"] == "simulated device 0"
+    states = {name: section["state"] for name, section in report["sections"].items()}
+    assert set(states.values()) == {"measured"}, states
+    (tests,) = report["sections"]["device tests"]["rows"]
+    assert (tests["passed"] > 0, tests["failed"]) == (True, 0)
+    for row in report["sections"]["probes, one layer"]["rows"]:
+        assert row.get("scores differ by at most", 0) == 0
+    assert "a trial of the script" in (tmp_path / "gpu.md").read_text()
+
+
+@pytest.mark.slow
+def test_what_is_not_reached_says_so(tmp_path: Path) -> None:
+    assert call(tmp_path, "--device", "simulated", "--tiny", "--seconds", "0").returncode == 0
+    report = json.loads((tmp_path / "gpu.json").read_text())
+    assert {section["state"] for section in report["sections"].values()} == {"not reached"}
+    assert call(tmp_path, "--device", "xpu").returncode == 2
