@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _GREY = "#6B6B6B"
 _SHAPES = "osD^vPX*"
+_CLOSE = 0.02
+"""Levels nearer to each other than this are named on their outer sides, else each above itself."""
 
 
 def curve_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
@@ -249,9 +251,10 @@ def _levels(ax: Axes, task: TaskCurves, metric: str) -> None:
     levels = [("chance", task.chance, ":", "left")]
     if task.majority is not None:
         levels.append(("most frequent class", task.majority, "-.", "right"))
-    lowest = min(value for _, value, _, _ in levels)
+    values = [value for _, value, _, _ in levels]
+    close = len(values) > 1 and max(values) - min(values) < _CLOSE
     for name, value, style, side in levels:
-        _level(ax, name, 100 * value, style, side, below=len(levels) > 1 and value == lowest)
+        _level(ax, name, 100 * value, style, side, below=close and value == min(values))
 
 
 def _level(
