@@ -12,7 +12,8 @@ from features.errors import InputError
 from features.study.drafting import draft
 from features.study.study import Study
 from probe.folds.given import training_of
-from probe.folds.make_splits import make_splits, too_small_sentence
+from probe.folds.left_out import left_out_sentences
+from probe.folds.make_splits import make_splits
 from probe.folds.splits import Splits, Unfit
 
 Ints = NDArray[np.int64]
@@ -233,10 +234,10 @@ def test_a_class_of_one_fold_alone_takes_no_part() -> None:
     splits = split(study)
     check(splits, study.subjects)
     assert np.flatnonzero(splits.part < 0).tolist() == [4, 7]
-    assert too_small_sentence(study, study.tasks["label"], splits) == (
+    assert left_out_sentences(study, study.tasks["label"], splits) == [
         "label: all images of the class 'rare' are in one fold, so nothing can be learnt about it there; "
         "2 images are left out of this task"
-    )
+    ]
     labels[5] = "rare"
     check(split(study_of(labels, folds=fold)), np.arange(24))
 

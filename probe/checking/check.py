@@ -13,7 +13,8 @@ from features.study.copies import Copies, Group
 from features.study.study import Study
 from probe.folds.given import own_folds
 from probe.folds.kept_together import in_several, kept_copies
-from probe.folds.make_splits import make_splits, too_small_sentence
+from probe.folds.left_out import left_out_sentences
+from probe.folds.make_splits import make_splits
 from probe.folds.splits import Unfit
 
 
@@ -91,8 +92,7 @@ def check(study: Study, copies: Copies) -> Check:
         try:
             splits = make_splits(study, task, readable, None, 0)
             folds = splits.fold if fold is None else fold
-            left_out = too_small_sentence(study, task, splits)
-            notes += [] if left_out is None else [left_out + "."]
+            notes += [f"{said}." for said in left_out_sentences(study, task, splits)]
         except Unfit as reason:
             unfit.append(str(reason))
         except InputError as error:

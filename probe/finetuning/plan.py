@@ -30,7 +30,8 @@ from probe.finetuning.rate_search import rates_of, searches
 from probe.finetuning.rows import extracted_rows, readable_rows
 from probe.finetuning.saved_network import digest
 from probe.finetuning.tensorboard import Board
-from probe.folds.make_splits import make_splits, too_small_sentence
+from probe.folds.left_out import left_out_sentences
+from probe.folds.make_splits import make_splits
 from probe.folds.splits import Splits, Unfit
 from probe.results.protocol import protocol
 from probe.training.cut import EMPTY, prefix_of, refuse_unread
@@ -280,9 +281,8 @@ def plan(
     each = [make_splits(study, task, run.readable, options.folds, options.seed) for task in tasks]
     splits = joint_splits(study, tasks, each, options.folds)
     for task, own in zip(tasks, each, strict=True):
-        left_out = too_small_sentence(study, task, own)
-        if left_out is not None:
-            options.announce(left_out)
+        for sentence in left_out_sentences(study, task, own):
+            options.announce(sentence)
     goal = _goal(study, tasks, each)
     bases = [
         digest(study.folder, base_network(run, tasks, fold))

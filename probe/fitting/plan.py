@@ -22,7 +22,7 @@ from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.probe_job import ProbeRun, memory_bytes
 from probe.folds.given import has_split, own_folds
-from probe.folds.make_splits import labels_sentence, too_small_sentence
+from probe.folds.left_out import left_out_sentences
 from probe.folds.splits import Unfit
 from probe.probes.linear import column_bytes
 from probe.probes.methods import FOR_LABELS, FOR_NUMBERS
@@ -85,11 +85,8 @@ def prepare(options: FitOptions) -> FitPlan:
             options.announce(f"{task.name}: {what}, fitted by {' and '.join(fitted_by)}")
         if not task.has_classes and (options.shots or options.fractions):
             options.announce(f"{task.name}: draws of few images are of classes only")
-        if task.has_labels and (unknown := labels_sentence(study, task)) is not None:
-            options.announce(unknown)
-        left_out = too_small_sentence(study, task, run.first_splits(task))
-        if left_out is not None:
-            options.announce(left_out)
+        for sentence in left_out_sentences(study, task, run.first_splits(task)):
+            options.announce(sentence)
         if task.has_classes:
             options.announce(detectable_sentence(study, task, run.first_splits(task)))
         if len(task.classes) > _MANY:

@@ -8,18 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from features.arrays import Bools, Ints
-from features.data.several_labels import BETWEEN
 from features.data.tasks import Task
 from features.errors import InputError, OptionError
 from features.study.study import Study
-from probe.counts import count
 from probe.folds.given import SPLIT_NAMES, has_split, own_folds
 from probe.folds.kept_together import in_several, kept_together, unlike
 from probe.folds.splits import Splits, Unfit
 
 _INNER_PARTS = 3  # of the training rows, where only one other fold is left
-_NAMED = 5
-"""Classes that a sentence names."""
 
 
 def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, seed: int) -> Splits:
@@ -294,43 +290,6 @@ def _learnable_labels(splits: Splits, task: Task, study: Study) -> Splits:
                 "be measured there; make fewer folds, or add data."
             )
     return replace(splits, too_small=tuple(np.flatnonzero(~able).tolist()))
-
-
-def too_small_sentence(study: Study, task: Task, splits: Splits) -> str | None:
-    """Which classes take no part in a task and why; None where all do."""
-    if not splits.too_small:
-        return None
-    many = len(splits.too_small)
-    names = ", ".join(repr(task.classes[number]) for number in splits.too_small[:_NAMED])
-    more = f" and {many - _NAMED} more" if many > _NAMED else ""
-    if task.has_labels:
-        return (
-            f"{task.name}: the label{'s' * (many > 1)} {names}{more} {'are' if many > 1 else 'is'} left "
-            "out: of some training set, or of all tested images, every one has it, or none"
-        )
-    images = int((np.isin(study.labels(task.name), splits.too_small) & study.used).sum())
-    has_split = splits.fold_of_part.min() < 0
-    return (
-        f"{task.name}: all images of the class{'es' * (many > 1)} {names}{more} are in "
-        f"{'the split test' if has_split else 'one fold'}, so nothing can be learnt about "
-        f"{'them' if many > 1 else 'it'} there; {images:,} image{'s' * (images > 1)} "
-        f"{'are' if images > 1 else 'is'} left out of this task"
-    )
-
-
-def labels_sentence(study: Study, task: Task) -> str | None:
-    """How many labels of images in use are not known; None where all are."""
-    y = study.targets(task.name)[study.used]
-    unknown = int((y < 0).sum())
-    if not unknown:
-        return None
-    if task.columns:
-        return f"{task.name}: {unknown:,} of {y.size:,} labels are not known and left out"
-    images = unknown // y.shape[1]
-    return (
-        f"{task.name}: {count(images, 'image')} without any label left out; an image that is known to have "
-        f"none of them is written {BETWEEN}"
-    )
 
 
 def _check_inner(splits: Splits, task: Task) -> None:

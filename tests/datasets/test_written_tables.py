@@ -57,7 +57,18 @@ def said(manifest: Manifest, words: str) -> bool:
 
 @pytest.mark.parametrize(
     "name",
-    ["filename", "file_name", "image", "image_path", "img", "file", "filepath", "uid", "foto"],
+    [
+        "filename",
+        "file_name",
+        "image",
+        "image_path",
+        "img",
+        "file",
+        "filepath",
+        "image_id",
+        "uid",
+        "foto",
+    ],
 )
 def test_the_one_column_that_names_files_has_the_paths(drawn: Path, name: str) -> None:
     table = write(drawn, lines(f"id,{name},label", lambda i: f"{i},{PLAIN[i]},{LABELS[i]}"))
@@ -250,6 +261,15 @@ def test_likely_groups_are_asked_about(drawn: Path) -> None:
     }
     with pytest.raises(InputError, match="write NAME=ROLE"):
         read_data(f"{table}?columns=patient_id=person")
+
+
+def test_subjects_that_differ_in_blanks_are_one(drawn: Path) -> None:
+    text = lines(
+        "path,label,subject", lambda i: f"{PLAIN[i]},{LABELS[i]},{' s1' if i % 2 else 's1 '}"
+    )
+    manifest = read_data(write(drawn, text))
+    assert set(manifest.columns["subject"]) == {"s1"}
+    assert said(manifest, "blanks around values of subject are left out")
 
 
 def test_a_subject_called_nan_is_no_subject(drawn: Path) -> None:

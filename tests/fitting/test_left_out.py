@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from cli.app import app
 from features.study.study import open_study
+from probe.fitting.fit import fit
 from probe.results import predictions
 from probe.results.rows import read
 
@@ -69,3 +70,14 @@ def test_rows_of_a_class_too_small_are_not_tested_and_the_rest_are(tmp_path: Pat
         predicted = stored.scores[:-1].argmax(1)
         assert 3 not in predicted
         assert (predicted == y[:-1]).mean() > 0.8
+
+
+def test_a_class_of_which_nothing_is_readable_is_named(tmp_path: Path) -> None:
+    y = np.array(["cat", "dog"] * 20 + ["fox"] * 3)
+    study = studies.begin(tmp_path / "study", {"label": y, "other": ["a", "b", "c"] * 14 + ["a"]})
+    x = np.random.default_rng(0).standard_normal((43, 5)).astype(np.float32)
+    studies.add(study, "net", {"fc": x}, refused=[40, 41, 42])
+    said: list[str] = []
+    fit(study.folder, probes=["ridge"], announce=said.append)
+    (sentence,) = [sentence for sentence in said if "readable" in sentence]
+    assert sentence.startswith("label: no image of the class 'fox' is readable and extracted")
