@@ -33,4 +33,4 @@ def quoted(text: str) -> str:
 
 def unquoted(cell: str) -> str:
     """The text of a cell that `quoted` wrote."""
-    return cell[1:] if _QUOTED.match(cell) else cell
+    return cell[1:] if cell.startswith("'") and _QUOTED.match(cell) else cell

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -116,6 +117,8 @@ def read_rows(file: Path, filled: str | None = None) -> tuple[list[str], list[li
         raise InputError(f"{file}: not a text file; give a CSV or TSV manifest.")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if tabs else ",")
     rows: list[list[str]] = []
+    collecting = gc.isenabled()
+    gc.disable()  # none of a million lines is garbage, and looking for some takes longer than reading them
     try:
         header = [name.strip() for name in next(reader, [])]
         if len(set(header)) < len(header):
@@ -125,19 +128,24 @@ def read_rows(file: Path, filled: str | None = None) -> tuple[list[str], list[li
             raise InputError(
                 f"{file}: the manifest has no column {filled}; {nearest(filled, header)}"
             )
+        width, place = len(header), None if filled is None else header.index(filled)
         for row in reader:
-            if row and len(row) != len(header):
+            if not row:
+                continue
+            if len(row) != width:
                 raise InputError(
-                    f"{file} line {reader.line_num}: {len(row)} cells under {len(header)} columns; "
+                    f"{file} line {reader.line_num}: {len(row)} cells under {width} columns; "
                     "quote cells that hold a comma."
                 )
-            if row and filled is not None and not row[header.index(filled)]:
+            if place is not None and not row[place]:
                 raise InputError(
                     f"{file} line {reader.line_num}: the {filled} is empty; fill it in or delete the "
                     "line."
                 )
-            if row:
-                rows.append(row)
+            rows.append(row)
     except csv.Error as error:
         raise InputError(f"{file} line {reader.line_num}: {error}; correct that line.") from error
+    finally:
+        if collecting:
+            gc.enable()
     return header, rows

@@ -261,7 +261,10 @@ def open_study(folder: Path | str) -> Study:
         raise InputError(
             f"{folder / 'images.csv'}: a header and no rows, where the study's images were; restore it."
         )
-    columns = {unquoted(name): [unquoted(row[i]) for row in rows] for i, name in enumerate(header)}
+    columns = {
+        unquoted(name): [unquoted(c) if (c := row[i])[:1] == "'" else c for row in rows]
+        for i, name in enumerate(header)
+    }
     known = {t.name: t for t in settings.tasks if set(t.sources) <= set(columns)}
     for task in settings.tasks:
         for column in task.columns:
