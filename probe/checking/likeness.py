@@ -17,9 +17,11 @@ from torch import Tensor
 
 from features.arrays import Doubles, Ints
 
-_STAGES = ((16, 6, 0.8), (32, 4, 0.9))
-"""Side, steps, and the correlation below which a pair is given up: of 1,200 pairs of an image and its
-version, cropped by up to a tenth at each side, fewer than one in a hundred are lost here."""
+_STAGES = ((16, 1, 0.75), (16, 5, 0.87), (32, 4, 0.9))
+"""Side, steps, and the correlation below which a pair is given up. Of 1,058 pairs of a photograph and its
+version, cropped by up to a tenth at each side, resized and saved anew, 0.1 % are lost here and after; 2.1 %
+where it is made of 36 to 60 pixels, in other brightness and contrast. Most pairs that show two pictures end
+at the first step."""
 _LAST_STEPS = 4
 _BAND = (1.0, 3.0)  # SDs, in pixels of 64, between which detail counts
 _BATCH = 512

@@ -334,8 +334,8 @@ def _tuned(task: TaskCurves) -> list[str]:
             if base is not None
             else ""
         )
-        sentences.append(
-            f"{curve.backbone} {curve.method} through {cuts[0].layer}: "
-            f"{scale.value(cuts[0].headline)}; through {last.layer}: {scale.value(last.headline)}{against}."
-        )
+        ends = [
+            f"through {p.layer}: {scale.value(p.headline)}" for p in dict.fromkeys((cuts[0], last))
+        ]
+        sentences.append(f"{curve.backbone} {curve.method} {'; '.join(ends)}{against}.")
     return sentences
