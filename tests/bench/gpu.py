@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import shutil
@@ -569,8 +570,19 @@ def main() -> None:
 def write(report: Row, folder: Path) -> None:
     """gpu.json and gpu.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "gpu.json").write_text(json.dumps(report, indent=1, default=str))
+    (folder / "gpu.json").write_text(json.dumps(finite(report), indent=1, allow_nan=False))
     (folder / "gpu.md").write_text(table(report))
+
+
+def finite(value: Any) -> Any:
+    """What JSON can hold: None for a number that is not finite."""
+    if isinstance(value, dict):
+        return {str(key): finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def table(report: Row) -> str:
