@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from finetuning.brighthalves import rows_of, write_data
 from safetensors.numpy import load_file
 
@@ -100,7 +101,6 @@ def test_a_checkpoint_of_the_device_goes_on_here(
     tmp_path: Path, card: str, data: str, device: str
 ) -> None:
     """It holds tensors of the processor, whatever trained."""
-    import torch
 
     def stop(*_: object) -> None:
         if list(tmp_path.rglob("*.pt")):
@@ -115,8 +115,14 @@ def test_a_checkpoint_of_the_device_goes_on_here(
 
 @pytest.mark.slow
 def test_folds_on_two_devices_come_to_what_one_comes_to(
-    tmp_path: Path, card: str, data: str, two_devices: str, device: str
+    tmp_path: Path,
+    card: str,
+    data: str,
+    two_devices: str,
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # as many there as here
     one = trained(tmp_path / "one", card, device, data=data)
     two = trained(tmp_path / "two", card, two_devices, data=data)
     alike(two, one, 0)
@@ -125,8 +131,6 @@ def test_folds_on_two_devices_come_to_what_one_comes_to(
 def test_mixed_precision_is_refused_where_it_is_not_there(
     tmp_path: Path, card: str, data: str, simulated: Any
 ) -> None:
-    import torch
-
     simulated.lacks.add(torch.bfloat16)
     said: list[str] = []
     trained(tmp_path / "s", card, "simulated", data=data, precision="amp", announce=said.append)
