@@ -25,7 +25,7 @@ def begun(folder: Path) -> Path:
 
 
 def contents(study: Path) -> dict[str, bytes]:
-    files = [study / "results.csv", *sorted(study.glob("predictions/*/*/*.npz"))]
+    files = [study / "results.csv", *sorted((study / "predictions").rglob("*.npz"))]
     return {str(file.relative_to(study)): file.read_bytes() for file in files}
 
 

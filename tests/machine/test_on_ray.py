@@ -195,7 +195,7 @@ def digest(path: Path) -> str:
 
 
 def contents(study: Path) -> dict[str, bytes]:
-    files = [study / "results.csv", *sorted(study.glob("predictions/*/*/*.npz"))]
+    files = [study / "results.csv", *sorted((study / "predictions").rglob("*.npz"))]
     return {str(file.relative_to(study)): file.read_bytes() for file in files}
 
 
