@@ -334,8 +334,7 @@ def _tuned(task: TaskCurves) -> list[str]:
             if base is not None
             else ""
         )
-        ends = [
-            f"through {p.layer}: {scale.value(p.headline)}" for p in dict.fromkeys((cuts[0], last))
-        ]
+        both = cuts[:1] if len(cuts) == 1 else [cuts[0], last]
+        ends = [f"through {p.layer}: {scale.value(p.headline)}" for p in both]
         sentences.append(f"{curve.backbone} {curve.method} {'; '.join(ends)}{against}.")
     return sentences
