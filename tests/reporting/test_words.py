@@ -104,7 +104,7 @@ class Drawn:
     """Outcomes of probes that all guess, of 150 images."""
 
     subjects = np.arange(150)
-    is_number = False
+    is_number, has_labels, has_classes = False, False, True
 
     def __init__(self, names: list[tuple[str, str, str]], seed: int) -> None:
         right_ = np.random.default_rng(seed).random((len(names), 150)) < 0.5
