@@ -84,7 +84,7 @@ def _tune(folder: Path, cuts: tuple[str, ...], say: Callable[[str], None]) -> No
 
 
 def _is_shown(question: str) -> bool:
-    return question.startswith(("Does the closer domain", "Better than", "Is fine-tuning"))
+    return question.startswith(("Does the closer domain", "Is "))
 
 
 def _seen(task: TaskCurves, closest: str | None) -> tuple[str, ...]:

@@ -68,9 +68,9 @@ class Answer:
     is_number: bool
     """Whether the task is a number, of which less error is better."""
     behind: tuple[Contrast, ...]
-    """The leader minus every other backbone, each at its own best layer. The intervals hold for all
-    pairs at once and for training on other images too: where all backbones are equally good, a winner
-    is named in at most 5 studies of 100, however many backbones are compared."""
+    """The leader minus every other backbone, each at its own best method and layer. The intervals hold
+    for all pairs at once and for training on other images too: where all backbones are equally good, a
+    winner is named in at most 5 studies of 100, however many backbones are compared."""
     closest: Contrast | None
     """The best backbone of the closest domain minus the best backbone of any other pretraining."""
     gap: tuple[str, Interval | None] | None
@@ -105,6 +105,14 @@ class Answer:
         """Whether pretraining is shown to be worth more than random weights and controls, or not known."""
         floor = self.pretraining
         return floor is None or np.isnan(floor.difference.low) or floor.difference.low > 0
+
+    @property
+    def floor_leads(self) -> bool:
+        """Whether the leader is a floor that is ahead of the best trained backbone beyond noise."""
+        trained = self.pretraining.a if self.pretraining is not None else None
+        return self.leader.domain in FLOOR and any(
+            c.b == trained and c.difference.low > 0 for c in self.behind
+        )
 
     @property
     def wins(self) -> bool:

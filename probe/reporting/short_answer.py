@@ -41,6 +41,8 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
         return f"No trained network is fitted on {name} yet."
     if made.pretraining is not None and (top.domain in FLOOR or not made.helps):
         floor = _plain(made.pretraining.b).partition(" of ")[0]
+        if made.floor_leads:
+            return f"Pretraining does not help on {name}: {floor} did better."
         return f"Pretraining is not shown to help on {name}: {floor} may do as well."
     if not made.behind:
         return f"{top.backbone} reaches {score} on {name}; guessing reaches {_guess(task)}."
@@ -73,7 +75,9 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         return []
     top = made.leader
     layer = f"{layers_words(task, top.backbone, top.chosen)} of {top.backbone}"
-    if top.domain in FLOOR:
+    if not made.beats_guessing:
+        layer = "none is shown to beat guessing"
+    elif top.domain in FLOOR:
         layer = f"none is shown to beat {_plain(top.backbone)}"
     lines = [("Which layer?", layer)]
     if closest is None:
@@ -100,17 +104,19 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
             "no:", "no gain as it was trained:"
         )
         if not made.tuning.rate_searched:
-            gain += "; one learning rate was tried (`--search` tries three)"
+            gain += "; one learning rate was tried (--search tries three)"
         lines.append(("Is fine-tuning needed?", gain))
     if words := _by_method(task, made):
         lines.append(("Does the method matter?", words))
     if others := _other_measures(task, top):
         lines.append((f"{top.backbone} by other measures?", others))
     if made.random is not None:
-        lines.append(
-            (f"Better than {_plain(made.random.b)}?", _gain(made.random.difference, task.scale))
-        )
-    if not task.has_labels and top.domain not in FLOOR and METHODS[top.method].is_linear:
+        network = made.random.a.partition("@")[0]
+        floor = _plain(made.random.b).removesuffix(f" of {network}")
+        gain = _gain(made.random.difference, task.scale)
+        lines.append((f"Is {made.random.a} better than {floor}?", gain))
+    named = made.beats_guessing and top.domain not in FLOOR  # a result worth a file
+    if named and not task.has_labels and METHODS[top.method].is_linear:
         command = f"probe export {top.backbone}/{BEST}/{top.method} --task {task.task}"
         lines.append(("As one file for new images?", command))
     return lines
@@ -134,6 +140,8 @@ def _by_method(task: TaskCurves, made: Answer) -> str:
             level.append(_method(rival.b))
     parts = (("ahead", ahead), ("within noise", level), ("behind", behind))
     words = "; ".join(f"{what}: {', '.join(names)}" for what, names in parts if names)
+    if level and not (ahead or behind):
+        return f"not shown: {' and '.join(level)} within noise of {made.leader.method}"
     return words and f"against {made.leader.method}, {words}"
 
 

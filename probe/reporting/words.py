@@ -167,18 +167,19 @@ def _leader(made: Answer, scale: Scale) -> str:
     score = f"{what}{scale.value(top.headline)} at {layers_of(top)}{_nested(made, scale)}"
     if not made.behind:
         return f"{top.backbone} ({top.domain}) with {top.method} reaches {score}."
+    every = "both" if len(made.behind) == 1 else f"all {len(made.behind) + 1}"
     if made.wins:
         second = made.behind[0]
         return (
             f"Transfer from {top.backbone} ({top.domain}): {top.method} reaches {score}. It is ahead of "
             f"every other backbone beyond noise, and of the next, {second.b}, by "
-            f"{scale.difference(second.difference)} when all {len(made.behind) + 1} are compared at once."
+            f"{scale.difference(second.difference)} when {every} are compared at once by every method."
         )
     names = ", ".join(f"{c.b} ({scale.difference(c.difference)})" for c in made.noise)
     others = len(made.behind) - len(made.noise)
     return (
         f"No single winner: {top.backbone} ({top.domain}) with {top.method} reaches {score}. Within "
-        f"noise of it when all {len(made.behind) + 1} backbones are compared at once: {names}"
+        f"noise of it when {every} backbones are compared at once by every method: {names}"
         + (
             f"; {others} more {'is' if others == 1 else 'are'} behind it beyond noise."
             if others
@@ -201,7 +202,7 @@ def _closest(made: Answer, closest: str | None, scale: Scale) -> list[str]:
         ]
     c = made.closest
     sentence = (
-        f"The closest domain, {closest}: {c.a} against {c.b}, each at its own best layer: "
+        f"The closest domain, {closest}: {c.a} against {c.b}, each at its own best method and layer: "
         f"{_held(made, c, scale)}"
     )
     if made.gap is None:
@@ -225,12 +226,13 @@ def _held(made: Answer, c: Contrast, scale: Scale) -> str:
     alone, all_at_once = (scale.ends(d.low, d.high) for d in (c.difference, family.difference))
     planned, picked = c.difference.low > 0, family.difference.low > 0
     if planned and not picked:
-        tail = "planned in advance it counts as found, picked from the table as undecided"
+        tail = "shown if it was planned in advance, undecided if it was picked from the table"
     else:
-        tail = "found, planned or picked" if picked else "undecided, planned or picked"
+        found = "shown" if picked else "undecided"
+        tail = f"{found}, whether it was planned in advance or picked from the table"
     return (
         f"{scale.size(c.difference.value)} {alone} for this comparison alone, {all_at_once} when "
-        f"all {len(made.behind) + 1} backbones are compared at once: {tail}"
+        f"all {len(made.behind) + 1} backbones are compared at once by every method: {tail}"
     )
 
 
@@ -241,8 +243,13 @@ def _nested(made: Answer, scale: Scale) -> str:
         return ""
     same = set(nested.chosen) == {made.leader.backbone}
     if same:
-        return f" (every fold chooses it among {nested.backbones} backbones on its training images)"
-    return f" ({scale.value(nested.accuracy)} where each fold chooses among {nested.backbones} backbones)"
+        return (
+            f" (of {nested.backbones} backbones, the training images of every fold choose this one)"
+        )
+    number = scale.value(nested.accuracy)
+    return (
+        f" ({number} where each fold's training images choose among {nested.backbones} backbones)"
+    )
 
 
 def _no_better_than_guessing(task: TaskCurves, made: Answer, scale: Scale) -> str:
@@ -271,14 +278,15 @@ def _no_help(made: Answer, scale: Scale) -> str:
     else:
         size = f"{abs(100 * value):.1f} points {'above' if value >= 0 else 'below'}"
     ends = scale.ends(c.difference.low, c.difference.high)
-    return f"Pretraining is not shown to help: {c.a} is {size} {against} {ends}."
+    helps = "does not help" if made.floor_leads else "is not shown to help"
+    return f"Pretraining {helps}: {c.a} is {size} {against} {ends}."
 
 
 def _counts(task: TaskCurves) -> str:
-    images = (
-        f"{task.n} images of {task.subjects} subjects (effectively "
-        f"{task.effective_subjects:.0f}), {task.folds} folds"
-    )
+    whose = f" of {task.subjects:,} subjects (worth {task.effective_subjects:,.0f} of equal size)"
+    if task.subjects == task.n:
+        whose = ", each a subject of its own"
+    images = f"{task.n:,} images{whose}, {task.folds} folds"
     if task.chance is None:
         floor = "" if task.floor is None else f"; {_floor(task.floor, task.scale)}"
         if task.has_labels:

@@ -111,14 +111,24 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
     assert sentence(task, idle) == (
         "Pretraining is not shown to help on age: random weights may do as well."
     )
+    floor = replace(made.leader, backbone="near@random", domain="none")
+    ahead = replace(made.behind[0], a=floor.backbone, b=made.pretraining.a)
+    beaten = replace(idle, leader=floor, behind=(ahead,))
+    assert not idle.floor_leads
+    assert sentence(task, beaten) == "Pretraining does not help on age: random weights did better."
+    level = replace(ahead, difference=replace(apart, low=-0.01))
+    assert "may do as well" in sentence(task, replace(beaten, behind=(level,)))
     guessing = replace(made.leader, metrics={"accuracy": Interval(0.36, 0.30, 0.42, 90)})
     assert sentence(task, replace(made, leader=guessing)) == (
         "No backbone is shown to beat guessing on age."
     )
+    asked = dict(facts(task, replace(made, leader=guessing), "faces"))
+    assert asked["Which layer?"] == "none is shown to beat guessing"
+    assert "As one file for new images?" not in asked
     assert "reaches" in sentence(task, replace(made, behind=()))
     assert sentence(replace(task, best=()), None) == "No probe is fitted on age yet."
     assert sentence(task, None) == "Every backbone fitted on age has seen its test images."
-    for case in (made, unsure, crowd, idle, replace(made, behind=()), None):
+    for case in (made, unsure, crowd, idle, beaten, replace(made, behind=()), None):
         assert short(sentence(task, case))
 
 
@@ -131,6 +141,8 @@ def test_facts_answer_what_is_asked_next(task: TaskCurves) -> None:
     low, high = (100 * x for x in (made.closest.difference.low, made.closest.difference.high))
     assert f"[{low:+.1f}, {high:+.1f}]" in lines["Does the closer domain help?"]
     assert lines["Does the closer domain help?"].startswith("yes: +")
+    assert lines["Is near better than random weights?"].startswith("yes: +")
+    assert lines["As one file for new images?"].startswith("probe export near/best/")
     assert lines["Is fine-tuning needed?"] == "not known: nothing is fine-tuned"
     worse = replace(made.closest, difference=Interval(-0.1, -0.15, -0.05, 9))
     lines = dict(facts(task, replace(made, closest=worse), "faces"))
@@ -163,6 +175,10 @@ def test_the_leaders_methods_are_compared_in_words(
     made = replace(made, leader=replace(made.leader, method="ridge"))
     assert dict(facts(task, made, "faces"))["Does the method matter?"] == (
         "against ridge, ahead: fine-tuning by 4.0 points; within noise: svm; behind: knn by 5.0 points"
+    )
+    monkeypatch.setattr(short_answer, "rival_methods", lambda *_: drawn[1:2])
+    assert dict(facts(task, made, "faces"))["Does the method matter?"] == (
+        "not shown: svm within noise of ridge"
     )
     monkeypatch.setattr(short_answer, "rival_methods", lambda *_: drawn[2:])
     assert "Does the method matter?" not in dict(facts(task, made, "faces"))

@@ -224,7 +224,7 @@ def test_where_pretraining_is_not_shown_to_help_that_comes_first(study: Study) -
     points_below = -100 * apart.mean()
     assert points_below > 0
     assert first.startswith(
-        f"Pretraining is not shown to help: near@random is {points_below:.1f} points below far ["
+        f"Pretraining does not help: near@random is {points_below:.1f} points below far ["
     )
 
 

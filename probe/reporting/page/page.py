@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import count
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from features.machine.strict_json import to_json
 from probe.reporting.charts.chart import Chart, Plot
@@ -62,6 +63,11 @@ def page(contents: Contents) -> str:
 
 
 @cache
+def _coded(sentence: str) -> Markup:
+    """A sentence escaped, with what stands between backquotes as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("probe.reporting.page"),
@@ -73,6 +79,7 @@ def _environment() -> Environment:
     )
     made.policies["json.dumps_function"] = lambda value: to_json(value, (",", ":"))
     made.policies["json.dumps_kwargs"] = {}
+    made.filters["coded"] = _coded
     made.filters["px"] = lambda pixels: f"{pixels:.1f}"
     made.globals.update(
         width=WIDTH, height=HEIGHT, left=LEFT, right=RIGHT, top=TOP, outlines=OUTLINES,
