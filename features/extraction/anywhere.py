@@ -21,7 +21,7 @@ from features.machine.pieces import Piece
 from features.machine.shares import share_of
 from features.store.contents import contents_of
 from features.store.paths import partial_of
-from features.study.beginning import begun_once
+from features.study.beginning import opened_or_begun
 from features.study.drafting import open_or_draft
 from features.study.saving import save_max_pixels
 
@@ -104,9 +104,7 @@ def begin(folder: Path, data: str | None) -> None:
     Raises:
         InputError: The data cannot be used, or the folder holds another study.
     """
-    opened, manifest = open_or_draft(folder, data)
-    if manifest is not None:
-        opened = begun_once(opened, data)
+    opened = opened_or_begun(folder, data)
     most = pixel_limit.given()
     if most is not None and most != opened.max_pixels:
         save_max_pixels(opened.folder, most)

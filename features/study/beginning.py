@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from features.errors import InputError
 from features.study.drafting import open_or_draft
@@ -11,6 +12,24 @@ from features.study.study import Study, has_study
 
 _PATIENCE = 60.0  # seconds: whoever begins it only writes small files
 _POLL = 0.2
+
+
+def opened_or_begun(folder: Path, data: str | None) -> Study:
+    """The study in `folder`, begun from `data` where there is none yet, by this process or another.
+
+    Raises:
+        InputError: The data cannot be used, or the folder holds another study.
+    """
+    was_there = has_study(folder)
+    try:
+        study, manifest = open_or_draft(folder, data)
+    except InputError:
+        if was_there or not has_study(folder):
+            raise
+        study, manifest = open_or_draft(
+            folder, data
+        )  # another process began it while it was drafted
+    return study if manifest is None else begun_once(study, data)
 
 
 def begun_once(study: Study, data: str | None) -> Study:

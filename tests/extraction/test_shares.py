@@ -9,12 +9,14 @@ import h5py
 import pytest
 from toys import write_images
 
+from features.data.manifest import Manifest
 from features.errors import InputError, OptionError
 from features.extraction import units
 from features.extraction.extract import extract, extract_together
 from features.extraction.summary import Extraction
 from features.machine.shares import Share, share_of
 from features.store.paths import parts_of
+from features.study import drafting
 from features.study.status import parts_waiting
 from features.study.study import open_study
 from probe.results.ledger import remove
@@ -163,3 +165,21 @@ def test_nothing_is_left_of_a_share_that_fails(
         with pytest.raises(OSError, match="No space"):
             made("shared", share="0/1")
     assert not list((tmp_path / "shared").glob("features/*.parts/*"))
+
+
+def test_shares_that_begin_a_study_beside_each_other(
+    made: Callable[..., Extraction], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process begins it while this one reads the data."""
+    inner, others = drafting.read_data, []
+
+    def slow(data: str, **more: object) -> Manifest:
+        manifest = inner(data, **more)  # type: ignore[arg-type]
+        if not others:
+            others.append(made)
+            made("shared", share="1/2")
+        return manifest
+
+    monkeypatch.setattr(drafting, "read_data", slow)
+    made("shared", share="0/2")
+    assert digest(made("shared").file) == digest(made("whole").file)
