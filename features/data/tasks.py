@@ -265,6 +265,11 @@ def _several(
         why = "is a column too" if name in columns else "needs two columns or more, each named once"
         raise InputError(f"--task {name}:labels: {name} {why}; name it otherwise.")
     labels = of or tuple(sorted(names_in(columns[name])))
+    if not of and len(labels) > 1 and not any(BETWEEN in cell for cell in columns[name]):
+        raise InputError(
+            f"--task {name}:labels: every cell of {name} holds one label, so they are classes; leave "
+            f"`:labels` out, or name columns of 0 and 1 as in --task NAME:labels={name},OTHER."
+        )
     task = Task(name, labels, kind="labels", columns=of)
     if len(labels) < 2 or not (task.targets(columns) > 0).any():
         raise InputError(

@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 
 from features.arrays import Ints
-from features.errors import InputError
+from features.errors import InputError, Stopped
 from features.extraction.batches import Window, windows
 from features.extraction.pipeline import compute
 from features.extraction.provenance import contract, file_attributes, layer_attributes, made_by
 from features.extraction.rounds import FeatureTarget, Round
+from features.extraction.update import grow
 from features.machine.pieces import Piece
 from features.machine.shares import Share
 from features.store.contents import FileContents, contents_of
@@ -116,15 +117,46 @@ def make_share(
 ) -> Iterator[tuple[int, dict[int, tuple[int, dict[int, str]]]]]:
     """Make the units of a share that are not there; yields how many units are left after each.
 
-    With it come, by the number of the round, the rows computed and the reasons of those refused.
+    With it come, by the number of the round, the rows computed and the reasons of those refused. It ends
+    where another command has finished a feature file meanwhile, with or without what this one made.
 
     Raises:
         InputError: A feature is not finite, or an image is unreadable and the job is strict.
         OSError: A part could not be written, or the images' place does not answer.
+        Stopped: The folder of the parts was removed.
     """
     mine = [unit for unit in share.taken(units_of(rounds)) if not unit.is_made]
+    before = _finished(rounds)
     for number, unit in enumerate(mine):
-        yield len(mine) - number - 1, make_unit(rounds, unit)
+        if unit.is_made:  # by the same share, started twice
+            continue
+        try:
+            made = make_unit(rounds, unit)
+        except (OSError, InputError) as error:
+            if _finished(rounds) != before:  # and so its folder was removed
+                return
+            if isinstance(error, FileNotFoundError):
+                folder = next(iter(unit.parts.values())).parent
+                raise Stopped(f"{folder}: was removed meanwhile; run this share again.") from error
+            raise
+        yield len(mine) - number - 1, made
+        if _finished(rounds) != before:
+            for part in unit.parts.values():  # too late to be collected
+                part.unlink(missing_ok=True)
+                with suppress(OSError):  # other parts are there
+                    part.parent.rmdir()
+            return
+
+
+def _finished(rounds: Sequence[Round]) -> list[int | None]:
+    """What tells every finished file from a later one, which takes its place; None where none is."""
+    seen: list[int | None] = []
+    for round_ in rounds:
+        try:
+            seen.append(round_.target.path.stat().st_mtime_ns)
+        except FileNotFoundError:
+            seen.append(None)
+    return seen
 
 
 def make_unit(rounds: Sequence[Round], unit: Unit) -> dict[int, tuple[int, dict[int, str]]]:
@@ -163,7 +195,7 @@ def _begin_part(round_: Round, part: Path, rows: Ints) -> Path:
 
 
 def parts_for(round_: Round, announce: Callable[[str], None]) -> dict[Path, FileContents]:
-    """The parts that shares have left for a round, each with its contents; nothing is written.
+    """The parts that shares have left for a round, each with its contents and with all rows of the study.
 
     Parts of other data sets stay for another round. A damaged part is removed, and its rows are computed
     again.
@@ -175,7 +207,7 @@ def parts_for(round_: Round, announce: Callable[[str], None]) -> dict[Path, File
     parts = {}
     for part in sorted(parts_of(round_.target.path).glob("*.h5")):
         try:
-            contents = contents_of(part)
+            contents = grow(round_.target.job.study, part, contents_of(part))
         except Damaged as error:
             _drop(part, error, announce)
             continue
@@ -236,7 +268,10 @@ def _check_made_alike(part: Path, contents: FileContents, round_: Round) -> None
 
 
 def sweep_parts(target: FeatureTarget, finished: FileContents) -> str | None:
-    """Remove the parts of a finished file, late ones too; a sentence where some hold other data sets."""
+    """Remove the parts of a finished file, late ones too; a sentence where some hold other data sets.
+
+    A share that is writing one sees that the file is finished, and ends.
+    """
     folder = parts_of(target.path)
     if not folder.is_dir():
         return None

@@ -47,12 +47,16 @@ def check_apart(share: str | None, on: str | None, *, redo: bool = False) -> Non
     """Refuse options of work that is done apart which contradict each other.
 
     Raises:
-        OptionError: `--share` is none, or stands beside `--on`, or either beside `--redo`.
+        OptionError: `--share` or `--on` is none, or one stands beside the other or beside `--redo`.
     """
     if share is not None:
         share_of(share)
     if share is not None and on is not None:
         raise OptionError(f"--share {share}: does not go with --on; leave one of them out.")
+    if on is not None:
+        from features.machine.on_ray import address_of
+
+        address_of(on)
     for option, given in (("--share", share), ("--on", on)):
         if given is not None and redo:
             raise OptionError(

@@ -2,19 +2,22 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 from toys import write_images
 
 from features.data.manifest import Manifest
-from features.errors import InputError, OptionError
+from features.errors import InputError, OptionError, Stopped
 from features.extraction import units
 from features.extraction.extract import extract, extract_together
 from features.extraction.summary import Extraction
 from features.machine.shares import Share, share_of
+from features.store.featurefile import FeatureFile
 from features.store.paths import parts_of
 from features.study import drafting
 from features.study.status import parts_waiting
@@ -183,3 +186,68 @@ def test_shares_that_begin_a_study_beside_each_other(
     monkeypatch.setattr(drafting, "read_data", slow)
     made("shared", share="0/2")
     assert digest(made("shared").file) == digest(made("whole").file)
+
+
+def test_a_share_ends_when_the_features_are_collected_meanwhile(
+    made: Callable[..., Extraction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it begins a unit, while it writes one, and before the part is put in its place."""
+    whole, begin = made("whole"), units._begin_part
+    put = units.put_sealed
+
+    def collect_before(moment: str) -> Extraction:
+        with monkeypatch.context() as patch:
+
+            def collect(name: str) -> None:
+                if name == moment:
+                    patch.setattr(units, "_begin_part", begin)
+                    patch.setattr(units, "put_sealed", put)
+                    made(moment)
+
+            def begins(*about: object) -> Path:
+                collect("begun")
+                path = begin(*about)  # type: ignore[arg-type]
+                collect("written")
+                return path
+
+            def puts(*about: object) -> None:
+                collect("placed")
+                put(*about)  # type: ignore[arg-type]
+
+            patch.setattr(units, "_begin_part", begins)
+            patch.setattr(units, "put_sealed", puts)
+            return made(moment, share="0/2")
+
+    for moment in ("begun", "written", "placed"):
+        share = collect_before(moment)
+        assert share.computed <= 8
+        assert digest(share.file) == digest(whole.file)
+        assert not parts_of(share.file).exists()
+
+
+def test_a_share_whose_parts_are_removed_says_so(
+    made: Callable[..., Extraction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def removed(making: Path, part: Path) -> None:
+        shutil.rmtree(part.parent)
+        raise FileNotFoundError(2, "No such file or directory", str(making))
+
+    monkeypatch.setattr(units, "put_sealed", removed)
+    with pytest.raises(Stopped, match="was removed meanwhile"):
+        made("shared", share="0/2")
+
+
+def test_a_study_may_gain_rows_before_its_shares_are_collected(
+    made: Callable[..., Extraction], tmp_path: Path
+) -> None:
+    """The parts gain them too, and nothing that was computed is computed again."""
+    made("whole")
+    made("shared", share="0/1")
+    manifest = tmp_path / "images" / "data.csv"
+    manifest.write_text(manifest.read_text() + "0000.png,b\n0030.png,a\n0001.png,a\n")
+    whole, shared = (made(folder, update=True) for folder in ("whole", "shared"))
+    assert shared.computed == 0
+    with FeatureFile(shared.file) as one, FeatureFile(whole.file) as other:
+        assert one.status.tolist() == other.status.tolist()
+        for key in other.stored:
+            np.testing.assert_array_equal(one.read(key), other.read(key))

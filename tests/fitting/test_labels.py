@@ -289,6 +289,7 @@ def test_what_is_not_made_of_labels_is_said(fitted: Study) -> None:
         ("one:labels=one,two", "one is a column too"),
         ("a:labels=one,odd", "'maybe' in the column odd is neither yes nor no"),
         ("same:labels", "fewer than two labels"),
+        ("one:labels", "every cell of one holds one label, so they are classes"),
         ("a:number=one,two", "after the colon"),
     ],
 )

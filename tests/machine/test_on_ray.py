@@ -173,6 +173,15 @@ def test_what_would_fail_anywhere_ends_the_command(
         make_on_ray("ray", plan, {}, alike=versions, threads=1)
 
 
+def test_an_engine_that_is_none_is_refused_before_a_study_is_begun(tmp_path: Path) -> None:
+    """Also where nothing is left to do."""
+    with pytest.raises(OptionError, match="--on dask: not an engine"):
+        extract(tmp_path / "study", "vggface", data=str(tmp_path), on="dask")
+    assert not (tmp_path / "study").exists()
+    with pytest.raises(OptionError, match="--on dask: not an engine"):
+        fit(tmp_path / "study", on="dask")
+
+
 def test_an_extraction_and_a_fit_on_an_engine_end_in_the_bytes_of_those_here(
     ray: StandIn, tiny_card: Callable[..., Path], tmp_path: Path
 ) -> None:
