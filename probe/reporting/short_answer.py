@@ -46,6 +46,8 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
         return f"Pretraining is not shown to help on {name}: {floor} may do as well."
     if not made.behind:
         return f"{top.backbone} reaches {score} on {name}; guessing reaches {_guess(task)}."
+    if made.wins and any(b.backbone in task.have_seen for b in task.best):
+        return f"{top.backbone} leads on {name} among networks new to its images: {score}."
     if made.wins:
         ahead = made.behind[0].difference.value
         lead = scale.size(ahead) if task.is_number else f"{100 * ahead:.1f} points ahead"

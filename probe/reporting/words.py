@@ -26,7 +26,7 @@ def contaminations(study: Study) -> list[str]:
         if data:
             sentences.append(
                 f"The weights of {name} were trained on {' and '.join(data)}, which seems to be this "
-                "study's data: the network has seen the test images, so its accuracy is too high."
+                "study's data: it has seen the test images, so its accuracy is too high and not ranked."
             )
     return sentences
 
@@ -172,7 +172,7 @@ def _leader(made: Answer, scale: Scale) -> str:
         second = made.behind[0]
         return (
             f"Transfer from {top.backbone} ({top.domain}): {top.method} reaches {score}. It is ahead of "
-            f"every other backbone beyond noise, and of the next, {second.b}, by "
+            f"every other ranked backbone beyond noise, and of the next, {second.b}, by "
             f"{scale.difference(second.difference)} when {every} are compared at once by every method."
         )
     names = ", ".join(f"{c.b} ({scale.difference(c.difference)})" for c in made.noise)

@@ -99,6 +99,9 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
     assert made is not None
     leading = sentence(task, made)
     assert leading.startswith("near leads on age: ")
+    seen = replace(task, have_seen=frozenset({"far"}))
+    assert sentence(seen, made).startswith("near leads on age among networks new to its images: ")
+    assert short(sentence(seen, made))
     apart = made.behind[0].difference
     noise = replace(made.behind[0], difference=replace(apart, low=-0.01))
     unsure = replace(made, behind=(noise,))
