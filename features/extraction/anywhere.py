@@ -40,7 +40,7 @@ def extract_share(
         InputError: As in `extract`.
     """
     share = share_of(options.share or "")
-    begin(folder, options.data)
+    begin(folder, backbones, options)
     targets, following = _planned((folder, dict(backbones), options), 1)
     started = time.perf_counter()
     results = [empty_result(target, 1) for target in targets]
@@ -72,7 +72,7 @@ def make_views_on(
         InputError: As in `extract`, or a unit cannot be made.
         Stopped: Units failed, three times each; the others are made.
     """
-    begin(folder, options.data)
+    begin(folder, backbones, options)
     views = [view for view in options.views if view != "center"]
     targets, _ = _planned((folder, dict(backbones), options), 1)
     is_there = all(target.path.is_file() for target in targets)  # with layers of its own
@@ -98,13 +98,15 @@ def extraction_pieces(words: Words) -> list[Piece]:
     return pieces_of([r for r in _planned(words, devices.cores())[1] if r is not None])
 
 
-def begin(folder: Path, data: str | None) -> None:
+def begin(folder: Path, backbones: Mapping[str, str | None], options: ExtractOptions) -> None:
     """Begin the study, unless it is there or another process does; it keeps a limit of pixels.
 
     Raises:
-        InputError: The data cannot be used, or the folder holds another study.
+        InputError: The data or a backbone cannot be used, or the folder holds another study.
     """
-    opened = opened_or_begun(folder, data)
+    opened = opened_or_begun(
+        folder, options.data, lambda draft: loaded_for(draft, backbones, options)
+    )
     most = pixel_limit.given()
     if most is not None and most != opened.max_pixels:
         save_max_pixels(opened.folder, most)

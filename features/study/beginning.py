@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from features.errors import InputError
@@ -14,11 +15,18 @@ _PATIENCE = 60.0  # seconds: whoever begins it only writes small files
 _POLL = 0.2
 
 
-def opened_or_begun(folder: Path, data: str | None) -> Study:
+def opened_or_begun(
+    folder: Path, data: str | None, check: Callable[[Study], object] = lambda _: None
+) -> Study:
     """The study in `folder`, begun from `data` where there is none yet, by this process or another.
 
+    Args:
+        folder: The study's folder.
+        data: The data set.
+        check: Raises where the draft should not be begun.
+
     Raises:
-        InputError: The data cannot be used, or the folder holds another study.
+        InputError: The data cannot be used, or the folder holds another study; or what `check` raises.
     """
     was_there = has_study(folder)
     try:
@@ -29,7 +37,10 @@ def opened_or_begun(folder: Path, data: str | None) -> Study:
         study, manifest = open_or_draft(
             folder, data
         )  # another process began it while it was drafted
-    return study if manifest is None else begun_once(study, data)
+    if manifest is None:
+        return study
+    check(study)
+    return begun_once(study, data)
 
 
 def begun_once(study: Study, data: str | None) -> Study:

@@ -91,7 +91,7 @@ def fold_pieces(options: FineTuneOptions) -> list[Piece]:
 
 
 def train_share(plan: FineTunePlan, share: Share, folders: Collection[str]) -> int:
-    """Train a share of the folds and leave them in the folders of their results; how many folds it is.
+    """Train a share of the folds and leave them in the folders of their results; how many are trained.
 
     Args:
         plan: What is going to be trained.
@@ -103,9 +103,15 @@ def train_share(plan: FineTunePlan, share: Share, folders: Collection[str]) -> i
     ]
     own = share.taken(every)
     counter = ImageCounter(plan.run, sum(images_of(plan.run, job, [fold]) for job, fold in own))
+    trained = 0
     for job in plan.jobs:
         folds = [fold for owner, fold in own if owner is job]
-        if folds:
-            train_folds(plan.run, job, counter, folds)
+        try:
+            if folds:
+                trained += len(train_folds(plan.run, job, counter, folds))
+        except FileNotFoundError:
+            if job.folder.is_dir():
+                raise
+            # another command has collected the result meanwhile, and trained what was missing
     counter.end()
-    return len(own)
+    return trained

@@ -221,5 +221,5 @@ def _train(plan: FineTunePlan, jobs: list[FineTuneJob], done: Finetuned) -> None
         done.trained += len(folds)
         done.rows += commit(run, job, folds)
         done.notes += notes(run, job, folds)
-        shutil.rmtree(job.folder)
+        shutil.rmtree(job.folder, ignore_errors=True)  # a share may be writing there
     counter.end()

@@ -66,7 +66,7 @@ def train_folds(
             result = _train_fold(run, job, ready, fold, counter)
             write_fold(job.folder / f"fold-{fold}.npz", result)
             for checkpoint in job.folder.glob(f"fold-{fold}-*.pt"):
-                checkpoint.unlink()
+                checkpoint.unlink(missing_ok=True)  # a share may train the same fold
             done[fold] = result
             if not resumed:
                 spent, work = spent + watch.spent(), work + work_done(result, job.splits, run.views)

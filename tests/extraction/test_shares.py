@@ -3,6 +3,8 @@
 import hashlib
 import os
 import shutil
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -251,3 +253,16 @@ def test_a_study_may_gain_rows_before_its_shares_are_collected(
         assert one.status.tolist() == other.status.tolist()
         for key in other.stored:
             np.testing.assert_array_equal(one.read(key), other.read(key))
+
+
+@pytest.mark.parametrize("apart", [{"share": "0/2"}, {"on": "ray"}])
+def test_no_study_is_begun_where_a_backbone_cannot_be_used(
+    made: Callable[..., Extraction],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    apart: dict[str, str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))
+    with pytest.raises(InputError, match="no such weights file"):
+        made("shared", weights="nowhere.safetensors", **apart)
+    assert not (tmp_path / "shared").exists()

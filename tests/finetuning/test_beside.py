@@ -11,7 +11,9 @@ from brighthalves import QUICK, rows_of
 
 from features.errors import InputError, OptionError, Stopped
 from features.machine.processes import together
+from probe.finetuning import fold
 from probe.finetuning.finetune import finetune
+from probe.finetuning.fold_file import FoldResult
 from probe.training.recipes import recipe
 from probe.training.setup import Diverged
 
@@ -115,3 +117,20 @@ def test_shares_of_the_folds_come_to_what_one_command_comes_to(
         finetune(tmp_path / "new", card, data=data, tasks=["side"], share="0/2", device="cpu")
     with pytest.raises(OptionError, match="does not go with --redo"):
         finetune(tmp_path / "two", card, share="0/2", redo=True)
+
+
+def test_a_share_ends_when_the_folds_are_collected_meanwhile(
+    tmp_path: Path, card: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"data": data, "tasks": ["side"], "recipe": QUICK, "device": "cpu"}
+    inner, collected = fold.write_fold, []
+
+    def late(file: Path, result: FoldResult) -> None:
+        monkeypatch.setattr(fold, "write_fold", inner)
+        collected.append(finetune(tmp_path / "study", card, **asked).trained)  # type: ignore[arg-type]
+        inner(file, result)
+
+    monkeypatch.setattr(fold, "write_fold", late)
+    share = finetune(tmp_path / "study", card, share="0/2", **asked)  # type: ignore[arg-type]
+    assert (share.trained, len(collected)) == (0, 1)
+    assert not list((tmp_path / "study").glob("training/*/*"))
