@@ -163,7 +163,8 @@ def _one_batch(
             )
             part_loss = part_loss + task_loss / denominators[column]
             right += (scores[:, where].detach().argmax(1) == y).sum()
-        scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
+        with precise(device, job.precision):  # a convolution's gradients ask again what is allowed
+            scaler.scale(part_loss).backward()  # type: ignore[no-untyped-call]
         loss += part_loss.detach()
     return loss, right
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from features.arrays import Floats, Ints
 from features.backbone import Architecture
 from features.extraction.capture import capture
+from features.machine.device import precise
 from features.machine.files import is_full
 from probe.training.cut import Prefix
 from probe.training.feed import ImageFeed
@@ -125,7 +126,7 @@ def kept_features(
     rows: Ints,
     folder: Path,
 ) -> Iterator[Floats | None]:
-    """The features of `rows` at the cut, `(n, ...)` in a file that is gone when the block ends.
+    """The features of `rows` at the cut in float32, `(n, ...)` in a file that is gone when the block ends.
 
     None where the file would take more than a tenth of the free disk, or cannot have so much of it.
     """
@@ -141,7 +142,10 @@ def kept_features(
             return
         kept = np.memmap(file, np.float32, "w+", shape=(n, *shape))
         network.eval()
-        with capture(network.body, [prefix.layer], architecture.traced, _copied) as run:
+        with (
+            precise(feed.device, "float32"),
+            capture(network.body, [prefix.layer], architecture.traced, _copied) as run,
+        ):
             for start in range(0, len(rows), _BATCH):
                 here = rows[start : start + _BATCH]
                 for x in feed.views(here, "center"):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from features.arrays import Floats, Ints
-from features.machine.device import widest
+from features.machine.device import precise, widest
 from probe.probes.scaling import statistics
 from probe.results import scores as measures
 from probe.training import checkpoint as checkpoints
@@ -125,7 +125,7 @@ def standardise(job: TrainingJob, rows: Ints, batch_size: int = 64) -> None:
 def head_features(job: TrainingJob, rows: Ints, batch_size: int = 64) -> Tensor:
     """The head's input for the centre view of `rows`, `(len(rows), dim)` on the host."""
     job.network.eval()
-    with job.network.head.listening() as inputs:
+    with job.network.head.listening() as inputs, precise(job.feed.device, job.precision):
         for start in range(0, len(rows), batch_size):
             for x in job.feed.views(rows[start : start + batch_size], "center"):
                 job.network(x)

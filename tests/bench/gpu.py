@@ -123,8 +123,13 @@ def main() -> None:
 def write(report: Row, folder: Path) -> None:
     """gpu.json and gpu.md."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "gpu.json").write_text(json.dumps(finite(report), indent=1, allow_nan=False))
-    (folder / "gpu.md").write_text(table(report))
+    made = {
+        "gpu.json": json.dumps(finite(report), indent=1, allow_nan=False),
+        "gpu.md": table(report),
+    }
+    for name, text in made.items():  # in one step: the time may be up at any moment
+        (folder / f".{name}").write_text(text)
+        (folder / f".{name}").replace(folder / name)
 
 
 def finite(value: Any) -> Any:

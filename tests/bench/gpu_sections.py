@@ -23,6 +23,7 @@ def device_tests(run: Run) -> Iterator[Row]:
     report = run.scratch / "tests.xml"
     command = [
         sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-W", "default", "-p", "no:cacheprovider",
+        "--continue-on-collection-errors",
         "-m", run.size.tests, f"--junitxml={report}", str(HERE.parent / "devices"),
     ]  # fmt: skip
     if run.tiny:
@@ -341,7 +342,8 @@ def epochs(run: Run, backbone: Any, feed: Any, chosen: Any, precision: str) -> R
             with precise(run.device, precision), half:
                 loss = functional.cross_entropy(plain(x).float(), y.to(run.device))
             optimiser.zero_grad()
-            loss.backward()
+            with precise(run.device, precision):
+                loss.backward()
             optimiser.step()
         wait(run.device)
         return len(rows) / (time.perf_counter() - started)

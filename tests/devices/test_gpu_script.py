@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,22 @@ def test_what_is_not_reached_says_so(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "gpu.json").read_text())
     assert {section["state"] for section in report["sections"].values()} == {"not reached"}
     assert call(tmp_path, "--device", "xpu").returncode == 2
+
+
+def test_a_checkout_that_is_not_installed_has_its_version(tmp_path: Path) -> None:
+    """Feature files record it."""
+    python = tmp_path / "python"  # without packages, and it answers with the version alone
+    asked = 'from importlib.metadata import version; print(version("transfer-probe"))'
+    python.write_text(
+        f'#!/bin/sh\n[ "$1" = -c ] && exec {sys.executable} -S "$@"\n'
+        f"exec {sys.executable} -S -c '{asked}'\n"
+    )
+    python.chmod(0o755)
+    environment = {
+        **os.environ, "PYTHON": str(python), "PYTHONPATH": "", "PROBE_HOME": str(tmp_path / "home"),
+    }  # fmt: skip
+    done = subprocess.run(
+        ["bash", str(SCRIPT)], env=environment, capture_output=True, text=True, check=False
+    )
+    wanted = tomllib.loads((SCRIPT.parents[2] / "pyproject.toml").read_text())["project"]["version"]
+    assert (done.stdout.strip(), done.returncode) == (wanted, 0), done.stderr
