@@ -5,7 +5,8 @@
 #     bash tests/bench/gpu.sh --device simulated --tiny    # its own trial, on the processor
 #
 # Needs PyTorch, torchvision, h5py, scikit-learn, SciPy, Pillow, rich, tomlkit and filelock 4.3 (bring the last two
-# where they are missing or older), for the device tests pytest, typer and safetensors too; asks nothing of the command line `probe`. Sections come in the order of their worth; what is not reached says so. Writes gpu.json and gpu.md
+# where they are missing or older), for the device tests pytest, typer and safetensors too; asks nothing of the command
+# line `probe`. Sections come in the order of their worth; what is not reached says so. Writes gpu.json and gpu.md
 # into $OUT, else into the folder it is called in, after every figure.
 set -u
 here=$(cd "$(dirname "$0")/../.." && pwd)
