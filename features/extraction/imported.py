@@ -109,6 +109,7 @@ def _domain(study: Study, name: str, layer: str, asked: str | None) -> str | Non
     if not study.file_is_there(name):
         return asked
     with FeatureFile(path) as old:
+        study.check_rows(path, old.attributes, len(old))
         if old.backbone != name:
             raise InputError(
                 f"{path}: is the file of {old.backbone}, which has the same file name; choose another "

@@ -23,7 +23,7 @@ from features.arrays import Ints
 from features.errors import InputError
 from features.machine.locks import locked_open
 from features.store.featurefile import DONE, PENDING, REASON_BYTES, UNREADABLE, pooling_of
-from features.store.opening import Damaged, open_file
+from features.store.opening import Damaged, open_file, remedy
 from features.store.places import place_of
 
 _DIRTY_BYTES = 1 << 28
@@ -46,6 +46,8 @@ class Writer:
         with open_file(path, locking=alone) as file:
             names = ["status", "aim", "reasons"]
             names += [f"{g}/{key}" for g in ("layers", "checksums") for key in file[g]]
+            if lost := [name for name in names if name not in file]:
+                raise Damaged(f"{path}: has no /{lost[0]}, so no row can be added; {remedy(path)}")
             self._places = {name: place_of(file[name]) for name in names}
             self._n = int(file["status"].shape[0])
             self._about = {key: pooling_of(data) for key, data in file["layers"].items()}

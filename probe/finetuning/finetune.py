@@ -29,6 +29,7 @@ from probe.finetuning.options import FineTuneOptions
 from probe.finetuning.plan import FineTunePlan, prepare
 from probe.finetuning.progress import ImageCounter, images_of
 from probe.finetuning.saved_network import path_of
+from probe.results import predictions
 from probe.results.ledger import Ledger
 from probe.results.rows import Row
 
@@ -168,10 +169,12 @@ def _check_places(plan: FineTunePlan, jobs: list[FineTuneJob]) -> None:
     """Refuse files that results could not be put into, before hours are spent on them.
 
     Raises:
-        InputError: training.csv does not read, or a folder stands where a network would be kept.
+        InputError: training.csv does not read, or a folder stands where a network or scores would be kept.
     """
     run = plan.run
     history.read(run.study.folder / "training.csv")
+    for job in jobs:
+        predictions.check_places(run.study.folder / predictions.STORE, results_of(run, job))
     for job in jobs if run.options.save else ():
         for fold in job.splits.folds:
             file = path_of(run.study.folder, network_name(run, job, fold))

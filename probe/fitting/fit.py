@@ -198,6 +198,8 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
     progress = run.options.progress
     best_of = {job.stored: replace(job, key=BEST).stored for job in jobs}
     ledger.expect({*best_of, *best_of.values()})
+    floors = [_FLOORS[task.kind].stored(task.name) for task in plan.tasks]
+    predictions.check_places(ledger.store, [*best_of, *best_of.values(), *floors])
     chosen_from: dict[predictions.Key, tuple[ProbeJob, str]] = {}
     spent: dict[FitSize, list[Spent]] = {}
     collected: list[Path] = []

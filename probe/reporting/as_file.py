@@ -76,7 +76,7 @@ def _value(value: Any) -> str:
 def _extracted(study: Study, notes: list[str]) -> Iterator[Table]:
     """A table for every feature file, in the order in which they were finished; like ones together."""
     together: dict[str, Table] = {}
-    for path in sorted(study.finished_files(), key=lambda path: path.stat().st_mtime_ns):
+    for path in sorted(study.finished_files(), key=lambda path: path.lstat().st_mtime_ns):
         with FeatureFile(path) as file:
             if file.imported or "network" not in file.card or "decisive" not in file.attributes:
                 notes.append(f"{file.backbone}: imported, which no table of a file does")

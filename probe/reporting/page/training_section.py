@@ -110,14 +110,14 @@ def _mean(values: list[float | None]) -> float | None:
 def _chart(task: str, lines: Sequence[TrainingEpoch], what: str) -> Chart:
     """Loss or accuracy over epochs: for each fine-tune the training images, and dashed the inner part."""
     drawn = []
-    last = max(x.epoch.epoch for x in lines) + 1
+    trained = sorted({x.epoch.epoch for x in lines})
     for i, fine_tune in enumerate(list(dict.fromkeys(map(_fine_tune, lines)))[:_MOST]):
         of_this = [x for x in lines if _fine_tune(x) == fine_tune]
         _, method, backbone, layer = fine_tune
         name = f"{method} {backbone}" + (f" at {layer}" if layer else "")
         for stage, field, dashed in (("whole", what, False), ("inner", f"inner_{what}", True)):
             points = []
-            for epoch in range(last):
+            for epoch in trained:
                 values = [
                     v
                     for x in of_this
@@ -134,7 +134,7 @@ def _chart(task: str, lines: Sequence[TrainingEpoch], what: str) -> Chart:
                     ChartLine(backbone, shown, (i % len(LIGHT), i % SHAPES), dashed, points)
                 )
     unit = "%" if what == "accuracy" else ""
-    epochs = [str(i + 1) for i in range(last)]
+    epochs = [str(epoch + 1) for epoch in trained]
     has_classes = any(math.isfinite(line.epoch.accuracy) for line in lines)
     loss = "loss in nats" if has_classes else "absolute error in mean distances from the median"
     axis = what if unit else loss
