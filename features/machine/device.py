@@ -138,8 +138,8 @@ def widest(device: torch.device) -> torch.dtype:
 
 
 def has_streams(device: torch.device) -> bool:
-    """Whether copies and threads can have queues of their own on the device."""
-    return device.type != "cpu" and hasattr(torch.get_device_module(device), "Stream")
+    """Whether copies and threads can have queues of their own on the device; Apple's were never tried."""
+    return device.type not in ("cpu", "mps") and hasattr(torch.get_device_module(device), "Stream")
 
 
 def new_stream(device: torch.device) -> Any:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -156,6 +158,7 @@ def _connected(address: str) -> Iterator[Any]:
     import ray
 
     own: dict[str, Any] = {"num_cpus": cores(), "include_dashboard": False}
+    ours = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address,
@@ -168,6 +171,8 @@ def _connected(address: str) -> Iterator[Any]:
             f"--on ray:{address}: no cluster answers there ({first_line(error)}); check the address, or "
             "leave it out for this machine."
         ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ours)  # Ray's own ends the program without its sentence
     try:
         yield ray
     finally:

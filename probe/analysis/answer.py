@@ -11,7 +11,7 @@ import numpy as np
 from features.store.featurefile import UNKNOWN
 from probe.analysis.curves import TaskCurves, difference
 from probe.analysis.points import Best, Curve, Point
-from probe.analysis.statistics import Interval, band
+from probe.analysis.statistics import Interval, band, difference_interval
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,8 @@ def _behind(task: TaskCurves, best: Sequence[Best]) -> tuple[Contrast, ...]:
         i = place[id(tops[0]), id(other)]
         ends = (float(means.value[i]), float(means.low[i]), float(means.high[i]))
         apart = Interval(*ends, task.effective_subjects)
+        if not task.is_number and not values[tested, i].any():  # no spread to measure
+            apart = difference_interval(values[tested, i], outcomes.subjects[tested])
         contrasts.append(Contrast(tops[0].backbone, other.backbone, apart))
     return tuple(contrasts)
 
