@@ -52,11 +52,23 @@ def files_on_disk(study: Study, path: Path) -> Files:
         InputError: One of them is not an intact feature file.
     """
     sweep(path)
+    finished, partial = without_merged(path)
+    return grow(study, path, finished), grow(study, partial_of(path), partial)
+
+
+def without_merged(path: Path) -> Files:
+    """The contents of a backbone's files; a partial file whose layers the finished one has is removed.
+
+    A process that was killed between the two steps of a merge leaves it. The caller has locked the file.
+
+    Raises:
+        InputError: One of them is not an intact feature file.
+    """
     finished, partial = contents_of(path), contents_of(partial_of(path))
     if finished and partial and set(partial.poolings) <= set(finished.poolings):
-        partial_of(path).unlink()  # killed between the two steps of a merge
+        partial_of(path).unlink()
         partial = None
-    return grow(study, path, finished), grow(study, partial_of(path), partial)
+    return finished, partial
 
 
 def make_files(rounds: Sequence[Round]) -> None:

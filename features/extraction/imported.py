@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,7 @@ from features.cards.layer_names import layer_name, may_be_called
 from features.data.arrayfile import read_arrays, strings
 from features.data.manifest import Manifest
 from features.errors import InputError, OptionError, nearest
+from features.extraction.files import without_merged
 from features.machine.locks import lock_of, locked
 from features.store.featurefile import UNKNOWN, FeatureFile
 from features.store.making import create, finish
@@ -79,6 +81,9 @@ def import_features(
     else:
         opened = draft(folder, _manifest(file, arrays, n))
     path = opened.feature_path(name)
+    if os.path.lexists(path) and os.path.lexists(partial_of(path)):
+        with locked(lock_of(path), str(path)):
+            without_merged(path)
     domain = _domain(opened, name, layer, domain)
     if is_new:
         begin(opened)
