@@ -89,19 +89,29 @@ def make_files(rounds: Sequence[Round]) -> None:
 
 
 def _reopen(round_: Round) -> None:
-    """Turn a finished file into a partial one again, to add rows that it was not asked for before."""
+    """Turn a finished file into a partial one again, to add rows that it was not asked for before.
+
+    The aim is written while the finished file is there, whose aim nothing reads: a partial file with half
+    an aim, of a run that was killed as it wrote it, would be completed in other batches.
+    """
     target = round_.target
     if round_.packed != "none":
         changed = {
             "compress": round_.packed
         }  # for a later run, should this one end before it is compressed again
         copy(target.path, target.partial, compress="none", attributes=changed)
+        _aim(target.partial, round_)
         target.path.unlink()
     else:
+        _aim(target.path, round_)
         target.path.rename(target.partial)
-    with Writer(target.partial) as writer:
-        if round_.todo:  # none where other attributes alone are written
+    if round_.todo:  # none where other attributes alone are written
+        with Writer(target.partial) as writer:
             writer.forget(np.concatenate(round_.todo))
+
+
+def _aim(path: Path, round_: Round) -> None:
+    with Writer(path) as writer:
         writer.aim(round_.aim)
 
 
