@@ -190,8 +190,9 @@ def _folded(counts: list[tuple[str, int, list[int]]]) -> list[tuple[str, int, li
         return counts
     ordered = sorted(counts, key=lambda count: -count[1])
     between = ordered[_LISTED:-_LISTED]
-    sizes = f"{between[-1][1]} to {between[0][1]} images each"
-    more = f"{len(between):,} more classes of {sizes}"
+    low, high = between[-1][1], between[0][1]
+    sizes = str(low) if low == high else f"{low} to {high}"
+    more = f"{len(between):,} more classes of {sizes} images each"
     folds = [sum(column) for column in zip(*(folds for *_, folds in between), strict=True)]
     middle = (more, sum(n for _, n, _ in between), folds)
     return [*ordered[:_LISTED], middle, *ordered[-_LISTED:]]

@@ -74,7 +74,8 @@ def read_folders(folder: Path, levels: str | None = None) -> Manifest:
     paths = sorted(base + path for several in tops.values() for path in several)
     columns = {"path": paths, "label": [path[len(base) :].partition("/")[0] for path in paths]}
     left_out += _loose(listing, [base + name + "/" for name in tops], left_out)
-    return _manifest(folder, columns, [*left_out, *_empty(listing, [base])], listing, ())
+    left_out += _empty(listing, [base])
+    return _manifest(folder, columns, left_out, listing, _unused(folder, tops))
 
 
 def _split(folder: Path, listing: Listing, base: str, tops: dict[str, list[str]]) -> Manifest:
@@ -140,7 +141,7 @@ def _manifest(
 ) -> Manifest:
     classes = order(set(columns.get("label", ())))
     tasks = {"label": Task("label", classes)} if len(classes) > 1 else {}
-    everything = (*sorted(left_out), *listing.left_out, *_unread(listing))
+    everything = (*sorted(left_out), *listing.left_out, *listing.not_read())
     return Manifest(
         str(folder.resolve()), folder.resolve(), columns, tasks, everything, notes=notes
     )
@@ -178,6 +179,18 @@ def _refuse_others(folder: Path, tops: dict[str, list[str]]) -> None:
     raise InputError(
         f"{folder}: its folders {_and(sorted(tops))} look like {meaning} and not like classes; give "
         f"--levels {levels}{other}, or --levels label if they are the classes."
+    )
+
+
+def _unused(folder: Path, tops: dict[str, list[str]]) -> tuple[str, ...]:
+    """A sentence where all classes have the same folders inside, which may be the classes as well."""
+    inside = [{p.split("/")[1] for p in paths if p.count("/") > 1} for paths in tops.values()]
+    if len(inside) < 2 or len(inside[0]) < 2 or any(names != inside[0] for names in inside):
+        return ()
+    classes, below = _and(sorted(tops)), _and(sorted(inside[0]))
+    return (
+        f"{folder}: {classes} are the classes, and {below} in each of them mean nothing; --levels "
+        "subject/label or label/view, for example, gives both levels a meaning",
     )
 
 
@@ -237,18 +250,11 @@ def _kinds(listing: Listing, below: str = "") -> str:
     for (where, kind), count in listing.unread.items():
         if not below or where == below or where.startswith(f"{below}/"):
             counts[kind] += count
-    several = [f"{count} {kind}, {needed(kind)}" for kind, count in sorted(counts.items())]
-    return f" that are read ({'; '.join(several)})" if several else ""
-
-
-def _unread(listing: Listing) -> list[tuple[str, str]]:
-    return [
-        (
-            f"{where}/*{kind}" if where else f"*{kind}",
-            f"{count} image{'s' * (count > 1)} of a kind that is not read; {needed(kind)}",
-        )
-        for (where, kind), count in sorted(listing.unread.items())
+    several = [
+        f"{count} {kind or 'without an ending'}, {needed(kind)}"
+        for kind, count in sorted(counts.items())
     ]
+    return f" that are read ({'; '.join(several)})" if several else ""
 
 
 def _and(names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from features.data.kinds import extensions, needed
+from features.data.kinds import begins_as_image, extensions, needed, unread
 
 _Place = tuple[int, int]
 """Device and inode of a folder."""
@@ -25,7 +25,18 @@ class Listing:
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """Folders that were not searched, each with the reason."""
     unread: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """The number of images of kinds that cannot be read, by folder and ending."""
+    """The number of files that may be images and cannot be read, by folder and ending."""
+
+    def not_read(self) -> list[tuple[str, str]]:
+        """For every folder and ending of such files a pattern, and how many they are and what they need."""
+        return [
+            (
+                f"{where}/*{kind}" if where else f"*{kind}",
+                f"{unread(kind, count)} {'of a kind that is not read' if kind else 'without an ending'}; "
+                f"{needed(kind)}",
+            )
+            for (where, kind), count in sorted(self.unread.items())
+        ]
 
 
 def is_image(name: str) -> bool:
@@ -95,16 +106,18 @@ def _walk(root: Path, start: str, listing: Listing, places: set[_Place]) -> Iter
                 continue
             if is_image(name):
                 listing.images.append(os.path.join(here, name))  # noqa: PTH118
-            elif (kind := os.path.splitext(name)[1].lower()) and needed(kind) is not None:  # noqa: PTH122
+            elif kind := os.path.splitext(name)[1].lower():  # noqa: PTH122
+                listing.unread.update([(here, kind)] if needed(kind) else [])
+            elif not (Path(where) / name).exists():
+                links.append(os.path.join(here, name))  # noqa: PTH118
+            elif begins_as_image(Path(where) / name):
                 listing.unread[here, kind] += 1
-            elif not os.path.splitext(name)[1] and (Path(where) / name).is_symlink():  # noqa: PTH122
-                links += [] if (Path(where) / name).exists() else [os.path.join(here, name)]  # noqa: PTH118
     yield from links
 
 
 def _hidden(root: Path, name: str) -> list[tuple[str, str]]:
     count = sum(is_image(file) for _, _, files in os.walk(root / name) for file in files)
-    return [(name, f"a hidden folder, of {count} images")] if count else []
+    return [(name, f"a hidden folder, of {count} image{'s' * (count > 1)}")] if count else []
 
 
 def _place(folder: Path) -> _Place:

@@ -11,7 +11,8 @@ from pathlib import Path
 from features.data import caches_images, options_in, read_data, with_options
 from features.data.manifest import Manifest
 from features.data.roles import roles_asked
-from features.data.tasks import RESERVED, grown, infer, still_tasks
+from features.data.task_columns import infer, still_tasks
+from features.data.tasks import RESERVED, grown
 from features.errors import InputError
 from features.machine import pixel_limit
 from features.study.checked_data import checked_data

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from features.data.tasks import Task, choose
+from features.data.named_task import choose
+from features.data.tasks import Task
 from features.errors import InputError
 from features.study.saving import save_tasks
 from features.study.study import Study

@@ -25,7 +25,8 @@ import numpy as np
 from features.arrays import Bools, Doubles, Ints
 from features.data.cells import unquoted, yes_or_no
 from features.data.table import read_rows
-from features.data.tasks import Task, numbers_of, still_tasks, unfit
+from features.data.task_columns import still_tasks, unfit
+from features.data.tasks import Task, numbers_of
 from features.errors import InputError, nearest
 from features.machine.files import file_name
 from features.machine.regular_files import read_regular
@@ -152,6 +153,15 @@ class Study:
             InputError: There is no such task, or a cell says neither yes nor no.
         """
         return self._task(task).targets(self.columns)
+
+    def truth(self, task: str) -> Ints | Doubles:
+        """The class number of every row, `(n,)`, or its number, or which labels it has, `(n, labels)`.
+
+        Raises:
+            InputError: There is no such task, or a cell cannot be read.
+        """
+        kind = self._task(task).kind
+        return {"classes": self.labels, "number": self.numbers, "labels": self.targets}[kind](task)
 
     def labelled(self, task: str) -> Bools:
         """Which rows have a class, a number or a label that is known in `task`, `(n,)`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from features.arrays import Doubles
-from features.data.tasks import choose
+from features.data.named_task import choose
 from features.errors import InputError, nearest
 from features.study.study import Study, open_study
 from probe.analysis.scale import Scale

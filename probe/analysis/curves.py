@@ -12,15 +12,11 @@ from features.errors import InputError
 from features.store.featurefile import UNKNOWN
 from features.study.alike import unlike_rows
 from features.study.study import Study
+from probe.analysis.floor import NAMES as FLOORS
+from probe.analysis.floor import floor
 from probe.analysis.gaps import Gap, Member, gaps, members, pairs, seen_unlike
-from probe.analysis.majority import NAME as MAJORITY
-from probe.analysis.majority import majority
-from probe.analysis.median import NAME as MEDIAN
-from probe.analysis.median import median
 from probe.analysis.outcomes import Outcomes
 from probe.analysis.points import HEADLINES, Best, Curve, Point
-from probe.analysis.prevalence import NAME as PREVALENCE
-from probe.analysis.prevalence import prevalence
 from probe.analysis.scale import POINTS, Scale
 from probe.analysis.statistics import Interval, difference_interval, mean_interval
 from probe.counts import count
@@ -139,8 +135,7 @@ def curves(study: Study) -> list[TaskCurves]:
     rows = [
         row
         for row in results.read(study.folder / "results.csv")
-        if not row.variant
-        and row.backbone not in (MAJORITY, MEDIAN, PREVALENCE)  # made for the folds at hand
+        if not row.variant and row.backbone not in FLOORS  # made for the folds at hand
     ]
     if not rows:
         raise InputError(f"{study.folder}: nothing is fitted yet; run `probe fit` first.")
@@ -178,15 +173,10 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Memb
         for curve in _curves(outcomes, [row for row in rows if row.method == method], networks)
     ]
     n, subjects, effective = _counts(outcomes, rows)
-    guess = (
-        majority(outcomes) if outcomes.has_classes
-        else median(outcomes) if outcomes.is_number
-        else prevalence(outcomes)
-    )  # fmt: skip
-    floor = None
+    guess, guessed = floor(outcomes), None
     if guess is not None:
         folds, metrics = guess
-        floor = Best(folds[0].backbone, "control", folds[0].method, metrics, (), folds)
+        guessed = Best(folds[0].backbone, "control", folds[0].method, metrics, (), folds)
     return TaskCurves(
         task=task,
         ordered=outcomes.ordered,
@@ -196,8 +186,8 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Memb
         effective_subjects=effective,
         folds=len({row.fold for row in rows}),
         chance=1 / len(study.tasks[task].classes) if outcomes.has_classes else None,
-        majority=None if floor is None else floor.headline.value,
-        floor=floor,
+        majority=None if guessed is None else guessed.headline.value,
+        floor=guessed,
         panels=tuple(_panels(study, methods, rows, outcomes, networks)),
         best=tuple(best),
         differences=tuple(_differences(outcomes, best)),

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import Bools, Doubles, Ints
+from features.arrays import Doubles, Ints
+from features.data.tasks import Task
 from features.errors import InputError
 from features.study.study import Study
 from probe.analysis.statistics import Interval, accuracy_interval, mean_interval
 from probe.analysis.training_variance import CrossValidated, choice, cross_validated, widening
+from probe.probes.methods import ScoreKind
 from probe.results import predictions
 from probe.results.class_metrics import MANY, PredictedImages
 from probe.results.label_metrics import LabelledImages
@@ -29,6 +32,30 @@ CALIBRATION = "calibration_pooled"
 
 Predicted = PredictedImages | PredictedNumbers | LabelledImages
 """What is known of the tested images of a result, by the kind of the task."""
+
+
+def images_of(
+    task: Task,
+    scores: npt.NDArray[np.floating],
+    y: npt.NDArray[Any],
+    fold: npt.NDArray[np.integer],
+    kind: ScoreKind,
+) -> Predicted:
+    """The tested images of a result of `task`.
+
+    Args:
+        task: The task.
+        scores: `(n, K)`; of a number `(n, 1)`, which are the predictions.
+        y: As `Study.truth` has it, of these images.
+        fold: The fold that tested each, `(n,)`.
+        kind: What the scores are.
+    """
+    if task.is_number:
+        return PredictedNumbers(scores[:, 0].astype(np.float64), y)
+    if task.has_labels:
+        return LabelledImages(scores, y, fold, kind)
+    scores = np.nan_to_num(scores, nan=-np.inf)
+    return PredictedImages(scores.argmax(1), y, fold, scores)
 
 
 def measured(
@@ -208,41 +235,25 @@ class Outcomes:
         if self.fold is None:
             self.fold, self.backbone = fold, name[0]
         self._tested[name] = cross_validated(self.study, self.task, prediction, self._rows[name])
-        if self.is_number:
-            self._take_numbers(name, prediction.scores[:, 0].astype(np.float64), tested)
-            return
-        if self.has_labels:
-            self._take_labels(name, prediction, tested)
-            return
-        scores = np.nan_to_num(prediction.scores, nan=-np.inf)
-        predicted = np.where(tested, scores.argmax(1), -1).astype(np.int32)
-        self._predicted[name] = predicted
-        images = PredictedImages(predicted[tested], self.y[tested], fold[tested], scores[tested])
-        wider = self.wider({name: 1.0})
-        self._measured[name] = measured(images, self.subjects[tested], self.metrics, wider)
+        scores = prediction.scores[tested]
+        truth = (self.numbers if self.is_number else self.y)[tested]
         kind = kind_of(self._rows[name][0].method.partition("+")[0])
-        if kind != "margins" and not np.isnan(prediction.scores[tested]).any():
-            # Of the fold of few images even true probabilities seem off; of all together less so.
-            p = probabilities(prediction.scores[tested], kind)
-            error = calibration_error(p, self.y[tested])
-            self._measured[name][CALIBRATION] = Interval(error, np.nan, np.nan, np.nan)
-
-    def _take_numbers(self, name: ResultName, predicted: Doubles, tested: Bools) -> None:
-        images = PredictedNumbers(predicted[tested], self.numbers[tested])
-        self._off[name] = np.where(tested, -np.abs(predicted - self.numbers), np.nan)
+        images = images_of(self.study.tasks[self.task], scores, truth, fold[tested], kind)
         wider = self.wider({name: 1.0})
         self._measured[name] = measured(images, self.subjects[tested], self.metrics, wider)
-
-    def _take_labels(
-        self, name: ResultName, prediction: predictions.Prediction, tested: Bools
-    ) -> None:
-        scores, fold = prediction.scores[tested], prediction.fold[tested]
-        kind = kind_of(self._rows[name][0].method.partition("+")[0])
-        images = LabelledImages(scores, self.y[tested], fold, kind)
-        self.left_out_labels = tuple(np.flatnonzero(np.isnan(scores).all(0)).tolist())
-        self._off[name] = self._tested[name].right
-        wider = self.wider({name: 1.0})
-        self._measured[name] = measured(images, self.subjects[tested], self.metrics, wider)
+        if isinstance(images, PredictedNumbers):
+            self._off[name] = np.full(len(fold), np.nan)
+            self._off[name][tested] = -np.abs(images.off)
+        elif isinstance(images, LabelledImages):
+            self._off[name] = self._tested[name].right
+            self.left_out_labels = tuple(np.flatnonzero(np.isnan(scores).all(0)).tolist())
+        else:
+            self._predicted[name] = np.full(len(fold), -1, dtype=np.int32)
+            self._predicted[name][tested] = images.predicted
+            if kind != "margins" and not np.isnan(scores).any():
+                # Of the fold of few images even true probabilities seem off; of all together less so.
+                error = calibration_error(probabilities(scores, kind), truth)
+                self._measured[name][CALIBRATION] = Interval(error, np.nan, np.nan, np.nan)
 
 
 def _stored(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.data.tasks import choose
+from features.data.named_task import choose
 from features.errors import InputError, OptionError, nearest
 from features.study.study import Study
 from probe.analysis.answer import answer

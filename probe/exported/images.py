@@ -98,10 +98,7 @@ def _add_folder(images: Images, folder: Path, classes: Sequence[str]) -> None:
     for name, parent in zip(listing.images, parents, strict=True):
         images.add(folder / name, str(folder / name), parent if labelled else "")
     images.left_out += [(str(folder / name), why) for name, why in listing.left_out]
-    images.left_out += [
-        (str(folder / where), f"{number} {kind} files of a kind that cannot be read here")
-        for (where, kind), number in listing.unread.items()
-    ]
+    images.left_out += [(str(folder / name), why) for name, why in listing.not_read()]
 
 
 def _add_manifest(images: Images, manifest: Manifest, task: str) -> None:

@@ -14,7 +14,7 @@ from probe.finetuning.fold_file import FoldResult
 from probe.finetuning.job import FineTuneJob, FineTuneRun, identity, method_of
 from probe.results import rows as results
 from probe.results.ledger import open_ledger
-from probe.results.metrics import kind_of, measure, measure_numbers
+from probe.results.metrics import kind_of, measure_task
 from probe.results.predictions import Key, Prediction
 from probe.results.protocol import mark
 from probe.results.rows import Row
@@ -156,8 +156,6 @@ def _measured(
     run: FineTuneRun, job: FineTuneJob, task: Task, scores: Floats, tested: Ints
 ) -> dict[str, Any]:
     """Every metric of the scores of the rows `tested`."""
-    if task.is_number:
-        truth = run.study.numbers(task.name)[tested]
-        return measure_numbers(scores[:, 0].astype(np.float64), truth)
-    y = job.goal.labels[tested, job.tasks.index(task)]
-    return measure(scores, y, task.ordered, kind_of(job.variant.method))
+    labels = job.goal.labels[:, job.tasks.index(task)]
+    y = run.study.numbers(task.name) if task.is_number else labels
+    return measure_task(task, scores, y[tested], kind_of(job.variant.method))

@@ -20,7 +20,7 @@ from features.machine.spent import Spent, Stopwatch
 from features.store.featurefile import FeatureFile
 from features.study.named_tasks import remember
 from features.study.study import Study
-from probe.analysis import majority, median, prevalence
+from probe.analysis import floor
 from probe.counts import count
 from probe.fitting.best_rows import best_rows
 from probe.fitting.crossval import Outcome
@@ -40,8 +40,6 @@ from probe.results.protocol import mark, protocol
 from probe.results.rows import BEST, Row
 
 _COMMIT_SECONDS = 20.0
-_FLOORS = {"classes": majority, "number": median, "labels": prevalence}
-"""What guesses, by the kind of a task."""
 
 
 @dataclass
@@ -198,7 +196,7 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
     progress = run.options.progress
     best_of = {job.stored: replace(job, key=BEST).stored for job in jobs}
     ledger.expect({*best_of, *best_of.values()})
-    floors = [_FLOORS[task.kind].stored(task.name) for task in plan.tasks]
+    floors = [floor.stored(task) for task in plan.tasks]
     predictions.check_places(ledger.store, [*best_of, *best_of.values(), *floors])
     chosen_from: dict[predictions.Key, tuple[ProbeJob, str]] = {}
     spent: dict[FitSize, list[Spent]] = {}
@@ -240,7 +238,7 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
         if best is not None:
             ledger.put(key, *best)
     for task in plan.tasks:
-        ledger.put(_FLOORS[task.kind].stored(task.name), *_floor(run, task))
+        ledger.put(floor.stored(task), *_floor(run, task))
     ledger.commit()
     done.rows = ledger.rows
 
@@ -248,21 +246,13 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
 def _floor(run: ProbeRun, task: Task) -> tuple[Prediction, list[Row]]:
     """The rows of the majority class, the median or the prevalences, in the folds of the first backbone."""
     splits = run.first_splits(task)
-    method = _FLOORS[task.kind].METHOD
-    settings = ProbeSettings(method, "none", (), False, "")
+    settings = ProbeSettings(floor.METHODS[task.kind], "none", (), False, "")
     seed = run.options.seed
     under = protocol(run.study, task, splits, settings, seed)
-    held, marked = splits.part >= 0, mark(under)
-    if task.is_number:
-        scores, rows = median.median_rows(run.study, task.name, splits.fold, held, marked, seed)
-    elif task.has_labels:
-        scores, rows = prevalence.prevalence_rows(
-            run.study, task.name, splits.fold, held, marked, seed, splits.too_small
-        )
-    else:
-        scores, rows = majority.majority_rows(
-            run.study, task.name, splits.fold, held, task.ordered, marked, seed
-        )
+    left_out = splits.too_small if task.has_labels else ()
+    scores, rows = floor.floor_rows(
+        run.study, task, splits.fold, splits.part >= 0, mark(under), seed, left_out
+    )
     return Prediction(scores, splits.fold, under), rows
 
 

@@ -30,8 +30,7 @@ from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
 from probe.probes.methods import METHODS
 from probe.probes.scorer import Shared
 from probe.probes.settings import ProbeSettings
-from probe.results.label_metrics import LabelledImages
-from probe.results.metrics import kind_of, measure, measure_labels, measure_numbers
+from probe.results.metrics import kind_of, measure_task
 from probe.results.rows import Row
 
 _SHARED_BYTES = 2 << 30
@@ -228,13 +227,8 @@ def _cross_validated(
 
 def _measured(run: ProbeRun, job: ProbeJob, scores: Floats, tested: Ints) -> dict[str, Any]:
     """Every metric of the scores `(rows, K)` of the rows `tested`."""
-    study, task = run.study, job.task
-    if task.is_number:
-        return measure_numbers(scores[:, 0].astype(np.float64), study.numbers(task.name)[tested])
-    if task.has_labels:
-        y, one_fold = study.targets(task.name)[tested], np.zeros(len(tested), dtype=np.int64)
-        return measure_labels(LabelledImages(scores, y, one_fold, kind_of(job.method)))
-    return measure(scores, study.labels(task.name)[tested], task.ordered, kind_of(job.method))
+    y = run.study.truth(job.task.name)[tested]
+    return measure_task(job.task, scores, y, kind_of(job.method))
 
 
 def _check_finite(run: ProbeRun, file: FeatureFile, key: str, source: Source, used: Ints) -> None:

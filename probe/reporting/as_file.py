@@ -16,8 +16,7 @@ from features.images.views import VIEWS
 from features.store.contents import contents_of
 from features.store.featurefile import FeatureFile
 from features.study.study import Study, open_study
-from probe.analysis.majority import NAME as MAJORITY
-from probe.analysis.median import NAME as MEDIAN
+from probe.analysis.floor import NAMES as FLOORS
 from probe.folds.given import has_split, own_folds
 from probe.probes.methods import METHODS
 from probe.probes.settings import TOL
@@ -41,7 +40,7 @@ def file_of(folder: Path) -> tuple[str, list[str]]:
     study = open_study(folder)
     notes: list[str] = []
     every = [row for row in results.read(study.folder / "results.csv") if row.layer != BEST]
-    rows = [row for row in every if row.backbone not in (MAJORITY, MEDIAN)]
+    rows = [row for row in every if row.backbone not in FLOORS]
     under = {
         key: json.loads(text)
         for key, text in predictions.protocols(

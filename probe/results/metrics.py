@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from features.arrays import Doubles, Ints
+from features.data.tasks import Task
 from probe.probes.methods import METHODS, ScoreKind
 from probe.results import class_metrics, label_metrics, number_metrics
 from probe.results.class_metrics import PredictedImages, ScoredImages
@@ -300,6 +301,25 @@ def measure(
     """
     tested = ScoredImages(scores, y, ordered, kind)
     return {column: metric.of(tested) for column, metric in COLUMNS.items()}
+
+
+def measure_task(
+    task: Task, scores: npt.NDArray[np.floating], y: npt.NDArray[Any], kind: ScoreKind
+) -> dict[str, Any]:
+    """Every metric of the scores `(n, K)` of one fold against the truth, by the kind of the task.
+
+    Args:
+        task: The task.
+        scores: Of a number `(n, 1)`, which are the predictions.
+        y: As `Study.truth` has it.
+        kind: What the scores are.
+    """
+    if task.is_number:
+        return measure_numbers(scores[:, 0].astype(np.float64), y)
+    if task.has_labels:
+        one_fold = np.zeros(len(y), dtype=np.int64)
+        return measure_labels(LabelledImages(scores, y, one_fold, kind))
+    return measure(scores, y, task.ordered, kind)
 
 
 def measure_numbers(predicted: Doubles, y: Doubles) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from features.study.study import Study
-from probe.analysis.majority import NAME as MAJORITY
+from probe.analysis.floor import NAMES as FLOORS
 from probe.results import rows as results
 from probe.results.rows import BEST
 from probe.scoring.score_files import LayerScore
@@ -38,7 +38,7 @@ def measured(study: Study) -> dict[LayerMethod, float]:
     """The accuracy of every fitted probe, the mean over folds."""
     folds: dict[LayerMethod, list[float]] = {}
     for row in results.read(study.folder / "results.csv"):
-        if row.layer not in (BEST, "") and row.backbone != MAJORITY and not row.variant:
+        if row.layer not in (BEST, "") and row.backbone not in FLOORS and not row.variant:
             key = (row.task, row.backbone, row.features_key, row.method)
             if row.accuracy is not None:
                 folds.setdefault(key, []).append(row.accuracy)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from features.arrays import Bools, Doubles, Floats, Ints
-from features.data.tasks import choose
+from features.data.named_task import choose
 from features.errors import InputError, OptionError, nearest
 from features.store.featurefile import DONE, FeatureFile
 from features.study.study import Study, open_study

@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from features.data import READERS, Reader, caches_images, read_data
 from features.data.manifest import Manifest
-from features.data.tasks import Task, choose, infer, order, unfit
+from features.data.named_task import choose
+from features.data.task_columns import infer, unfit
+from features.data.tasks import Task, order
 from features.data.utkface import AGES
 from features.errors import InputError
 from features.study.drafting import appended, draft, open_or_draft

@@ -106,7 +106,21 @@ def test_what_was_read_as_classes_is_read_as_before(tmp_path: Path, names: tuple
     found = read_data(str(touch(tmp_path, *names)))
     assert list(found.columns["path"]) == sorted(names)
     assert found.columns["label"] == [name.partition("/")[0] for name in sorted(names)]
-    assert (found.left_out, found.notes) == ((), ())
+    assert found.left_out == ()
+    assert len(found.notes) == ("front" in names[0])
+
+
+def test_the_same_folders_in_every_class_are_said_to_mean_nothing(tmp_path: Path) -> None:
+    laid_out(tmp_path, "anna", "ben", "cleo", below=("happy", "sad"))
+    found = read_data(str(tmp_path))
+    assert set(found.columns["label"]) == {"anna", "ben", "cleo"}
+    (note,) = found.notes
+    assert (
+        "anna, ben and cleo are the classes, and happy and sad in each of them mean nothing" in note
+    )
+    assert set(read_data(f"{tmp_path}?levels=subject/label").columns["label"]) == {"happy", "sad"}
+    touch(tmp_path, "cleo/angry/1.jpg")
+    assert read_data(str(tmp_path)).notes == ()
 
 
 def test_folds_without_class_folders_are_asked_about(tmp_path: Path) -> None:
@@ -172,14 +186,38 @@ def test_what_is_no_class_is_named(tmp_path: Path) -> None:
         "empty": no_class,
         "notes": no_class,
         "raw": f"{no_class} that are read (1 .dng, convert it to PNG or JPEG)",
-        ".cache": "a hidden folder, of 1 images",
-        "ant/.thumbs": "a hidden folder, of 1 images",
+        ".cache": "a hidden folder, of 1 image",
+        "ant/.thumbs": "a hidden folder, of 1 image",
         "bee/*.dng": "2 images of a kind that is not read; convert it to PNG or JPEG",
         "raw/*.dng": "1 image of a kind that is not read; convert it to PNG or JPEG",
     }
     touch(tmp_path / "x", "a/1.dng", "b/1.dng")
     with pytest.raises(InputError, match=r"no image files in it that are read \(2 \.dng, convert"):
         read_data(str(tmp_path / "x"))
+
+
+def test_files_of_other_kinds_and_without_an_ending_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "ant/1.jpg", "bee/1.jpg", "bee/1.txt", "bee/1.odd", "fox/1.xcf", "fox/2.XCF")
+    touch(tmp_path, "LICENSE", "wolf/3.odd")
+    for name in ("hen/1", "hen/2", "bee/photo"):
+        pictures.save(pictures.drawn(1, (16, 16)), tmp_path / f"{name}.jpg")
+        (tmp_path / f"{name}.jpg").rename(tmp_path / name)
+    found = read_data(str(tmp_path))
+    assert found.columns["path"] == ["ant/1.jpg", "bee/1.jpg"]
+    advice = "convert it to PNG or JPEG"
+    odd = "if they are images, convert them to PNG or JPEG"
+    no_class = "no class, for there are no images in it that are read"
+    name_them = "give their names an ending such as .jpg"
+    assert dict(found.left_out) == {
+        "bee/*": f"1 image without an ending; {name_them}",
+        "bee/*.odd": f"1 file of a kind that is not read; {odd}",
+        "fox": f"{no_class} (2 .xcf, {advice})",
+        "fox/*.xcf": f"2 images of a kind that is not read; {advice}",
+        "hen": f"{no_class} (2 without an ending, {name_them})",
+        "hen/*": f"2 images without an ending; {name_them}",
+        "wolf": f"{no_class} (1 .odd, {odd})",
+        "wolf/*.odd": f"1 file of a kind that is not read; {odd}",
+    }
 
 
 @pytest.mark.parametrize("kind", [".heic", ".heif", ".jxl", ".avif", ".dng"])

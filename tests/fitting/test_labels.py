@@ -14,7 +14,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 from features.arrays import Doubles, Floats, Ints
-from features.data.tasks import Task, choose
+from features.data.named_task import choose
+from features.data.tasks import Task
 from features.errors import InputError
 from features.study.study import Study, open_study
 from probe.analysis.compare import compare

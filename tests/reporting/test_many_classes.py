@@ -115,7 +115,7 @@ def test_memory_is_said_and_the_check_folds(study: Study, tmp_path: Path) -> Non
     lines = [line.split("\t") for line in checked.stdout.splitlines()]
     assert len(lines) == 1 + 5 + 1 + 5 + 1
     assert lines[1][1:3] == ["species 0", "9"]
-    assert lines[6][1:3] == ["30 more classes of 3 to 3 images each", "90"]
+    assert lines[6][1:3] == ["30 more classes of 3 images each", "90"]
 
 
 @pytest.mark.parametrize("method", ["logistic", "svm"])

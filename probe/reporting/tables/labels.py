@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from probe.analysis.curves import TaskCurves
-from probe.analysis.statistics import Interval, mean_interval
-from probe.reporting.tables.layers import results_of
+from probe.analysis.statistics import mean_interval
+from probe.reporting.tables.results import (
+    FOLD,
+    OF_FOLDS,
+    RESULT,
+    WHERE,
+    end_cells,
+    fold_cells,
+    fold_columns,
+    interval_cells,
+    key_of,
+    result_cells,
+    results_of,
+    spread_cells,
+    spread_columns,
+)
 from probe.reporting.tables.table import Cell, Column, Table
 from probe.results import predictions
 from probe.results.label_metrics import (
@@ -19,29 +33,22 @@ from probe.results.label_metrics import (
     precision_by_image,
 )
 from probe.results.metrics import OF_LABELS, kind_of
-from probe.results.rows import BEST, Row
-
-_WHERE = (
-    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
-)  # fmt: skip
 
 
 def labels_table(tasks: Sequence[TaskCurves]) -> Table:
     """All results of each task: `best` rows, the prevalences, layers in depth order, fine-tunes."""
     columns = (
-        *_WHERE, Column("domain", "domain"), Column("layer_shown", "layer", "label"),
-        Column("layer", "layer", "hidden"), Column("pool", "pool"), Column("depth", "depth", "decimal"),
-        Column("dim", "dim", "hidden"),
-        *(column for name in OF_LABELS for column in _interval_columns(name)),
-        Column("fold_mean", "mean of folds", "percent"), Column("fold_sd", "SD", "percent"),
-        Column("images", "images", "hidden"), Column("at_edge", "at edge", "hidden"),
-        Column("chosen", "chosen", "hidden"),
+        *RESULT, *(column for name in OF_LABELS for column in _interval_columns(name)),
+        *spread_columns("percent"), *OF_FOLDS,
     )  # fmt: skip
     rows = {
-        _key(folds[0]): _cells(folds, metrics)
+        key_of(folds[0]): (
+            *result_cells(folds), *interval_cells(metrics, OF_LABELS),
+            *spread_cells([row.mean_ap for row in folds]), *end_cells(folds),
+        )
         for task in tasks
         for folds, metrics in results_of(task)
-    }
+    }  # fmt: skip
     note = (
         "mAP is the mean over labels of the average precision, AUC and F1 are means over labels too. "
         "Average precision and AUC are means over folds, F1 is of all folds together, at one half of the "
@@ -53,25 +60,16 @@ def labels_table(tasks: Sequence[TaskCurves]) -> Table:
 def labels_fold_table(tasks: Sequence[TaskCurves]) -> Table:
     """All results of each task, fold by fold."""
     columns = (
-        *_WHERE, Column("layer", "layer"), Column("pool", "pool"), Column("fold", "fold", "count"),
-        *(Column(metric.column, metric.heading, "percent") for metric in OF_LABELS.values()),
-        Column("log_loss", "log loss", "decimal"), Column("n_test", "test images", "count"),
-        Column("n_train", "training images", "count"), Column("C", "C or k", "decimal"),
-        Column("chosen", "chosen"),
+        *FOLD, *(Column(metric.column, metric.heading, "percent") for metric in OF_LABELS.values()),
+        Column("log_loss", "log loss", "decimal"), *fold_columns("C or k"),
     )  # fmt: skip
-    groups = {_key(rows[0]): rows for task in tasks for rows, _ in results_of(task)}
-    rows = tuple(
-        tuple(getattr(row, column.name) for column in columns)
-        for folds in groups.values()
-        for row in folds
-    )
-    return Table("labels-folds", "Per fold", columns, rows)
+    return Table("labels-folds", "Per fold", columns, fold_cells(tasks, columns))
 
 
 def each_label_table(tasks: Sequence[TaskCurves]) -> Table:
     """Every label by the highest `best` row of each task: how frequent it is, and its own numbers."""
     columns = (
-        *_WHERE, Column("label", "label"), Column("known", "images", "count"),
+        *WHERE, Column("label", "label"), Column("known", "images", "count"),
         Column("with", "with it", "count"), Column("prevalence", "with it", "percent"),
         Column("average_precision", "average precision", "percent"),
         Column("interval", "95 % interval", "interval"), Column("auc", "AUC", "percent"),
@@ -121,27 +119,3 @@ def _interval_columns(name: str) -> tuple[Column, Column]:
     metric = OF_LABELS[name]
     shown = Column(metric.column, metric.heading, "percent")
     return shown, Column(f"{metric.column}_interval", "95 % interval", "interval")
-
-
-def _cells(rows: Sequence[Row], metrics: Mapping[str, Interval]) -> tuple[Cell, ...]:
-    first = rows[0]
-    folds = np.array([row.mean_ap for row in rows], dtype=np.float64)
-    best = first.layer == BEST
-    chosen = ", ".join(dict.fromkeys(row.chosen for row in rows))
-    measured = [metrics.get(name) for name in OF_LABELS]
-    return (
-        first.task, first.method, first.backbone, first.domain,
-        f"best: {chosen}" if best else first.layer or "whole network", first.layer, first.pool,
-        first.depth, None if best else first.dim,
-        *(
-            cell
-            for m in measured
-            for cell in ((None, None) if m is None else (m.value, (m.low, m.high)))
-        ),
-        float(folds.mean()), float(folds.std(ddof=1)) if len(folds) > 1 else None,
-        sum(row.n_test for row in rows), sum(row.at_edge for row in rows), chosen,
-    )  # fmt: skip
-
-
-def _key(row: Row) -> tuple[str, ...]:
-    return (row.task, row.method, row.backbone, row.layer, row.pool)

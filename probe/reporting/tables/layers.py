@@ -9,16 +9,24 @@ import numpy as np
 from probe.analysis.curves import TaskCurves
 from probe.analysis.outcomes import CALIBRATION
 from probe.analysis.statistics import Interval
+from probe.reporting.tables.results import (
+    FOLD,
+    OF_FOLDS,
+    RESULT,
+    end_cells,
+    fold_cells,
+    fold_columns,
+    key_of,
+    result_cells,
+    results_of,
+)
 from probe.reporting.tables.table import Cell, Column, Kind, Table
 from probe.results.metrics import COLUMNS, Metric
-from probe.results.rows import BEST, Row
+from probe.results.rows import Row
 
 _ACCURACY, *_OTHERS = [
     m for m in COLUMNS.values() if m.heading and not m.only_numbers and not m.only_labels
 ]
-_WHERE = (
-    Column("task", "task"), Column("method", "method"), Column("backbone", "backbone"),
-)  # fmt: skip
 
 
 def _column(metric: Metric, hidden: bool = False) -> Column:
@@ -44,17 +52,14 @@ def layer_table(tasks: Sequence[TaskCurves]) -> Table:
     others = _others(tasks)
     calibrated = any(CALIBRATION in metrics for _, metrics in _groups(tasks))
     columns = (
-        *_WHERE, Column("domain", "domain"), Column("layer_shown", "layer", "label"),
-        Column("layer", "layer", "hidden"), Column("pool", "pool"), Column("depth", "depth", "decimal"),
-        Column("dim", "dim", "hidden"), _column(_ACCURACY), Column("interval", "95 % interval", "interval"),
+        *RESULT, _column(_ACCURACY), Column("interval", "95 % interval", "interval"),
         Column("fold_mean", "mean of folds", "percent"), Column("fold_sd", "SD", "percent"),
         Column("fold_sem", "SEM", "hidden"),
         *(_column(m, hidden=m.per_fold or _lacking(m, tasks)) for m in others),
         Column(CALIBRATION, "calibration error", "percent" if calibrated else "hidden"),
-        Column("images", "images", "hidden"),
-        Column("at_edge", "at edge", "hidden"), Column("chosen", "chosen", "hidden"),
+        *OF_FOLDS,
     )  # fmt: skip
-    rows = {_key(folds[0]): _cells(folds, metrics, others) for folds, metrics in _groups(tasks)}
+    rows = {key_of(folds[0]): _cells(folds, metrics, others) for folds, metrics in _groups(tasks)}
     note = (
         "Mean per class is the mean recall of the classes (balanced_accuracy in results.csv). Log loss is "
         "in nats; the calibration error is of all tested images together, where that of results.csv is "
@@ -66,36 +71,16 @@ def layer_table(tasks: Sequence[TaskCurves]) -> Table:
 def fold_table(tasks: Sequence[TaskCurves]) -> Table:
     """All results, fold by fold, in the order of the table of layers."""
     columns = (
-        *_WHERE, Column("layer", "layer"), Column("pool", "pool"), Column("fold", "fold", "count"),
-        *(_column(m, hidden=_lacking(m, tasks)) for m in (_ACCURACY, *_others(tasks))),
-        Column("n_test", "test images", "count"),
-        Column("n_train", "training images", "count"), Column("C", "C", "decimal"),
-        Column("chosen", "chosen"),
+        *FOLD, *(_column(m, hidden=_lacking(m, tasks)) for m in (_ACCURACY, *_others(tasks))),
+        *fold_columns(),
     )  # fmt: skip
-    groups = {_key(rows[0]): rows for rows, _ in _groups(tasks)}
-    rows = [
-        tuple(getattr(row, column.name) for column in columns)
-        for folds in groups.values()
-        for row in folds
-    ]
-    return Table("folds", "Per fold", columns, tuple(rows))
+    return Table("folds", "Per fold", columns, fold_cells(tasks, columns))
 
 
 def _groups(tasks: Sequence[TaskCurves]) -> Iterator[tuple[Sequence[Row], Mapping[str, Interval]]]:
     """The folds of every result, and its metrics over them."""
     for task in tasks:
         yield from results_of(task)
-
-
-def results_of(task: TaskCurves) -> Iterator[tuple[Sequence[Row], Mapping[str, Interval]]]:
-    """The same of one task: `best` rows, the floor, layers in depth order, fine-tunes."""
-    for best in task.best:
-        yield best.rows, best.metrics
-    if task.floor is not None:
-        yield task.floor.rows, task.floor.metrics
-    for curve in (*(c for panel in task.panels for c in panel.curves), *task.tuned):
-        for point in curve.points:
-            yield point.rows, point.metrics
 
 
 def _cells(
@@ -112,19 +97,9 @@ def _cells(
             return None
         return float(np.average(values, weights=None if metric.folds_alike else n))
 
-    first, accuracy = rows[0], metrics["accuracy"]
-    chosen = ", ".join(dict.fromkeys(row.chosen for row in rows))
-    best = first.layer == BEST
+    accuracy = metrics["accuracy"]
     return (
-        first.task,
-        first.method,
-        first.backbone,
-        first.domain,
-        f"best: {chosen}" if best else first.layer or "whole network",
-        first.layer,
-        first.pool,
-        first.depth,
-        None if best else first.dim,
+        *result_cells(rows),
         accuracy.value,
         (accuracy.low, accuracy.high),
         float(folds.mean()),
@@ -132,11 +107,5 @@ def _cells(
         sd / float(np.sqrt(len(folds))),
         *map(over_folds, others),
         metrics[CALIBRATION].value if CALIBRATION in metrics else None,
-        int(sum(row.n_test for row in rows)),
-        sum(row.at_edge for row in rows),
-        chosen,
+        *end_cells(rows),
     )
-
-
-def _key(row: Row) -> tuple[str, ...]:
-    return (row.task, row.method, row.backbone, row.layer, row.pool)
