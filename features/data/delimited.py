@@ -12,12 +12,20 @@ from pathlib import Path
 
 from features.errors import InputError
 from features.machine.regular_files import read_regular
+from features.machine.strict_json import from_json
 
 _SEPARATORS = (",", "\t", ";", "|")
 _DECLARED = re.compile(r'\s*sep=([^\s"]|\t)\s*', re.IGNORECASE)
 """A first line that says the separator, as spreadsheets write it."""
 _LINES = 20
 """Lines that tell the separator."""
+_OTHERS = {
+    b"PK\x03\x04": "a workbook or another archive and no table; save its sheet as CSV",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook and no table; save its sheet as CSV",
+    b"\x1f\x8b": "compressed; unpack it with gunzip",
+    b"PAR1": "a Parquet file; give it the ending .parquet",
+}
+"""What else people give for a table, by its first bytes."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ def read_written(file: Path) -> WrittenTable:
         raise InputError(f"{file}: cannot be read ({error.strerror}); check it.") from error
     text, encoding = _decoded(file, data)
     notes = [f"{file.name}: read as {encoding}"] if encoding else []
+    _refuse_json(file, text)
     first, _, rest = text.partition("\n")
     declared = _DECLARED.fullmatch(first)
     if declared:
@@ -67,8 +76,14 @@ def _decoded(file: Path, data: bytes) -> tuple[str, str]:
             except UnicodeDecodeError as error:
                 raise InputError(f"{file}: damaged UTF-16; save it again as UTF-8.") from error
     data = data.removeprefix(BOM_UTF8)
+    for begins, what in _OTHERS.items():
+        if data.startswith(begins):
+            raise InputError(f"{file}: {what}.")
     if b"\0" in data:
-        raise InputError(f"{file}: not a text file; give a CSV or TSV manifest.")
+        unmarked = _unmarked_utf16(data)
+        if unmarked is None:
+            raise InputError(f"{file}: not a text file; give a CSV or TSV manifest.")
+        return unmarked, "UTF-16 (it has no mark)"
     try:
         return data.decode("utf-8"), ""
     except UnicodeDecodeError:
@@ -82,6 +97,30 @@ def _decoded(file: Path, data: bytes) -> tuple[str, str]:
             return data.decode("cp1252"), "Windows-1252 (it is not UTF-8)"
         except UnicodeDecodeError:
             return data.decode("latin-1"), "Latin-1 (it is not UTF-8)"
+
+
+def _unmarked_utf16(data: bytes) -> str | None:
+    """The text of UTF-16 without a mark, of whose signs most have one byte 0; None for anything else."""
+    for encoding, zero in (("utf-16-le", 1), ("utf-16-be", 0)):
+        if 4 * data[zero::2].count(0) > len(data):
+            try:
+                text = data.decode(encoding)
+            except UnicodeDecodeError:
+                return None
+            return None if "\0" in text else text
+    return None
+
+
+def _refuse_json(file: Path, text: str) -> None:
+    """Refuse what is JSON, as a whole or line by line."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return
+    for part in (text.partition("\n")[0], text):
+        try:
+            from_json(part.encode("utf-8", "surrogateescape"))
+        except (ValueError, RecursionError):
+            continue
+        raise InputError(f"{file}: JSON and no table; save it as CSV, with a line of names above.")
 
 
 def _separator_of(file: Path, text: str) -> str:

@@ -41,8 +41,7 @@ def read_folders(folder: Path, levels: str | None = None) -> Manifest:
     listing = list_images(folder)
     if not listing.images:
         raise InputError(
-            f"{folder}: there are no image files in it{_kinds(listing)}; give a folder with one folder of "
-            "images per class."
+            f"{folder}: there are no image files in it{_kinds(listing)}; {_instead(folder)}."
         )
     if levels is not None:
         return _by_levels(folder, listing, levels)
@@ -76,6 +75,19 @@ def read_folders(folder: Path, levels: str | None = None) -> Manifest:
     left_out += _loose(listing, [base + name + "/" for name in tops], left_out)
     left_out += _empty(listing, [base])
     return _manifest(folder, columns, left_out, listing, _unused(folder, tops))
+
+
+def _instead(folder: Path) -> str:
+    """What to give where a folder holds no image files."""
+    table = min(folder.rglob("*.parquet"), default=None)
+    if table is not None:
+        return (
+            f"give one of its Parquet files, such as {table}, or all of them saved as hf:DIR reads"
+        )
+    archive = min(folder.rglob("*.tar"), default=None)
+    if archive is not None:
+        return f"give its archives as 'webdataset:{archive.parent}/*.tar'"
+    return "give a folder with one folder of images per class"
 
 
 def _split(folder: Path, listing: Listing, base: str, tops: dict[str, list[str]]) -> Manifest:

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from shlex import quote
 
 from features.data.imagefiles import is_image
 from features.errors import InputError, in_words, nearest
@@ -86,15 +87,15 @@ def column_of_paths(
     if len(with_files) > 1:
         raise InputError(
             f"{file}: the columns {in_words(with_files)} all name files; say which are the images with "
-            f"--path-column {with_files[0]}."
+            f"--path-column {quote(with_files[0])}."
         )
     if named:
         first = next(iter(_sample(columns[named[0]])), "")
         advice = next(_advice(first, places), "") if first else ""
         raise InputError(
             f"{file}: the manifest has no column path; {' or '.join(named)} may be it, but no such files "
-            f"are in {places.root}{f': {advice}' if advice else ''}; give --path-column {named[0]}, and "
-            "--root DIR or --extension .png where its paths lack them."
+            f"are in {places.root}{f': {advice}' if advice else ''}; give --path-column {quote(named[0])}, "
+            "and --root DIR or --extension .png where its paths lack them."
         )
     raise InputError(
         f"{file}: the manifest has no column path, and no other names files; give --path-column NAME (its "
@@ -171,9 +172,10 @@ def _advice(cell: str, places: Places) -> Iterator[str]:
         for other in beside:
             if other.startswith(f"{name}.") and is_image(other):
                 yield f"{path.parent / other} is there, so give --extension {other[len(name) :]}"
-        for other in beside:
-            if other.casefold() == (name + places.extension).casefold():
-                yield f"{path.parent / other} is there, written otherwise; write the paths as the files are"
+    otherwise = _in_any_case(root, path.with_name(name + places.extension))
+    if otherwise is not None:
+        yield f"{otherwise} is there, written otherwise; write the paths as the files are"
+    if beside:
         for other in beside:
             if Path(other).stem == path.stem and is_image(other):
                 yield (
@@ -191,9 +193,10 @@ def _advice(cell: str, places: Places) -> Iterator[str]:
                 f"{shorter} is there, so leave out {lead}/ before it, or give --root "
                 "the folder that holds it"
             )
-    where = _below(root, path, places)
+    where, ending = _below(root, path, places)
     if where is not None:
-        yield f"it is there from {where}, so give --root {where}"
+        more = f" --extension {ending}" if ending else ""
+        yield f"it is there from {where}{f' with {ending}' * bool(ending)}, so give --root {where}{more}"
 
 
 def _files_in(folder: Path) -> list[str]:
@@ -204,8 +207,23 @@ def _files_in(folder: Path) -> list[str]:
         return []
 
 
-def _below(root: Path, path: PurePosixPath, places: Places) -> Path | None:
-    """A folder below the root from which a path, or a path with an ending, leads to a file."""
+def _in_any_case(root: Path, path: PurePosixPath) -> PurePosixPath | None:
+    """The path below the root of a file that is called so but for the case of its letters."""
+    found = PurePosixPath()
+    for part in path.parts:
+        try:
+            names = sorted(entry.name for entry in (root / found).iterdir())
+        except (OSError, ValueError):
+            return None
+        alike = [name for name in names if name.casefold() == part.casefold()]
+        if not alike:
+            return None
+        found /= part if part in alike else alike[0]
+    return found if found != path and _is_file(root / found) else None
+
+
+def _below(root: Path, path: PurePosixPath, places: Places) -> tuple[Path | None, str]:
+    """A folder below the root from which a path leads to a file, and the ending that a bare name lacks."""
     looked = 0
     stack = [root]
     while stack:
@@ -217,9 +235,11 @@ def _below(root: Path, path: PurePosixPath, places: Places) -> Path | None:
         for entry in entries:
             looked += 1
             if looked > _SEARCHED:
-                return None
+                return None, ""
+            if len(path.parts) == 1 and entry.name.startswith(f"{path}.") and is_image(entry.name):
+                return folder, entry.name[len(str(path)) :]
             if entry.is_dir() and not entry.name.startswith(".") and not entry.is_symlink():
                 if _is_file(entry / places.path(str(path))):
-                    return entry
+                    return entry, ""
                 stack.append(entry)
-    return None
+    return None, ""

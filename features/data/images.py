@@ -13,7 +13,8 @@ from PIL import Image
 from features.data.arrayfile import read_arrays, strings
 from features.data.image_cache import digest_of, written_out
 from features.data.manifest import Manifest
-from features.errors import InputError, nearest
+from features.data.tasks import RESERVED, Task
+from features.errors import InputError
 
 _PARTS = ("train", "val", "test")
 _PART_OF = {"valid": "val", "validation": "val", "dev": "val"}
@@ -26,10 +27,11 @@ def read_images(file: Path) -> Manifest:
     """One row per image of the array `images`, `(n, h, w)` or `(n, h, w, channels)`.
 
     Every other array `(n,)` or `(n, 1)` is a column: labels, and `subject`, `fold` or `split`; one of
-    `(n, K)` with a single 1 in each row is a column of class numbers. Arrays called `train_images`,
-    `val_images` and `test_images`, as in MedMNIST's files, or `x_train` and `x_test`, as in Keras's, are
-    joined one after the other, with a column `split`. Channels may come first, and pixels may be floats
-    from 0 to 1; a note says so.
+    `(n, K)` with a single 1 in each row is a column of class numbers, and where there is no other column
+    one of 0 and 1 has several labels an image. Arrays called `train_images`, `val_images` and
+    `test_images`, as in MedMNIST's files, or `x_train` and `x_test`, as in Keras's, are joined one after
+    the other, with a column `split`. Channels may come first, and pixels may be floats from 0 to 1; a note
+    says so.
 
     Raises:
         InputError: There are no such arrays, or no labels.
@@ -37,7 +39,10 @@ def read_images(file: Path) -> Manifest:
     arrays = _joined(_named(read_arrays(file)))
     images = arrays.pop("images", None)
     if images is None:
-        raise InputError(f"{file}: has no array called images; {nearest('images', sorted(arrays))}")
+        held = ", ".join(f"{name} {array.shape}" for name, array in sorted(arrays.items()))
+        raise InputError(
+            f"{file}: has no array called images (its arrays: {held}); call that of the images so."
+        )
     images, notes = _as_pixels(file, images)
     n = len(images)
     columns = {
@@ -45,12 +50,21 @@ def read_images(file: Path) -> Manifest:
         for name, array in arrays.items()
         if name != "path" and (column := _as_column(array, n)) is not None
     }
+    tasks = {}
+    if not set(columns) - set(RESERVED):
+        for name, array in arrays.items():
+            of = _as_labels(name, array, n)
+            if of:
+                columns |= of
+                tasks[name] = Task(name, tuple(of), kind="labels", columns=tuple(of))
+                words = f"{len(of)} labels of every image, of the columns {', '.join(list(of)[:2])} and on"
+                notes.append(f"{file.name}: {name} has {words}")
     if not columns:
         raise InputError(f"{file}: has images but no labels; add an array of length {n} per task.")
     made = ((_name(i), _png(image)) for i, image in enumerate(images))
     folder = written_out(digest_of(file), made)
     columns = {"path": [_name(i) for i in range(n)], **columns}
-    return Manifest(str(file.resolve()), folder, columns, notes=tuple(notes))
+    return Manifest(str(file.resolve()), folder, columns, tasks, notes=tuple(notes))
 
 
 def _named(arrays: Arrays) -> Arrays:
@@ -117,6 +131,19 @@ def _as_column(array: npt.NDArray[Any], n: int) -> npt.NDArray[Any] | None:
         one_hot = ((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all()
         return array.argmax(1) if one_hot else None
     return None
+
+
+def _as_labels(name: str, array: npt.NDArray[Any], n: int) -> dict[str, list[str]]:
+    """Several labels an image, `(n, K)` of 0 and 1, as a column for each; empty for anything else."""
+    binary = (
+        array.ndim == 2
+        and array.shape[0] == n
+        and array.shape[1] > 1
+        and array.dtype.kind in "biuf"
+    )
+    if not binary or not ((array == 0) | (array == 1)).all() or _as_column(array, n) is not None:
+        return {}
+    return {f"{name}_{i}": strings(column) for i, column in enumerate(array.astype(np.int64).T)}
 
 
 def _joined(arrays: Arrays) -> Arrays:

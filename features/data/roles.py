@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 
 from features.data.cells import yes_or_no
 from features.data.tasks import RESERVED
@@ -71,7 +72,7 @@ def with_roles(
             if plain in likely and name not in given and repeats:
                 raise InputError(
                     f"{file}: the column {name} is likely to be the {role} and no label; say which with "
-                    f"--columns {name}={role} or --columns {name}=label."
+                    f"--columns {quote(f'{name}={role}')} or --columns {quote(f'{name}=label')}."
                 )
     return {named[name]: cells for name, cells in columns.items()}, notes
 

@@ -13,6 +13,7 @@ from features.errors import InputError
 from features.extraction.anywhere import extract_share, make_views_on
 from features.extraction.files import files_on_disk, lock_files
 from features.extraction.first_look import rows_in_time
+from features.extraction.nearly_black import nearly_black
 from features.extraction.options import ExtractOne, ExtractOptions, ExtractSeveral
 from features.extraction.rounds import FeatureTarget
 from features.extraction.run import ExtractRun, carry_out, check_not_begun
@@ -104,7 +105,8 @@ def extract_with(
         if manifest is not None:
             for result in results:
                 result.left_out = dict(manifest.left_out)
-            for sentence in (*manifest.notes, *opened.no_tasks.values()):
+            dark = nearly_black(opened, (backbone for _, backbone in loaded))
+            for sentence in (*manifest.notes, *opened.no_tasks.values(), *dark):
                 options.announce(sentence)
         started = time.perf_counter()
         run = ExtractRun(opened, manifest is None, targets, results, workers, options, locks)

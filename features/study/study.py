@@ -160,8 +160,9 @@ class Study:
         Raises:
             InputError: There is no such task, or a cell cannot be read.
         """
-        kind = self._task(task).kind
-        return {"classes": self.labels, "number": self.numbers, "labels": self.targets}[kind](task)
+        if self._task(task).is_number:
+            return self.numbers(task)
+        return self.targets(task) if self.tasks[task].has_labels else self.labels(task)
 
     def labelled(self, task: str) -> Bools:
         """Which rows have a class, a number or a label that is known in `task`, `(n,)`."""

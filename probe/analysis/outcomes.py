@@ -252,7 +252,7 @@ class Outcomes:
             self._predicted[name][tested] = images.predicted
             if kind != "margins" and not np.isnan(scores).any():
                 # Of the fold of few images even true probabilities seem off; of all together less so.
-                error = calibration_error(probabilities(scores, kind), truth)
+                error = calibration_error(probabilities(scores, kind), self.y[tested])
                 self._measured[name][CALIBRATION] = Interval(error, np.nan, np.nan, np.nan)
 
 

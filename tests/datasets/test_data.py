@@ -95,7 +95,7 @@ def test_class_folders(tmp_path: Path) -> None:
         "label": ["cat", "cat", "cat", "dog", "dog"],
     }
     assert (found.root, found.source) == (tmp_path, str(tmp_path))
-    assert found.left_out == ((".hidden", "a hidden folder, of 1 images"),)
+    assert found.left_out == ((".hidden", "a hidden folder, of 1 image"),)
     assert (found.synthetic, found.closest, found.notes) == (False, None, ())
 
 

@@ -15,6 +15,7 @@ from features.data.adience import AGES, POLICIES
 from features.data.manifest import Manifest
 from features.errors import InputError
 from features.extraction.extract import extract
+from features.study.drafting import draft
 from features.study.study import open_study
 
 ADIENCE = Path(__file__).parents[3] / "shared" / "adience"
@@ -301,6 +302,24 @@ def test_images_in_an_array(tmp_path: Path, suffix: str, shape: tuple[int, ...])
         with Image.open(found.root / path) as stored:
             np.testing.assert_array_equal(np.asarray(stored).reshape(shape), image)
     assert read_data(str(file)).root == found.root
+
+
+def test_several_labels_in_an_array_are_a_task_of_them(tmp_path: Path) -> None:
+    """As ChestMNIST has them; beside other labels they are no column."""
+    labels = np.array([[0, 1, 1], [0, 0, 0], [1, 0, 1], [0, 1, 0]])
+    arrays = {f"{part}_images": np.zeros((2, 4, 4), np.uint8) for part in ("train", "test")}
+    arrays |= {"train_labels": labels[:2], "test_labels": labels[2:]}
+    np.savez(tmp_path / "chest.npz", **arrays)
+    found = read_data(str(tmp_path / "chest.npz"))
+    task = found.tasks["label"]
+    assert (task.kind, task.columns) == ("labels", ("label_0", "label_1", "label_2"))
+    np.testing.assert_array_equal(task.targets(found.columns), labels)
+    assert "label has 3 labels of every image" in found.notes[0]
+    study = draft(tmp_path / "s", found)
+    assert list(study.default_tasks) == ["label"]
+    images = np.zeros((4, 4, 4), np.uint8)
+    np.savez(tmp_path / "x.npz", images=images, label=np.arange(4) % 2, more=labels)
+    assert list(read_data(str(tmp_path / "x.npz")).columns) == ["path", "label"]
 
 
 def test_images_in_three_arrays_have_a_split(tmp_path: Path) -> None:

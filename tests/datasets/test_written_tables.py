@@ -99,6 +99,22 @@ def test_path_in_capitals_is_path(drawn: Path) -> None:
             lambda i: f"p/{i:02}.PNG,{LABELS[i]}",
             "p/00.png is there, written otherwise",
         ),
+        (
+            "path,label",
+            lambda i: f"P/{i:02}.PNG,{LABELS[i]}",
+            "p/00.png is there, written otherwise; write the paths as the files are.",
+        ),
+        (
+            "id_code,label",
+            lambda i: f"{i:02},{LABELS[i]}",
+            "/p --extension .png; give --path-column id_code,",
+        ),
+        (
+            "image id,label",
+            lambda i: f"{i:02},{LABELS[i]}",
+            "no column path, and no other names files",
+        ),
+        ("a 1,b,label", lambda i: f"{PLAIN[i]},{PLAIN[i]},{LABELS[i]}", "--path-column 'a 1'."),
         ("path,label", lambda i: f"{i:02}.png,{LABELS[i]}", "/p, so give --root "),
         ("path,label", lambda i: f"data/p/{i:02}.png,{LABELS[i]}", "so leave out data/ before it"),
         ("path,label", lambda i: f"C:\\d\\p\\{i:02}.png,{LABELS[i]}", "so leave out d/ before it"),
@@ -189,6 +205,48 @@ def test_encodings_and_signs_between_cells(
     manifest = read_data(write(drawn, text, name, encoding))
     assert manifest.columns == {"path": PLAIN, "label": ["Gl\u00fcck"] * N}
     assert said(manifest, words) if words else not manifest.notes
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark(drawn: Path, encoding: str) -> None:
+    text = lines("path,label", lambda i: f"{PLAIN[i]},Gl\u00fcck")
+    manifest = read_data(write(drawn, text, encoding=encoding))
+    assert manifest.columns == {"path": PLAIN, "label": ["Gl\u00fcck"] * N}
+    assert said(manifest, "read as UTF-16 (it has no mark)")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            b"PK\x03\x04" + bytes(40),
+            "a workbook or another archive and no table; save its sheet as",
+        ),
+        (b"\xd0\xcf\x11\xe0" + bytes(40), "an Excel workbook and no table; save its sheet as CSV."),
+        (b"\x1f\x8b\x08" + bytes(40), "compressed; unpack it with gunzip."),
+        (b"PAR1" + bytes(40), "a Parquet file; give it the ending .parquet."),
+        (b'{"path": "p/00.png", "label": "a"}\n' * 3, "JSON and no table; save it as CSV,"),
+        (b'[\n{"path": "p/00.png",\n"label": "a"}]\n', "JSON and no table; save it as CSV,"),
+        (b"\x00\x01\x02" * 40, "not a text file; give a CSV or TSV manifest."),
+    ],
+)
+def test_what_is_no_table_is_called_what_it_is(drawn: Path, data: bytes, words: str) -> None:
+    (drawn / "m.csv").write_bytes(data)
+    with pytest.raises(InputError) as caught:
+        read_data(str(drawn / "m.csv"))
+    assert words in str(caught.value)
+
+
+def test_a_folder_of_tables_or_archives_says_how_to_give_them(tmp_path: Path) -> None:
+    for name, words in (
+        ("a/data/train-0.parquet", "give one of its Parquet files, such as "),
+        ("b/0000.tar", f"give its archives as 'webdataset:{tmp_path}/b/*.tar'."),
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+        with pytest.raises(InputError) as caught:
+            read_data(str(tmp_path / name[0]))
+        assert words in str(caught.value)
 
 
 def test_values_that_look_missing_are_said_and_settled(drawn: Path) -> None:

@@ -63,6 +63,20 @@ def test_data_check_lists_the_range_and_extract_takes_it(
     assert np.abs(x - wanted).max() < 0.02 * np.abs(wanted).max()
 
 
+def test_twelve_bits_in_sixteen_are_said_to_be_dark_without_a_range(tmp_path: Path) -> None:
+    words = "0.png is of 16 bits with values from 0 to 4095, and is read as nearly black"
+    for kind, bounds, said in (
+        ("bits", None, True),
+        ("bits", (0, 4095), False),
+        ("floats", (0, 1), False),
+    ):
+        study, announced = tmp_path / f"{kind}{bounds}", list[str]()
+        data = str(table(tmp_path / f"data{kind}{bounds}", kind))
+        extract(study, "control:pixels", data=data, range=bounds, announce=announced.append)
+        assert any(words in sentence for sentence in announced) == said
+        assert any("--range 0,4095" in sentence for sentence in announced) == said
+
+
 def test_a_range_that_is_none_is_a_wrong_command_line(tmp_path: Path) -> None:
     words = ["extract", "--study", str(tmp_path / "s"), "-b", "sample-faces", "--range", "9,3"]
     ran = CliRunner().invoke(app, words)
