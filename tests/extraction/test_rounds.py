@@ -136,8 +136,8 @@ def test_each_file_is_opened_once(
     first = opens(data=str(data), layers=("conv",), limit=6)
     assert first == {**making, "tiny.h5": 1}
     assert opens(layers=("conv",)) == {
-        "tiny.h5": 2,
-        "tiny.h5.partial": 3,
-    }  # before and after; + aim
+        "tiny.h5": 3,  # before, for the aim, and after
+        "tiny.h5.partial": 3,  # for what is computed again, to fill it and to seal it
+    }
     assert opens(layers=("conv",)) == {"tiny.h5": 1}
     assert opens(weights="random", layers=("conv",))["tiny.h5"] == 1  # does it hold the same rows?
