@@ -134,12 +134,18 @@ def _plain(checked: Check) -> dict[str, Any]:
     }
 
 
+def _subjects(checked: Check) -> str:
+    named = checked.study.whose == "subjects"
+    return count(checked.subjects, "subject") if named else "no subject named"
+
+
 def _tell(checked: Check) -> None:
     paths = checked.study.paths
     used = int(checked.study.used.sum())
     show.say(
         f"{checked.study.source}: {count(len(paths), 'row')}, {used} in use, "
-        f"{count(checked.subjects, 'subject')}" + (", SYNTHETIC" if checked.study.synthetic else "")
+        + _subjects(checked)
+        + (", SYNTHETIC" if checked.study.synthetic else "")
     )
     header = ["task", "class", "images"]
     most = max((len(task.folds) for task in checked.tasks.values()), default=0)

@@ -75,12 +75,12 @@ def export(
             announce=show.say,
         )
     for each in made:
-        _summary(each)
+        _summary(each, weights)
     if json:
         show.put_json([{"file": each.file, **vars(each.about)} for each in made])
 
 
-def _summary(each: Exported) -> None:
+def _summary(each: Exported, given: str | None = None) -> None:
     from rich.filesize import decimal
 
     about = each.about
@@ -108,5 +108,12 @@ def _summary(each: Exported) -> None:
             f"use it on such features, from Python: load_probe({str(each.file)!r}).predict(array)"
         )
         return
-    needs = f" --weights {each.needs}" if each.needs else ""
-    show.say(f"use it with `probe predict {each.file} IMAGES...{needs}`")
+    if not each.needs:
+        show.say(f"use it with `probe predict {each.file} IMAGES...`")
+        return
+    needs, where = each.needs, ""
+    if given is not None and Path(given).name == needs:
+        needs = given
+    elif not Path(needs).is_file():
+        needs, where = f"FOLDER/{needs}", ", FOLDER being where that file lies"
+    show.say(f"use it with `probe predict {each.file} IMAGES... --weights {needs}`{where}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from torch import nn
 
@@ -79,7 +80,8 @@ def load(
     Raises:
         InputError: The card, the network or the weights cannot be used.
     """
-    card, like = _seen_as(name if isinstance(name, Card) else find(name), geometry)
+    given, like = _seen_as(name if isinstance(name, Card) else find(name), geometry)
+    card = given
     random = weights == "random"
     model = build(card, seed=seed if random else 0, random=random)
     architecture = architecture_of(card, model)
@@ -95,6 +97,7 @@ def load(
     target = weights_files.Target(card, model, architecture.traced, architecture.input)
     file = weights_files.locate(target, weights, announce)
     full_name = (card.name if file.published else f"{card.name}@{file.name}") + like
+    card, unsaid = (card, ()) if file.published else _of_own_weights(given, card, file)
     target = replace(
         target,
         layers=layers and _modules(architecture, layers(full_name, architecture)),
@@ -102,7 +105,8 @@ def load(
     )
     assignment = weights_files.assigned(file, target)
     target.model.load_state_dict(assignment.state, strict=False)
-    architecture = replace(architecture, input=weights_files.input_of(file, architecture.input))
+    read = weights_files.input_of(file, architecture.input)
+    architecture = replace(architecture, input=read, card=card)
     mean_of(architecture.input)  # a mean image that cannot be used is refused before any work
     return Backbone(
         full_name,
@@ -113,8 +117,35 @@ def load(
         seed,
         tuple(assignment.unused),
         frozenset(assignment.left),
-        tuple(assignment.notes),
+        (*assignment.notes, *unsaid),
     )
+
+
+def _of_own_weights(
+    given: Card, card: Card, file: weights_files.WeightsFile
+) -> tuple[Card, tuple[str, ...]]:
+    """The card of a network with weights that its publisher does not list, and what is not known of them.
+
+    A name of torchvision or timm is that of an architecture: what else the library says is of its own
+    weights. A card names a domain, and a licence where it gives one, for the weights that are used with it.
+
+    Args:
+        given: The card before its library's licence was filled in.
+        card: The card with it.
+        file: The weights.
+    """
+    if given.file is not None:
+        return replace(card, licence=given.licence), ()
+    if card.domain == "unknown":
+        return card, ()
+    name = Path(file.source).stem
+    words = (
+        f"what {file.source} was trained on, and its licence, are unknown, and {card.name} is compared "
+        f'with no domain; to say it, write {name}.toml with name = "{name}", domain = "...", network = '
+        f'"{card.network}" and licence = "...", and give --backbone ./{name}.toml --weights {file.path}'
+    )
+    unknown = replace(card, domain="unknown", licence=None, pretraining=None, trained_on=())
+    return unknown, (words,)
 
 
 def _seen_as(card: Card, geometry: str | None) -> tuple[Card, str]:

@@ -23,16 +23,22 @@ from features.images import jpeg, preprocess
 from features.images.views import canvas, canvas_before
 from features.store.contents import FileContents
 
+_DATA_SETS = {"adience", "fairface", "imagenet", "lfw", "utkface", "vggface", "vggface2"}
+"""Names that a folder or file has for what is in it, wherever they stand in its own name."""
+
 
 def seen_in_training(backbone: Backbone, source: str) -> list[str]:
     """The data sets on which the weights were trained and from which the study seems to be.
 
-    `adience` matches `adience:faces`, by `faces/Adience/x.csv` and by `adience_aligned.csv`.
+    `adience` matches `adience:faces`, by `faces/Adience/x.csv` and by `adience_aligned.csv`; a name that is
+    of no known data set, such as `faces`, matches a folder or a file that is called so and nothing else.
     """
     trained_on = backbone.architecture.card.trained_on if backbone.weights else ()
-    parts = re.split(r"[/\\:]", source.lower().removesuffix(".csv").removesuffix(".tsv"))
-    words = {word for part in parts for word in (_plain(part), *re.split(r"[^a-z0-9]+", part))}
-    return [name for name in trained_on if name == source or _plain(name) in words]
+    where = source.lower().partition("?")[0].rstrip("/\\")
+    parts = re.split(r"[/\\:]", re.sub(r"\.(csv|tsv|parquet|npz|h5|hdf5)$", "", where))
+    names = {_plain(part) for part in parts}
+    names |= _DATA_SETS & set(re.split(r"[^a-z0-9]+", parts[-1]))
+    return [name for name in trained_on if name == source or _plain(name) in names - {""}]
 
 
 def _plain(name: str) -> str:

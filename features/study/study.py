@@ -104,6 +104,11 @@ class Study:
         groups = [[r for r in group if used[r]] for group in self.copies.acted_on(len(self))]
         return merged(named, [tuple(group) for group in groups if len(group) > 1])
 
+    @property
+    def whose(self) -> str:
+        """What `subjects` numbers, in the plural: without a named subject they are groups of copies."""
+        return "subjects" if any(self.columns.get("subject", ())) else "groups of copies"
+
     @cached_property
     def no_tasks(self) -> dict[str, str]:
         """The label columns that are not tasks, each with the reason in a sentence."""

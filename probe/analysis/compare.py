@@ -50,6 +50,8 @@ class Comparison:
     only_b: int
     images: int
     subjects: int
+    whose: str = "subjects"
+    """What the images are kept together by: `groups of copies` where no subject is named."""
     unit: str = ""
     """That of a number; empty for classes."""
     better: str = "right"
@@ -72,8 +74,8 @@ class Comparison:
         return (
             f"{self.task}: {self.a} {scale.value(self.accuracy_a)}, {self.b} "
             f"{scale.value(self.accuracy_b)}: {verdict}; on the same {self.images} images of "
-            f"{self.subjects} subjects (effectively {gap.effective:.0f}), the first alone is {better} on "
-            f"{self.only_a} and the second alone on {self.only_b}."
+            f"{self.subjects} {self.whose} (effectively {gap.effective:.0f}), the first alone is {better} "
+            f"on {self.only_a} and the second alone on {self.only_b}."
         )
 
 
@@ -206,6 +208,7 @@ def _compared(study: Study, task: str, a: str, b: str, rows: dict[str, list[Row]
         int((apart < 0).sum()),
         int(both.sum()),
         len(np.unique(subjects)),
+        study.whose,
         number.unit_words if number else "",
         "better" if study.tasks[task].has_labels else "right",
     )

@@ -51,6 +51,8 @@ class TaskCurves:
     classes: tuple[str, ...]
     n: int
     subjects: int
+    whose: str
+    """As Study.whose."""
     effective_subjects: float
     folds: int
     chance: float | None
@@ -183,6 +185,7 @@ def _task(study: Study, rows: list[Row], outcomes: Outcomes, networks: list[Memb
         classes=study.tasks[task].classes,
         n=n,
         subjects=subjects,
+        whose=study.whose,
         effective_subjects=effective,
         folds=len({row.fold for row in rows}),
         chance=1 / len(study.tasks[task].classes) if outcomes.has_classes else None,

@@ -255,7 +255,7 @@ def _about(
     if left_out:
         notes.append(f"no training image is of the class {', '.join(left_out)}")
     if fitted.choice.at_edge:
-        notes.append(f"{of_grid} of {fitted.choice.value:g} is the first or last of its grid")
+        notes.append(f"{of_grid} of {fitted.choice.value:.3g} is the first or last of its grid")
     for note in notes:
         options.announce(f"{chosen.task}: {note}")
     return About(

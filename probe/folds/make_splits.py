@@ -193,13 +193,14 @@ def _check_subjects(study: Study, task: Task, rows: Ints, folds: int) -> None:
         raise OptionError(f"--folds {folds}: a cross-validation needs two folds or more.")
     subjects = len(np.unique(study.subjects[rows]))
     if subjects < 2:
+        one = "one subject" if study.whose == "subjects" else "one group of copies"
         raise Unfit(
-            f"task {task.name}: all images are of one subject, so none can be held out; add data."
+            f"task {task.name}: all images are of {one}, so none can be held out; add data."
         )
     if subjects < folds:
         raise Unfit(
-            f"task {task.name}: {subjects} subjects are fewer than {folds} folds; use --folds {subjects} "
-            "or fewer, or add data."
+            f"task {task.name}: {subjects} {study.whose} are fewer than {folds} folds; use --folds "
+            f"{subjects} or fewer, or add data."
         )
 
 

@@ -52,7 +52,10 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
         ahead = made.behind[0].difference.value
         lead = scale.size(ahead) if task.is_number else f"{100 * ahead:.1f} points ahead"
         than = "than" if task.is_number else "of"
-        return f"{top.backbone} leads on {name}: {score}, {lead} {than} the next."
+        second = made.behind[0].b
+        is_floor = second.startswith("control:") or "@random" in second
+        who = _plain(second).partition(" of ")[0] if is_floor else "the next"
+        return f"{top.backbone} leads on {name}: {score}, {lead} {than} {who}."
     if len(made.noise) == 1:
         return f"No single winner on {name}: {top.backbone} and {made.noise[0].b} are within noise."
     return f"No single winner on {name}: {len(made.noise) + 1} backbones are within noise."
@@ -114,8 +117,12 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         lines.append((f"{top.backbone} by other measures?", others))
     if made.random is not None:
         network = made.random.a.partition("@")[0]
-        floor = _plain(made.random.b).removesuffix(f" of {network}")
+        floor = _plain(made.random.b)
         gain = _gain(made.random.difference, task.scale)
+        if floor.endswith(f" of {network}"):
+            floor, gain = floor.removesuffix(f" of {network}"), f"{gain}, of the same architecture"
+        elif "@random" in made.random.b:
+            gain += ", between two architectures"
         lines.append((f"Is {made.random.a} better than {floor}?", gain))
     named = made.beats_guessing and top.domain not in FLOOR  # a result worth a file
     if named and not task.has_labels and METHODS[top.method].is_linear:

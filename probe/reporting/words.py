@@ -283,9 +283,11 @@ def _no_help(made: Answer, scale: Scale) -> str:
 
 
 def _counts(task: TaskCurves) -> str:
-    whose = f" of {task.subjects:,} subjects (worth {task.effective_subjects:,.0f} of equal size)"
+    worth = f"(worth {task.effective_subjects:,.0f} of equal size)"
+    named = task.whose == "subjects"
+    whose = f"{' of' if named else ', in'} {task.subjects:,} {task.whose} {worth}"
     if task.subjects == task.n:
-        whose = ", each a subject of its own"
+        whose = ", each a subject of its own" if named else ", of no named subjects"
     images = f"{task.n:,} images{whose}, {task.folds} folds"
     if task.chance is None:
         floor = "" if task.floor is None else f"; {_floor(task.floor, task.scale)}"

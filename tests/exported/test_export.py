@@ -294,6 +294,20 @@ def test_of_features_made_elsewhere_the_use_is_from_python(
     np.testing.assert_array_equal(load_probe(file).predict(x).probabilities, wanted)
 
 
+def test_the_weights_that_predict_needs_are_named_with_their_folder(
+    made: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they were given; where only their name is known, it is said that a folder comes before it."""
+    file = exported(made, tmp_path / "x.probe", "tiny/pool/svm")
+    one = Exported(file, read(file).about, needs="net.pth")
+    for given, said in (
+        ("/far/away/net.pth", "--weights /far/away/net.pth`"),
+        (None, "--weights FOLDER/net.pth`, FOLDER being where that file lies"),
+    ):
+        _summary(one, given)
+        assert said in " ".join(capsys.readouterr().err.split())
+
+
 def test_files_that_are_not_listed_are_counted(
     made: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

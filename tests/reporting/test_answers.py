@@ -21,7 +21,7 @@ from probe.fitting.fit import fit
 from probe.reporting import short_answer
 from probe.reporting.charts.chart import Plot
 from probe.reporting.charts.standing_chart import standing_chart
-from probe.reporting.charts.task_charts import answer_chart, answer_panel
+from probe.reporting.charts.task_charts import answer_chart, answer_panel, charts
 from probe.reporting.page.page import looks
 from probe.reporting.report import report
 from probe.reporting.short_answer import facts, sentence
@@ -119,6 +119,10 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
     beaten = replace(idle, leader=floor, behind=(ahead,))
     assert not idle.floor_leads
     assert sentence(task, beaten) == "Pretraining does not help on age: random weights did better."
+    leads = replace(made, behind=(Contrast("near", "near@random", apart), *made.behind[1:]))
+    assert sentence(task, leads).endswith(" points ahead of random weights.")
+    pixels = replace(made, behind=(Contrast("near", "control:pixels", apart),))
+    assert sentence(task, pixels).endswith(" points ahead of the raw pixels.")
     level = replace(ahead, difference=replace(apart, low=-0.01))
     assert "may do as well" in sentence(task, replace(beaten, behind=(level,)))
     guessing = replace(made.leader, metrics={"accuracy": Interval(0.36, 0.30, 0.42, 90)})
@@ -135,6 +139,24 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
         assert short(sentence(task, case))
 
 
+def test_controls_alone_are_drawn_in_no_chart_over_depth(tmp_path: Path) -> None:
+    """Pixels have no depth: they stand in the plot of the answer, and no empty axes are drawn beside it."""
+    study = studies.labelled(tmp_path / "study")
+    pixels = studies.signal(study.labels("label"), 6, 1.0)
+    studies.add(study, "control:pixels", {"pixels": pixels}, domain="control")
+    fit(study.folder, probes=("ridge",))
+    made = report(study.folder)
+    (task,) = made.tasks
+    marks = looks([("control:pixels", "control")])
+    assert answer_chart(task, marks) is None
+    assert charts(task, marks) == []
+    assert any("pixels" in str(line) for line in references(task))
+    studies.backbone(study, "net", (0.5, 1.0, 2.0), domain="faces")
+    fit(study.folder, probes=("ridge",))
+    made = report(study.folder)
+    assert answer_chart(made.tasks[0], looks([("control:pixels", "control"), ("net", "faces")]))
+
+
 def test_facts_answer_what_is_asked_next(task: TaskCurves) -> None:
     made = answer(task, "faces")
     assert made is not None
@@ -145,6 +167,14 @@ def test_facts_answer_what_is_asked_next(task: TaskCurves) -> None:
     assert f"[{low:+.1f}, {high:+.1f}]" in lines["Does the closer domain help?"]
     assert lines["Does the closer domain help?"].startswith("yes: +")
     assert lines["Is near better than random weights?"].startswith("yes: +")
+    assert lines["Is near better than random weights?"].endswith("], of the same architecture")
+    assert made.random is not None
+    for floor, question, end in (
+        ("other@random-2", "random weights of other", ", between two architectures"),
+        ("control:pixels", "the raw pixels", "]"),
+    ):
+        apart = dict(facts(task, replace(made, random=replace(made.random, b=floor)), "faces"))
+        assert apart[f"Is near better than {question}?"].endswith(end)
     assert lines["As one file for new images?"].startswith("probe export near/best/")
     assert lines["Is fine-tuning needed?"] == "not known: nothing is fine-tuned"
     worse = replace(made.closest, difference=Interval(-0.1, -0.15, -0.05, 9))

@@ -21,6 +21,7 @@ from probe.analysis.statistics import accuracy_interval
 from probe.reporting.report import report
 from probe.reporting.tables.literature import literature_table
 from probe.reporting.tables.reference import reference
+from probe.reporting.tables.table import show
 from probe.reporting.words import headline
 from probe.results import rows as results
 from probe.results.rows import BEST
@@ -65,6 +66,11 @@ def test_the_page_has_the_cells_of_its_tables(study: Study) -> None:
         for row in table.rows:
             for cell in table.cells(row):
                 assert f">{cell}</td>" in text
+
+
+def test_the_c_of_a_fold_is_never_printed_as_zero() -> None:
+    shown = [show(c, "significant") for c in (1e-6, 0.00031622776, 0.1, 3.1622776, 1000.0)]
+    assert shown == ["1e-06", "0.000316", "0.1", "3.16", "1000"]
 
 
 def test_cost_is_what_the_features_take(study: Study) -> None:

@@ -16,6 +16,7 @@ from features.study.study import Study
 from probe.analysis.answer import answer
 from probe.analysis.gaps import Gap, GapPoint
 from probe.analysis.statistics import Interval, accuracy_interval, band, mean_interval
+from probe.fitting.fit import fit
 from probe.reporting.words import findings, gap_sentence, headline
 from probe.results.rows import BEST
 
@@ -262,3 +263,18 @@ def test_the_nested_choice_is_of_the_inner_scores_alone(study: Study) -> None:
         right(study, name, BEST, method)[fold == number].sum() for number, name in enumerate(chosen)
     )
     assert made.nested.accuracy.value == pytest.approx(hits / 180)
+
+
+def test_images_of_no_named_subject_are_of_groups_of_copies(tmp_path: Path) -> None:
+    """By hand: 119 groups of 120 images of which two are copies; of pairs, 60 subjects."""
+    study = studies.begin(tmp_path / "plain", {"label": np.arange(120) % 3})
+    studies.backbone(study, "net", (0.5, 1.0, 2.0), domain="faces")
+    fit(study.folder, probes=("ridge",))
+    task = studies.only(study)
+    assert findings(task)[0].startswith("120 images, of no named subjects, 5 folds")
+    named = studies.labelled(tmp_path / "named")
+    assert (study.whose, named.whose) == ("groups of copies", "subjects")
+    task = replace(task, subjects=119, effective_subjects=118.0)
+    assert findings(task)[0].startswith(
+        "120 images, in 119 groups of copies (worth 118 of equal size)"
+    )

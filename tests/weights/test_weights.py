@@ -344,6 +344,42 @@ def test_weights_that_saw_the_studys_own_data_are_known(
     assert seen_in_training(load(str(card), "random"), source) == []
 
 
+@pytest.mark.parametrize(
+    ("source", "warned"),
+    [
+        ("/data/faces.csv", True),
+        ("/data/Faces/gender.csv", True),
+        ("/data/my-faces.csv", False),
+        ("lfw:/data/all_faces_2?faces=x", False),
+        ("/data/surfaces/x.csv", False),
+    ],
+)
+def test_a_name_of_no_known_data_set_is_met_as_a_whole(
+    source: str, warned: bool, tiny_card: TinyCard
+) -> None:
+    card = tiny_card('domain = "toys"', 'domain = "toys"\ntrained_on = ["faces"]')
+    assert seen_in_training(load(str(card)), source) == ["faces"] * warned
+
+
+def test_own_weights_take_neither_domain_nor_licence_of_the_librarys(tmp_path: Path) -> None:
+    """What torchvision says is of its own weights; a card says it of weights that are used with it."""
+    name = "torchvision:squeezenet1_1"
+    drawn = load(name, "random")
+    file = tmp_path / "mine.pth"
+    torch.save(drawn.model.state_dict(), file)
+    own = load(name, str(file))
+    assert (own.name, own.domain) == (f"{name}@mine", "unknown")
+    assert own.architecture.card.licence is None
+    (said,) = [note for note in own.notes if "its licence" in note]
+    assert 'write mine.toml with name = "mine", domain = "..."' in said
+    assert drawn.architecture.card.licence == "BSD-3-Clause (torchvision)"
+    card = tmp_path / "mine.toml"
+    card.write_text(f'name = "mine"\ndomain = "faces"\nnetwork = "{name}"\n')
+    told = load(str(card), str(file))
+    assert (told.name, told.domain, told.architecture.card.licence) == ("mine@mine", "faces", None)
+    assert not [note for note in told.notes if "licence" in note]
+
+
 def test_a_network_trained_on_the_study_itself_is_known_by_its_source(tiny_card: TinyCard) -> None:
     card = tiny_card('domain = "toys"', 'domain = "toys"\ntrained_on = ["/data/my faces.csv"]')
     assert seen_in_training(load(str(card)), "/data/my faces.csv") == ["/data/my faces.csv"]

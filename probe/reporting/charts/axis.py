@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from probe.analysis.curves import TaskCurves
+from probe.analysis.points import Curve
+
 _MOST = 24
+
+
+def has_depth(task: TaskCurves, curves: Sequence[Curve]) -> bool:
+    """Whether a chart of these curves and the task's fine-tunes has a point at a depth.
+
+    Controls alone, and networks trained as a whole, are level lines: their values stand in the other chart.
+    """
+    cuts = any(point.layer for curve in task.tuned for point in curve.points)
+    return cuts or any(curve.domain != "control" for curve in curves)
 
 
 def layer_ticks(lines: Sequence[Sequence[tuple[str, float]]]) -> dict[str, int] | None:

@@ -13,7 +13,7 @@ from probe.analysis.random_draws import merge_draws, network_of
 from probe.analysis.shorten import shorten, shorten_draws
 from probe.analysis.standings import leader_of, standings
 from probe.analysis.statistics import Interval
-from probe.reporting.charts.axis import layer_ticks
+from probe.reporting.charts.axis import has_depth, layer_ticks
 from probe.reporting.charts.chart import (
     Chart,
     ChartLine,
@@ -70,7 +70,7 @@ def answer_chart(task: TaskCurves, looks: Markers) -> Chart | None:
     Of many trained backbones the first are drawn.
     """
     panel = answer_panel(task)
-    if panel is None:
+    if panel is None or not has_depth(task, panel.curves):
         return None
     first = list(dict.fromkeys(row.backbone for row in standings(task) if row.layers))[:_FIRST]
     curves = [c for c in panel.curves if c.backbone in first or c.domain in ("none", "control")]
@@ -92,11 +92,13 @@ def charts(task: TaskCurves, looks: Markers) -> list[Chart]:
     made = []
     first = answer_panel(task)
     for panel in task.panels:
+        if not has_depth(task, panel.curves):
+            continue
         shown = [m for m in task.metrics if not (panel is first and m == task.headline)]
         made += [_curve_chart(task, panel, metric, looks) for metric in shown]
         if panel.gaps:
             made.append(_gap_chart(task, panel, looks))
-    if any(p.layer for curve in task.tuned for p in curve.points):
+    if has_depth(task, ()):
         tuning = Panel(TUNING, "none", (), ())
         made += [_curve_chart(task, tuning, metric, looks) for metric in task.metrics]
     return made

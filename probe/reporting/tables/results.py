@@ -49,7 +49,7 @@ def fold_columns(last: str = "C") -> tuple[Column, ...]:
     """The last columns of a table with a row for every fold; `last` is the heading of what was chosen."""
     return (
         Column("n_test", "test images", "count"), Column("n_train", "training images", "count"),
-        Column("C", last, "decimal"), Column("chosen", "chosen"),
+        Column("C", last, "significant"), Column("chosen", "chosen"),
     )  # fmt: skip
 
 

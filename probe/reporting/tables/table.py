@@ -19,6 +19,7 @@ Kind = Literal[
     "heat",
     "decimal",
     "precise",
+    "significant",
     "points",
     "count",
     "interval",
@@ -29,7 +30,8 @@ Kind = Literal[
 """How a column is shown.
 
 Fractions are shown in per cent (`percent`, or `heat` with shaded cells) or as signed `points`; numbers
-with two decimals (`decimal`), with four (`precise`) or with commas (`count`); the ends of an `interval`
+with two decimals (`decimal`), with four (`precise`), with three digits (`significant`) or with commas
+(`count`); the ends of an `interval`
 are fractions, those of a `range` plain numbers. A `label` is text that the CSV does not have, and a
 `hidden` column is in the CSV only.
 """
@@ -94,6 +96,8 @@ def show(value: Cell, kind: Kind) -> str:
             return f"{value:.2f}"
         case "precise":
             return f"{value:.4f}"
+        case "significant":
+            return f"{float(f'{value:.3g}'):g}"  # 1000, not 1e+03
     return f"{value:,}" if isinstance(value, int) else f"{value:g}"
 
 
