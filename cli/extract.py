@@ -296,6 +296,9 @@ def _summary(result: Extraction) -> None:
     slowest = f" ({result.bottleneck} was busiest)" if result.bottleneck else ""
     pending = f", {count(result.pending, 'row')} pending" if result.pending else ""
     images, arrays = count(result.computed, "image"), count(len(result.layers), "array")
+    if result.taken:
+        taken = f"{count(result.taken, 'image')} of shares or tasks collected"
+        images = f"{taken}, {images} computed" if result.computed else taken
     show.say(
         f"{result.backbone}: {images} in {show.clock(result.seconds)}{speed}{slowest}, "
         f"{arrays}, {len(result.unreadable)} unreadable{pending}"

@@ -32,7 +32,8 @@ def status(
     """
     from rich.filesize import decimal
 
-    from features.study.status import held, parts_waiting, unreadable
+    from features.machine.tally import at_work
+    from features.study.status import fits_waiting, held, parts_waiting, unreadable
     from features.study.status import verify as verify_features
     from features.study.study import open_study
     from probe.results.rows import BEST, read
@@ -92,9 +93,16 @@ def status(
             for h in features
         ],
     )
+    for line in at_work(opened.folder):
+        show.say(line)
     for name, parts in parts_waiting(opened).items():
         show.say(
             f"{name}: {count(parts, 'part')} made by shares; `probe extract` without --share collects them"
+        )
+    if fits := fits_waiting(opened):
+        show.say(
+            f"{count(fits, 'fit')} made by shares; `probe fit` without --share collects them, and removes "
+            "those of other settings"
         )
     for path, reason in bad.items():
         show.say(f"unreadable: {path}: {reason}")

@@ -19,6 +19,7 @@ from features.machine import pixel_limit
 from features.machine.on_ray import make_on_ray
 from features.machine.pieces import Piece
 from features.machine.shares import share_of
+from features.machine.tally import Tally
 from features.store.contents import contents_of
 from features.store.paths import partial_of
 from features.study.beginning import opened_or_begun
@@ -86,9 +87,7 @@ def make_views_on(
             alike=made_by,
             threads=1,
             device=devices.several(options.device)[0].type,
-            progress=lambda done, total, hosts: options.announce(
-                f"{done} of {total} units made: {hosts}"
-            ),
+            tally=Tally(folder, "extract", options.announce),
         )
         yield replace(step, on=None)
 

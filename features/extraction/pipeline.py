@@ -139,7 +139,10 @@ def compute(
             stack.enter_context(reusing_memory(largest))
         stack.enter_context(threads(job.threads))
         networks = [stack.enter_context(_network(pass_, over)) for pass_ in passes]
-        with ThreadPoolExecutor(job.lanes) as lanes:
+        # A new thread has all cores for its products until it is told, and rounds them so.
+        with ThreadPoolExecutor(
+            job.lanes, initializer=torch.set_num_threads, initargs=(job.threads,)
+        ) as lanes:
             waiting: deque[Future[Computed]] = deque()
             try:
                 for window in todo:

@@ -67,9 +67,9 @@ def carry_out(run: ExtractRun, files: Sequence[Files]) -> list[FileContents]:
     """
     contents = list(files)
     while True:
-        contents = [
-            collected(t, c, run.options) for t, c in zip(run.targets, contents, strict=True)
-        ]
+        for number, target in enumerate(run.targets):
+            contents[number], taken = collected(target, contents[number], run.options)
+            run.results[number].taken += taken
         following = [next_round(t, *c) for t, c in zip(run.targets, contents, strict=True)]
         rounds = [round_ for round_ in following if round_ is not None]
         if not rounds:
@@ -85,24 +85,23 @@ def carry_out(run: ExtractRun, files: Sequence[Files]) -> list[FileContents]:
                 contents[number] = contents_of(round_.target.path), None
 
 
-def collected(target: FeatureTarget, files: Files, options: ExtractOptions) -> Files:
-    """The contents of a target's files, after rows that shares have computed were taken into them.
+def collected(target: FeatureTarget, files: Files, options: ExtractOptions) -> tuple[Files, int]:
+    """The contents of a target's files, after rows that shares have computed were taken in; how many.
 
     Raises:
         InputError: A part was made otherwise than this run makes features.
     """
     if not parts_of(target.path).is_dir():
-        return files
+        return files, 0
     round_ = next_round(target, *files)
     parts = parts_for(round_, options.announce) if round_ is not None else {}
     if round_ is None or not parts:
-        return files
+        return files, 0
     if round_.begins != "resumed":
         check_room([round_], target.path.parent)
         make_files([round_])
     taken = take_parts(round_, parts, options.announce)
-    options.announce(f"{target.path.stem}: {taken:,} rows that shares computed are taken in")
-    return contents_of(target.path), contents_of(target.partial)
+    return (contents_of(target.path), contents_of(target.partial)), taken
 
 
 def check_not_begun(study: Study) -> None:

@@ -28,6 +28,8 @@ class Extraction:
     rows: int
     computed: int = 0
     """Rows computed in this run; the others existed already."""
+    taken: int = 0
+    """Rows that shares or the tasks of an engine had computed, and that this run has taken in."""
     seconds: float = 0.0
     unreadable: dict[str, str] = field(default_factory=dict)
     """The reason by path of unreadable rows."""

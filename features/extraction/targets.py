@@ -20,9 +20,10 @@ from features.extraction.pipeline import ExtractJob, default_batch_size
 from features.extraction.provenance import batch_size_of, seen_in_training
 from features.extraction.rounds import FeatureTarget
 from features.extraction.summary import Extraction
+from features.extraction.units import batch_size_of_parts
 from features.machine import device as devices
 from features.store.contents import FileContents, contents_of
-from features.store.paths import partial_of
+from features.store.paths import partial_of, parts_of
 from features.study.study import Study
 
 LoadArguments = tuple[str, str | None, int, str | None]
@@ -77,16 +78,27 @@ def job_of(
     workers: Sequence[torch.device],
     options: ExtractOptions,
 ) -> ExtractJob:
-    """The job that computes the features, in batches of the size in the existing file, on all cores."""
+    """The job that computes the features, in batches of the size in the existing file, on all cores.
+
+    Raises:
+        InputError: Shares have computed parts in batches of another size than is asked for.
+    """
     lanes = options.lanes or max(1, devices.cores() // len(workers))
     device = workers[0]
     finished, partial = files
+    of_parts = batch_size_of_parts(path := study.feature_path(backbone.name))
+    if options.batch_size and of_parts not in (None, options.batch_size):
+        raise InputError(
+            f"--batch-size {options.batch_size}: the parts in {parts_of(path)} are computed in batches of "
+            f"{of_parts}; give that, or remove the folder."
+        )
     return ExtractJob(
         study,
         backbone,
         options.dtype,
         options.batch_size
         or batch_size_of(partial or finished)
+        or of_parts
         or default_batch_size(backbone, device),
         lanes,
         device,

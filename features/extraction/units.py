@@ -26,7 +26,13 @@ from features.arrays import Ints
 from features.errors import InputError, Stopped
 from features.extraction.batches import Window, windows
 from features.extraction.pipeline import compute
-from features.extraction.provenance import contract, file_attributes, layer_attributes, made_by
+from features.extraction.provenance import (
+    batch_size_of,
+    contract,
+    file_attributes,
+    layer_attributes,
+    made_by,
+)
 from features.extraction.rounds import FeatureTarget, Round
 from features.extraction.update import grow
 from features.machine.pieces import Piece
@@ -89,7 +95,8 @@ def _unit(rounds: Sequence[Round], group: list[Window]) -> Unit:
 
 def _part(round_: Round, rows: Ints) -> Path:
     """The path of a part; its name tells the numbers in it from those of any other part."""
-    about = [contract(round_.target.job), [p.key for p in round_.wanted], rows.tolist()]
+    job = round_.target.job
+    about = [contract(job), [p.key for p in round_.wanted], rows.tolist(), job.batch_size]
     digest = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     return parts_of(round_.target.path) / f"{rows[0]:09d}-{digest[:12]}.h5"
 
@@ -218,6 +225,14 @@ def parts_for(round_: Round, announce: Callable[[str], None]) -> dict[Path, File
     return parts
 
 
+def batch_size_of_parts(path: Path) -> int | None:
+    """The images per forward pass of the parts of a feature file, by one of them; None where none reads."""
+    for part in parts_of(path).glob("*.h5"):
+        with suppress(Damaged, FileNotFoundError):
+            return batch_size_of(contents_of(part))
+    return None
+
+
 def take_parts(
     round_: Round, parts: Mapping[Path, FileContents], announce: Callable[[str], None]
 ) -> int:
@@ -260,6 +275,12 @@ def _check_made_alike(part: Path, contents: FileContents, round_: Round) -> None
                 f"{part}: made with {name} {then.get(name)}, and this machine has {now}; install the "
                 f"same everywhere, or remove the folder {part.parent} and compute it here."
             )
+    if then["batch_size"] != round_.target.job.batch_size:
+        raise InputError(
+            f"{part}: computed in batches of {then['batch_size']}, and this command's are of "
+            f"{round_.target.job.batch_size}; give --batch-size {then['batch_size']}, or remove the folder "
+            f"{part.parent}."
+        )
     if contents.attributes["contract"] != contract(round_.target.job):
         raise InputError(
             f"{part}: made with other settings than this command's; give the options that it was made "

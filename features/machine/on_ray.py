@@ -14,10 +14,9 @@ import os
 import signal
 import socket
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,9 +24,11 @@ import torch
 from features.errors import InputError, OptionError, Stopped, first_line
 from features.machine.device import cores
 from features.machine.pieces import Piece
+from features.machine.tally import Node, Tally
 
 TIMES = 3
 """How often a piece is tried."""
+_LOOK = 10.0  # seconds without a piece, after which it is looked whether any node can make one
 
 Plan = Callable[[Any], Sequence[Piece]]
 """A function of a module, which makes the same pieces of the same words in every process."""
@@ -38,35 +39,11 @@ _plans: dict[str, tuple[Any, Sequence[Piece]]] = {}
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a piece was not made, and where."""
+    """Why a piece was not made."""
 
     message: str
-    host: str
-    node: str
-    is_final: bool
+    is_final: bool = False
     """Whether it would fail anywhere."""
-
-
-@dataclass
-class _Tries:
-    """What was tried of the pieces."""
-
-    failed: dict[int, list[Failure]] = field(default_factory=dict)
-
-    def note(self, number: int, failure: Failure) -> bool:
-        """Keep a failure; whether the piece is to be tried again.
-
-        Raises:
-            InputError: It would fail anywhere.
-        """
-        if failure.is_final:
-            raise InputError(failure.message)
-        self.failed.setdefault(number, []).append(failure)
-        return len(self.failed[number]) < TIMES
-
-    def nodes(self, number: int) -> set[str]:
-        """The nodes on which a piece failed."""
-        return {failure.node for failure in self.failed.get(number, [])}
 
 
 def address_of(on: str) -> str:
@@ -94,8 +71,8 @@ def make_on_ray(
     *,
     alike: Callable[[], Mapping[str, str]],
     threads: int,
-    device: str = "cpu",
-    progress: Callable[[int, int, str], None] = lambda _done, _all, _now: None,
+    device: str,
+    tally: Tally,
 ) -> None:
     """Make the pieces of a plan that are not there, as tasks of Ray.
 
@@ -105,25 +82,27 @@ def make_on_ray(
         words: What it is given.
         alike: A function of a module: versions by name, which must be the same on every node.
         threads: The cores of a task, and the threads of its operations.
-        device: A task takes a GPU where this is one.
-        progress: Called with pieces made, pieces in all, and the hosts that made some.
+        device: A task takes a GPU where this is not `cpu`.
+        tally: Is told what is made and what failed.
 
     Raises:
+        OptionError: No node of the cluster has these cores and this device.
         InputError: A piece cannot be made, or a node has another toolkit, torch or decoder.
-        Stopped: Pieces failed three times; the others are made.
+        Stopped: Pieces failed three times, or no node is left; what is made is kept.
     """
     pieces = plan(words)
     left = [number for number, piece in enumerate(pieces) if not piece.is_made()]
     if not left:
         return
-    tries, made = _Tries(), Counter[str]()
-    with _connected(address_of(on)) as ray:
-        task, gpus = ray.remote(_make), 0 if device == "cpu" else 1
-        shared = ray.put((plan, words, threads))
-        versions = alike()
+    tally.total, gpus = len(left), 0 if device == "cpu" else 1
+    failed: dict[int, list[tuple[Node, Failure]]] = {}
+    with closing(tally), _connected(address_of(on)) as ray:
+        if lacking := _lacking(ray, threads, gpus):
+            raise OptionError(f"--on {on}: {lacking}")
+        task, shared, versions = ray.remote(_make), ray.put((plan, words, threads)), alike()
 
         def start(number: int) -> Any:
-            where = _elsewhere(ray, tries.nodes(number))
+            where = _elsewhere(ray, {node for (_, node), _ in failed.get(number, ())})
             placed = task.options(
                 max_retries=0, num_cpus=threads, num_gpus=gpus, scheduling_strategy=where
             )
@@ -131,23 +110,45 @@ def make_on_ray(
 
         waiting = {start(number): number for number in left}
         while waiting:
-            [ready], _ = ray.wait(list(waiting), num_returns=1)
-            number = waiting.pop(ready)
-            host, failure = _outcome(ray, ready)
-            if failure is None:
-                made[host] += 1
-                hosts = ", ".join(f"{name} {many}" for name, many in sorted(made.items()))
-                progress(made.total(), len(left), hosts)
-            elif tries.note(number, failure):
-                waiting[start(number)] = number
-    lost = {n: f[-1] for n, f in tries.failed.items() if len(f) >= TIMES}
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=_LOOK)
+            if not ready and (lacking := _lacking(ray, threads, gpus)):
+                raise Stopped(f"{lacking} What is made is kept; run the same command again.")
+            if not ready:
+                tally.tell()
+            for one in ready:
+                number = waiting.pop(one)
+                node, failure = _outcome(ray, one)
+                if failure is None:
+                    tally.add(node)
+                    continue
+                if failure.is_final:
+                    raise InputError(failure.message)
+                tally.fail(pieces[number].name, node, failure.message)
+                failed.setdefault(number, []).append((node, failure))
+                if len(failed[number]) < TIMES:
+                    waiting[start(number)] = number
+    lost = [number for number, tries in sorted(failed.items()) if len(tries) >= TIMES]
     if lost:
-        first, why = next(iter(sorted(lost.items())))
+        (host, _), why = failed[lost[0]][-1]
         raise Stopped(
-            f"{pieces[first].name}: failed {TIMES} times, last on {why.host} ({why.message}); of "
+            f"{pieces[lost[0]].name}: failed {TIMES} times, last on {host} ({why.message}); of "
             f"{len(left)} pieces of work {len(lost)} failed, the others are kept; run the same command "
             "again."
         )
+
+
+def _lacking(ray: Any, threads: int, gpus: int) -> str:
+    """A sentence where no node can make a piece, with what they have; else empty."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    offers = [(n["Resources"].get("CPU", 0), n["Resources"].get("GPU", 0)) for n in alive]
+    if any(cpu >= threads and gpu >= gpus for cpu, gpu in offers):
+        return ""
+    hosts = (node["NodeManagerHostname"] for node in alive)
+    there = [f"{h}: {c:g} cores, {g:g} GPUs" for h, (c, g) in zip(hosts, offers, strict=True)]
+    return (
+        f"no node has the {threads} cores{' and the GPU' if gpus else ''} that a piece of work takes "
+        f"({'; '.join(there) or 'none is there'}); larger nodes, OMP_NUM_THREADS=1 or --device cpu do."
+    )
 
 
 @contextmanager
@@ -179,14 +180,14 @@ def _connected(address: str) -> Iterator[Any]:
         ray.shutdown()
 
 
-def _outcome(ray: Any, ready: Any) -> tuple[str, Failure | None]:
-    """The host that made a piece, or its failure; a worker or node that died is one."""
+def _outcome(ray: Any, ready: Any) -> tuple[Node, Failure | None]:
+    """The node that made a piece, or its failure; a worker or node that died is one."""
     try:
-        host, failure = ray.get(ready)
-        return host, failure
+        node, failure = ray.get(ready)
+        return node, failure
     except ray.exceptions.RayError as error:
         why = str(error).strip().splitlines()[-1]  # of a traceback, what was raised
-        return "", Failure(why, "a worker that ended", "", is_final=False)
+        return ("a worker that ended", ""), Failure(why)
 
 
 def _elsewhere(ray: Any, failed: set[str]) -> Any:
@@ -205,33 +206,29 @@ def _make(
     name: str,
     alike: Callable[[], Mapping[str, str]],
     versions: Mapping[str, str],
-) -> tuple[str, Failure | None]:
-    """Make a piece in a worker: the host, and why it was not made."""
+) -> tuple[Node, Failure | None]:
+    """Make a piece in a worker: the node, and why it was not made."""
     import ray
 
-    host, node = socket.gethostname(), ray.get_runtime_context().get_node_id()
+    node = socket.gethostname(), ray.get_runtime_context().get_node_id()
     for what, here in alike().items():
         if here != versions[what]:
-            unlike = (
-                f"{host}: has {what} {here}, the command has {versions[what]}; install the same."
-            )
-            return host, Failure(unlike, host, node, is_final=True)
+            unlike = f"has {what} {here}, the command has {versions[what]}; install the same."
+            return node, Failure(f"{node[0]}: {unlike}", is_final=True)
     try:
         piece = _planned(*shared)[number]
-    except (
-        Exception
-    ) as error:  # it was made where the command runs, so something is not seen from here
-        return host, Failure(first_line(error), host, node, is_final=False)
+    except Exception as error:  # it was made where the command runs: something is not seen here
+        return node, Failure(first_line(error))
     try:
         if piece.name != name:
             raise Stopped(f"plans {piece.name} in the place of {name}")
         if not piece.is_made():
             piece.make()
     except InputError as error:
-        return host, Failure(str(error), host, node, is_final=True)
+        return node, Failure(str(error), is_final=True)
     except (OSError, Stopped) as error:
-        return host, Failure(first_line(error), host, node, is_final=False)
-    return host, None
+        return node, Failure(first_line(error))
+    return node, None
 
 
 def _planned(plan: Plan, words: Any, threads: int) -> Sequence[Piece]:

@@ -13,7 +13,7 @@ from features.machine.locks import lock_of, locked
 from features.store.featurefile import DONE, PENDING, UNREADABLE, Damage, FeatureFile
 from features.store.few_rows import bytes_on_disk
 from features.store.opening import Damaged
-from features.store.paths import every_file, partial_of, parts_of
+from features.store.paths import every_file, fit_parts_of, partial_of, parts_of
 from features.store.seconds import seconds_path
 from features.study.study import Study
 
@@ -80,6 +80,12 @@ def parts_waiting(study: Study) -> dict[str, int]:
     folders = sorted((study.folder / "features").glob("*.h5.parts"))
     made = {path.name.removesuffix(".h5.parts"): len(list(path.glob("*.h5"))) for path in folders}
     return {name: number for name, number in made.items() if number}
+
+
+def fits_waiting(study: Study) -> int:
+    """How many results of shares of a fit wait to be collected."""
+    folder = fit_parts_of(study.folder)
+    return len([*folder.glob("*.npz"), *folder.glob("*/*.npz")])
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from features.keywords import quiet, taken_from
 from features.machine.locks import locked
 from features.machine.on_ray import make_on_ray
 from features.machine.shares import Share, share_of
+from features.machine.tally import Tally
 from features.study import saving
 from features.study.beginning import begun_once
 from features.study.named_tasks import remember
@@ -202,9 +203,7 @@ def _train_on(plan: FineTunePlan, on: str) -> None:
         alike=made_by,
         threads=max(1, torch.get_num_threads()),
         device=plan.devices[0].type,
-        progress=lambda number, total, hosts: options.announce(
-            f"{number} of {total} folds trained: {hosts}"
-        ),
+        tally=Tally(plan.run.study.folder, "finetune", options.announce),
     )
 
 

@@ -17,6 +17,7 @@ from features.machine.on_ray import make_on_ray
 from features.machine.pieces import Piece
 from features.machine.shares import Share, share_of
 from features.machine.spent import Spent, Stopwatch
+from features.machine.tally import Tally
 from features.store.featurefile import FeatureFile
 from features.study.named_tasks import remember
 from features.study.study import Study
@@ -85,9 +86,7 @@ def fit(options: FitOptions) -> Fitted:
             alike=made_by,
             threads=fitting,
             device=plan.run.device.type,
-            progress=lambda number, total, hosts: options.announce(
-                f"{number} of {total} layers fitted: {hosts}"
-            ),
+            tally=Tally(plan.run.study.folder, "fit", options.announce),
         )
     with open_ledger(plan.run.study.folder) as ledger:
         for sentence in foretell(plan, ledger, options.clock):
@@ -200,7 +199,7 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
     predictions.check_places(ledger.store, [*best_of, *best_of.values(), *floors])
     chosen_from: dict[predictions.Key, tuple[ProbeJob, str]] = {}
     spent: dict[FitSize, list[Spent]] = {}
-    collected: list[Path] = []
+    there: set[Path] = set()
     try:
         for number, job in enumerate(jobs):
             progress(number, len(jobs), job)
@@ -209,27 +208,31 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
                 under = asked.protocol
                 chosen_from[best_of[job.stored]] = (job, under)
                 is_there = ledger.holds(job.stored, under, asked.splits.folds, asked.features)
+                of_share = part_of(run.study.folder, job.stored, under, asked.features)
                 if is_there and not run.options.redo:
                     ledger.claim(job.stored, under)
+                    there.add(of_share)
                     done.kept += 1
                     continue
-                of_share = part_of(run.study.folder, job.stored, under, asked.features)
                 part = None if run.options.redo else read_part(of_share)
-                if part is not None:
-                    collected.append(of_share)
-                else:
+                if part is None:
                     watch = Stopwatch()
                     part = _made(run, job, file, asked)
                     size = size_of(job, asked.splits, file.about(job.key)["dim"])
                     spent.setdefault(size, []).append(watch.spent())
             ledger.put(job.stored, part.prediction, part.rows)
+            there.add(of_share)
             done.fitted += 1
             done.notes += part.notes
             ledger.commit(after=_COMMIT_SECONDS)
         progress(len(jobs), len(jobs), None)
     finally:
         ledger.commit()
-        discard(run.study.folder, collected)
+        if others := discard(run.study.folder, there):
+            done.notes.append(
+                f"{count(others, 'result')} that shares made under other settings or of other features "
+                "are removed: the study has those of this command"
+            )
         note_fit_seconds({size: _mean(each) for size, each in spent.items()})
     for key, (job, own) in chosen_from.items():
         under = ledger.of_most_layers(job.stored, own)

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from features.machine.strict_json import from_json
+from features.store.paths import fit_parts_of
 from probe.results import predictions
 from probe.results.predictions import Key, Prediction
 from probe.results.rows import Row
 
 _AT_WORK = 3600.0  # seconds
-
-FOLDER = "fitting"
-"""The folder's name within a study."""
+_BEFORE = re.compile(r"[0-9a-f]{24}\.npz")  # names of earlier toolkits, whose results nothing takes
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,16 @@ class FitPart:
 
 
 def part_of(study: Path, key: Key, protocol: str, features: str) -> Path:
-    """The file of a result under a protocol, of features with this digest."""
-    about = json.dumps([key, protocol, features])
-    return study / FOLDER / f"{hashlib.sha256(about.encode()).hexdigest()[:24]}.npz"
+    """The file of a result under a protocol, of features with this digest.
+
+    Files of the same result that other protocols or features made begin alike.
+    """
+    result, made_of = _digest([*key]), _digest([protocol, features])
+    return fit_parts_of(study, key[1]) / f"{result}-{made_of}.npz"
+
+
+def _digest(words: list[str]) -> str:
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()[:16]
 
 
 def write_part(file: Path, part: FitPart) -> None:
@@ -55,14 +62,36 @@ def read_part(file: Path) -> FitPart | None:
         return None
 
 
-def discard(study: Path, files: Sequence[Path]) -> None:
-    """Remove files that were collected, and the folder when it is empty."""
-    for file in files:
-        file.unlink(missing_ok=True)
-    folder = study / FOLDER
-    for left in folder.glob(".*"):  # of a share that was killed; one at work writes for seconds
+def discard(study: Path, made: Collection[Path]) -> int:
+    """Remove the files of results that the study has, and what other settings or features made of these.
+
+    Args:
+        study: The study's folder.
+        made: The files of these results as `part_of` names them, whether they are there or not.
+
+    Returns:
+        How many files of other settings or features, or of an earlier toolkit, went.
+    """
+    folder, now = fit_parts_of(study), set(made)
+    results = {_result(file) for file in now}
+    others = 0
+    for file in folder.glob("*/*.npz"):
+        if _result(file) in results:
+            file.unlink(missing_ok=True)
+            others += file not in now
+    for file in folder.glob("*.npz"):
+        if _BEFORE.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+            others += 1
+    for left in folder.glob("*/.*"):  # of a share that was killed; one at work writes for seconds
         with suppress(OSError):
             if time.time() - left.stat().st_mtime > _AT_WORK:
                 left.unlink()
-    with suppress(OSError):
-        folder.rmdir()
+    for emptied in (*folder.glob("*/"), folder):
+        with suppress(OSError):
+            emptied.rmdir()
+    return others
+
+
+def _result(file: Path) -> tuple[str, str]:
+    return file.parent.name, file.name.partition("-")[0]

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from features.arrays import Ints
 from features.machine.device import cores, threads
 from probe.probes.layer import Prepared, Source
@@ -59,13 +61,17 @@ def side_by_side(
     """`score` on every training set, as many at a time as there are cores.
 
     Each runs on one thread: two threads that share a small product wait for each other at its end,
-    and on a busy machine that wait is what takes the time (measured: forty times).
+    and on a busy machine that wait is what takes the time (measured: forty times). Every thread of the pool
+    is told so itself: MKL takes all cores in one that was not, until an operation of PyTorch's own comes
+    along, so that the rounding of a product hung on which thread came to it first.
     """
     if not requests:
         return []
     with (
         threads(1),
         warnings.catch_warnings(action="ignore"),  # scikit-learn's; `converged` says it
-        ThreadPoolExecutor(min(cores(), len(requests))) as pool,
+        ThreadPoolExecutor(
+            min(cores(), len(requests)), initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool,
     ):
         return list(pool.map(score, requests))

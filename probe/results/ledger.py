@@ -9,6 +9,7 @@ not there, and a result whose rows are missing is made again.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 from features.errors import InputError, Stopped
 from features.machine.files import file_name, sweep
 from features.machine.locks import locked
-from features.store.paths import partial_of, parts_of
+from features.store.paths import fit_parts_of, partial_of, parts_of
 from features.study.status import removing_features
 from features.study.study import open_study
 from probe.results import predictions
@@ -166,6 +167,7 @@ class Ledger:
             results.write(self._table, others)
             self.rows = others
         predictions.discard(self.store, backbone)
+        shutil.rmtree(fit_parts_of(self.store.parent, backbone), ignore_errors=True)
         return gone
 
     def _still_alike(self) -> list[Row]:

@@ -144,6 +144,27 @@ def test_parts_of_another_toolkit_or_other_settings_are_refused(
     assert not list((tmp_path / "shared").glob("features/*.parts"))
 
 
+def test_parts_say_the_size_of_the_batches(made: Callable[..., Extraction], tmp_path: Path) -> None:
+    """It is taken where none is asked for; parts of another are refused, also those beside others."""
+    whole = made("whole")
+    made("shared", share="0/2")
+    with pytest.raises(InputError, match=r"--batch-size 8: the parts in .* in batches of 4; give"):
+        made("shared", batch_size=8, share="1/2")
+    made("others", batch_size=8, share="0/2")
+    (mine, others) = (
+        next((tmp_path / name).glob("features/*.parts")) for name in ("shared", "others")
+    )
+    taken = min(others.glob("*.h5"))
+    (late := mine / f"999999999-{taken.name}").write_bytes(taken.read_bytes())
+    assert taken.name not in {path.name for path in mine.iterdir()}
+    with pytest.raises(InputError, match="computed in batches of 8, and this command's are of 4"):
+        made("shared", batch_size=4)
+    late.unlink()
+    collected = made("shared", batch_size=None)
+    assert (collected.batch_size, collected.taken) == (4, 22)
+    assert digest(collected.file) == digest(whole.file)
+
+
 @pytest.mark.parametrize("text", ["3/3", "1", "-1/2", "1/0", "a/b", ""])
 def test_what_is_no_share_is_named(text: str) -> None:
     with pytest.raises(OptionError, match="write I/N"):

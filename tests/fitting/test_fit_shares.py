@@ -7,7 +7,10 @@ import pytest
 import studies
 
 from features.errors import OptionError
+from features.study.status import fits_waiting
+from features.study.study import open_study
 from probe.fitting.fit import fit
+from probe.results.ledger import remove
 
 ASKED = {"probes": ("ridge", "logistic", "knn"), "c": (0.01, 1.0)}
 
@@ -36,18 +39,41 @@ def test_shares_end_in_the_bytes_of_one_command(tmp_path: Path) -> None:
     made = [fit(shared, share=share, **ASKED).fitted for share in ("2/4", "0/4", "2/4", "1/4")]  # type: ignore[arg-type]
     assert made == [jobs // 4, jobs // 4, 0, jobs // 4]
     assert not (shared / "results.csv").exists()
-    parts = sorted((shared / "fitting").iterdir())
+    parts = sorted((shared / "fitting").rglob("*.npz"))
     assert len(parts) == 3 * jobs // 4
     parts[0].write_bytes(parts[0].read_bytes()[:-40])
-    (shared / "fitting" / "of another command.npz").write_bytes(b"")
+    first, other = parts[0], parts[1].with_name(f"{'0' * 16}-{'1' * 16}.npz")
+    other.write_bytes(b"")  # of a result that this command does not make
     done = fit(shared, **ASKED)  # type: ignore[arg-type]
     assert done.fitted == jobs
     assert contents(shared) == contents(whole)
-    assert [path.name for path in (shared / "fitting").iterdir()] == ["of another command.npz"]
+    assert list((shared / "fitting").rglob("*.npz")) == [other]
     assert fit(shared, share="0/1", **ASKED).kept == jobs  # type: ignore[arg-type]
-    (shared / "fitting" / "of another command.npz").unlink()
-    fit(shared, **ASKED)  # type: ignore[arg-type]
+    other.unlink()
+    first.parent.mkdir(exist_ok=True)
+    first.write_bytes(b"")  # made by a share that came late
+    done = fit(shared, **ASKED)  # type: ignore[arg-type]
+    assert done.notes == []
     assert not (shared / "fitting").exists()
+
+
+def test_results_of_other_settings_go_when_the_study_has_those_of_these(tmp_path: Path) -> None:
+    """Only where it has: another layer's stay. Those of an earlier toolkit go too, and those of a backbone
+    that is removed."""
+    study = begun(tmp_path / "study")
+    fit(study, probes=["ridge"], seed=1, share="0/1")
+    fit(study, probes=["knn"], share="0/1")
+    (study / "fitting" / f"{'0' * 24}.npz").write_bytes(b"")
+    opened = open_study(study)
+    assert fits_waiting(opened) == 8 + 8 + 1
+    done = fit(study, probes=["ridge"], layers=["a"])
+    assert fits_waiting(opened) == 4 + 8
+    assert done.notes == [
+        "5 results that shares made under other settings or of other features are removed: the study has "
+        "those of this command"
+    ]
+    remove(study, "near")
+    assert fits_waiting(opened) == 2 + 4
 
 
 def test_a_share_is_not_made_anew(tmp_path: Path) -> None:
