@@ -39,6 +39,7 @@ from cli import (
 )
 from cli.groups import Group
 from cli.signal_messages import INTERRUPTED, TERMINATED, ended
+from cli.unheard import heard
 from features.cards.trust import Untrusted, trust
 from features.errors import InputError, OptionError, Stopped
 from features.machine.files import causes, why_full
@@ -69,6 +70,8 @@ class ErrorBoundary(Group):
             if told is None:
                 raise
             message, code = told
+            if told in INTERRUPTIONS.values():
+                heard()
             _end(ended(message, ctx.invoked_subcommand), code)
         finally:
             for number, handler in before:

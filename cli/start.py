@@ -10,6 +10,7 @@ import signal
 import sys
 
 from cli.signal_messages import INTERRUPTED, TERMINATED, ended
+from cli.unheard import watch
 
 
 def main() -> None:
@@ -17,6 +18,7 @@ def main() -> None:
     _open_standard_files()
     signal.signal(signal.SIGINT, lambda *_: _end(ended(INTERRUPTED, None), 130))
     signal.signal(signal.SIGTERM, lambda *_: _end(ended(TERMINATED, None), 4))
+    watch()
     from cli.app import main as run
 
     run()

@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from probe.probes.pivoted import pivoted_cholesky
 
 _NOTHING = 1e-8
 """Squared distance of a row from the span of the others, relative, below which it adds nothing."""
@@ -127,16 +130,12 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         Coordinates of the training rows, `(n, r)`, and of the others, `(m, r)`, r <= n, and an orthonormal
         basis of the combinations of training rows that are nothing, `(n, n - r)`; float32.
     """
-    from scipy.linalg import lapack
-
     n = len(inner)
     most = float(inner.diagonal().max()) if n else 0.0
     # Its transpose is in the order of LAPACK, which then needs no copy.
-    turned = inner.cpu().numpy().T
-    factor, order, rank, _ = lapack.dpstrf(
-        turned, tol=max(most * _NOTHING, 1e-300), lower=0, overwrite_a=1
-    )
-    order = torch.from_numpy(order).long() - 1
+    turned = np.asfortranarray(inner.cpu().numpy().T)
+    factor, places, rank = pivoted_cholesky(turned, max(most * _NOTHING, 1e-300))
+    order = torch.from_numpy(places)
     lower = torch.from_numpy(factor.T).tril_()[:, :rank]
     train = torch.empty(n, rank, dtype=torch.float32)
     train[order] = lower.to(torch.float32)

@@ -58,6 +58,61 @@ def test_a_signal_while_packages_are_imported_ends_in_its_sentence(
     assert (started.returncode, errors) == (code, f"error: {ended(told, 'status')}\n")
 
 
+HOLDS = {
+    "the first thread": """
+import ctypes
+
+mutex = ctypes.create_string_buffer(64)  # all zeros: free
+lock = ctypes.CDLL(None).pthread_mutex_lock
+
+def hold(_):
+    lock(mutex)
+    print("holds", flush=True)
+    lock(mutex)
+""",
+    "another thread": """
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+def hold(_):
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(print, "holds", flush=True)
+        pool.submit(time.sleep, 60).result()
+""",
+}
+HELD = """
+import sys
+import cli.start as start
+import features.study.study as study
+{hold}
+study.open_study = hold
+sys.argv = ["probe", {command!r}, "--study", "x"]
+start.main()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros is one of Linux")
+@pytest.mark.parametrize(
+    ("number", "code", "told"),
+    [(signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 4, TERMINATED)],
+)
+@pytest.mark.parametrize("holder", HOLDS)
+def test_a_signal_ends_a_program_that_a_long_call_holds(
+    number: signal.Signals, code: int, told: str, holder: str
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD.format(hold=HOLDS[holder], command="status")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as started:  # fmt: skip
+        assert started.stdout is not None
+        assert started.stdout.readline() == "holds\n"
+        time.sleep(0.05)
+        started.send_signal(number)
+        _, errors = started.communicate(timeout=30)
+    assert (started.returncode, errors) == (code, f"error: {ended(told, 'status')}\n")
+
+
 def test_a_library_that_turns_the_signal_into_an_error_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
