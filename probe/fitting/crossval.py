@@ -14,20 +14,24 @@ from probe.probes.layer import Source
 from probe.probes.linear import ALPHAS_AT_ONCE, Scored
 from probe.probes.methods import METHODS
 from probe.probes.scaling import AUTO
-from probe.probes.scorer import Left, Scorer, Shared
+from probe.probes.scorer import Left, Request, Scorer, Shared
 from probe.probes.settings import ProbeSettings
 from probe.results import label_metrics
 from probe.results.label_metrics import LabelledImages
 from probe.results.scores import NEVER_SEEN, log_losses, probabilities
 
 _STAGE = 3
-"""Points of the grid that are tried together once the path of narrow features goes on beyond its middle."""
+"""Points of the grid that are tried together once the path of narrow features goes on beyond its
+middle."""
 _NARROW = 100
 """Features up to which a point more costs less than beginning anew."""
+_LARGE = 1 << 24
+"""Numbers in the features from which a pass over them waits for memory: two points cost little more
+than one."""
 _WORSE = 2
 """Points in a row that must be worse than the best one for a path to end."""
-_NEVER = 1e3
-"""A margin that counts no worse than this."""
+_FAR = 3.0
+"""A margin that counts no worse than this: one image far on the wrong side would outvote all others."""
 _SURE = 3.0
 """Standard errors by which they must be worse."""
 
@@ -120,7 +124,7 @@ def cross_validate(
             and not at_once
             and (source.held or _inner_bytes(source, splits) <= shared.limit)
         )
-        stage = _STAGE if min(source.dim, len(y)) <= _NARROW else 1
+        stage = _stage(source.dim, len(y))
         for fold, choice in _choose(scorers[scale], y, splits, here, staged, stage).items():
             if fold not in chosen or choice.worth > chosen[fold].worth:
                 chosen[fold] = choice
@@ -131,7 +135,7 @@ def cross_validate(
             here = replace(settings, scale=scale)
             scorer = _under_another_view(source, tested, y, classes, splits, here)
         folds = [fold for fold in splits.folds if chosen[fold].scale == scale]
-        refits = scorer([(splits.tested(fold), [chosen[fold].point], None) for fold in folds])
+        refits = scorer([Request(splits.tested(fold), [chosen[fold].point]) for fold in folds])
         for fold, (refit,) in zip(folds, refits, strict=True):
             rows = splits.held_out_rows(splits.tested(fold))
             scores[rows] = refit.scores
@@ -207,7 +211,7 @@ def _choose(
     last: dict[Left, Scored] = {}
     for start, stop in pairwise([*starts, points]):
         sets = sorted({left for fold in going for _, left in inner[fold]}, key=sorted)
-        requests = [(left, range(start, stop), last.get(left)) for left in sets]
+        requests = [Request(left, range(start, stop), last.get(left), True) for left in sets]
         made = dict(zip(sets, score(requests), strict=True))
         last = {left: scored[-1] for left, scored in made.items()}
         for fold in sorted(going):
@@ -240,6 +244,13 @@ def _choose(
         rows, guessed = validated[fold], told[fold][best]
         chosen[fold] = _Choice(mean[best], best, at_edge, settings.scale, rows, guessed)
     return chosen
+
+
+def _stage(dim: int, n: int) -> int:
+    """How many points are tried together once a path goes on beyond its middle."""
+    if min(dim, n) <= _NARROW:
+        return _STAGE
+    return 2 if n > dim and n * dim >= _LARGE else 1
 
 
 def _inner_bytes(source: Source, splits: Splits) -> int:
@@ -281,7 +292,7 @@ def _smooth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
         return _worth(scores, truth, settings)
     has = truth == 1 if truth.ndim == 2 else np.arange(scores.shape[1]) == truth[:, None]
     # A class that no training row has scores minus infinity, whatever C.
-    short = np.maximum(0, 1 - (2.0 * has - 1) * np.clip(scores, -_NEVER, _NEVER))
+    short = np.maximum(0, 1 - (2.0 * has - 1) * np.clip(scores, -_FAR, _FAR))
     if truth.ndim == 2:
         return -_over_known(short**2, truth)
     return -np.asarray((short**2).sum(1), dtype=np.float64)

@@ -33,8 +33,6 @@ from probe.probes.settings import ProbeSettings
 from probe.results.metrics import kind_of, measure_task
 from probe.results.rows import Row
 
-_SHARED_BYTES = 2 << 30
-
 
 @dataclass
 class _Layer:
@@ -83,7 +81,7 @@ class ProbeRun:
         else:
             source = self.source(file, job.key)
         room = self.memory - _needs(len(file), source.dim)
-        shared = Shared(min(_SHARED_BYTES, room) if source.held else self.memory // 2)
+        shared = Shared(room if source.held else self.memory // 2)
         self.now = _Layer(*wanted, source, shared)
         return self.now
 

@@ -160,7 +160,7 @@ def knn_scorer(
 
     def score(requests: Sequence[Request]) -> list[list[Scored]]:
         result = []
-        for left, points, _ in requests:
+        for left, points, *_ in requests:
             n_train = len(splits.training_rows(left))
             unit = 1.0 if cosine else spread(left)
             made = vote(by_part, left, to_score(left), y, classes, n_train, grid, unit)

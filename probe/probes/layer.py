@@ -15,7 +15,7 @@ from features.arrays import Bools, Floats, Ints
 from features.store.featurefile import FeatureFile
 from probe.probes.matrix import Held, Rows, Streamed, row_space
 from probe.probes.scaling import Moments, Scaling, gram, moments, pooled, scaling
-from probe.probes.spaces import INVERSES, FeatureSpace, RowSpace
+from probe.probes.spaces import FeatureSpace, RowSpace, inverses
 
 ROWS_BYTES = 64 << 20
 """Bytes of a block of rows."""
@@ -65,7 +65,8 @@ class Prepared:
         """The bytes that the training set holds in memory, with the inverses that a grid needs."""
         held = [rows.n * rows.p for rows in (self.train, self.other) if isinstance(rows, Held)]
         size = self.train.n if self.products is None else self.train.p
-        return 4 * (sum(held) + (1 + INVERSES) * size**2)
+        rough = self.train.n * self.train.p // 2  # a copy in half as many bytes
+        return 4 * (sum(held) + rough + (1 + inverses(self.train.n)) * size**2)
 
 
 @dataclass

@@ -27,7 +27,7 @@ from probe.probes.layer import Prepared
 from probe.probes.losses import Loss, logistic_loss, softmax_loss, squared_hinge_loss
 from probe.probes.matrix import Held, Rows
 from probe.probes.settings import TOL, ProbeSettings
-from probe.probes.solver import solve
+from probe.probes.solver import CAUTION, Stop, solve
 
 MAX_ITER = 2_000
 ALPHAS_AT_ONCE = 1_024
@@ -63,6 +63,7 @@ def fit_linear(
     classes: int,
     points: Sequence[int],
     start: Scored | None = None,
+    caution: float = CAUTION,
 ) -> list[Scored]:
     """Fit some points of a grid and score the other rows.
 
@@ -73,6 +74,7 @@ def fit_linear(
         classes: K.
         points: Which values of the grid to fit, by their places in it.
         start: What the same training set gave at another C, to start from.
+        caution: As `Stop.caution`.
 
     Returns:
         The scores of the other rows at every point, in the order of `points`. A class that `y` lacks
@@ -88,12 +90,12 @@ def fit_linear(
     if settings.solver == "sklearn":
         made = _with_sklearn(method, prepared, codes, cs)
     else:
-        begin = None if start is None else start.start
+        begin, stop = None if start is None else start.start, Stop(settings.tol, caution)
         some = len(cs) if method == "ridge" else at_once(prepared.train.n, len(seen))
         made = []
         for first in range(0, len(cs), some):
             here = cs[first : first + some]
-            made += _with_grid(method, prepared, codes, len(seen), here, settings.tol, begin)
+            made += _with_grid(method, prepared, codes, len(seen), here, stop, begin)
             begin = made[-1].start
     results = []
     for c, of_seen in zip(cs, made, strict=True):
@@ -126,7 +128,7 @@ def _with_grid(
     y: Ints,
     classes: int,
     cs: list[float],
-    tol: float,
+    stop: Stop,
     start: Tensor | None,
 ) -> list[Scored]:
     """Scores of the other rows for every C, one column per class."""
@@ -145,11 +147,11 @@ def _with_grid(
         weights, gap, starts = solved_apart(
             prepared,
             lambda q: squared_hinge_loss(columns[q % k]),
-            (c, k, True, tol),
+            (c, k, True, stop),
             start,
         )
         both = torch.cat([-weights, weights], 2) if classes == 2 else weights
-        return scored(prepared.other, both, gap, tol, starts)
+        return scored(prepared.other, both, gap, stop.tol, starts)
     one, first, k = logistic_loss(signs[:, 1]), softmax_loss(labels), 1 if classes == 2 else classes
     made = solve(
         prepared.space,
@@ -158,17 +160,17 @@ def _with_grid(
         k,
         penalise_bias=False,
         start=None if start is None else start.expand(len(c), -1, -1),
-        tol=tol,
+        stop=stop,
     )
     half = made.weights / 2
     weights = torch.cat([-half, half], 2) if classes == 2 else made.weights
-    return scored(prepared.other, weights, made.gap, tol, made.start[:, None])
+    return scored(prepared.other, weights, made.gap, stop.tol, made.start[:, None])
 
 
 def solved_apart(
     prepared: Prepared,
     loss: Callable[[Tensor], Loss],
-    problems: tuple[Tensor, int, bool, float],
+    problems: tuple[Tensor, int, bool, Stop],
     start: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Several columns that share the rows and nothing else, each solved at every C, all side by side.
@@ -176,14 +178,14 @@ def solved_apart(
     Args:
         prepared: The training rows.
         loss: From the numbers of problems to their loss: problem q is column q % k at C number q // k.
-        problems: The values of C, k, whether the bias is penalised, and `tol`.
+        problems: The values of C, k, whether the bias is penalised, and when they are done.
         start: What the columns may start from, as the last of what this returns has it at one C.
 
     Returns:
         Weights `(p + 1, points, k)`, the largest error of a column at every C, and for every C what another
         search may start from.
     """
-    c, k, penalise_bias, tol = problems
+    c, k, penalise_bias, stop = problems
     made = solve(
         prepared.space,
         loss,
@@ -191,7 +193,7 @@ def solved_apart(
         1,
         penalise_bias=penalise_bias,
         start=None if start is None else start.repeat(len(c), 1, 1),
-        tol=tol,
+        stop=stop,
     )
     gap = made.gap.reshape(-1, k).amax(1)
     return made.weights.reshape(-1, len(c), k), gap, made.start.reshape(len(c), k, 1, -1)

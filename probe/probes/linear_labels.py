@@ -31,6 +31,7 @@ from probe.probes.linear import (
 )
 from probe.probes.losses import logistic_loss, squared_hinge_loss
 from probe.probes.settings import ProbeSettings
+from probe.probes.solver import CAUTION, Stop
 
 _SURE = 34.5
 """The margin of a label that a training set has in all of its images, or in none: -log of 1e-15."""
@@ -42,6 +43,7 @@ def fit_labels(
     y: Ints,
     points: Sequence[int],
     start: Scored | None = None,
+    caution: float = CAUTION,
 ) -> list[Scored]:
     """Fit some points of a grid on every label and score the other rows.
 
@@ -51,6 +53,7 @@ def fit_labels(
         y: Labels of the training rows, `(n, labels)`: 1, 0, and -1 where not known.
         points: Which values of the grid to fit, by their places in it.
         start: What the same training set gave at another C, to start from.
+        caution: As `Stop.caution`.
 
     Returns:
         The margins of the other rows at every point, `(rows, labels)`, above 0 where a label is predicted.
@@ -58,7 +61,7 @@ def fit_labels(
     cs = values_of_c(settings, prepared, points)
     told = np.flatnonzero((y == 1).any(0) & (y == 0).any(0))
     always = np.where((y == 1).any(0), _SURE, -_SURE)
-    begin = None if start is None else start.start
+    begin, stop = None if start is None else start.start, Stop(settings.tol, caution)
     made: list[Scored] = []
     if not len(told):
         empty = np.zeros((prepared.other.n, 0), dtype=np.float32)
@@ -68,7 +71,8 @@ def fit_labels(
     else:
         some = at_once(prepared.train.n, len(told))
         for first in range(0, len(cs), some):
-            made += _with_grid(settings, prepared, y[:, told], cs[first : first + some], begin)
+            here = cs[first : first + some]
+            made += _with_grid(settings.method, prepared, y[:, told], here, stop, begin)
             begin = made[-1].start
     results = []
     for c, of_told in zip(cs, made, strict=True):
@@ -79,22 +83,23 @@ def fit_labels(
 
 
 def _with_grid(
-    settings: ProbeSettings,
+    method: str,
     prepared: Prepared,
     y: Ints,
     cs: list[float],
+    stop: Stop,
     start: torch.Tensor | None,
 ) -> list[Scored]:
     """Margins of the other rows for every C, a column per label."""
-    device, tol, k = prepared.train.device, settings.tol, y.shape[1]
+    device, k = prepared.train.device, y.shape[1]
     signs = torch.from_numpy(np.select([y == 1, y == 0], [1, -1], 0).T).to(device, torch.float32)
     known = None if bool((y >= 0).all()) else signs.abs()
     c = torch.tensor(cs, dtype=torch.float64)
-    if settings.method == "svm":
+    if method == "svm":
         weights, gap, starts = solved_apart(
             prepared,
             lambda q: squared_hinge_loss(signs[q % k], None if known is None else known[q % k]),
-            (c, k, True, tol),
+            (c, k, True, stop),
             start,
         )
     else:
@@ -103,10 +108,10 @@ def _with_grid(
             lambda q: logistic_loss(
                 signs[q % k, None], None if known is None else known[q % k, None]
             ),
-            (c, k, False, tol),
+            (c, k, False, stop),
             start,
         )
-    return scored(prepared.other, weights, gap, tol, starts)
+    return scored(prepared.other, weights, gap, stop.tol, starts)
 
 
 def _with_sklearn(method: str, prepared: Prepared, y: Ints, c: float) -> Scored:

@@ -14,6 +14,7 @@ from probe.probes.linear import Scored, fit_linear
 from probe.probes.linear_labels import fit_labels
 from probe.probes.scorer import HeldOut, Left, Request, Scorer, Shared, side_by_side
 from probe.probes.settings import ProbeSettings
+from probe.probes.solver import CAUTION
 
 
 def linear_scorer(
@@ -54,14 +55,15 @@ def linear_scorer(
         return same, left, settings.scale, centre or settings.scale == "standard"
 
     def fit(training_set: Prepared, request: Request) -> list[Scored]:
-        left, points, start = request
-        y_train = y[splits.training_rows(left)]
+        _, points, start, to_choose = request
+        y_train = y[splits.training_rows(request.left)]
+        caution = 1.0 if to_choose else CAUTION
         if y.ndim == 2:
-            return fit_labels(settings, training_set, y_train, points, start)
-        return fit_linear(settings, training_set, y_train, classes, points, start)
+            return fit_labels(settings, training_set, y_train, points, start, caution)
+        return fit_linear(settings, training_set, y_train, classes, points, start, caution)
 
     def alone(request: Request) -> list[Scored]:
-        left = request[0]
+        left = request.left
         training_set = shared.sets.get(key(left))
         if training_set is None:
             sets = [rows(left)]
@@ -71,24 +73,24 @@ def linear_scorer(
 
     def score(requests: Sequence[Request]) -> list[list[Scored]]:
         if source.held and source.device.type == "cpu":
-            largest = max((len(splits.training_rows(left)) for left, _, _ in requests), default=0)
+            largest = max((len(splits.training_rows(asked.left)) for asked in requests), default=0)
             for part in np.unique(splits.part[splits.part >= 0]).tolist():
                 source.moments(splits.part, [part], largest > source.dim)
             return side_by_side(alone, requests)
         scored: dict[Left, list[Scored]] = {}
-        missing = [request for request in requests if key(request[0]) not in shared.sets]
+        missing = [request for request in requests if key(request.left) not in shared.sets]
         if missing:
-            shared.let_go(key(missing[0][0]))
-        for group in source.groups([rows(left) for left, _, _ in missing], shared.room()):
-            sets = [rows(missing[i][0]) for i in group]
+            shared.let_go(key(missing[0].left))
+        for group in source.groups([rows(request.left) for request in missing], shared.room()):
+            sets = [rows(missing[i].left) for i in group]
             made = prepared(source, splits.part, sets, settings.scale, centre)
             for number, training_set in made:
-                left = missing[group[number]][0]
+                left = missing[group[number]].left
                 scored[left] = fit(training_set, missing[group[number]])
                 shared.keep(key(left), training_set)
-        for left, points, start in requests:
-            if left not in scored:
-                scored[left] = fit(shared.sets[key(left)], (left, points, start))
-        return [scored[left] for left, _, _ in requests]
+        for request in requests:
+            if request.left not in scored:
+                scored[request.left] = fit(shared.sets[key(request.left)], request)
+        return [scored[request.left] for request in requests]
 
     return score

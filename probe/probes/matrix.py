@@ -19,8 +19,10 @@ from torch import Tensor
 
 from probe.probes.pivoted import pivoted_cholesky
 
-_NOTHING = 1e-8
+_NOTHING = 1e-7
 """Squared distance of a row from the span of the others, relative, below which it adds nothing."""
+_LITTLE = 1e-5
+"""Squared distance, relative, below which a row counts as one that may add nothing."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +133,10 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         basis of the combinations of training rows that are nothing, `(n, n - r)`; float32.
     """
     n = len(inner)
-    most = float(inner.diagonal().max()) if n else 0.0
-    # Its transpose is in the order of LAPACK, which then needs no copy.
-    turned = np.asfortranarray(inner.cpu().numpy().T)
-    factor, places, rank = pivoted_cholesky(turned, max(most * _NOTHING, 1e-300))
-    order = torch.from_numpy(places)
-    lower = torch.from_numpy(factor.T).tril_()[:, :rank]
+    if not n:
+        return inner.float(), across.float(), inner.float()
+    lower, order = _factor(inner)
+    rank = lower.shape[1]
     train = torch.empty(n, rank, dtype=torch.float32)
     train[order] = lower.to(torch.float32)
     top = lower[:rank].to(across.device)
@@ -153,6 +153,43 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         other.to(torch.float32).contiguous(),
         nothing.to(across.device),
     )
+
+
+def _factor(inner: Tensor) -> tuple[Tensor, Tensor]:
+    """A factor L, `(n, rank)`, and the order of its rows, `(n,)`: `inner[order][:, order]` = LL'.
+
+    Few rows add little: the last of centred ones, an image that comes twice. A quick factor in float32 says
+    which; they come last and are pivoted among themselves. To pivot all rows takes five times as long.
+    """
+    inner = inner.cpu()
+    n, most = len(inner), float(inner.diagonal().max())
+    least = max(most * _NOTHING, 1e-300)
+    quick = (inner / max(most, 1e-300)).to(torch.float32)
+    quick.diagonal().add_(_LITTLE)
+    quick, failed = torch.linalg.cholesky_ex(quick)
+    little = quick.diagonal().square() < 4 * _LITTLE
+    if n == 1 or failed or int(little.sum()) > n // 4:
+        return _pivoted(inner, least)
+    little[torch.nonzero(~little)[-1]] = True  # centred rows sum to zero
+    some, others = torch.nonzero(~little)[:, 0], torch.nonzero(little)[:, 0]
+    whole = inner.tril() + inner.tril(-1).T
+    top, failed = torch.linalg.cholesky_ex(whole[some][:, some])
+    if failed or float(top.diagonal().square().amin()) <= least:
+        return _pivoted(inner, least)
+    side = torch.linalg.solve_triangular(top, whole[some][:, others], upper=False).T
+    corner, order = _pivoted(whole[others][:, others] - side @ side.T, least)
+    right = torch.cat([corner.new_zeros(len(some), corner.shape[1]), corner])
+    return torch.cat([torch.cat([top, side[order]]), right], 1), torch.cat([some, others[order]])
+
+
+def _pivoted(inner: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """As `_factor`, with the row that adds most always next; it ends where none adds `least`."""
+    # LAPACK takes the first row in any case.
+    if not len(inner) or float(inner.diagonal().max()) <= least:
+        return inner[:, :0], torch.arange(len(inner))
+    # Its transpose is in the order of LAPACK, which then needs no copy.
+    factor, order, rank = pivoted_cholesky(np.asfortranarray(inner.numpy().T), least)
+    return torch.from_numpy(factor.T).tril_()[:, :rank], torch.from_numpy(order)
 
 
 class Rows(Protocol):

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,8 +21,18 @@ Left = frozenset[int]
 HeldOut = Callable[[Left], Ints]
 """The rows to score by the training set that leaves out these parts."""
 
-Request = tuple[Left, Sequence[int], Scored | None]
-"""A training set, the points of the grid to fit on it, and what to start from."""
+
+class Request(NamedTuple):
+    """What is asked of a training set."""
+
+    left: Left
+    points: Sequence[int]
+    """The points of the grid to fit on it."""
+    start: Scored | None = None
+    """What to start from."""
+    to_choose: bool = False
+    """The scores only choose among points, for which less precise ones will do."""
+
 
 Scorer = Callable[[Sequence[Request]], list[list[Scored]]]
 """From training sets to the scores of their held-out rows at every point asked for."""

@@ -53,15 +53,26 @@ _EASY = 10.0
 _NEXT = 10**0.5
 _NEAR = 1e-3
 """Relative error at which it goes on to the next C."""
-_CAUTION = 50
+CAUTION = 50.0
 """How much smaller than asked the error is made, and of the penalty alone: then no weight vector is further
-off than the root of `tol` / 50, as a share of its length, and scores and C hardly know it."""
+off than the root of `tol` / 50, as a share of its length, and scores hardly know it."""
 _FINE = 1e-6
 """So near that float32 can just prove it."""
 _NOTHING = 1e-9
 """A relative error at which a problem ends in any case."""
 _STALLED = 1e-2
 """Part of the error asked for at which a Newton step has nothing more to give."""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When a problem is done."""
+
+    tol: float = 1e-4
+    """The relative error of the objective is proven to be at most this."""
+    caution: float = CAUTION
+    """And that relative to the penalty alone at most `tol` divided by this. To choose C, 1 will do:
+    no weight vector is then further off than a hundredth of its length."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,9 @@ class Solved:
     """The objective's relative distance from its minimum, `(q,)`; a bias without penalty is estimated."""
     iterations: int
     """Newton steps of the problem that took most."""
+
+
+_STOP = Stop()
 
 
 @dataclass
@@ -138,7 +152,7 @@ def solve(
     *,
     penalise_bias: bool,
     start: Tensor | None = None,
-    tol: float = 1e-4,
+    stop: Stop = _STOP,
 ) -> Solved:
     """Minimise every problem of a grid on one training set.
 
@@ -149,9 +163,9 @@ def solve(
         k: Columns of weights per problem: K for softmax, else 1.
         penalise_bias: Whether the bias counts in the penalty.
         start: `Solved.start` of a search at smaller C; zeros by default.
-        tol: Stop when the relative error of the objective is proven to be at most this.
+        stop: When a problem is done.
     """
-    rows, penalty = space.rows, float(penalise_bias)
+    rows, penalty, tol, caution = space.rows, float(penalise_bias), stop.tol, stop.caution
     device, total = rows.device, len(c)
     c = c.to(device)
     a = torch.zeros(total, k, space.size + 1, device=device)
@@ -178,7 +192,7 @@ def solve(
             now.c = torch.where(on_the_way, now.goal.minimum(now.c * _NEXT), now.c)
             g = _gradient(space, make, now, penalty)
         single = space.rows.dtype == torch.float32
-        proven = (g.gap <= tol) & (g.off <= max(tol / _CAUTION, min(tol, _FINE))) | (
+        proven = (g.gap <= tol) & (g.off <= max(tol / caution, min(tol, _FINE))) | (
             g.gap <= _NOTHING
         )
         proven = proven & (now.c >= now.goal)
@@ -197,7 +211,7 @@ def solve(
             g = _Gradient(**{name: tensor[left] for name, tensor in vars(g).items()})
             make = loss(now.problems)
         step, change, worth = _newton_step(space, make, now, g, penalty)
-        stalled = worth <= _STALLED * tol / _CAUTION * g.objective
+        stalled = worth <= _STALLED * tol / caution * g.objective
         if single and (bool((coarse | proven | stalled).all()) or iterations == _SINGLE_STEPS):
             space, now = space.double(), now.double()
             now.w = space.weights(now.a)

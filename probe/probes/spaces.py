@@ -7,7 +7,7 @@ one curvature s for all rows, of a vector X'r, and the margins of the result. Wi
     X'z and (r - z) / s,    z = (1 + s K)^-1 r,
 
 so a step costs one product with an `(n, n)` matrix where the features take three. The matrices are made
-once for each decade and a half of s, and serve every C, class, task and probe on the same training rows.
+once for each decade of s, and serve every C, class, task and probe on the same training rows.
 """
 
 from __future__ import annotations
@@ -25,9 +25,7 @@ from probe.probes.matrix import Half, Held, Rows, half_is_fast
 
 _WORTHWHILE = 1 << 19
 """Numbers in the rows from which products in bfloat16 save more than making them costs."""
-INVERSES = 4
-"""About how many of them a grid needs."""
-_BASE = 10**1.5
+_BASE = 10.0
 _NONE = -1
 """The level up to which the penalty all but rules, so that 1 will do for the inverse."""
 _LARGEST = {torch.float32: 3e5, torch.float64: 1e13}
@@ -191,9 +189,18 @@ def levels(space: Space, curvature: Tensor) -> Tensor:
         space: The training rows.
         curvature: C times the mean second derivative of the loss, `(q,)` float64.
     """
-    most = int(log(_LARGEST[space.rows.dtype] / max(space.rows.n, 1)) / log(_BASE))
+    most = _highest(space.rows.n, space.rows.dtype)
     exact = (curvature * space.unit).clamp_min(1e-30).log() / log(_BASE)
     return exact.round().long().clamp(_NONE, most)
+
+
+def inverses(n: int) -> int:
+    """How many levels have an inverse on `n` rows, at most."""
+    return 1 + _highest(n, torch.float32)
+
+
+def _highest(n: int, dtype: torch.dtype) -> int:
+    return max(0, int(log(_LARGEST[dtype] / max(n, 1)) / log(_BASE)))
 
 
 def _by_level(

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import probe.probes.linear
+from probe.fitting import crossval
 from probe.fitting.crossval import Outcome, cross_validate
 from probe.folds.splits import Splits
 from probe.probes import knn
@@ -436,3 +437,21 @@ def test_neighbours_without_scaling_are_euclidean_and_indifferent_to_units() -> 
     }  # fmt: skip
     np.testing.assert_allclose(found["none", True], found["none", False], atol=1e-4)
     assert np.abs(found["l2", True] - found["l2", False]).max() > 0.01
+
+
+def test_one_image_far_off_does_not_hold_a_path_on() -> None:
+    """Of 400 images all lose a little beyond the best point and one loses hugely: the path ends."""
+    settings = ProbeSettings("svm", "standard", GRID, True, "grid")
+    truth = np.arange(400) % 2
+    sign = np.where(truth == 1, 1, -1)[:, None] * np.array([-1, 1])
+
+    def at(margin: float, far: float) -> np.ndarray:
+        scores = (margin * sign).astype(np.float32)
+        scores[0] *= far
+        return crossval._smooth(scores, truth, settings)
+
+    rng = np.random.default_rng(0)
+    noise = 0.05 * rng.standard_normal(400)
+    path = [at(0.5, 1), at(0.8, 1), at(0.6, -300) + noise, at(0.5, -600) + noise]
+    assert crossval._overfits(path)
+    assert not crossval._overfits(path[:2])

@@ -18,6 +18,7 @@ from probe.analysis.compare import compare
 from probe.analysis.curves import curves
 from probe.fitting.fit import Fitted, fit
 from probe.fitting.job import ProbeJob
+from probe.probes.scorer import Shared
 from probe.probes.settings import TOL
 from probe.results import rows as results
 from probe.results.rows import BEST, Row
@@ -291,7 +292,7 @@ def test_a_layer_too_large_to_share_is_fitted_alike(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = run(study, probes=("ridge", "logistic")).rows
-    monkeypatch.setattr(probe.fitting.probe_job, "_SHARED_BYTES", 0)
+    monkeypatch.setattr(Shared, "room", lambda _: 0)
     assert run(study, probes=("ridge", "logistic"), redo=True).rows == first
 
 

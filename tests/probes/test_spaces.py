@@ -6,8 +6,8 @@ from trainingsets import prepare
 
 import probe.probes.spaces
 from probe.probes.losses import Loss, logistic_loss, softmax_loss, squared_hinge_loss
-from probe.probes.matrix import Half, Held
-from probe.probes.solver import solve
+from probe.probes.matrix import Half, Held, row_space
+from probe.probes.solver import Stop, solve
 from probe.probes.spaces import FeatureSpace, RowSpace, levels
 
 Floats = NDArray[np.float32]
@@ -28,14 +28,14 @@ def test_a_space_inverts_the_penalised_problem(n: int, dim: int, kind: type) -> 
     assert isinstance(space, kind)
     curvature = torch.tensor([1e-5, 1.0, 40.0], dtype=torch.float64) / space.unit
     level = levels(space, curvature)
-    assert level.tolist() == [-1, 0, 1]
+    assert level.tolist() == [-1, 0, 2]
     r = torch.from_numpy(drawn(3 * 2, n, seed=1)).reshape(3, 2, n)
     z, margins = space.solve(space.coordinates(r), level)
     made = space.weights(z).double()
     assert isinstance(space.rows, Held)
     rows = space.rows.x.double()
     for q, number in enumerate(level.tolist()):
-        s = 0.0 if number == -1 else 10 ** (1.5 * number) / space.unit
+        s = 0.0 if number == -1 else 10.0**number / space.unit
         exact = torch.linalg.solve(
             torch.eye(rows.shape[1], dtype=torch.float64) + s * rows.T @ rows,
             rows.T @ r[q].double().T,
@@ -45,6 +45,22 @@ def test_a_space_inverts_the_penalised_problem(n: int, dim: int, kind: type) -> 
         torch.testing.assert_close(
             margins[q].double().T, wanted, rtol=0, atol=2e-4 * float(wanted.abs().max())
         )
+
+
+@pytest.mark.parametrize("twice", [0, 3, 25])
+def test_rows_keep_their_products_in_the_space_that_they_span(twice: int) -> None:
+    """Centred rows, of which some come twice: few are put last, with many all rows are pivoted."""
+    x = torch.from_numpy(drawn(60, 200)).double()
+    x = torch.cat([x, x[:twice]])
+    x -= x.mean(0)
+    other = torch.from_numpy(drawn(7, 200, seed=1)).double()
+    train, rest, nothing = row_space((x @ x.T).tril(), other @ x.T)
+    assert train.shape == (60 + twice, 59)
+    assert nothing.shape == (60 + twice, 1 + twice)
+    products = x @ x.T
+    assert float((train.double() @ train.T.double() - products).abs().max()) < 1e-3
+    assert float((rest.double() @ train.T.double() - other @ x.T).abs().max()) < 1e-3
+    assert float((products @ nothing.double()).abs().max()) < 1e-3
 
 
 def test_rows_that_come_twice_add_no_coordinate_that_grows() -> None:
@@ -131,7 +147,7 @@ def test_the_gap_is_a_bound(dim: int, tol: float) -> None:
     c = torch.logspace(-2, 2, 5, dtype=torch.float64) / space.unit
 
     def at(tol: float) -> tuple[torch.Tensor, torch.Tensor]:
-        made = solve(space, lambda _: softmax_loss(y), c, 3, penalise_bias=False, tol=tol)
+        made = solve(space, lambda _: softmax_loss(y), c, 3, penalise_bias=False, stop=Stop(tol))
         return made.objective, made.gap
 
     best = at(1e-9)[0]
