@@ -14,7 +14,7 @@ from probe.probes.linear import Scored, fit_linear
 from probe.probes.linear_labels import fit_labels
 from probe.probes.scorer import HeldOut, Left, Request, Scorer, Shared, side_by_side
 from probe.probes.settings import ProbeSettings
-from probe.probes.solver import CAUTION
+from probe.probes.solver import CAUTION, TO_CHOOSE
 
 
 def linear_scorer(
@@ -55,9 +55,9 @@ def linear_scorer(
         return same, left, settings.scale, centre or settings.scale == "standard"
 
     def fit(training_set: Prepared, request: Request) -> list[Scored]:
-        _, points, start, to_choose = request
+        _, points, start, _ = request
         y_train = y[splits.training_rows(request.left)]
-        caution = 1.0 if to_choose else CAUTION
+        caution = TO_CHOOSE if request.to_choose else CAUTION
         if y.ndim == 2:
             return fit_labels(settings, training_set, y_train, points, start, caution)
         return fit_linear(settings, training_set, y_train, classes, points, start, caution)

@@ -56,6 +56,8 @@ _NEAR = 1e-3
 CAUTION = 50.0
 """How much smaller than asked the error is made, and of the penalty alone: then no weight vector is further
 off than the root of `tol` / 50, as a share of its length, and scores hardly know it."""
+TO_CHOOSE = 5.0
+"""The same where scores only choose C: no weight vector is further off than .5 % of its length."""
 _FINE = 1e-6
 """So near that float32 can just prove it."""
 _NOTHING = 1e-9
@@ -71,8 +73,7 @@ class Stop:
     tol: float = 1e-4
     """The relative error of the objective is proven to be at most this."""
     caution: float = CAUTION
-    """And that relative to the penalty alone at most `tol` divided by this. To choose C, 1 will do:
-    no weight vector is then further off than a hundredth of its length."""
+    """And that relative to the penalty alone at most `tol` divided by this."""
 
 
 @dataclass(frozen=True)
