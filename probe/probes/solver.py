@@ -56,8 +56,8 @@ _NEAR = 1e-3
 CAUTION = 50.0
 """How much smaller than asked the error is made, and of the penalty alone: then no weight vector is further
 off than the root of `tol` / 50, as a share of its length, and scores hardly know it."""
-TO_CHOOSE = 5.0
-"""The same where scores only choose C: no weight vector is further off than .5 % of its length."""
+TO_CHOOSE = 10.0
+"""The same where scores only choose C: no weight vector is further off than .3 % of its length."""
 _FINE = 1e-6
 """So near that float32 can just prove it."""
 _NOTHING = 1e-9
