@@ -80,7 +80,7 @@ class ProbeRun:
             source = Source.of(narrow, self.device)
         else:
             source = self.source(file, job.key)
-        room = self.memory - _needs(len(file), source.dim)
+        room = self.memory - _needs(_done(file), source.dim)
         shared = Shared(room if source.held else self.memory // 2)
         self.now = _Layer(*wanted, source, shared)
         return self.now
@@ -88,10 +88,10 @@ class ProbeRun:
     def source(self, file: FeatureFile, key: str) -> Source:
         """A layer in memory, or in blocks where `memory` does not hold it."""
         n, dim = len(file), file.about(key)["dim"]
-        needs = _needs(n, dim)
+        needs = _needs(_done(file), dim)
         if needs <= self.memory:
-            return Source.of(file.read(key), self.device)
-        least = _least(n, dim)
+            return Source.of(_read(file, key), self.device)
+        least = _least(_done(file), dim)
         more = f", which takes {decimal(least)} even so" if least > self.memory else ""
         self.options.announce(
             f"{file.backbone}/{key}: {decimal(needs)} would be needed to work on it in memory "
@@ -118,6 +118,20 @@ def memory_bytes(memory: float | None) -> int:
     if memory is not None:
         return int(memory * 1e9)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _done(file: FeatureFile) -> int:
+    return int((file.status == DONE).sum())
+
+
+def _read(file: FeatureFile, key: str) -> Floats:
+    """A layer, of which rows that are not done take no memory: they are no row of any set."""
+    done = np.flatnonzero(file.status == DONE)
+    if len(done) == len(file):
+        return file.read(key)
+    x = np.zeros((len(file), file.about(key)["dim"]), dtype=np.float32)
+    x[done] = file.read(key, done)
+    return x
 
 
 def _needs(n: int, dim: int) -> int:

@@ -331,6 +331,20 @@ def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
         assert a.selection == pytest.approx(b.selection, abs=2e-3)
 
 
+def test_rows_that_are_not_done_take_no_memory(tmp_path: Path) -> None:
+    """Of 900 rows 60 are done: what they need is held, what all would need is not."""
+    y = np.arange(900) % 3
+    study = studies.begin(tmp_path / "study", {"label": y})
+    studies.add(study, "net", {"fc": studies.signal(y, 40, 0.3)}, refused=range(60, 900))
+    few, all_of_them = (probe.fitting.probe_job._needs(n, 40) for n in (60, 900))
+    told: list[str] = []
+    held = run(study, probes=("ridge",), memory=few / 1e9, announce=told.append).rows
+    assert not any("in blocks" in line for line in told)
+    assert few < all_of_them / 2
+    assert {row.n_test for row in probed(held)} == {12}
+    assert run(study, probes=("ridge",), redo=True).rows == held
+
+
 def test_auto_takes_the_scaling_that_is_better_inside(study: Study) -> None:
     scales = ("standard", "l2", "auto")
     both = {scale: probed(run(study, scale=scale, redo=True).rows) for scale in scales}
