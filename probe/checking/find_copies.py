@@ -14,6 +14,7 @@ from features.arrays import Floats, Ints
 from features.errors import InputError, OptionError
 from features.images.bit_depth import Range
 from features.images.thumbnails import SIDE, thumbnails
+from features.machine.device import threads
 from features.machine.locks import locked
 from features.study import copies
 from features.study.checked_data import note_checked
@@ -197,7 +198,8 @@ def _near(grey: npt.NDArray[np.uint8], places: Ints) -> list[tuple[int, int, flo
         second, place = np.unique(pairs[:, 1], return_inverse=True)
         images = np.concatenate([grey, turn(grey[second])])
         laid = np.stack([pairs[:, 0], len(grey) + place], axis=1)
-        alike = np.maximum(alikeness(images, laid), alikeness(images, laid[:, ::-1]))
+        with threads(1):  # a batch is too small to be shared: to wait for each other takes longer
+            alike = np.maximum(alikeness(images, laid), alikeness(images, laid[:, ::-1]))
         for (a, b), value in zip(np.sort(pairs, axis=1).tolist(), alike.tolist(), strict=True):
             if value >= ALIKE:
                 likeness[a, b] = max(value, likeness.get((a, b), 0.0))
