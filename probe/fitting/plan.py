@@ -25,10 +25,12 @@ from probe.folds.given import has_split, own_folds
 from probe.folds.left_out import left_out_sentences
 from probe.folds.splits import Unfit
 from probe.probes.linear import column_bytes
-from probe.probes.methods import FOR_LABELS, FOR_NUMBERS
+from probe.probes.methods import FOR_LABELS, FOR_NUMBERS, METHODS
 
 _MANY = 100
 """Classes, beyond which memory is stated before anything is fitted."""
+_AT_WORK = 3
+"""Copies of its scores that a training set holds while it is scored: one as float64."""
 
 
 @dataclass(frozen=True)
@@ -206,10 +208,18 @@ def _memory_sentence(run: ProbeRun, task: Task) -> str:
     """What memory and disk a task of many classes takes, in a sentence."""
     splits, classes = run.first_splits(task), len(task.classes)
     n = max(len(splits.training_rows(splits.tested(fold))) for fold in splits.folds)
-    points = max(len(run.settings(probe).grid) for probe in run.options.all_probes())
-    solved = min(cores(), len(splits.folds)) * column_bytes(n, classes, points)
+    sets = {left for fold in splits.folds for _, left in splits.inner(fold)}
+    held = [len(splits.held_out_rows(left)) for left in sets] or [0]
+    most = 0
+    for probe in run.options.all_probes():
+        points = len(run.settings(probe).grid)
+        score = 4 * classes * points  # of one row, while the parameter is chosen
+        solver = _AT_WORK * max(held) * score
+        if METHODS[probe].is_path and not METHODS[probe].at_once:
+            solver = column_bytes(n, classes, points)
+        most = max(most, sum(held) * score + min(cores(), len(splits.folds)) * solver)
     stored = 4 * len(run.study) * classes
     return (
-        f"{task.name}: {classes:,} classes take about {decimal(solved)} of memory while logistic or svm is "
-        f"solved, besides the features, and {decimal(stored)} on disk for the scores of every result"
+        f"{task.name}: {classes:,} classes take about {decimal(most)} of memory while they are fitted, "
+        f"besides the features, and {decimal(stored)} on disk for the scores of every result"
     )
