@@ -18,6 +18,7 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import select
 import shutil
@@ -72,6 +73,13 @@ COMMANDS = {
     "run": ["run", "{run}"],
     "features export": ["features", "export", "tiny", "--format", "npz"],
 }
+SHARES = {
+    "extract more, a share": [*COMMANDS["extract more"], "--share", "0/2"],
+    "fit, a share": [*COMMANDS["fit"], "--share", "0/2"],
+    "finetune, a share": [*COMMANDS["finetune"], "--share", "0/2"],
+}
+"""Commands whose parts lie in the study until the same ones without `--share` collect them."""
+COMMANDS |= SHARES
 RUN = """[[extract]]
 backbone = "{card}"
 layer = ["conv", "fc"]
@@ -148,7 +156,7 @@ class Bench:
             begun, [*COMMANDS["import"][:-1], "fc"], COMMANDS["data check"],
             COMMANDS["extract to the end"], [*COMMANDS["fit --redo"], *both],
             [*COMMANDS["finetune, once more"], "--task", "label"], COMMANDS["rank"], COMMANDS["report"],
-            COMMANDS["export"],
+            COMMANDS["export"], *SHARES.values(),
         ]  # fmt: skip
         for line in lines:
             assert self.program.run(self.arguments(line, self.whole)) == 0, line
@@ -177,8 +185,9 @@ class Bench:
         kept: dict[tuple[Path, str], Path] = {}
         for path in every:
             alike = (
-                path.parts[0] in ("report", "networks", "training", "predictions")
+                path.parts[0] in ("report", "networks", "training", "predictions", "fitting")
                 or path.suffix == ".lock"
+                or path.parent.suffix == ".parts"
             )
             kept.setdefault((path.parent, path.suffix) if alike else (path, ""), path)
         return [path for path in kept.values() if path.name != ".study"]
@@ -330,7 +339,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every N-th case")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=1e9, help="begin no case after as many")
-    parser.add_argument("--only", default="", help="FILE|DAMAGE|COMMAND has this in it")
+    parser.add_argument("--only", default="", help="expression that FILE|DAMAGE|COMMAND matches")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
@@ -345,7 +354,7 @@ def main() -> None:
             raise
     gc.collect()
     gc.freeze()
-    chosen = [case for case in bench.cases() if given.only in name_of(case)]
+    chosen = [case for case in bench.cases() if re.search(given.only, name_of(case))]
     chosen = chosen[given.first :: given.every]
     count: Counter[str] = Counter(cases=0, faults=0)
     spent: Counter[str] = Counter()

@@ -43,6 +43,11 @@ def open_regular(path: Path) -> BufferedReader:
     raise OSError(errno.EINVAL, NOT_A_FILE, str(path))
 
 
+def is_of_the_disk(error: Exception) -> bool:
+    """Whether a file could not be read; of one that is damaged a library may seek to no place (EINVAL)."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
+
+
 def read_regular(path: Path) -> bytes:
     """The bytes of the file `path`.
 

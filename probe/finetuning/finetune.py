@@ -170,18 +170,20 @@ def _check_places(plan: FineTunePlan, jobs: list[FineTuneJob]) -> None:
     """Refuse files that results could not be put into, before hours are spent on them.
 
     Raises:
-        InputError: training.csv does not read, or a folder stands where a network or scores would be kept.
+        InputError: training.csv does not read, or a folder stands where a fold, a network or scores would
+            be kept.
     """
     run = plan.run
     history.read(run.study.folder / "training.csv")
     for job in jobs:
         predictions.check_places(run.study.folder / predictions.STORE, results_of(run, job))
-    for job in jobs if run.options.save else ():
-        for fold in job.splits.folds:
+        places = list(job.folder.glob("fold-*"))
+        for fold in job.splits.folds if run.options.save else ():
             file = path_of(run.study.folder, network_name(run, job, fold))
-            for place in (file, file.with_suffix(".toml")):
-                if place.is_dir():
-                    raise InputError(f"{place}: a folder where a file belongs; remove it.")
+            places += [file, file.with_suffix(".toml")]
+        for place in places:
+            if place.is_dir():
+                raise InputError(f"{place}: a folder where a file belongs; remove it.")
 
 
 def _train_share(plan: FineTunePlan, jobs: list[FineTuneJob], share: Share) -> int:

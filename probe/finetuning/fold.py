@@ -81,10 +81,9 @@ def is_trained(run: FineTuneRun, job: FineTuneJob, fold: int) -> bool:
 
 def _finished(run: FineTuneRun, job: FineTuneJob, fold: int) -> FoldResult | None:
     """The result of a fold that an earlier run finished, if it has all that is asked for now."""
-    file = job.folder / f"fold-{fold}.npz"
-    if not file.is_file():
+    result = read_fold(job.folder / f"fold-{fold}.npz")
+    if result is None:
         return None
-    result = read_fold(file)
     whole = result.scores.keys() >= set(run.views) and (
         not run.options.save or is_saved(run, job, fold)
     )

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from features.arrays import Floats
-from features.errors import InputError
 from features.machine.files import replacing
+from features.machine.regular_files import is_of_the_disk, open_regular
 from probe.training.setup import Epoch
 
 
@@ -40,14 +40,12 @@ def write_fold(file: Path, result: FoldResult) -> None:
         np.savez(written, about=np.array(json.dumps(about)), **result.scores)  # type: ignore[arg-type]
 
 
-def read_fold(file: Path) -> FoldResult:
-    """The result that `write_fold` wrote.
-
-    Raises:
-        InputError: The file is damaged.
-    """
+def read_fold(file: Path) -> FoldResult | None:
+    """The result that `write_fold` wrote; None where there is none, or it does not read and is removed."""
+    if not file.is_file():
+        return None
     try:
-        with np.load(file, allow_pickle=False) as opened:
+        with open_regular(file) as held, np.load(held, allow_pickle=False) as opened:
             about = json.loads(str(opened["about"]))
             scores = {name: opened[name] for name in opened.files if name != "about"}
         about |= {
@@ -57,4 +55,7 @@ def read_fold(file: Path) -> FoldResult:
         }
         return FoldResult(**about)
     except Exception as error:  # a damaged archive can raise anything
-        raise InputError(f"{file}: damaged; delete it to train this fold again.") from error
+        if is_of_the_disk(error):
+            raise
+        file.unlink(missing_ok=True)
+        return None

@@ -29,7 +29,7 @@ from probe.fitting.fit_seconds import FitSize, note_fit_seconds
 from probe.fitting.forecast import foretell, size_of
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
-from probe.fitting.parts import FitPart, discard, part_of, read_part, write_part
+from probe.fitting.parts import FitPart, check_places, discard, part_of, read_part, write_part
 from probe.fitting.plan import FitPlan, prepare
 from probe.fitting.probe_job import ProbeRun, features_of, fit_one
 from probe.folds.splits import Splits
@@ -70,6 +70,7 @@ def fit(options: FitOptions) -> Fitted:
         InputError: There is nothing to fit, or an option cannot be used.
     """
     plan = prepare(options)
+    check_places(plan.run.study.folder)
     started = time.perf_counter()
     done = Fitted(plan.run.study)
     if options.share is not None:

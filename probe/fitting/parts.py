@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from features.errors import InputError
+from features.machine.regular_files import is_of_the_disk
 from features.machine.strict_json import from_json
 from features.store.paths import fit_parts_of
 from probe.results import predictions
@@ -57,9 +59,22 @@ def read_part(file: Path) -> FitPart | None:
         prediction, about = predictions.read_file(file)
         told = from_json(about)
         return FitPart(prediction, [Row(**row) for row in told["rows"]], list(told["notes"]))
-    except predictions.DAMAGED:
+    except predictions.DAMAGED as error:
+        if is_of_the_disk(error):
+            raise
         file.unlink()
         return None
+
+
+def check_places(study: Path) -> None:
+    """Make sure that every result of a share can be read, written and removed.
+
+    Raises:
+        InputError: There is a folder where one belongs.
+    """
+    for file in fit_parts_of(study).rglob("*.npz"):
+        if file.is_dir():
+            raise InputError(f"{file}: a folder where a file belongs; remove it.")
 
 
 def discard(study: Path, made: Collection[Path]) -> int:

@@ -1,5 +1,6 @@
 """Folds in several processes come to what one process comes to, and end together."""
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -117,6 +118,40 @@ def test_shares_of_the_folds_come_to_what_one_command_comes_to(
         finetune(tmp_path / "new", card, data=data, tasks=["side"], share="0/2", device="cpu")
     with pytest.raises(OptionError, match="does not go with --redo"):
         finetune(tmp_path / "two", card, share="0/2", redo=True)
+
+
+def test_a_damaged_fold_of_a_share_is_trained_again(
+    tmp_path: Path, card: str, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut short, of another text, or a link to nothing that is one; a folder is refused first."""
+    asked = {"data": data, "tasks": ["side"], "recipe": QUICK, "device": "cpu"}
+    finetune(tmp_path / "single", card, **asked)  # type: ignore[arg-type]
+    study = tmp_path / "two"
+    finetune(study, card, share="0/1", **asked)  # type: ignore[arg-type]
+    first, second, third = sorted(study.glob("training/*/*/fold-*.npz"))
+
+    def unread(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("probe.finetuning.fold_file.open_regular", unread)
+        with pytest.raises(OSError, match="Input/output error"):
+            finetune(study, card, **asked)  # type: ignore[arg-type]
+    assert first.is_file()
+    first.write_bytes(first.read_bytes()[:-40])
+    other = tmp_path / "other"
+    other.write_text("not a fold")
+    second.unlink()
+    second.symlink_to(other)
+    third.unlink()
+    third.mkdir()
+    with pytest.raises(InputError, match=f"{third.name}: a folder where a file belongs"):
+        finetune(study, card, **asked)  # type: ignore[arg-type]
+    assert not (study / "results.csv").exists()
+    third.rmdir()
+    finetune(study, card, **asked)  # type: ignore[arg-type]
+    assert contents(tmp_path / "single") == contents(study)
+    assert other.read_text() == "not a fold"
 
 
 def test_a_share_ends_when_the_folds_are_collected_meanwhile(

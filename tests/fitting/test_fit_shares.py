@@ -1,12 +1,13 @@
 """Layers of a fit in shares: made in any order, collected to the bytes of one command."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
 import pytest
 import studies
 
-from features.errors import OptionError
+from features.errors import InputError, OptionError
 from features.study.status import fits_waiting
 from features.study.study import open_study
 from probe.fitting.fit import fit
@@ -79,3 +80,34 @@ def test_results_of_other_settings_go_when_the_study_has_those_of_these(tmp_path
 def test_a_share_is_not_made_anew(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="does not go with --redo"):
         fit(tmp_path, share="0/2", redo=True)
+
+
+@pytest.mark.parametrize("share", [None, "0/2"])
+def test_a_folder_where_a_share_keeps_a_result_is_refused_before_anything_is_fitted(
+    tmp_path: Path, share: str | None
+) -> None:
+    study = begun(tmp_path / "study")
+    fit(study, share="0/2", **ASKED)  # type: ignore[arg-type]
+    place = max((study / "fitting").rglob("*.npz"))
+    place.unlink()
+    place.mkdir()
+    before = sorted(study.rglob("*"))
+    with pytest.raises(InputError, match=f"{place.name}: a folder where a file belongs"):
+        fit(study, share=share, **ASKED)  # type: ignore[arg-type]
+    assert sorted(study.rglob("*")) == before
+
+
+def test_a_part_that_the_disk_does_not_give_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = begun(tmp_path / "study")
+    fit(study, share="0/1", **ASKED)  # type: ignore[arg-type]
+    before = sorted((study / "fitting").rglob("*"))
+
+    def unread(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("probe.results.predictions.open_regular", unread)
+    with pytest.raises(OSError, match="Input/output error"):
+        fit(study, **ASKED)  # type: ignore[arg-type]
+    assert sorted((study / "fitting").rglob("*")) == before
