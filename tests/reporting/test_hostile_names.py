@@ -16,7 +16,7 @@ import studies
 
 from probe.analysis.curves import curves
 from probe.fitting.fit import fit
-from probe.reporting.page.page import page
+from probe.reporting.page.page import _options, page
 from probe.reporting.report import Report, contents_of, report
 
 HOSTILE = {
@@ -114,3 +114,10 @@ def test_a_hostile_source(tmp_path: Path) -> None:
         tags.feed(text)
         assert text.count("<script") == 2
         assert name in tags.text
+
+
+def test_an_option_is_not_parted_from_its_dashes_and_stays_text() -> None:
+    """By hand: only a word that begins with two dashes is kept together, and what is markup is escaped."""
+    assert _options("probe export a--b --task <i>") == (
+        'probe export a--b <span class="option">--task</span> &lt;i&gt;'
+    )

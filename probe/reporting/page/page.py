@@ -68,6 +68,13 @@ def _coded(sentence: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(sentence))))
 
 
+def _options(words: str) -> Markup:
+    """Words escaped, in which no option is parted from its dashes at the end of a line."""
+    return Markup(
+        re.sub(r"(?<!\S)(--[a-z-]+)", r'<span class="option">\1</span>', str(escape(words)))
+    )
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("probe.reporting.page"),
@@ -80,6 +87,7 @@ def _environment() -> Environment:
     made.policies["json.dumps_function"] = lambda value: to_json(value, (",", ":"))
     made.policies["json.dumps_kwargs"] = {}
     made.filters["coded"] = _coded
+    made.filters["options"] = _options
     made.filters["px"] = lambda pixels: f"{pixels:.1f}"
     made.globals.update(
         width=WIDTH, height=HEIGHT, left=LEFT, right=RIGHT, top=TOP, outlines=OUTLINES,
