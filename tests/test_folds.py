@@ -158,6 +158,9 @@ def test_rows_without_label_or_features_take_no_part() -> None:
     check(splits, study.subjects)
     with pytest.raises(InputError, match="no image with a label has features"):
         split(study, readable=np.zeros(len(labels), dtype=bool))
+    study.used[:] = False
+    with pytest.raises(InputError, match="no image with a label takes part"):
+        split(study)
 
 
 @pytest.mark.parametrize(

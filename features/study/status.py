@@ -12,6 +12,7 @@ from features.errors import InputError, nearest
 from features.machine.locks import lock_of, locked
 from features.store.featurefile import DONE, PENDING, UNREADABLE, Damage, FeatureFile
 from features.store.few_rows import bytes_on_disk
+from features.store.making import sweep
 from features.store.opening import Damaged
 from features.store.paths import every_file, fit_parts_of, partial_of, parts_of
 from features.store.seconds import seconds_path
@@ -108,6 +109,7 @@ def removing_features(study: Study, backbone: str) -> Iterator[None]:
         )
     lock = lock_of(path)
     with locked(lock, str(path)):
+        sweep(path)
         yield
         for file in existing:
             file.unlink()

@@ -41,6 +41,11 @@ def make_splits(study: Study, task: Task, readable: Bools, folds: int | None, se
     """
     rows = np.flatnonzero(study.labelled(task.name) & readable & study.used)
     if not len(rows):
+        if not (study.labelled(task.name) & study.used).any():
+            raise Unfit(
+                f"task {task.name}: no image with a label takes part (one that is listed under several "
+                "labels does not); correct the labels."
+            )
         raise Unfit(f"task {task.name}: no image with a label has features; extract some first.")
     if folds is None and has_split(study):
         return _learnable(_split(study, task, rows, seed), task, study)

@@ -98,6 +98,17 @@ def test_what_is_damaged_is_told_of_and_made_again(
     assert not any(row.backbone == "net" for row in results.read(tmp_path / "results.csv"))
 
 
+@pytest.mark.parametrize(
+    "left",
+    ["net.h5.merging", "net.h5.partial.new", "net.h5.grown", ".net.seconds.json.ab12cd34.json"],
+)
+def test_what_a_kill_left_of_a_backbone_goes_with_it(tmp_path: Path, left: str) -> None:
+    fitted(tmp_path)
+    (tmp_path / "features" / left).touch()
+    remove(tmp_path, "net")
+    assert not list((tmp_path / "features").iterdir())
+
+
 @pytest.mark.parametrize("step", ["write", "discard"])
 def test_a_removal_that_was_killed_is_finished_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
