@@ -85,7 +85,7 @@ def content(study: Path) -> dict[str, str]:
         # Killed between the last row and its time, a pass has left none.
         if path.is_dir() or name.endswith((".lock", "trusted-networks.txt", "seconds.json")):
             continue
-        if "fit-seconds.json" in name:  # the next that fits removes what a killed one left of it
+        if "-seconds.json" in name:  # the next that is timed removes what a killed one left of it
             continue
         data = path.read_bytes()
         if name == "training.csv":
