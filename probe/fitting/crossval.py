@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from features.arrays import Doubles, Floats, Ints
 from probe.folds.splits import Splits
@@ -204,8 +205,9 @@ def _choose(
         return dict.fromkeys(splits.folds, nothing)
     validating = splits.validating
     worth: dict[int, list[Doubles]] = {fold: [] for fold in splits.folds}
-    smooth: dict[int, list[Doubles]] = {fold: [] for fold in splits.folds}
-    told: dict[int, list[Ints]] = {fold: [] for fold in splits.folds}
+    has_hinge = METHODS[settings.method].has_hinge
+    smooth = {fold: [] for fold in splits.folds} if has_hinge else worth
+    told: dict[int, list[npt.NDArray[np.integer]]] = {fold: [] for fold in splits.folds}
     validated: dict[int, Ints] = {}
     going = set(splits.folds)
     last: dict[Left, Scored] = {}
@@ -221,14 +223,14 @@ def _choose(
                 here = validating[rows] == part
                 truth = y[rows][here]
                 pieces.append([_worth(point.scores[here], truth, settings) for point in made[left]])
-                smooths.append(
-                    [_smooth(point.scores[here], truth, settings) for point in made[left]]
-                )
-                guesses.append([point.scores[here].argmax(1) for point in made[left]])
+                if has_hinge:
+                    smooths.append([_smooth(point.scores[here], truth) for point in made[left]])
+                guesses.append([_guess(point.scores[here]) for point in made[left]])
                 of_part.append(rows[here])
             common = min(map(len, pieces))  # a k larger than a training set has no score there
             worth[fold] += [np.concatenate([p[i] for p in pieces]) for i in range(common)]
-            smooth[fold] += [np.concatenate([p[i] for p in smooths]) for i in range(common)]
+            if has_hinge:
+                smooth[fold] += [np.concatenate([p[i] for p in smooths]) for i in range(common)]
             told[fold] += [np.concatenate([g[i] for g in guesses]) for i in range(common)]
             validated[fold] = np.concatenate(of_part)
             if _overfits(smooth[fold]):
@@ -241,7 +243,7 @@ def _choose(
         best = int(np.argmax(mean))  # the first of equals: the strongest penalty, the smallest k
         end = points - 1 if is_path else len(tried) - 1
         at_edge = end > 0 and best in (0, end)
-        rows, guessed = validated[fold], told[fold][best]
+        rows, guessed = validated[fold], told[fold][best].astype(np.int64)
         chosen[fold] = _Choice(mean[best], best, at_edge, settings.scale, rows, guessed)
     return chosen
 
@@ -286,10 +288,13 @@ def _worth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
     return np.asarray(scores.argmax(1) == truth, dtype=np.float64)
 
 
-def _smooth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
-    """What a path ends by, of every row, `(n,)`: larger is better."""
-    if not METHODS[settings.method].has_hinge:
-        return _worth(scores, truth, settings)
+def _guess(scores: Floats) -> npt.NDArray[np.integer]:
+    """The number of the largest score of every row, `(n,)`, in few bytes."""
+    return scores.argmax(1).astype(np.min_scalar_type(scores.shape[1]))
+
+
+def _smooth(scores: Floats, truth: Ints) -> Doubles:
+    """What a path ends by where the loss is the squared hinge, of every row, `(n,)`: larger is better."""
     has = truth == 1 if truth.ndim == 2 else np.arange(scores.shape[1]) == truth[:, None]
     # A class that no training row has scores minus infinity, whatever C.
     short = np.maximum(0, 1 - (2.0 * has - 1) * np.clip(scores, -_FAR, _FAR))

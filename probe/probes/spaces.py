@@ -111,13 +111,18 @@ class FeatureSpace:
         """The weights."""
         return a
 
-    @cached_property
+    @property
     def rough(self) -> FeatureSpace:
         """As `Space.rough`: in bfloat16, where the processor has it."""
+        return self if self._half is None else self._half
+
+    @cached_property
+    def _half(self) -> FeatureSpace | None:
+        """None where that is no faster; itself would be a cycle, which keeps its rows for long."""
         rows = self.rows
         worthwhile = rows.dtype == torch.float32 and rows.n * rows.p >= _WORTHWHILE
         if type(rows) is not Held or not worthwhile or not half_is_fast(rows.device):
-            return self
+            return None
         return FeatureSpace(Half(rows.x.to(torch.bfloat16)), self.gram, self.inverses)
 
     def double(self) -> FeatureSpace:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import softmax
 
 from features.arrays import Bools, Doubles, Ints
 from probe.probes.methods import ScoreKind
@@ -36,6 +35,8 @@ def probabilities(scores: npt.NDArray[np.floating], kind: ScoreKind) -> Doubles:
     s = np.asarray(scores, dtype=np.float64)
     if kind == "shares":
         return s
+    from scipy.special import softmax  # takes as long to import as `probe status` otherwise takes
+
     return np.asarray(softmax(s, axis=1))
 
 

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -19,6 +22,20 @@ def drawn(n: int, dim: int, seed: int = 0) -> Floats:
 
 def space_of(x: Floats) -> FeatureSpace | RowSpace:
     return prepare(torch.from_numpy(x), torch.from_numpy(x[:1]), "none", centre=False).space
+
+
+@pytest.mark.parametrize(("n", "dim"), [(60, 12), (30, 80)])
+def test_a_space_that_was_worked_in_is_let_go_at_once(n: int, dim: int) -> None:
+    """Not when Python looks for cycles: with its rows in float64 it is larger than the layer."""
+    space = space_of(drawn(n, dim)).double()
+    assert space.rough is not None
+    there = weakref.ref(space)
+    gc.disable()
+    try:
+        del space
+        assert there() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(("n", "dim", "kind"), [(60, 12, FeatureSpace), (30, 80, RowSpace)])
