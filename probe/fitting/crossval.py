@@ -290,7 +290,8 @@ def _worth(scores: Floats, truth: Ints, settings: ProbeSettings) -> Doubles:
 
 def _guess(scores: Floats) -> npt.NDArray[np.integer]:
     """The number of the largest score of every row, `(n,)`, in few bytes."""
-    return scores.argmax(1).astype(np.min_scalar_type(scores.shape[1]))
+    guessed: npt.NDArray[np.integer] = scores.argmax(1).astype(np.min_scalar_type(scores.shape[1]))
+    return guessed
 
 
 def _smooth(scores: Floats, truth: Ints) -> Doubles:
