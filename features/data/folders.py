@@ -81,9 +81,7 @@ def _instead(folder: Path) -> str:
     """What to give where a folder holds no image files."""
     table = min(folder.rglob("*.parquet"), default=None)
     if table is not None:
-        return (
-            f"give one of its Parquet files, such as {table}, or all of them saved as hf:DIR reads"
-        )
+        return f"give one of its Parquet files, such as {table}, or hf:DIR of all by `save_to_disk`"
     archive = min(folder.rglob("*.tar"), default=None)
     if archive is not None:
         return f"give its archives as 'webdataset:{archive.parent}/*.tar'"

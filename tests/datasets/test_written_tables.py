@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from cli.app import app
 from features.data import read_data
 from features.data.manifest import Manifest
 from features.errors import InputError
@@ -205,6 +207,22 @@ def test_encodings_and_signs_between_cells(
     manifest = read_data(write(drawn, text, name, encoding))
     assert manifest.columns == {"path": PLAIN, "label": ["Gl\u00fcck"] * N}
     assert said(manifest, words) if words else not manifest.notes
+
+
+def test_a_latin_1_table_leads_to_files_of_utf_8(drawn: Path, tmp_path: Path) -> None:
+    labels = ["Gl\u00fcck", "b"] * N
+    text = lines("path,label", lambda i: f"{PLAIN[i]},{labels[i]}")
+    study = ["--study", str(tmp_path / "s")]
+    data = ["--data", write(drawn, text, encoding="latin-1")]
+    for words in (
+        ["extract", *study, *data, "-b", "control:pixels"],
+        ["fit", *study, "--probe", "ridge", "--folds", "2"],
+        ["report", *study],
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.output
+    for name in ("images.csv", "study.toml", "report/index.html"):
+        assert "Gl\u00fcck" in (tmp_path / "s" / name).read_bytes().decode("utf-8")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
