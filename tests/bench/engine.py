@@ -4,9 +4,10 @@
     python tests/bench/engine.py --against /tmp/before
     python tests/bench/engine.py --against /tmp/before --study STUDY --layers mobilefacenet/conv2:avg
 
-For every layer and probe: processor and wall seconds of the whole nested grid (13 C, five folds, inner
-folds shared) by both, alternating, the medians; in how many folds the chosen C agrees; and how many
-predictions differ where it does. Layers are drawn as in probes.py, or read from a study.
+For every layer, task and probe: processor and wall seconds of the whole nested grid (13 C, five folds,
+inner folds shared, training sets shared by the tasks and probes of a layer) by both, alternating, the
+medians; in how many folds the chosen C agrees; and how many predictions differ where it does. Layers are
+drawn as in probes.py, or read from a study.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ def arrays(given: argparse.Namespace) -> dict[str, Path]:
             rows, dim, classes = (int(part) for part in shape.split("x"))
             x, y = drawn(rows, dim, classes)
             made[shape] = folder / f"{shape}.npz"
-            np.savez(made[shape], x=x, y=y, part=np.arange(rows) % 5, of_part=np.arange(5))
+            task = {"y task": y, "part task": np.arange(rows) % 5, "of_part task": np.arange(5)}
+            np.savez(made[shape], x=x, **task)
         return made
     from features.store.featurefile import DONE
     from features.study.study import open_study
@@ -46,17 +48,15 @@ def arrays(given: argparse.Namespace) -> dict[str, Path]:
         backbone, key = name.split("/", 1)
         with study.features(backbone) as file:
             x, readable = file.read(key), file.status == DONE
+        by_task = {}
         for task in given.tasks:
             splits = make_splits(study, study.tasks[task], readable, None, 0)
-            at = f"{name} {x.shape[1]} {task}"
-            made[at] = folder / f"{len(made)}.npz"
-            np.savez(
-                made[at],
-                x=x,
-                y=study.labels(task),
-                part=splits.part,
-                of_part=splits.fold_of_part,
-            )
+            by_task[f"y {task}"] = study.labels(task)
+            by_task[f"part {task}"] = splits.part
+            by_task[f"of_part {task}"] = splits.fold_of_part
+        at = f"{name} {x.shape[1]}"
+        made[at] = folder / f"{len(made)}.npz"
+        np.savez(made[at], x=x, **by_task)
     return made
 
 
@@ -70,19 +70,19 @@ def one(arguments: list[str]) -> None:
     from probe.probes.settings import ProbeSettings
 
     held = np.load(arguments[0])
-    source, shared, out = Source.of(held["x"]), Shared(), {}
-    splits = Splits(held["part"], held["of_part"])
-    for method in arguments[2:]:
-        settings = ProbeSettings(method, "standard", GRID, True, "grid")
-        wall, processor = time.perf_counter(), time.process_time()
-        outcome = cross_validate(
-            source, held["y"], int(held["y"].max()) + 1, splits, settings, shared
-        )
-        out[f"{method} seconds"] = np.array(
-            [time.process_time() - processor, time.perf_counter() - wall]
-        )
-        out[f"{method} told"] = np.nan_to_num(outcome.scores, nan=-np.inf).argmax(1)
-        out[f"{method} c"] = np.array([fold.value for fold in outcome.folds])
+    source, shared, out = Source.of(held["x"]), Shared(8 << 30), {}
+    for task in [key.split(" ", 1)[1] for key in held if key.startswith("y ")]:
+        y, splits = held[f"y {task}"], Splits(held[f"part {task}"], held[f"of_part {task}"])
+        for method in arguments[2:]:
+            settings = ProbeSettings(method, "standard", GRID, True, "grid")
+            wall, processor = time.perf_counter(), time.process_time()
+            outcome = cross_validate(source, y, int(y.max()) + 1, splits, settings, shared)
+            at = f"{task} {method}"
+            out[f"{at} seconds"] = np.array(
+                [time.process_time() - processor, time.perf_counter() - wall]
+            )
+            out[f"{at} told"] = np.nan_to_num(outcome.scores, nan=-np.inf).argmax(1)
+            out[f"{at} c"] = np.array([fold.value for fold in outcome.folds])
     np.savez(arguments[1], **out)
 
 
@@ -112,20 +112,29 @@ def main() -> None:
                     check=True,
                 )
                 made[tree].append(dict(np.load(out)))
-        for method in given.methods:
+        kinds = [key.removesuffix(" seconds") for key in made["now"][0] if key.endswith("seconds")]
+        total = {tree: np.zeros(2) for tree in trees}
+        for kind in kinds:
             spent = {
-                tree: np.median([run[f"{method} seconds"] for run in runs], axis=0)
+                tree: np.median([run[f"{kind} seconds"] for run in runs], axis=0)
                 for tree, runs in made.items()
             }
+            total = {tree: total[tree] + spent[tree] for tree in trees}
             before, now = made["before"][0], made["now"][0]
-            same = np.isclose(before[f"{method} c"], now[f"{method} c"], rtol=1e-2)
-            differ = int((before[f"{method} told"] != now[f"{method} told"]).sum())
-            (first, first_wall), (second, second_wall) = spent["before"], spent["now"]
+            same = np.isclose(before[f"{kind} c"], now[f"{kind} c"], rtol=1e-2)
+            differ = int((before[f"{kind} told"] != now[f"{kind} told"]).sum())
             print(
-                f"{name} {method} | {first:.1f} | {second:.1f} | {first / second:.1f} | "
-                f"{first_wall:.1f} | {second_wall:.1f} | {int(same.sum())} of {len(same)} | {differ}",
+                _line(f"{name} {kind}", spent),
+                f"{int(same.sum())} of {len(same)} | {differ}",
                 flush=True,
             )
+        print(_line(f"{name} all", total), flush=True)
+
+
+def _line(name: str, spent: dict[str, np.ndarray]) -> str:
+    (first, first_wall), (second, second_wall) = spent["before"], spent["now"]
+    ratio = first / second
+    return f"{name} | {first:.1f} | {second:.1f} | {ratio:.1f} | {first_wall:.1f} | {second_wall:.1f} |"
 
 
 if __name__ == "__main__":
