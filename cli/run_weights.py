@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cli import show
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from cli.run_file import Step
 
@@ -39,8 +39,20 @@ def with_weights(steps: Sequence[Step], given: Sequence[str]) -> list[Step]:
             if new := [*everywhere, *few]:
                 value = new if step.command == "extract" else new[-1]
                 step = replace(step, options={**step.options, "weights": value})
+        elif step.command == "report" and "compare" in step.options:
+            pairs = [_drawn(str(pair), named) for pair in _several(step, "compare")]
+            step = replace(step, options={**step.options, "compare": pairs})
         made.append(step)
     return made
+
+
+def _drawn(pair: str, named: Mapping[str, str]) -> str:
+    """A pair of results under the names that their backbones have with these weights."""
+    results = []
+    for result in pair.split(","):
+        name, slash, rest = result.strip().partition("/")
+        results.append(f"{name}@random{slash}{rest}" if named.get(name) == "random" else result)
+    return ",".join(results)
 
 
 def possible(steps: list[Step], *, ships: bool, plan: bool) -> list[Step]:

@@ -293,6 +293,7 @@ def test_weights_are_named_on_the_command_line(folder: Path) -> None:
     assert code == 0, err
     assert "--backbone sample-faces --weights sample-faces=random" in out
     assert "--backbone control:tiny\n" in out
+    assert "--compare sample-faces@random/best/ridge,control:tiny" in out
     code, _, err = run("run.toml", "--weights", "sample-faces=no.pth")
     assert code == 3
     assert "no.pth: there is no such weights file" in err
