@@ -34,6 +34,34 @@ _LARGEST = {torch.float32: 3e5, torch.float64: 1e13}
 Solve = Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True)
+class Levels:
+    """The curvature s of every problem, rounded to a power of `_BASE` over the unit."""
+
+    of_problem: Tensor
+    """The power, `(q,)` integers; at the lowest the weights themselves stand for the inverse times them."""
+    s: Tensor
+    """`(q,)` float64."""
+    groups: tuple[tuple[int, Tensor], ...]
+    """Every power that a problem has, and the numbers of those problems."""
+
+    def of(self, which: Tensor) -> Levels:
+        """Those of some of the problems, a mask `(q,)`."""
+        return _grouped(self.of_problem[which], self.s[which])
+
+
+def _grouped(of_problem: Tensor, s: Tensor) -> Levels:
+    here = of_problem.tolist()
+    numbers = sorted(set(here))
+    places = ([q for q, number in enumerate(here) if number == one] for one in numbers)
+    device = of_problem.device
+    return Levels(
+        of_problem,
+        s,
+        tuple((n, torch.tensor(p, device=device)) for n, p in zip(numbers, places, strict=True)),
+    )
+
+
 class Space(Protocol):
     """Coordinates of weights on one training set; those of columns are `(q, k, size)`."""
 
@@ -55,11 +83,8 @@ class Space(Protocol):
     def weights(self, a: Tensor) -> Tensor:
         """The weights of coordinates, `(q, k, p)`."""
 
-    def solve(self, r: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """(1 + s X'X)^-1 times weights, s being that of every problem's level `(q,)`, and its margins.
-
-        At the lowest level the weights themselves stand for it.
-        """
+    def solve(self, r: Tensor, level: Levels) -> tuple[Tensor, Tensor]:
+        """(1 + s X'X)^-1 times weights, s being that of every problem's level, and its margins."""
 
     def image(self, a: Tensor, margins: Tensor) -> Tensor:
         """What the inner product of other weights with these is taken with, coordinate by coordinate."""
@@ -102,7 +127,7 @@ class FeatureSpace:
         """They are their own coordinates."""
         return a
 
-    def solve(self, r: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(self, r: Tensor, level: Levels) -> tuple[Tensor, Tensor]:
         """As `Space.solve`."""
         z = _by_level(self, lambda: self.gram[: self.size, : self.size], r, level)
         return z, _columns(self.rows.times, z)
@@ -161,13 +186,12 @@ class RowSpace:
         """X'a."""
         return _columns(self.rows.back, a)
 
-    def solve(self, r: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    def solve(self, r: Tensor, level: Levels) -> tuple[Tensor, Tensor]:
         """As `Space.solve`."""
         z = self.coordinates(_by_level(self, lambda: self.products, r, level))
-        s = (_BASE ** level.double() / self.unit).to(r.dtype)[:, None, None]
-        margins = (r - z) / s
-        none = torch.nonzero(level == _NONE)[:, 0]
-        if len(none):
+        margins = (r - z) / level.s.to(r.dtype)[:, None, None]
+        number, none = level.groups[0]
+        if number == _NONE:
             some = z[none]
             margins[none] = (some.reshape(-1, self.size) @ self.products).reshape(some.shape)
         return z, margins
@@ -187,8 +211,8 @@ class RowSpace:
         return RowSpace(rows, self.nothing.double(), rows.x @ rows.x.T)
 
 
-def levels(space: Space, curvature: Tensor) -> Tensor:
-    """The level of every problem, `(q,)` integers: the power of `_BASE` nearest to its s times the unit.
+def levels(space: Space, curvature: Tensor) -> Levels:
+    """The level of every problem: the power of `_BASE` nearest to its s times the unit.
 
     Args:
         space: The training rows.
@@ -196,7 +220,8 @@ def levels(space: Space, curvature: Tensor) -> Tensor:
     """
     most = _highest(space.rows.n, space.rows.dtype)
     exact = (curvature * space.unit).clamp_min(1e-30).log() / log(_BASE)
-    return exact.round().long().clamp(_NONE, most)
+    power = exact.round().long().clamp(_NONE, most)
+    return _grouped(power, _BASE ** power.double() / space.unit)
 
 
 def inverses(n: int) -> int:
@@ -209,19 +234,19 @@ def _highest(n: int, dtype: torch.dtype) -> int:
 
 
 def _by_level(
-    space: FeatureSpace | RowSpace, products: Callable[[], Tensor], r: Tensor, level: Tensor
+    space: FeatureSpace | RowSpace, products: Callable[[], Tensor], r: Tensor, level: Levels
 ) -> Tensor:
     """(1 + s products)^-1 r of every problem, `(q, k, size)`."""
-    numbers = sorted(set(level.tolist()))
-    for number in set(numbers) - set(space.inverses) - {_NONE}:
-        space.inverses[number] = _inverse(products(), _BASE**number / space.unit)
-    if numbers == [_NONE]:
-        return r.clone()
-    if len(numbers) == 1:
-        return space.inverses[numbers[0]](r.reshape(-1, space.size)).reshape(r.shape)
+    for number, _ in level.groups:
+        if number != _NONE and number not in space.inverses:
+            space.inverses[number] = _inverse(products(), _BASE**number / space.unit)
+    if len(level.groups) == 1 and level.groups[0][0] != _NONE:
+        number, _ = level.groups[0]
+        return space.inverses[number](r.reshape(-1, space.size)).reshape(r.shape)
     out = r.clone()
-    for number in set(numbers) - {_NONE}:
-        here = torch.nonzero(level == number)[:, 0]
+    for number, here in level.groups:
+        if number == _NONE:
+            continue
         some = r[here].reshape(-1, space.size)
         out[here] = space.inverses[number](some).reshape(len(here), -1, space.size)
     return out

@@ -45,13 +45,13 @@ def test_a_space_inverts_the_penalised_problem(n: int, dim: int, kind: type) -> 
     assert isinstance(space, kind)
     curvature = torch.tensor([1e-5, 1.0, 40.0], dtype=torch.float64) / space.unit
     level = levels(space, curvature)
-    assert level.tolist() == [-1, 0, 2]
+    assert level.of_problem.tolist() == [-1, 0, 2]
     r = torch.from_numpy(drawn(3 * 2, n, seed=1)).reshape(3, 2, n)
     z, margins = space.solve(space.coordinates(r), level)
     made = space.weights(z).double()
     assert isinstance(space.rows, Held)
     rows = space.rows.x.double()
-    for q, number in enumerate(level.tolist()):
+    for q, number in enumerate(level.of_problem.tolist()):
         s = 0.0 if number == -1 else 10.0**number / space.unit
         exact = torch.linalg.solve(
             torch.eye(rows.shape[1], dtype=torch.float64) + s * rows.T @ rows,
@@ -88,7 +88,8 @@ def test_rows_that_come_twice_add_no_coordinate_that_grows() -> None:
     assert isinstance(space, RowSpace)
     assert space.nothing.shape == (33, 3)
     r = torch.from_numpy(drawn(4, 33, seed=1))[:, None]
-    z, _ = space.solve(space.coordinates(r), torch.zeros(4, dtype=torch.int64))
+    level = levels(space, torch.full((4,), 1 / space.unit, dtype=torch.float64))
+    z, _ = space.solve(space.coordinates(r), level)
     assert float((z[:, 0] @ space.nothing).abs().max()) < 1e-5
     assert float((space.nothing.T @ space.rows.x).abs().max()) < 1e-4
 
