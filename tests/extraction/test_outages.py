@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from toys import write_card, write_images
 
+import features.extraction.outages as outages
 import features.images.decode as decode
 from features.errors import Stopped
 from features.extraction.extract import extract
@@ -60,6 +61,26 @@ def test_an_image_that_was_away_is_tried_again(
     np.testing.assert_array_equal(status, wanted_status)
     for key, values in wanted.items():
         np.testing.assert_array_equal(layers[key], values)
+
+
+def test_a_forbidden_image_is_unreadable_and_tried_again(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = sorted(data.parent.glob("*.png"))[5]
+    opened = decode.open_regular
+
+    def forbidding(path: Path) -> Any:
+        if Path(path) == bad:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decode, "open_regular", forbidding)
+        patched.setattr(outages, "open_regular", forbidding)
+        first = extract(tmp_path / "s", "control:pixels", data=str(data))
+    assert first.unreadable == {bad.name: decode.FORBIDDEN}
+    assert not extract(tmp_path / "s", "control:pixels").unreadable
+    assert (read(tmp_path / "s")[0] == DONE).all()
 
 
 def test_a_picture_above_the_limit_of_pixels_is_read_once_that_admits_it(
