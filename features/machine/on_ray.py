@@ -102,7 +102,8 @@ def make_on_ray(
         task, shared, versions = ray.remote(_make), ray.put((plan, words, threads)), alike()
 
         def start(number: int) -> Any:
-            where = _elsewhere(ray, {node for (_, node), _ in failed.get(number, ())})
+            tried = {node for (_, node), _ in failed.get(number, ())}
+            where = _elsewhere(ray, tried, threads, gpus)
             placed = task.options(
                 max_retries=0, num_cpus=threads, num_gpus=gpus, scheduling_strategy=where
             )
@@ -140,9 +141,9 @@ def make_on_ray(
 def _lacking(ray: Any, threads: int, gpus: int) -> str:
     """A sentence where no node can make a piece, with what they have; else empty."""
     alive = [node for node in ray.nodes() if node["Alive"]]
-    offers = [(n["Resources"].get("CPU", 0), n["Resources"].get("GPU", 0)) for n in alive]
-    if any(cpu >= threads and gpu >= gpus for cpu, gpu in offers):
+    if any(_is_able(node, threads, gpus) for node in alive):
         return ""
+    offers = [(n["Resources"].get("CPU", 0), n["Resources"].get("GPU", 0)) for n in alive]
     hosts = (node["NodeManagerHostname"] for node in alive)
     there = [f"{h}: {c:g} cores, {g:g} GPUs" for h, (c, g) in zip(hosts, offers, strict=True)]
     return (
@@ -190,13 +191,20 @@ def _outcome(ray: Any, ready: Any) -> tuple[Node, Failure | None]:
         return ("a worker that ended", ""), Failure(why)
 
 
-def _elsewhere(ray: Any, failed: set[str]) -> Any:
-    """Where to try again: a living node that has not failed yet, if there is one; else anywhere."""
+def _is_able(node: Mapping[str, Any], threads: int, gpus: int) -> bool:
+    """Whether a node lives and has what a piece takes; one that only leads has no cores."""
+    has = node["Resources"]
+    return bool(node["Alive"]) and has.get("CPU", 0) >= threads and has.get("GPU", 0) >= gpus
+
+
+def _elsewhere(ray: Any, failed: set[str], threads: int, gpus: int) -> Any:
+    """Where to try again: an able node that has not failed yet, if there is one; else anywhere."""
     if not failed:
         return "DEFAULT"
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    others = [n["NodeID"] for n in ray.nodes() if n["Alive"] and n["NodeID"] not in failed]
+    able = [node["NodeID"] for node in ray.nodes() if _is_able(node, threads, gpus)]
+    others = [node for node in able if node not in failed]
     return NodeAffinitySchedulingStrategy(others[0], soft=True) if others else "DEFAULT"
 
 

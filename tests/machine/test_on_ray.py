@@ -56,7 +56,9 @@ class StandIn(types.ModuleType):
 
     def nodes(self) -> list[dict[str, Any]]:
         some = {"Alive": True, "Resources": self.resources}
-        return [{"NodeID": name, "NodeManagerHostname": name, **some} for name in self.names]
+        leads = {"NodeID": "leads", "NodeManagerHostname": "l", "Alive": True, "Resources": {}}
+        able = [{"NodeID": name, "NodeManagerHostname": name, **some} for name in self.names]
+        return [leads, *able]
 
     def get_runtime_context(self) -> Any:
         return types.SimpleNamespace(get_node_id=lambda: self.node)
@@ -207,7 +209,7 @@ def test_what_would_fail_anywhere_ends_the_command(
 
 def test_a_cluster_without_a_node_that_is_large_enough_is_refused(ray: StandIn, run: Run) -> None:
     """Before anything runs; where the nodes end while it runs, what is made is kept."""
-    with pytest.raises(OptionError, match=r"no node has the 4 cores .*\(a: 2 cores, 0 GPUs; b: 2 "):
+    with pytest.raises(OptionError, match=r"no node has the 4 cores .*; a: 2 cores, 0 GPUs; b: 2 "):
         run(plan, {}, threads=4)
     assert MADE["made"] == []
 
@@ -219,7 +221,7 @@ def test_a_cluster_without_a_node_that_is_large_enough_is_refused(ray: StandIn, 
         pieces = plan(faults)
         return [*pieces[:3], Piece("piece 3", pieces[3].is_made, last)]
 
-    with pytest.raises(Stopped, match=r"no node has the 1 cores .*\(none is there\); .* kept"):
+    with pytest.raises(Stopped, match=r"no node has the 1 cores .*\(l: 0 cores, 0 GPUs\); .* kept"):
         run(failing, {})
     assert len(MADE["made"]) == 3
 
