@@ -19,10 +19,36 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
+NEEDED = {
+    "torch": "2.11", "torchvision": "0.26", "h5py": "3", "scikit-learn": "1", "scipy": "1", "pillow": "11",
+    "rich": "13", "tomlkit": "0.13", "filelock": "4.3",
+}  # fmt: skip
+"""The packages that the sections use, and from which version on."""
+
+
+def lacking() -> str:
+    """What this Python lacks, in one sentence; empty where it lacks nothing."""
+    words = []
+    for name, least in NEEDED.items():
+        try:
+            here = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            words.append(f"has no {name}")
+            continue
+        if [int(n) for n in here.split(".")[:2]] < [int(n) for n in least.split(".")]:
+            words.append(f"has {name} {here}, older than {least}")
+    return f"{sys.executable} {', '.join(words)}; install or bring what is missing" if words else ""
+
+
+if words := lacking():
+    print(f"error: {words}.", file=sys.stderr)
+    sys.exit(2)
+
+import torch  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]

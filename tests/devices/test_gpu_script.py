@@ -42,6 +42,21 @@ def test_what_is_not_reached_says_so(tmp_path: Path) -> None:
     assert call(tmp_path, "--device", "xpu").returncode == 2
 
 
+def test_what_is_missing_is_one_sentence(tmp_path: Path) -> None:
+    """A Python that has another filelock first, and no tomlkit at all."""
+    for name, version in (("filelock", "3.16.1"), ("rich", "14.0")):
+        (tmp_path / f"{name}-{version}.dist-info").mkdir()
+        about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        (tmp_path / f"{name}-{version}.dist-info" / "METADATA").write_text(about)
+    done = subprocess.run(
+        [sys.executable, "-S", str(SCRIPT.with_name("gpu.py"))],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "has no tomlkit, has filelock 3.16.1, older than 4.3; install or bring" in line
+
+
 def test_a_checkout_that_is_not_installed_has_its_version(tmp_path: Path) -> None:
     """Feature files record it."""
     python = tmp_path / "python"  # without packages, and it answers with the version alone
