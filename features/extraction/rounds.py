@@ -6,7 +6,7 @@ Nothing here opens a file: `next_round` decides from the contents of the files.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,8 @@ class FeatureTarget:
     """`none`, `gzip`, `lzf`; None: as in the file."""
     load_arguments: tuple[str, str | None, int, str | None]
     """The arguments of `backbone.load`, with which the workers call it again."""
+    tried: set[int] = field(default_factory=set)
+    """Rows that this run has tried again: each once, for a file may open that cannot be read."""
 
     @property
     def path(self) -> Path:
@@ -64,6 +66,8 @@ class Round:
     """How the finished features are compressed: `none`, `gzip` or `lzf`."""
     packed: str = "none"
     """How they are compressed in a finished file that is opened again."""
+    again: frozenset[int] = frozenset()
+    """The rows among them whose image could not be read before and may be now."""
 
     @property
     def new(self) -> bool:
@@ -114,7 +118,8 @@ def next_round(
         return Round(target, _of_one_view(target.wanted), todo, target.rows, "new", compress)
     check_contract(job, target.path, finished.attributes)
     check_outputs(job, target.path, finished)
-    again = tried_again(job.study, finished, target.rows)
+    untried = np.setdiff1d(target.rows, np.array(sorted(target.tried), dtype=np.int64))
+    again = tried_again(job.study, finished, untried)
     _check_pools(target, finished)
     missing = [p for p in target.wanted if p.key not in finished.poolings]
     if missing:
@@ -137,6 +142,7 @@ def next_round(
         "reopened",
         target.compress or as_it_was,
         packed,
+        frozenset(np.flatnonzero(again.status != finished.status).tolist()),
     )
 
 

@@ -82,6 +82,7 @@ def carry_out(run: ExtractRun, files: Sequence[Files]) -> list[FileContents]:
         _pass_over(run, rounds, results)
         for number, round_ in enumerate(following):
             if round_ is not None:
+                round_.target.tried.update(round_.again)
                 contents[number] = contents_of(round_.target.path), None
 
 

@@ -83,6 +83,31 @@ def test_a_forbidden_image_is_unreadable_and_tried_again(
     assert (read(tmp_path / "s")[0] == DONE).all()
 
 
+@pytest.mark.parametrize("kind", [errno.EACCES, errno.ENOENT])
+def test_an_image_that_opens_and_is_refused_all_the_same_is_tried_again_once(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, kind: int
+) -> None:
+    bad = sorted(data.parent.glob("*.png"))[5]
+    opened, reads = decode.open_regular, []
+
+    def refusing(path: Path) -> Any:
+        if Path(path) == bad:
+            reads.append(path)
+            assert len(reads) < 20, "it is read without end"
+            raise OSError(kind, os.strerror(kind), str(path))
+        return opened(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decode, "open_regular", refusing)
+        first = extract(tmp_path / "s", "control:pixels", data=str(data))
+        once = len(reads)
+        again = extract(tmp_path / "s", "control:pixels")
+    assert list(first.unreadable) == list(again.unreadable) == [bad.name]
+    assert len(reads) > once  # every run tries anew
+    assert not extract(tmp_path / "s", "control:pixels").unreadable
+    assert (read(tmp_path / "s")[0] == DONE).all()
+
+
 def test_a_picture_above_the_limit_of_pixels_is_read_once_that_admits_it(
     tmp_path: Path, data: Path, card: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
