@@ -441,14 +441,13 @@ def test_neighbours_without_scaling_are_euclidean_and_indifferent_to_units() -> 
 
 def test_one_image_far_off_does_not_hold_a_path_on() -> None:
     """Of 400 images all lose a little beyond the best point and one loses hugely: the path ends."""
-    settings = ProbeSettings("svm", "standard", GRID, True, "grid")
     truth = np.arange(400) % 2
     sign = np.where(truth == 1, 1, -1)[:, None] * np.array([-1, 1])
 
     def at(margin: float, far: float) -> np.ndarray:
         scores = (margin * sign).astype(np.float32)
         scores[0] *= far
-        return crossval._smooth(scores, truth, settings)
+        return crossval._smooth(scores, truth)
 
     rng = np.random.default_rng(0)
     noise = 0.05 * rng.standard_normal(400)
