@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,7 +121,11 @@ _OUTSIDE = (
 
 
 def _end(message: str, code: int) -> None:
-    typer.echo(f"error: {message}", err=True)
+    try:
+        typer.echo(f"error: {message}", err=True)
+    except OSError:  # its reader is gone, or its disk full; the code is told all the same
+        with suppress(OSError):
+            sys.stderr.close()
     raise typer.Exit(code)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from features.machine.files import replacing, sweep
+from features.machine.regular_files import read_regular
 from features.machine.strict_json import from_json, to_json
 
 _SAID = 30.0  # seconds between two times that it is said
@@ -93,7 +94,7 @@ def at_work(study: Path) -> list[str]:
     for note in sorted(study.glob(_NOTE.format("*"))):
         with suppress(OSError, ValueError, KeyError, TypeError):
             age = time.time() - note.stat().st_mtime
-            first, *others = map(str, from_json(note.read_text())["lines"])
+            first, *others = map(str, from_json(read_regular(note))["lines"])
             old = f" (noted {age / 60:.0f} min ago; nothing since)" if age > _SILENT else ""
             lines += [first + old, *others]
     return lines

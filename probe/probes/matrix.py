@@ -129,7 +129,7 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         across: Those of other rows with them, `(m, n)` float64.
 
     Returns:
-        Coordinates of the training rows, `(n, r)`, and of the others, `(m, r)`, r <= n, and an orthonormal
+        Coordinates of the training rows, `(n, r)`, and of the others, `(m, r)`, 1 <= r <= n, and an orthonormal
         basis of the combinations of training rows that are nothing, `(n, n - r)`; float32.
     """
     n = len(inner)
@@ -137,6 +137,13 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return inner.float(), across.float(), inner.float()
     lower, order = _factor(inner)
     rank = lower.shape[1]
+    if not rank:  # equal rows, centred; without a coordinate there would be no shape to work in
+        zeros, whole = torch.zeros(n, 1), torch.eye(n)
+        return (
+            zeros.to(across.device),
+            across.new_zeros(len(across), 1, dtype=torch.float32),
+            whole.to(across.device),
+        )
     train = torch.empty(n, rank, dtype=torch.float32)
     train[order] = lower.to(torch.float32)
     top = lower[:rank].to(across.device)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from features.errors import InputError, Stopped
 from features.machine.files import file_name, sweep
+from features.machine.keeping import keeping
 from features.machine.locks import locked
 from features.store.paths import fit_parts_of, partial_of, parts_of
 from features.study.status import removing_features
@@ -137,6 +138,11 @@ class Ledger:
         """Write what was put, if the last commit is at least `after` seconds ago."""
         if time.perf_counter() - self._committed < after:
             return
+        with keeping():
+            self._write()
+        self._committed = time.perf_counter()
+
+    def _write(self) -> None:
         if self._new_scores:
             predictions.check_places(self.store, self._new_scores)
             written = len(self.rows)
@@ -157,7 +163,6 @@ class Ledger:
             results.write(self._table, self.rows)
             self._new_scores.clear()
             self._new_rows.clear()
-        self._committed = time.perf_counter()
 
     def remove(self, backbone: str) -> int:
         """Delete the rows and scores of a backbone; returns how many rows went."""

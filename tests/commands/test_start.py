@@ -113,6 +113,80 @@ def test_a_signal_ends_a_program_that_a_long_call_holds(
     assert (started.returncode, errors) == (code, f"error: {ended(told, 'status')}\n")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros is one of Linux")
+@pytest.mark.parametrize("reader", ["gone", "reads no more"])
+def test_it_ends_where_nobody_reads_its_sentence(reader: str) -> None:
+    there, given = os.pipe()
+    if reader == "gone":
+        os.close(there)
+    else:
+        os.set_blocking(given, False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                os.write(given, b"." * 4096)
+        os.set_blocking(given, True)
+    with subprocess.Popen(
+        [sys.executable, "-c", HELD.format(hold=HOLDS["the first thread"], command="status")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=given, text=True,
+    ) as started:  # fmt: skip
+        assert started.stdout is not None
+        assert started.stdout.readline() == "holds\n"
+        started.send_signal(signal.SIGTERM)
+        try:
+            assert started.wait(timeout=30) == 4
+        finally:
+            started.kill()
+    os.close(given)
+
+
+def test_the_code_is_told_where_nobody_reads_the_sentence(tmp_path: Path) -> None:
+    there, given = os.pipe()
+    os.close(there)
+    ran = subprocess.run(
+        [sys.executable, "-m", "cli", "status", "--study", str(tmp_path / "none")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=given, check=False,
+    )  # fmt: skip
+    os.close(given)
+    assert ran.returncode == 3
+
+
+KEEPS = """
+import sys, time
+from pathlib import Path
+import cli.start as start
+import features.study.study as study
+from features.machine.keeping import keeping
+
+def keep(_):
+    try:
+        print("works", flush=True)
+        time.sleep(60)
+    finally:
+        with keeping():
+            time.sleep(4)
+            Path({file!r}).write_text("kept")
+
+study.open_study = keep
+sys.argv = ["probe", "status", "--study", "x"]
+start.main()
+"""
+
+
+def test_results_that_are_being_written_are_waited_for(tmp_path: Path) -> None:
+    file = tmp_path / "results"
+    with subprocess.Popen(
+        [sys.executable, "-c", KEEPS.format(file=str(file))],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as started:  # fmt: skip
+        assert started.stdout is not None
+        assert started.stdout.readline() == "works\n"
+        started.send_signal(signal.SIGTERM)
+        _, errors = started.communicate(timeout=60)
+    assert (started.returncode, errors) == (4, f"error: {ended(TERMINATED, 'status')}\n")
+    assert file.read_text() == "kept"
+
+
 def test_a_library_that_turns_the_signal_into_an_error_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

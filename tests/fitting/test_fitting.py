@@ -49,6 +49,20 @@ def test_every_layer_of_every_task_and_probe(study: Study) -> None:
     assert {r.scale for r in probed(done.rows) if r.method != "knn"} == {"standard"}
 
 
+@pytest.mark.parametrize("dim", [40, 400])
+def test_a_layer_that_is_the_same_for_every_image_tells_nothing(tmp_path: Path, dim: int) -> None:
+    """As a dead one is: the prediction is that of the training labels, where there are more rows or features."""
+    study = studies.begin(tmp_path, {"label": [0] * 42 + [1] * 18})
+    studies.add(study, "dead", {"fc": np.zeros((60, dim), dtype=np.float32)})
+    rows = run(study, probes=("logistic", "svm", "ridge", "knn"), folds=3).rows
+    made = [row for row in rows if row.backbone == "dead" and row.method != "knn"]
+    assert len(made) == 2 * 3 * 3
+    assert {row.accuracy for row in made} == {0.7}
+    for row in made:
+        if row.method == "logistic":
+            assert row.log_loss == pytest.approx(0.6109, abs=1e-3)
+
+
 def test_by_default_logistic_and_svm(study: Study) -> None:
     rows = probed(fit(study.folder, layers=("low",), tasks=("other",)).rows)
     assert {row.method for row in rows} == {"logistic", "svm"}

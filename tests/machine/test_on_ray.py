@@ -242,6 +242,8 @@ def test_what_is_noted_is_told_elsewhere_with_its_age(tmp_path: Path) -> None:
     assert at_work(tmp_path) == []
     tally.close()
     assert not list(tmp_path.iterdir())
+    os.mkfifo(tmp_path / ".at-work-fit.json")  # of a study from elsewhere
+    assert at_work(tmp_path) == []
 
 
 def test_an_engine_that_is_none_is_refused_before_a_study_is_begun(tmp_path: Path) -> None:
