@@ -15,7 +15,6 @@ import socket
 import sys
 import threading
 import time
-
 from contextlib import suppress
 
 from cli.signal_messages import INTERRUPTED, TERMINATED, ended

@@ -129,8 +129,9 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         across: Those of other rows with them, `(m, n)` float64.
 
     Returns:
-        Coordinates of the training rows, `(n, r)`, and of the others, `(m, r)`, 1 <= r <= n, and an orthonormal
-        basis of the combinations of training rows that are nothing, `(n, n - r)`; float32.
+        Coordinates of the training rows, `(n, r)`, and of the others, `(m, r)`, 1 <= r <= n, and an
+        orthonormal basis of the combinations of training rows that are nothing, `(n, n - r)`, or `(n, n)`
+        where all are; float32.
     """
     n = len(inner)
     if not n:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -121,9 +122,9 @@ def test_it_ends_where_nobody_reads_its_sentence(reader: str) -> None:
         os.close(there)
     else:
         os.set_blocking(given, False)
-        with pytest.raises(BlockingIOError):
-            while True:
-                os.write(given, b"." * 4096)
+        with suppress(BlockingIOError):
+            while os.write(given, b"." * 4096):
+                pass
         os.set_blocking(given, True)
     with subprocess.Popen(
         [sys.executable, "-c", HELD.format(hold=HOLDS["the first thread"], command="status")],

@@ -51,7 +51,7 @@ def test_every_layer_of_every_task_and_probe(study: Study) -> None:
 
 @pytest.mark.parametrize("dim", [40, 400])
 def test_a_layer_that_is_the_same_for_every_image_tells_nothing(tmp_path: Path, dim: int) -> None:
-    """As a dead one is: the prediction is that of the training labels, where there are more rows or features."""
+    """As a dead one is: what is predicted is how often the classes come in training."""
     study = studies.begin(tmp_path, {"label": [0] * 42 + [1] * 18})
     studies.add(study, "dead", {"fc": np.zeros((60, dim), dtype=np.float32)})
     rows = run(study, probes=("logistic", "svm", "ridge", "knn"), folds=3).rows
