@@ -34,7 +34,8 @@ import torch
 from torch import Tensor
 
 from probe.probes.losses import Loss, summed
-from probe.probes.spaces import Levels, Space, levels
+from probe.probes.newton import Gradient, Now, newton_step, wide
+from probe.probes.spaces import Space
 
 _MAX_ITER = 300
 """Newton steps after which a problem stops in any case; its `gap` then says how far it came."""
@@ -42,11 +43,6 @@ _SINGLE_STEPS = 30
 """Newton steps after which a problem goes on in float64."""
 _COARSE = 500.0
 """C times the mean squared length of a row above which float32 margins are too coarse to end with."""
-_FORCING = 0.1
-"""The part of a gradient, in the preconditioner's norm, that a Newton step may leave."""
-_CONJUGATE_STEPS = 50
-_UNASKED = 8
-"""Of how many of these steps an accelerator is waited for in one, to learn which problems go on."""
 _LINE_STEPS = 12
 _SLOPE = 0.1
 """The part of the slope that may be left at the end of a line search."""
@@ -97,56 +93,6 @@ class Solved:
 _STOP = Stop()
 
 
-@dataclass
-class _Now:
-    """Where the problems that still run have come."""
-
-    problems: Tensor
-    """Their numbers, `(q,)`."""
-    c: Tensor
-    """`(q,)` float64; on the way to `goal`."""
-    goal: Tensor
-    a: Tensor
-    """Coordinates of the weights, `(q, k, size)`."""
-    w: Tensor
-    """The weights, `(q, k, p)`."""
-    b: Tensor
-    """`(q, k, 1)` float64."""
-    m: Tensor
-    """Margins, `(q, k, n)`."""
-    value: Tensor
-    """The loss, `(q,)` float64."""
-    residual: Tensor
-    """Its derivative by the margins, `(q, k, n)`."""
-
-    def of(self, which: Tensor) -> _Now:
-        """Some of the problems."""
-        return _Now(**{name: tensor[which] for name, tensor in vars(self).items()})
-
-    def double(self) -> _Now:
-        """The same in float64."""
-        whole = ("problems",)
-        return _Now(**{n: t if n in whole else t.double() for n, t in vars(self).items()})
-
-
-@dataclass(frozen=True)
-class _Gradient:
-    """The gradient of every problem and what it proves."""
-
-    a: Tensor
-    """Coordinates of that by the weights, `(q, k, size)`."""
-    b: Tensor
-    """That by the bias, `(q, k, 1)` float64."""
-    objective: Tensor
-    """`(q,)` float64."""
-    gap: Tensor
-    """At most so far is the objective from its minimum, relative, `(q,)`."""
-    off: Tensor
-    """The same relative to the penalty: the square of how far the weights are off, of their length."""
-    curvature: Tensor
-    """C times the mean second derivative of the loss, `(q,)` float64."""
-
-
 def solve(
     space: Space,
     loss: Callable[[Tensor], Loss],
@@ -182,7 +128,7 @@ def solve(
     first = c
     if make.kinked:
         first = c.minimum(c.min() if start is not None else c.new_tensor(_EASY / space.unit))
-    now = _Now(problems, first, c, a, w, b, m, *make.value(m))
+    now = Now(problems, first, c, a, w, b, m, *make.value(m))
     weights = torch.zeros(total, k, rows.p + 1, dtype=torch.float64, device=device)
     kept = torch.zeros(total, k, space.size + 1, device=device)
     objective = torch.zeros(total, dtype=torch.float64, device=device)
@@ -211,9 +157,9 @@ def solve(
             if not bool(left.any()):
                 break
             now, proven, coarse = now.of(left), proven[left], coarse[left]
-            g = _Gradient(**{name: tensor[left] for name, tensor in vars(g).items()})
+            g = Gradient(**{name: tensor[left] for name, tensor in vars(g).items()})
             make = loss(now.problems)
-        step, change, worth = _newton_step(space, make, now, g, penalty)
+        step, change, worth = newton_step(space, make, now, g, penalty)
         stalled = worth <= _STALLED * tol / caution * g.objective
         if single and (bool((coarse | proven | stalled).all()) or iterations == _SINGLE_STEPS):
             space, now = space.double(), now.double()
@@ -226,8 +172,8 @@ def solve(
     return Solved(weights.permute(2, 0, 1), kept, objective, gap, iterations)
 
 
-def _gradient(space: Space, loss: Loss, now: _Now, penalty: float) -> _Gradient:
-    pull = _wide(now.c, now.residual) * now.residual
+def _gradient(space: Space, loss: Loss, now: Now, penalty: float) -> Gradient:
+    pull = wide(now.c, now.residual) * now.residual
     a = space.coordinates(pull) + now.a
     by_w = space.weights(a)
     by_b = pull.sum(2, keepdim=True, dtype=torch.float64) + penalty * now.b
@@ -240,91 +186,12 @@ def _gradient(space: Space, loss: Loss, now: _Now, penalty: float) -> _Gradient:
     left = summed(by_w * by_w) + (by_b[:, :, 0].square() / of_bias.clamp_min(1e-300)).sum(1)
     curvature = now.c * diagonal.mean((1, 2), dtype=torch.float64)
     gap = left / 2 / objective.clamp_min(1e-300)
-    return _Gradient(a, by_b, objective, gap, left / length.clamp_min(1e-300), curvature)
-
-
-@dataclass
-class _Search:
-    """The conjugate gradients of the problems that they have not brought near enough."""
-
-    on: Tensor
-    """Their numbers among all that run."""
-    level: Levels
-    weigh: Tensor
-    """C, `(q, 1, 1)`."""
-    of_bias: Tensor
-    """The preconditioner's second derivative by the bias, `(q, 1, 1)` float64."""
-    residual: Tensor
-    """That of the loss, `(q, k, n)`."""
-    enough: Tensor
-    """At which `rho` they stop, `(q,)`."""
-    r: Tensor
-    """What is left of the gradient: coordinates `(q, k, size)`."""
-    rb: Tensor
-    """By the bias, `(q, k, 1)`."""
-    rho: Tensor
-    """Its squared length in the preconditioner's norm, `(q,)`."""
-    p: Tensor
-    """The direction: coordinates, margins and bias."""
-    pm: Tensor
-    pb: Tensor
-
-    def of(self, which: Tensor) -> _Search:
-        """Some of the problems."""
-        some = {n: t[which] for n, t in vars(self).items() if isinstance(t, Tensor)}
-        return _Search(level=self.level.of(which), **some)
-
-
-def _newton_step(
-    space: Space, loss: Loss, now: _Now, g: _Gradient, penalty: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Newton's step by preconditioned conjugate gradients.
-
-    Returns:
-        Its coordinates `(q, k, size)`, its bias `(q, k, 1)`, and about what it gains, `(q,)`.
-    """
-    space = space.rough
-    step, change = torch.zeros_like(g.a), torch.zeros_like(g.b)
-    worth = torch.zeros_like(g.objective)
-    level = levels(space, g.curvature)
-    of_bias = (g.curvature * space.rows.n + penalty).clamp_min(1e-300)[:, None, None]
-    z, zm = space.solve(-g.a, level)
-    zb = -g.b / of_bias
-    rho = -summed(g.a * space.image(z, zm)) - summed(g.b * zb)
-    s = _Search(
-        torch.arange(len(g.a), device=g.a.device), level, _wide(now.c, now.residual), of_bias,
-        now.residual, _FORCING**2 * rho, -g.a, -g.b, rho, z, zm, zb,
-    )  # fmt: skip
-    for number in range(1, _CONJUGATE_STEPS + 1):
-        pull = s.weigh * loss.bent(s.residual, s.pm + s.pb.to(s.pm.dtype))
-        bent = space.coordinates(pull) + s.p
-        bent_b = pull.sum(2, keepdim=True, dtype=torch.float64) + penalty * s.pb
-        curved = summed(space.image(s.p, s.pm) * bent) + summed(s.pb * bent_b)
-        # Rounding alone may turn a sign, at the end of a search.
-        far = torch.where((s.rho > s.enough) & (curved > 0), s.rho / curved, 0)
-        step[s.on] += _wide(far, s.p) * s.p
-        change[s.on] += far[:, None, None] * s.pb
-        worth[s.on] += far * s.rho / 2
-        s.r, s.rb = s.r - _wide(far, bent) * bent, s.rb - far[:, None, None] * bent_b
-        z, zm = space.solve(s.r, s.level)
-        zb = s.rb / s.of_bias
-        rho = summed(s.r * space.image(z, zm)) + summed(s.rb * zb)
-        going = (far > 0) & (rho > s.enough)
-        turn, s.rho = torch.where(going, rho / s.rho, 0), torch.where(going, rho, 0)
-        asked = going.device.type == "cpu" or number % _UNASKED == 0
-        left = int(going.sum()) if asked else len(going)
-        if not left:
-            break
-        s.p, s.pm = z.add_(_wide(turn, z) * s.p), zm.add_(_wide(turn, zm) * s.pm)
-        s.pb = zb + turn[:, None, None] * s.pb
-        if left * 4 <= len(going) * 3:  # taking problems out copies everything
-            s = s.of(going)
-    return step, change, worth
+    return Gradient(a, by_b, objective, gap, left / length.clamp_min(1e-300), curvature)
 
 
 def _line_search(
-    space: Space, loss: Loss, now: _Now, step: Tensor, change: Tensor, penalty: float
-) -> _Now:
+    space: Space, loss: Loss, now: Now, step: Tensor, change: Tensor, penalty: float
+) -> Now:
     """The problems moved along their steps to where the slope is near zero: safeguarded Newton from 1."""
     d = space.weights(step)
     dm = _margins(space, d, change)
@@ -335,7 +202,7 @@ def _line_search(
     low, high = torch.zeros_like(far), torch.full_like(far, torch.inf)
     for _ in range(_LINE_STEPS):
         used = far
-        m = now.m + _wide(far, dm) * dm
+        m = now.m + wide(far, dm) * dm
         value, residual = loss.value(m)
         here = now.c * summed(residual * dm) + wd + far * dd
         good = here.abs() <= _SLOPE * slope.abs()
@@ -347,15 +214,11 @@ def _line_search(
         inside = (newton > low) & (newton < high) & (newton < 10 * far)
         middle = torch.where(high.isinf(), 4 * far, (low + high) / 2)
         far = torch.where(good, far, torch.where(inside, newton, middle))
-    a, w = now.a + _wide(used, step) * step, now.w + _wide(used, d) * d
+    a, w = now.a + wide(used, step) * step, now.w + wide(used, d) * d
     b = now.b + used[:, None, None] * change
-    return _Now(now.problems, now.c, now.goal, a, w, b, m, value, residual)
+    return Now(now.problems, now.c, now.goal, a, w, b, m, value, residual)
 
 
 def _margins(space: Space, w: Tensor, b: Tensor) -> Tensor:
     made = space.rows.times(w.reshape(-1, w.shape[2]).T).T.reshape(*w.shape[:2], -1)
     return made.contiguous().add_(b.to(made.dtype))
-
-
-def _wide(a: Tensor, like: Tensor) -> Tensor:
-    return a.to(like.dtype)[:, None, None]
