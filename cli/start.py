@@ -10,7 +10,7 @@ import signal
 import sys
 
 from cli.signal_messages import INTERRUPTED, TERMINATED, ended
-from cli.unheard import watch
+from cli.unheard import leave, watch
 
 
 def main() -> None:
@@ -21,7 +21,11 @@ def main() -> None:
     watch()
     from cli.app import main as run
 
-    run()
+    try:
+        run()
+    except SystemExit as ends:
+        leave(ends.code if isinstance(ends.code, int) else 1)
+        raise
 
 
 def _end(message: str, code: int) -> None:

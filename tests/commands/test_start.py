@@ -188,6 +188,42 @@ def test_results_that_are_being_written_are_waited_for(tmp_path: Path) -> None:
     assert file.read_text() == "kept"
 
 
+LEAVES = """
+import sys, time
+import cli.start as start
+import features.study.study as study
+
+class Slow:
+    def __del__(self):
+        time.sleep(30)
+
+def hold(_):
+    sys.slow = Slow()
+    print("works", flush=True)
+    time.sleep(60)
+
+study.open_study = hold
+sys.argv = ["probe", "status", "--study", "x"]
+start.main()
+"""
+
+
+def test_a_signal_does_not_wait_for_the_interpreter_to_be_taken_apart() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", LEAVES],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as started:  # fmt: skip
+        assert started.stdout is not None
+        assert started.stdout.readline() == "works\n"
+        started.send_signal(signal.SIGTERM)
+        try:
+            _, errors = started.communicate(timeout=20)
+        finally:
+            started.kill()
+    assert (started.returncode, errors) == (4, f"error: {ended(TERMINATED, 'status')}\n")
+
+
 def test_a_library_that_turns_the_signal_into_an_error_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
