@@ -7,6 +7,7 @@ nothing is said of its images: they stay pending.
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,13 +27,21 @@ def check_root(study: Study) -> None:
     """Make sure that the folder of the images is there, once one of them is not.
 
     Raises:
-        Stopped: It is gone.
+        Stopped: It is gone, or empty, as the place of a disk is that is not mounted.
     """
-    if not study.root.is_dir():
+    if not study.root.is_dir() or not _has_entries(study.root):
         raise Stopped(
-            f"{study.root}: the folder of the images is gone; what is done is kept, run this again when it "
-            "is back, or with --root DIR if they are in another folder now."
+            f"{study.root}: the folder of the images is gone or empty; what is done is kept, run this "
+            "again when it is back, or with --root DIR if they are in another folder now."
         )
+
+
+def _has_entries(folder: Path) -> bool:
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is not None
+    except PermissionError:  # its files may be read all the same
+        return True
 
 
 def tried_again(study: Study, contents: FileContents, rows: Ints) -> FileContents:

@@ -25,6 +25,7 @@ import numpy as np
 from features.arrays import Ints
 from features.errors import InputError, Stopped
 from features.extraction.batches import Window, windows
+from features.extraction.outages import tried_again
 from features.extraction.pipeline import compute
 from features.extraction.provenance import (
     batch_size_of,
@@ -205,7 +206,7 @@ def parts_for(round_: Round, announce: Callable[[str], None]) -> dict[Path, File
     """The parts that shares have left for a round, each with its contents and with all rows of the study.
 
     Parts of other data sets stay for another round. A damaged part is removed, and its rows are computed
-    again.
+    again; so is one whose machine did not see an image that is seen here.
 
     Raises:
         InputError: A part was made with another toolkit, torch, decoder or other settings.
@@ -216,11 +217,15 @@ def parts_for(round_: Round, announce: Callable[[str], None]) -> dict[Path, File
         try:
             contents = grow(round_.target.job.study, part, contents_of(part))
         except Damaged as error:
-            _drop(part, error, announce)
+            _drop(part, str(error), announce)
             continue
         if contents is None or set(contents.poolings) != wanted:
             continue
         _check_made_alike(part, contents, round_)
+        refused = np.flatnonzero(contents.status == UNREADABLE)
+        if tried_again(round_.target.job.study, contents, refused) is not contents:
+            _drop(part, f"{part}: made where images that are here were not seen", announce)
+            continue
         parts[part] = contents
     return parts
 
@@ -247,12 +252,12 @@ def take_parts(
             try:
                 taken += _take(writer, part, contents)
             except Damaged as error:
-                _drop(part, error, announce)
+                _drop(part, str(error), announce)
     return taken
 
 
-def _drop(part: Path, error: Damaged, announce: Callable[[str], None]) -> None:
-    announce(f"{str(error).partition(';')[0]}; its rows are computed again")
+def _drop(part: Path, why: str, announce: Callable[[str], None]) -> None:
+    announce(f"{why.partition(';')[0]}; its rows are computed again")
     part.unlink()
 
 

@@ -137,12 +137,15 @@ def test_a_picture_above_the_limit_of_pixels_is_read_once_that_admits_it(
         np.testing.assert_array_equal(layers[key], values)
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
 def test_where_the_folder_is_gone_no_image_is_called_unreadable(
-    tmp_path: Path, data: Path, card: str
+    is_empty: bool, tmp_path: Path, data: Path, card: str
 ) -> None:
     extract(tmp_path / "s", card, data=str(data), weights="random", limit=4)
     data.parent.rename(tmp_path / "elsewhere")
-    with pytest.raises(Stopped, match="the folder of the images is gone"):
+    if is_empty:  # the place of a disk that is not mounted
+        data.parent.mkdir()
+    with pytest.raises(Stopped, match="the folder of the images is gone or empty"):
         extract(tmp_path / "s", card, weights="random")
     (tmp_path / "elsewhere").rename(data.parent)
     assert not extract(tmp_path / "s", card, weights="random").unreadable

@@ -97,6 +97,27 @@ def test_what_no_share_has_made_is_computed_when_they_are_collected(
     assert not parts_of(collected.file).exists()
 
 
+def test_a_part_whose_machine_did_not_see_the_images_is_made_again(
+    made: Callable[..., Extraction], tmp_path: Path
+) -> None:
+    """Where the images are seen that it did not see; one that is nowhere stays unreadable."""
+    gone = tmp_path / "images" / "0039.png"
+    there = {path: path.read_bytes() for path in [gone, *sorted(gone.parent.glob("000?.png"))]}
+    gone.unlink()
+    whole = made("whole")
+    for path in there:
+        path.unlink(missing_ok=True)
+    made("shared", share="0/1")
+    for path in set(there) - {gone}:
+        path.write_bytes(there[path])
+    said: list[str] = []
+    collected = made("shared", announce=said.append)
+    assert digest(collected.file) == digest(whole.file)
+    assert collected.unreadable == whole.unreadable
+    assert gone.name in collected.unreadable
+    assert sum("images that are here were not seen" in sentence for sentence in said) == 2
+
+
 def test_a_share_goes_on_where_a_file_was_begun(made: Callable[..., Extraction]) -> None:
     """Rows that a limit left out, a further layer, a view: each round is shared by itself."""
     for folder in ("whole", "shared"):

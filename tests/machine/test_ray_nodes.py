@@ -1,4 +1,4 @@
-"""Two nodes of Ray's own, with a core each, that are killed; and shares that are."""
+"""Ray's own nodes, two of them with a core each: killed, without the images, and with disks that fail."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ import pytest
 from toys import write_images
 
 from features.extraction.extract import extract
+from features.study.status import held
+from features.study.study import open_study
 from probe.finetuning.finetune import finetune
 from probe.fitting.fit import fit
 from probe.training.recipes import recipe
@@ -34,10 +36,26 @@ class Slow(nn.Identity):
         import time
 
         time.sleep(0.04)
+        if self.training:
+            with open(__file__ + ".batches", "a") as log:
+                log.write("x")
         return x
 
 
 def build"""
+FAULTY = """
+import os, builtins, errno
+kind, root = os.environ["FAULT"], os.environ["FAULT_ROOT"]
+def guarded(inner):
+    def call(path, *more, **named):
+        if isinstance(path, (str, bytes, os.PathLike)) and os.fsdecode(path).startswith(root):
+            raise OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)), os.fsdecode(path))
+        return inner(path, *more, **named)
+    return call
+if kind == "ENOENT":
+    os.stat, os.lstat = guarded(os.stat), guarded(os.lstat)
+os.open, builtins.open = guarded(os.open), guarded(builtins.open)
+"""
 
 
 class Nodes:
@@ -73,15 +91,15 @@ class Nodes:
         """Its raylet and workers, by SIGKILL."""
         self._ask("kill", node)
 
-    def workers(self) -> list[int]:
-        """The processes that make pieces."""
+    def workers(self, doing: str = "_make|IDLE") -> list[int]:
+        """The processes that make pieces, or wait for one."""
         listed = subprocess.check_output(["ps", "-eo", "pid,ppid,args"], text=True)
         rows = [line.split(None, 2) for line in listed.splitlines()[1:]]
         raylets = set(map(str, self._ask("raylets")))
         return [
             int(pid)
             for pid, parent, what in rows
-            if parent in raylets and re.match("ray::(_make|IDLE)", what)
+            if parent in raylets and re.match(f"ray::({doing})", what)
         ]
 
     def end(self) -> None:
@@ -156,10 +174,11 @@ def options(manifest: str) -> dict[str, Any]:
     return {"data": manifest, "device": "cpu", "batch_size": 2}
 
 
-def test_killed_workers_nodes_and_drivers(
-    nodes: Callable[..., Nodes], images: tuple[str, str], tmp_path: Path
+@pytest.mark.parametrize("what", ["driver", "node", "worker"])
+def test_kills_at_random_moments(
+    what: str, nodes: Callable[..., Nodes], images: tuple[str, str], tmp_path: Path
 ) -> None:
-    """Each at random moments; gone on with by another engine and other numbers of workers: same bytes."""
+    """Of workers, nodes or drivers; gone on with by another engine and number of workers: same bytes."""
     drawn = random.Random(0)
     card, manifest = images
     given = options(manifest)
@@ -172,43 +191,85 @@ def test_killed_workers_nodes_and_drivers(
         extract(study, card, on=f"ray:{at.address}", **given)
 
     began = time.monotonic()
-    plain = tmp_path / "plain"
-    assert ended(begun(lambda: on_ray(plain))) == 0
-    assert digest(plain) == whole
-    killed = {"worker": 0, "node": 0, "driver": 0}
-    for what in killed:
-        number = 0
-        while killed[what] < KILLS:
-            number += 1
-            study = tmp_path / f"{what}-{number}"
-            child = begun(lambda study=study: on_ray(study))  # type: ignore[misc]
-            done = 0
-            for _ in range(5):
-                done = max(done, parts(study)) + drawn.randint(1, 14)
-                if not await_parts(study, done, child):
-                    break
-                time.sleep(drawn.random() * 0.2)
-                if what == "worker" and (pids := at.workers()):
-                    os.kill(drawn.choice(pids), signal.SIGKILL)
-                elif what == "node":
-                    at.kill(second)
-                    second = at.add()
-                elif what == "driver":
-                    os.kill(child, signal.SIGKILL)
-                    ended(child)
-                    child = begun(lambda study=study: on_ray(study))  # type: ignore[misc]
-                else:
-                    continue
-                killed[what] += 1
-            if what == "driver":
+    assert ended(begun(lambda: on_ray(tmp_path / "plain"))) == 0
+    assert digest(tmp_path / "plain") == whole
+    killed = number = 0
+    while killed < KILLS:
+        number += 1
+        study = tmp_path / f"{what}-{number}"
+        child = begun(lambda study=study: on_ray(study))  # type: ignore[misc]
+        done = 0
+        for _ in range(5):
+            done = max(done, parts(study)) + drawn.randint(1, 14)
+            if not await_parts(study, done, child):
+                break
+            time.sleep(drawn.random() * 0.2)
+            if what == "worker" and (pids := at.workers()):
+                os.kill(drawn.choice(pids), signal.SIGKILL)
+            elif what == "node":
+                at.kill(second)
+                second = at.add()
+            elif what == "driver":
                 os.kill(child, signal.SIGKILL)
                 ended(child)
-                extract(study, card, workers=1 + number % 3, **given)
-            elif code := ended(child):  # a piece was hit three times
-                print(what, number, "ended with", code, flush=True)
-                extract(study, card, workers=1 + number % 3, **given)
-            assert digest(study) == whole, (what, number)
-            print(killed, f"{time.monotonic() - began:.0f} s", flush=True)
+                child = begun(lambda study=study: on_ray(study))  # type: ignore[misc]
+            else:
+                continue
+            killed += 1
+            print(what, killed, parts(study), f"{time.monotonic() - began:.0f} s", flush=True)
+        if what == "driver":
+            os.kill(child, signal.SIGKILL)
+            killed += ended(child) < 0
+            extract(study, card, workers=1 + number % 3, **given)
+        elif code := ended(child):  # a piece was hit three times
+            print(what, number, "ended with", code, flush=True)
+            extract(study, card, workers=1 + number % 3, **given)
+        assert digest(study) == whole, (what, number)
+        print(what, killed, "same bytes", f"{time.monotonic() - began:.0f} s", flush=True)
+
+
+@pytest.mark.parametrize("kind", ["ENOENT", "EIO", "ESTALE"])
+def test_images_that_one_node_does_not_see(
+    kind: str, nodes: Callable[..., Nodes], images: tuple[str, str], tmp_path: Path
+) -> None:
+    """The other makes all; alone that node ends the command with 4, and no row is unreadable."""
+    card, manifest = images
+    (faulty := tmp_path / "faulty").mkdir()
+    (faulty / "sitecustomize.py").write_text(FAULTY)
+    extract(tmp_path / "here", card, workers=2, **options(manifest))
+    at = nodes(0)
+    path = f"{faulty}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    at.add(PYTHONPATH=path, FAULT=kind, FAULT_ROOT=str(Path(manifest).parent))
+
+    def command(study: str) -> subprocess.CompletedProcess[str]:
+        words = f"extract --backbone {card} --data {manifest} --device cpu --batch-size 2".split()
+        more = ["--study", str(tmp_path / study), "--on", f"ray:{at.address}"]
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *words, *more],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    alone = command("alone")
+    print(alone.stderr[-400:])
+    assert alone.returncode == 4, alone.stderr
+    assert re.search(rf"failed 3 times, last on {re.escape(os.uname().nodename)} \(", alone.stderr)
+    study = open_study(tmp_path / "alone")
+    assert [each.unreadable for each in held(study)] == []
+    assert parts(tmp_path / "alone") == 0
+    at.add()
+    for name in ("beside", "alone"):
+        made = command(name)
+        assert made.returncode == 0, made.stderr
+        assert digest(tmp_path / name) == digest(tmp_path / "here")
+    assert " failed on " in made.stderr
+
+
+def trained(card: str) -> int:
+    """The training batches so far."""
+    log = Path(card).with_name("tiny.py.batches")
+    return log.stat().st_size if log.exists() else 0
 
 
 TUNED: dict[str, Any] = {
@@ -223,6 +284,32 @@ def results(study: Path) -> dict[str, bytes]:
     assert not (study / "fitting").exists()
     files = [study / "results.csv", *sorted((study / "predictions").rglob("*.npz"))]
     return {str(file.relative_to(study)): file.read_bytes() for file in files}
+
+
+def test_fits_and_fine_tunes_on_two_nodes(
+    nodes: Callable[..., Nodes], images: tuple[str, str], tmp_path: Path
+) -> None:
+    """The bytes of the commands alone; a worker killed in a fold goes on at its last epoch."""
+    card, manifest = images
+    for name in ("here", "there"):
+        extract(tmp_path / name, card, workers=2, **(options(manifest) | {"batch_size": 16}))
+    assert ended(begun(lambda: fit(tmp_path / "here", **FITTED))) == 0
+    assert ended(begun(lambda: finetune(tmp_path / "here", card, **TUNED))) == 0
+    alone = trained(card)
+    at = nodes()
+    at.add()
+    on = f"ray:{at.address}"
+    assert ended(begun(lambda: fit(tmp_path / "there", on=on, **FITTED))) == 0
+    child = begun(lambda: finetune(tmp_path / "there", card, on=on, **TUNED))
+    while trained(card) < alone * 1.3:
+        assert not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        time.sleep(0.02)
+    os.kill(at.workers("_make")[0], signal.SIGKILL)
+    assert ended(child) == 0
+    assert results(tmp_path / "there") == results(tmp_path / "here")
+    one_epoch = alone // (5 * 4)
+    print("batches", alone, trained(card) - alone, "one epoch", one_epoch)
+    assert alone <= trained(card) - alone <= alone + 2 * one_epoch
 
 
 @pytest.mark.parametrize("command", ["fit", "finetune"])
