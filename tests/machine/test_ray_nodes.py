@@ -104,9 +104,10 @@ class Nodes:
 
     def end(self) -> None:
         """Let all its processes end."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(60)
+        with self._process as process:  # which closes its pipes
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(120)
 
 
 @pytest.fixture
