@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -83,6 +83,49 @@ class _Choice:
     """The rows that validated, `(m,)`."""
     told: Ints
     """The class that the chosen point predicted for each of them, `(m,)`."""
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What the choice needs of one point's scores of the rows that one part validates with, `(m,)`."""
+
+    worth: Doubles
+    smooth: Doubles | None
+    """What the path ends by, where that is another measure."""
+    guess: npt.NDArray[np.integer]
+
+
+@dataclass
+class _Judges:
+    """Makes of the scores of a training set what the choice needs, so that they need not be kept."""
+
+    y: Ints
+    splits: Splits
+    settings: ProbeSettings
+    pairs: set[tuple[int, Left]]
+    """The parts that validate, each with a training set."""
+    made: dict[tuple[int, Left], list[_Judged]] = field(default_factory=dict)
+    """The points of every pair."""
+
+    def rows(self, part: int, left: Left) -> Ints:
+        """The rows that `part` validates with where the parts `left` are left out."""
+        rows = self.splits.held_out_rows(left)
+        of_part: Ints = rows[self.splits.validating[rows] == part]
+        return of_part
+
+    def keep(self, left: Left, made: list[Scored]) -> list[Scored]:
+        """The points without their scores."""
+        rows = self.splits.held_out_rows(left)
+        for part in [part for part, of_left in self.pairs if of_left == left]:
+            here = self.splits.validating[rows] == part
+            truth = self.y[rows][here]
+            self.made[part, left] = [self._judged(point.scores[here], truth) for point in made]
+        return [replace(point, scores=point.scores[:0].copy()) for point in made]
+
+    def _judged(self, scores: Floats, truth: Ints) -> _Judged:
+        has_hinge = METHODS[self.settings.method].has_hinge
+        smooth = _smooth(scores, truth) if has_hinge else None
+        return _Judged(_worth(scores, truth, self.settings), smooth, _guess(scores))
 
 
 def cross_validate(
@@ -203,7 +246,6 @@ def _choose(
         none = np.empty(0, dtype=np.int64)
         nothing = _Choice(np.nan, point, False, settings.scale, none, none)
         return dict.fromkeys(splits.folds, nothing)
-    validating = splits.validating
     worth: dict[int, list[Doubles]] = {fold: [] for fold in splits.folds}
     has_hinge = METHODS[settings.method].has_hinge
     smooth = {fold: [] for fold in splits.folds} if has_hinge else worth
@@ -212,27 +254,24 @@ def _choose(
     going = set(splits.folds)
     last: dict[Left, Scored] = {}
     for start, stop in pairwise([*starts, points]):
-        sets = sorted({left for fold in going for _, left in inner[fold]}, key=sorted)
-        requests = [Request(left, range(start, stop), last.get(left), True) for left in sets]
-        made = dict(zip(sets, score(requests), strict=True))
-        last = {left: scored[-1] for left, scored in made.items()}
+        pairs = {pair for fold in going for pair in inner[fold]}
+        judges = _Judges(y, splits, settings, pairs)
+        sets = sorted({left for _, left in pairs}, key=sorted)
+        requests = [
+            Request(left, range(start, stop), last.get(left), True, judges.keep) for left in sets
+        ]
+        last = {left: made[-1] for left, made in zip(sets, score(requests), strict=True)}
         for fold in sorted(going):
-            pieces, smooths, guesses, of_part = [], [], [], []
-            for part, left in inner[fold]:
-                rows = splits.held_out_rows(left)
-                here = validating[rows] == part
-                truth = y[rows][here]
-                pieces.append([_worth(point.scores[here], truth, settings) for point in made[left]])
+            of_parts = [judges.made[pair] for pair in inner[fold]]
+            # As many as all have: a k larger than a training set has no score there.
+            for of_all in zip(*of_parts, strict=False):
+                worth[fold].append(np.concatenate([of_part.worth for of_part in of_all]))
                 if has_hinge:
-                    smooths.append([_smooth(point.scores[here], truth) for point in made[left]])
-                guesses.append([_guess(point.scores[here]) for point in made[left]])
-                of_part.append(rows[here])
-            common = min(map(len, pieces))  # a k larger than a training set has no score there
-            worth[fold] += [np.concatenate([p[i] for p in pieces]) for i in range(common)]
-            if has_hinge:
-                smooth[fold] += [np.concatenate([p[i] for p in smooths]) for i in range(common)]
-            told[fold] += [np.concatenate([g[i] for g in guesses]) for i in range(common)]
-            validated[fold] = np.concatenate(of_part)
+                    smooth[fold].append(
+                        np.concatenate([p.smooth for p in of_all if p.smooth is not None])
+                    )
+                told[fold].append(np.concatenate([of_part.guess for of_part in of_all]))
+            validated[fold] = np.concatenate([judges.rows(*pair) for pair in inner[fold]])
             if _overfits(smooth[fold]):
                 going.discard(fold)
         if not going:

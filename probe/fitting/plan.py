@@ -217,7 +217,7 @@ def _memory_sentence(run: ProbeRun, task: Task) -> str:
         solver = _AT_WORK * max(held) * score
         if METHODS[probe].is_path and not METHODS[probe].at_once:
             solver = column_bytes(n, classes, points)
-        most = max(most, sum(held) * score + min(cores(), len(splits.folds)) * solver)
+        most = max(most, min(cores(), len(sets) or 1) * (max(held) * score + solver))
     stored = 4 * len(run.study) * classes
     return (
         f"{task.name}: {classes:,} classes take about {decimal(most)} of memory while they are fitted, "

@@ -160,11 +160,13 @@ def knn_scorer(
 
     def score(requests: Sequence[Request]) -> list[list[Scored]]:
         result = []
-        for left, points, *_ in requests:
+        for request in requests:
+            left = request.left
             n_train = len(splits.training_rows(left))
             unit = 1.0 if cosine else spread(left)
             made = vote(by_part, left, to_score(left), y, classes, n_train, grid, unit)
-            result.append([made[point] for point in points if point < len(made)])
+            asked = [made[point] for point in request.points if point < len(made)]
+            result.append(request.judged(asked))
         return result
 
     return score

@@ -55,12 +55,14 @@ def linear_scorer(
         return same, left, settings.scale, centre or settings.scale == "standard"
 
     def fit(training_set: Prepared, request: Request) -> list[Scored]:
-        _, points, start, _ = request
+        points, start = request.points, request.start
         y_train = y[splits.training_rows(request.left)]
         caution = TO_CHOOSE if request.to_choose else CAUTION
         if y.ndim == 2:
-            return fit_labels(settings, training_set, y_train, points, start, caution)
-        return fit_linear(settings, training_set, y_train, classes, points, start, caution)
+            made = fit_labels(settings, training_set, y_train, points, start, caution)
+        else:
+            made = fit_linear(settings, training_set, y_train, classes, points, start, caution)
+        return request.judged(made)
 
     def alone(request: Request) -> list[Scored]:
         left = request.left

@@ -32,6 +32,13 @@ class Request(NamedTuple):
     """What to start from."""
     to_choose: bool = False
     """The scores only choose among points, for which less precise ones will do."""
+    judge: Callable[[Left, list[Scored]], list[Scored]] | None = None
+    """What is kept of the points, called as soon as they are scored: all scores of all training sets
+    would fill the memory where classes are many."""
+
+    def judged(self, made: list[Scored]) -> list[Scored]:
+        """What is kept of the points that were fitted."""
+        return made if self.judge is None else self.judge(self.left, made)
 
 
 Scorer = Callable[[Sequence[Request]], list[list[Scored]]]

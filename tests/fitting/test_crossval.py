@@ -1,5 +1,7 @@
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +20,9 @@ from probe.fitting.crossval import Outcome, cross_validate
 from probe.folds.splits import Splits
 from probe.probes import knn
 from probe.probes.layer import Source
+from probe.probes.linear import Scored
 from probe.probes.methods import GRID, METHODS
-from probe.probes.scorer import Shared
+from probe.probes.scorer import Request, Scorer, Shared
 from probe.probes.settings import ProbeSettings
 
 Floats = NDArray[np.float32]
@@ -454,3 +457,25 @@ def test_one_image_far_off_does_not_hold_a_path_on() -> None:
     path = [at(0.5, 1), at(0.8, 1), at(0.6, -300) + noise, at(0.5, -600) + noise]
     assert crossval._overfits(path)
     assert not crossval._overfits(path[:2])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_by_which_a_point_is_chosen_are_not_kept(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, kept = METHODS[method], []
+
+    def scorer(*given: Any) -> Scorer:
+        score = record.scorer(*given)
+
+        def watched(requests: Sequence[Request]) -> list[list[Scored]]:
+            made = score(requests)
+            kept.append(sum(point.scores.nbytes for points in made for point in points))
+            return made
+
+        return watched
+
+    monkeypatch.setitem(METHODS, method, replace(record, scorer=scorer))
+    x, y = blobs(60, 12, 3, 0.5)
+    cross_validate(x, y, 3, folds_of(60, 3), settings(method))
+    assert kept == [0] * (len(kept) - 1) + [4 * 3 * 60]  # those of the test folds are

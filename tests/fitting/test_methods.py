@@ -33,17 +33,15 @@ def centroids(
 
     def score(requests: Sequence[Request]) -> list[list[Scored]]:
         results = []
-        for left, points, _ in requests:
+        for request in requests:
+            left, points = request.left, request.points
             rows = splits.training_rows(left)
             x = source.rows(rows)
             means = np.stack([x[y[rows] == c].mean(0) for c in range(classes)])
             z = source.rows((held_out or splits.held_out_rows)(left))
-            results.append(
-                [
-                    Scored(_near(z, settings.grid[p] * means, x.mean(0)), settings.grid[p])
-                    for p in points
-                ]
-            )
+            near = [_near(z, settings.grid[p] * means, x.mean(0)) for p in points]
+            made = [Scored(n, settings.grid[p]) for n, p in zip(near, points, strict=True)]
+            results.append(request.judged(made))
         return results
 
     return score
