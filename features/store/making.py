@@ -111,7 +111,10 @@ def merge(partial: Path, finished: Path) -> None:
             to.attrs.update(old.attrs)
             _rows(to, n, np.flatnonzero(old["aim"][:]) if "aim" in old else np.arange(n))
             to["status"][:] = status
-            to["reasons"][:] = np.where(first == UNREADABLE, old["reasons"][:], new["reasons"][:])
+            # Files of earlier toolkits have none.
+            none = np.zeros(n, dtype=f"S{REASON_BYTES}")
+            said = [f["reasons"][:] if "reasons" in f else none for f in (old, new)]
+            to["reasons"][:] = np.where(first == UNREADABLE, *said)
             for file in (old, new):
                 _layers(file, to, n, compress, filled=few is None)
             if few is None:

@@ -397,6 +397,21 @@ def test_merging_marks_a_row_done_only_where_both_are(tmp_path: Path) -> None:
         assert np.isnan(file.read("fc")[2:]).all()
 
 
+@pytest.mark.parametrize("without", ["x.h5", "x.h5.partial"])
+def test_merging_takes_a_file_that_has_no_reasons(tmp_path: Path, without: str) -> None:
+    finished, partial = tmp_path / "x.h5", tmp_path / "x.h5.partial"
+    numbers = golden_numbers()
+    write(finished, {"conv1": numbers["conv1"]}, np.array([0, 1, 3, 4]), {2: "damaged"})
+    write(partial, {"fc": numbers["conv1:avg"]}, np.array([0, 1, 2]), {3: "no such file"})
+    with h5py.File(tmp_path / without, "a") as file:
+        del file["reasons"]
+    merge(partial, finished)
+    with FeatureFile(finished) as file:
+        assert file.status.tolist() == [1, 1, 2, 2, 0, 0]
+        kept = {2: "damaged"} if without == "x.h5.partial" else {3: "no such file"}
+        assert {row: why for row, why in file.reasons().items() if why} == kept
+
+
 def test_creating_leaves_an_older_partial_whole_until_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
