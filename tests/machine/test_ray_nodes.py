@@ -240,7 +240,8 @@ def test_images_that_one_node_does_not_see(
     extract(tmp_path / "here", card, workers=2, **options(manifest))
     at = nodes(0)
     path = f"{faulty}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-    at.add(PYTHONPATH=path, FAULT=kind, FAULT_ROOT=str(Path(manifest).parent))
+    root = Path(manifest).parent / ("" if kind == "ENOENT" else "0")  # all, or images alone
+    at.add(PYTHONPATH=path, FAULT=kind, FAULT_ROOT=str(root))
 
     def command(study: str) -> subprocess.CompletedProcess[str]:
         words = f"extract --backbone {card} --data {manifest} --device cpu --batch-size 2".split()
