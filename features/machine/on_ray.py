@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -33,8 +34,8 @@ _LOOK = 10.0  # seconds without a piece, after which it is looked whether any no
 Plan = Callable[[Any], Sequence[Piece]]
 """A function of a module, which makes the same pieces of the same words in every process."""
 
-_plans: dict[str, tuple[Any, Sequence[Piece]]] = {}
-"""The words and pieces of the last plan of each kind that this worker made."""
+_plans: dict[str, tuple[str, Sequence[Piece]]] = {}
+"""The command and the pieces of the last plan of each kind that this worker made."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,11 @@ def make_on_ray(
         return
     tally.total, gpus = len(left), 0 if device == "cpu" else 1
     failed: dict[int, list[tuple[Node, Failure]]] = {}
+    sent = plan, words, threads, uuid.uuid4().hex
     with closing(tally), _connected(address_of(on)) as ray:
         if lacking := _lacking(ray, threads, gpus):
             raise OptionError(f"--on {on}: {lacking}")
-        task, shared, versions = ray.remote(_make), ray.put((plan, words, threads)), alike()
+        task, shared, versions = ray.remote(_make), ray.put(sent), alike()
 
         def start(number: int) -> Any:
             tried = {node for (_, node), _ in failed.get(number, ())}
@@ -209,7 +211,7 @@ def _elsewhere(ray: Any, failed: set[str], threads: int, gpus: int) -> Any:
 
 
 def _make(
-    shared: tuple[Plan, Any, int],
+    shared: tuple[Plan, Any, int, str],
     number: int,
     name: str,
     alike: Callable[[], Mapping[str, str]],
@@ -239,10 +241,10 @@ def _make(
     return node, None
 
 
-def _planned(plan: Plan, words: Any, threads: int) -> Sequence[Piece]:
-    """The pieces, made once in this worker."""
+def _planned(plan: Plan, words: Any, threads: int, command: str) -> Sequence[Piece]:
+    """The pieces, made once in this worker; words that were sent twice need not be equal."""
     torch.set_num_threads(threads)
     key = f"{plan.__module__}.{plan.__qualname__}"
-    if key not in _plans or _plans[key][0] != words:
-        _plans[key] = words, plan(words)
+    if key not in _plans or _plans[key][0] != command:
+        _plans[key] = command, plan(words)
     return _plans[key][1]
