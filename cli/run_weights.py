@@ -76,6 +76,8 @@ def possible(steps: list[Step], *, ships: bool, plan: bool) -> list[Step]:
         raise InputError(f"{step.where}: {words}.")
     for words in lacking.values():
         show.say(f"missing: {words}")
+    if lacking and plan and not ships:
+        show.say("missing weights: without --plan this ends before its first command")
     for name, url in _to_fetch(steps, lacking).items() if plan else ():
         show.say(f"to fetch: the weights of {name}, from {url}")
     left = [one for step in steps if (one := _without(step, lacking)) is not None]
@@ -158,9 +160,10 @@ def _without(step: Step, lacking: Collection[str]) -> Step | None:
         options = {name: value for name, value in step.options.items() if name != "compare"}
         return replace(step, options=options | ({"compare": pairs} if pairs else {}))
     names = [str(name) for name in _several(step, "backbone")]
-    if not set(_needed(step)) & set(lacking):
+    gone = {n for n, own in _needed(step).items() if n in lacking and own != ["random"]}
+    if not gone:
         return step
-    left = [name for name in names if name not in lacking]
+    left = [name for name in names if name not in gone]
     return replace(step, options={**step.options, "backbone": left}) if left else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def _with_curves(study: Study, wanted: Sequence[str]) -> list[TaskCurves]:
     for name in wanted:
         if name not in [task.task for task in every]:
             raise InputError(
-                f"task {name}: nothing is fitted for it; run `probe fit --task {name}`."
+                f"task {name}: nothing is fitted for it; run `probe fit --task {quote(name)}`."
             )
     able = [task for task in every if not task.has_labels]
     if not able:
@@ -186,7 +187,7 @@ def _named(
     lacking = [task for task in wanted if task not in by_name[name]]
     if lacking:
         raise InputError(
-            f"task {lacking[0]}: has no result {name}; run `probe fit --task {lacking[0]}` first."
+            f"task {lacking[0]}: has no result {name}; run `probe fit --task {quote(lacking[0])}` first."
         )
     tasks = [
         task for task in study.tasks if task in by_name[name] and (not wanted or task in wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -47,7 +48,7 @@ class OpenedStudy(Study):
         found = next((each for each in curves(self) if each.task == task), None)
         if found is None or not found.panels:
             raise InputError(
-                f"task {task}: no probe is fitted for it; run `probe fit --task {task}`."
+                f"task {task}: no probe is fitted for it; run `probe fit --task {quote(task)}`."
             )
         if metric is not None and metric not in found.metrics:
             raise OptionError(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from probe.probes.pivoted import pivoted_cholesky
 
-_NOTHING = 1e-7
+_NOTHING = 1e-8
 """Squared distance of a row from the span of the others, relative, below which it adds nothing."""
 _LITTLE = 1e-5
 """Squared distance, relative, below which a row counts as one that may add nothing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from shlex import quote
 
 import numpy as np
 
@@ -126,7 +127,8 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         lines.append((f"Is {made.random.a} better than {floor}?", gain))
     named = made.beats_guessing and top.domain not in FLOOR  # a result worth a file
     if named and not task.has_labels and METHODS[top.method].is_linear:
-        command = f"probe export {top.backbone}/{BEST}/{top.method} --task {task.task}"
+        result = quote(f"{top.backbone}/{BEST}/{top.method}")
+        command = f"probe export {result} --task {quote(task.task)}"
         lines.append(("As one file for new images?", command))
     return lines
 

@@ -297,6 +297,12 @@ def test_weights_are_named_on_the_command_line(folder: Path) -> None:
     code, _, err = run("run.toml", "--weights", "sample-faces=no.pth")
     assert code == 3
     assert "no.pth: there is no such weights file" in err
+    drawn = '[[extract]]\nbackbone = "sample-faces"\nweights = "random"\n\n[report]'
+    written(FILE.replace("control:pixels", "sample-faces").replace("[report]", drawn))
+    code, out, err = run("run.toml", "--plan", "--weights", "sample-faces=no.pth")
+    assert code == 0, err
+    assert "--backbone sample-faces --weights random" in out
+    assert "without --plan this ends before its first command" in err
     code, _, err = run("run.toml", "--weights", "sample-face=no.pth")
     assert code == 2
     assert "no table has it; did you mean sample-faces" in err

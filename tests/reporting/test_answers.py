@@ -176,6 +176,8 @@ def test_facts_answer_what_is_asked_next(task: TaskCurves) -> None:
         apart = dict(facts(task, replace(made, random=replace(made.random, b=floor)), "faces"))
         assert apart[f"Is near better than {question}?"].endswith(end)
     assert lines["As one file for new images?"].startswith("probe export near/best/")
+    odd = dict(facts(replace(task, task="Alter (Jahre)"), made, "faces"))
+    assert odd["As one file for new images?"].endswith(" --task 'Alter (Jahre)'")
     assert lines["Is fine-tuning needed?"] == "not known: nothing is fine-tuned"
     worse = replace(made.closest, difference=Interval(-0.1, -0.15, -0.05, 9))
     lines = dict(facts(task, replace(made, closest=worse), "faces"))

@@ -17,6 +17,8 @@ _BELOW = 42
 """Room under the x axis for numbers and a title, or for two lines of names."""
 _LETTER, _SPACE = 6.0, 6.0
 """The width of a letter, and the least space between two names, in pixels."""
+_UPRIGHT = 48
+"""Letters of the y axis's title for which a chart is high enough."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def plane_of(
     known = [value for value in values if np.isfinite(value)] or [0.0, 1.0]
     low, high = min(known), max(known)
     room = max(high - low, 0.02) * 0.06
-    return Plane(low - room, high + room, factor, what, along, names, right)
+    return Plane(low - room, high + room, factor, shorten(what, _UPRIGHT), along, names, right)
 
 
 def path(points: Iterable[tuple[float, float]]) -> str:
