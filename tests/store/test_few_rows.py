@@ -109,3 +109,14 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match="No space"):
         write(tmp_path / "x.partial", "a", FEW)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_checksums_of_a_layer_that_is_gone_are_left_behind(tmp_path: Path) -> None:
+    old, new = tmp_path / "x.h5", tmp_path / "y.h5"
+    write(old, "ab", FEW)
+    with h5py.File(old, "a") as file:
+        del file["layers/b"]
+    making.copy(old, new, n=N + 5)
+    with FeatureFile(new) as file:
+        assert file.keys == ["a"]
+        np.testing.assert_array_equal(file.read("a", FEW), values(FEW, "a"))
