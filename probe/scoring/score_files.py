@@ -94,8 +94,15 @@ def _contract(study: Study, backbone: str) -> str:
 
 
 def write(study: Study, scores: Sequence[LayerScore], names: Sequence[str], alike: Doubles) -> None:
-    """Write scores.csv, and as similarity.csv the CKA between the layers `names`."""
+    """Write scores.csv, and as similarity.csv the CKA between the layers `names`.
+
+    Raises:
+        InputError: A folder is in the place of one of them; neither is changed.
+    """
     table, matrix = study.folder / "scores.csv", study.folder / "similarity.csv"
+    for path in (table, matrix):
+        if path.is_dir():
+            raise InputError(f"{path}: a folder where a file belongs; {_REMEDY}")
     with locked(study.folder / ".scores.lock", str(table), PATIENCE):
         sweep(table)
         sweep(matrix)

@@ -325,3 +325,16 @@ def test_a_record_gives_a_score_its_column() -> None:
     names = "task backbone domain key depth dim logme h_score leep copy_of images contract"
     assert list(csv_records.columns(LayerScore)) == names.split()
     assert [score.heading for score in SCORES.values()] == ["LogME", "H-score", "LEEP"]
+
+
+@pytest.mark.parametrize("name", ["scores.csv", "similarity.csv"])
+def test_a_folder_in_the_place_of_a_file_leaves_the_other_as_it_was(
+    tmp_path: Path, name: str
+) -> None:
+    study = studies.begin(tmp_path / "study", {"label": np.arange(12) % 3})
+    other = study.folder / ({"scores.csv", "similarity.csv"} - {name}).pop()
+    other.write_text("as it was")
+    (study.folder / name).mkdir()
+    with pytest.raises(InputError, match="a folder where a file belongs"):
+        score_files.write(study, [], [], np.zeros((0, 0)))
+    assert other.read_text() == "as it was"
