@@ -3,8 +3,8 @@
 An L2 penalty does not change when the axes turn. With fewer rows than features the optimal weights are
 a combination of the training rows, so the coordinates of all rows in the space that these span will do:
 with X X' = L L' they are L for the training rows and Y X' L'^-1 for other rows Y. Same objective, same
-margins, and a layer of 100,000 features costs what one of n costs. The Cholesky factor is pivoted and
-stops at rows that add nothing (a row that comes twice, the mean of centred rows).
+margins, and a layer of 100,000 features costs what one of n costs. Rows that add nothing (one that comes
+twice, the last of centred rows) come last in the Cholesky factor, which ends before them.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def row_space(inner: Tensor, across: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates in the space that training rows span.
 
     Args:
-        inner: Inner products of training rows, `(n, n)` float64; nothing above its diagonal is used,
-            and it is overwritten.
+        inner: Inner products of training rows, `(n, n)` float64; nothing above its diagonal is used, and
+            it may be overwritten.
         across: Those of other rows with them, `(m, n)` float64.
 
     Returns:
@@ -180,12 +180,15 @@ def _factor(inner: Tensor) -> tuple[Tensor, Tensor]:
         return _pivoted(inner, least)
     little[torch.nonzero(~little)[-1]] = True  # centred rows sum to zero
     some, others = torch.nonzero(~little)[:, 0], torch.nonzero(little)[:, 0]
-    whole = inner.tril() + inner.tril(-1).T
-    top, failed = torch.linalg.cholesky_ex(whole[some][:, some])
+    del quick
+    top, failed = torch.linalg.cholesky_ex(inner[some[:, None], some])
     if failed or float(top.diagonal().square().amin()) <= least:
         return _pivoted(inner, least)
-    side = torch.linalg.solve_triangular(top, whole[some][:, others], upper=False).T
-    corner, order = _pivoted(whole[others][:, others] - side @ side.T, least)
+    # Of an entry above the diagonal, its mirror image.
+    below = torch.arange(n) <= others[:, None]
+    of_others = torch.where(below, inner[others], inner[:, others].T)
+    side = torch.linalg.solve_triangular(top, of_others[:, some].T, upper=False).T
+    corner, order = _pivoted(of_others[:, others] - side @ side.T, least)
     right = torch.cat([corner.new_zeros(len(some), corner.shape[1]), corner])
     return torch.cat([torch.cat([top, side[order]]), right], 1), torch.cat([some, others[order]])
 

@@ -37,6 +37,21 @@ start.main()
 """
 
 
+def signalled(script: str, said: str, number: signal.Signals) -> tuple[int, str]:
+    """The exit code and stderr of a script that is sent a signal after it has said something."""
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as started:  # fmt: skip
+        assert started.stdout is not None
+        assert started.stdout.readline() == f"{said}\n"
+        time.sleep(0.05)
+        started.send_signal(number)
+        _, errors = started.communicate(timeout=60)
+    return started.returncode, errors
+
+
 @pytest.mark.parametrize(
     ("number", "code", "told"),
     [(signal.SIGINT, 130, INTERRUPTED), (signal.SIGTERM, 4, TERMINATED)],
@@ -45,18 +60,8 @@ start.main()
 def test_a_signal_while_packages_are_imported_ends_in_its_sentence(
     tmp_path: Path, number: signal.Signals, code: int, told: str, module: str
 ) -> None:
-    words = ["status", "--study", str(tmp_path)]
-    with subprocess.Popen(
-        [sys.executable, "-c", SLOW.format(module=module, words=words)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as started:  # fmt: skip
-        assert started.stdout is not None
-        assert started.stdout.readline() == "importing\n"
-        time.sleep(0.05)
-        started.send_signal(number)
-        _, errors = started.communicate(timeout=60)
-    assert (started.returncode, errors) == (code, f"error: {ended(told, 'status')}\n")
+    script = SLOW.format(module=module, words=["status", "--study", str(tmp_path)])
+    assert signalled(script, "importing", number) == (code, f"error: {ended(told, 'status')}\n")
 
 
 HOLDS = {
@@ -101,17 +106,8 @@ start.main()
 def test_a_signal_ends_a_program_that_a_long_call_holds(
     number: signal.Signals, code: int, told: str, holder: str
 ) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-c", HELD.format(hold=HOLDS[holder], command="status")],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as started:  # fmt: skip
-        assert started.stdout is not None
-        assert started.stdout.readline() == "holds\n"
-        time.sleep(0.05)
-        started.send_signal(number)
-        _, errors = started.communicate(timeout=30)
-    assert (started.returncode, errors) == (code, f"error: {ended(told, 'status')}\n")
+    script = HELD.format(hold=HOLDS[holder], command="status")
+    assert signalled(script, "holds", number) == (code, f"error: {ended(told, 'status')}\n")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a mutex of zeros is one of Linux")
