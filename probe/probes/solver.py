@@ -17,7 +17,8 @@ Optimization, algorithm 7.1):
 - f is 1-strongly convex in w, so that f - min f <= |df/dw|^2 / 2 where b is at its best for w. That is
   the proof by which a problem ends. A bias that is penalised is a weight like the others; of one that is
   not, what it may still gain is added as an estimate, to the second order and class by class, which is low
-  where a class is rare. What is asked is made fifty times smaller, so that `tol` holds there too.
+  where a class is rare. What is asked is made fifty times smaller, so that `tol` holds there too; ten times
+  where scores only choose C.
 - The squared hinge's second derivative jumps, and from far away Newton's steps would go in circles at a
   large C. It goes there by smaller ones, each begun where the last one ended.
 
