@@ -13,6 +13,9 @@ from features.machine.spent_file import note_spent, read_spent
 _FILE = "fit-seconds.json"
 _SMALL = 2e7
 """The work of any fit, however small: of an svm on 150 to 1,500 rows of 32 to 4,096 numbers, measured."""
+_ROWS_APART = 4
+"""How many times as many rows, or as few, a fit may have had to tell the time of another: the products
+between rows grow with their square (from 120 rows, 2,000 were told a quarter of their time)."""
 _ALIKE = 10
 """Kinds of fits that tell how many cores one of their size can keep at work."""
 
@@ -59,9 +62,14 @@ def note_fit_seconds(measured: Measured) -> None:
 def estimate(size: FitSize, measured: Measured) -> float | None:
     """The seconds of a fit where nothing else runs, from the most similar one of its method.
 
-    None where none was measured.
+    None where none of about as many rows was measured.
     """
-    alike = {known: spent for known, spent in measured.items() if known.method == size.method}
+    alike = {
+        known: spent
+        for known, spent in measured.items()
+        if known.method == size.method
+        and size.rows / _ROWS_APART <= known.rows <= size.rows * _ROWS_APART
+    }
     if not alike:
         return None
     nearest = sorted(alike, key=lambda known: _apart(known, size))[:_ALIKE]

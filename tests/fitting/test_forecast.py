@@ -119,6 +119,10 @@ def test_seconds_are_of_the_most_similar_fit_and_damage_is_nothing(tmp_path: Pat
     assert estimate(FitSize("svm", 100, 20, 2, 5), known) == pytest.approx(1.0, rel=0.01)
     assert estimate(FitSize("svm", 1000, 2000, 2, 5), known) == pytest.approx(32.7, rel=0.01)
     assert estimate(FitSize("ridge", 100, 10, 2, 5), known) is None
+    # Rows far apart tell nothing of each other.
+    assert estimate(FitSize("svm", 400, 10, 2, 5), {small: Spent(1.0)}) is not None
+    assert estimate(FitSize("svm", 401, 10, 2, 5), {small: Spent(1.0)}) is None
+    assert estimate(FitSize("svm", 24, 10, 2, 5), {small: Spent(1.0)}) is None
     # By processor seconds, on as many cores as the fits most like it had.
     busy = {large: Spent(60.0, 12.0), FitSize("svm", 1000, 3000, 2, 5): Spent(10.0, 18.0)}
     assert estimate(large, busy) == pytest.approx(12 / 1.8)
