@@ -131,10 +131,21 @@ def run(
         return
     for step in steps:
         show.say(f"probe {step.typed}")
-        name = f"probe {step.command}"
-        ended = commands[step.command].main(step.words[1:], prog_name=name, standalone_mode=False)
-        if ended:
-            raise typer.Exit(ended)
+        _typed(commands[step.command], step)
+
+
+def _typed(command: Any, step: Step) -> None:
+    """Run a command as it is typed; signals and refusals are the whole run's to tell of.
+
+    Raises:
+        Exit: The command ended with another code than 0.
+    """
+    try:
+        with command.make_context(f"probe {step.command}", list(step.words[1:])) as context:
+            command.invoke(context)
+    except typer.Exit as ended:
+        if ended.exit_code:
+            raise
 
 
 def with_option(made: RunFile, commands: Sequence[str], name: str, value: Any) -> RunFile:

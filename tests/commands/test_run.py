@@ -13,7 +13,7 @@ from forkserver import Probe
 from PIL import Image
 from typer.testing import CliRunner
 
-from cli.app import app
+from cli.app import Terminated, app
 from cli.run import _STUDIES as STUDIES
 from cli.run_file import ORDER, read_run_file
 from features.errors import InputError
@@ -309,6 +309,23 @@ def test_weights_are_named_on_the_command_line(folder: Path) -> None:
     code, _, err = run("run.toml", "--stand-in")
     assert code == 2
     assert "run.toml has none" in err
+
+
+@pytest.mark.parametrize(("kind", "code"), [(Terminated, 4), (KeyboardInterrupt, 130)])
+def test_a_signal_ends_the_run_in_its_sentence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException], code: int
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise kind
+
+    written(FILE)
+    monkeypatch.setattr("probe.fitting.fit.fit", interrupted)
+    ended, _, err = run("run.toml")
+    assert ended == code
+    assert err.splitlines()[-1].startswith("error: ")
+    assert err.splitlines()[-1].endswith(
+        "what was done is kept, run the same command again to go on."
+    )
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
