@@ -17,7 +17,7 @@ Optimization, algorithm 7.1):
 - f is 1-strongly convex in w, so that f - min f <= |df/dw|^2 / 2 where b is at its best for w. That is
   the proof by which a problem ends. A bias that is penalised is a weight like the others; of one that is
   not, what it may still gain is added as an estimate, to the second order and class by class, which is low
-  where a class is rare. What is asked is made fifty times smaller, so that `tol` holds there too; ten times
+  where a class is rare. What is asked is made fifty times smaller, so that `tol` holds there too, but not
   where scores only choose C.
 - The squared hinge's second derivative jumps, and from far away Newton's steps would go in circles at a
   large C. It goes there by smaller ones, each begun where the last one ended.
@@ -55,8 +55,8 @@ _NEAR = 1e-3
 CAUTION = 50.0
 """How much smaller than asked the error is made, and of the penalty alone: then no weight vector is further
 off than the root of `tol` / 50, as a share of its length, and scores hardly know it."""
-TO_CHOOSE = 10.0
-"""The same where scores only choose C: no weight vector is further off than .3 % of its length."""
+TO_CHOOSE = 1.0
+"""The same where scores only choose C: no weight vector is further off than 1 % of its length."""
 _FINE = 1e-6
 """So near that float32 can just prove it."""
 _NOTHING = 1e-9

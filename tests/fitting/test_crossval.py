@@ -224,6 +224,7 @@ def test_the_choice_is_that_of_a_nested_cross_validation(
 
 
 def test_parts_of_unlike_size_count_by_their_rows() -> None:
+    """Fits that only choose C end a little before their optimum: so far off may a mean loss be."""
     x, y = blobs(150, 8, 2, 0.5, seed=1)
     part = np.repeat(np.arange(4), [90, 30, 20, 10])
     splits = Splits(part, np.arange(4))
@@ -239,7 +240,7 @@ def test_parts_of_unlike_size_count_by_their_rows() -> None:
                 losses[i, away] = -np.log(p[np.arange(len(p)), y[away]])
         mean = losses[:, part != fold.fold].mean(1)
         assert fold.value == grid[int(mean.argmin())]
-        assert fold.selection == pytest.approx(-mean.min(), abs=1e-4)
+        assert fold.selection == pytest.approx(-mean.min(), abs=3e-4)
 
 
 def test_knn_chooses_k_as_a_nested_cross_validation_does() -> None:

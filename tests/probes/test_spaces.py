@@ -43,7 +43,7 @@ def test_a_space_inverts_the_penalised_problem(n: int, dim: int, kind: type) -> 
     x = drawn(n, dim)
     space = space_of(x)
     assert isinstance(space, kind)
-    curvature = torch.tensor([1e-5, 1.0, 40.0], dtype=torch.float64) / space.unit
+    curvature = torch.tensor([1e-5, 1.0, 700.0], dtype=torch.float64) / space.unit
     level = levels(space, curvature)
     assert level.of_problem.tolist() == [-1, 0, 2]
     r = torch.from_numpy(drawn(3 * 2, n, seed=1)).reshape(3, 2, n)
@@ -52,7 +52,7 @@ def test_a_space_inverts_the_penalised_problem(n: int, dim: int, kind: type) -> 
     assert isinstance(space.rows, Held)
     rows = space.rows.x.double()
     for q, number in enumerate(level.of_problem.tolist()):
-        s = 0.0 if number == -1 else 10.0**number / space.unit
+        s = 0.0 if number == -1 else 10.0 ** (1.5 * number) / space.unit
         exact = torch.linalg.solve(
             torch.eye(rows.shape[1], dtype=torch.float64) + s * rows.T @ rows,
             rows.T @ r[q].double().T,
