@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,13 @@ class Plan:
     """Commands with something to do whose time nothing on this machine has measured."""
 
 
-def plan(study: Study, asked: Sequence[Asked], *, exactly: bool) -> Plan:
+def plan(
+    study: Study,
+    asked: Sequence[Asked],
+    *,
+    exactly: bool,
+    shown: Callable[[int, int, str], None] = lambda *_: None,
+) -> Plan:
     """The plan of the steps, every one of which is checked against the study and the steps before it.
 
     Args:
@@ -41,6 +47,7 @@ def plan(study: Study, asked: Sequence[Asked], *, exactly: bool) -> Plan:
         asked: The steps in their order.
         exactly: Whether to tell what is kept, how large it gets and how long it takes; else the steps are
             only checked.
+        shown: Is called before each part with its number, the number of parts, and its words.
 
     Raises:
         InputError: A step could not be carried out.
@@ -50,24 +57,42 @@ def plan(study: Study, asked: Sequence[Asked], *, exactly: bool) -> Plan:
     made = Plan()
     coming: dict[str, ForeseenFeatures] = {}
     names: set[str] = set()
+    total, done = sum(_parts(*each) for each in asked), 0
     for step, given in asked:
         with naming(step):
             if step.command == "extract":
-                features = _extract(study, given, exactly)
+                features = []
+                for i, (name, weights) in enumerate(_weights(given).items()):
+                    shown(done + i, total, f"extract {name}")
+                    features += _extract(study, {name: weights}, given, exactly)
                 if not exactly and (refused := next((f.stale for f in features if f.stale), "")):
                     raise InputError(refused)
                 coming |= {f.backbone: f for f in features if f.images or f.stale}
                 names |= {f.backbone for f in features}
                 _add_features(made, step, features)
             elif step.command == "fit":
+                shown(done, total, "fit")
                 _add_results(made, step, _fit(study, given, coming, exactly))
             elif step.command == "finetune":
+                shown(done, total, f"finetune {given['backbone']}")
                 names.add(given["backbone"])
                 _add_results(made, step, _finetune(study, given, coming, exactly))
             else:
                 _check_report(study, given, names)
                 made.lines.append((step, []))
+        done += _parts(step, given)
     return made
+
+
+def _parts(step: Step, given: Mapping[str, Any]) -> int:
+    """How many parts of a plan a step is: one for each backbone that it extracts."""
+    return len(_weights(given)) if step.command == "extract" else 1
+
+
+def _weights(given: Mapping[str, Any]) -> dict[str, str | None]:
+    from cli.extract import weights_of
+
+    return weights_of(given["backbone"], given["weights"] or [])
 
 
 @contextmanager
@@ -100,8 +125,10 @@ def said(made: Plan, folder: Path) -> Iterator[str]:
     yield f"time: {known}{and_more}"
 
 
-def _extract(study: Study, given: Mapping[str, Any], exactly: bool) -> list[ForeseenFeatures]:
-    from cli.extract import bounds_of, weights_of
+def _extract(
+    study: Study, backbones: Mapping[str, str | None], given: Mapping[str, Any], exactly: bool
+) -> list[ForeseenFeatures]:
+    from cli.extract import bounds_of
     from features.extraction.foreseen import foresee
     from features.extraction.options import ExtractOptions
 
@@ -124,7 +151,6 @@ def _extract(study: Study, given: Mapping[str, Any], exactly: bool) -> list[Fore
         seed=given["seed"],
         **{name: given[name] for name in same},
     )
-    backbones = weights_of(given["backbone"], given["weights"] or [])
     return foresee(study, backbones, wanted, measure=exactly)
 
 

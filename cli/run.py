@@ -46,6 +46,10 @@ def run(
             metavar="NAME=FILE|random", help="Where the weights of a backbone lie; repeatable."
         ),
     ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A backbone of the file to leave out; repeatable."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", help="Shorten it: extract only N rows.")
     ] = None,
@@ -86,7 +90,7 @@ def run(
 
     Example: probe run paper --data adience:/data/adience --plan
     """
-    from cli import planned
+    from cli import planned, run_file
     from cli.run_weights import possible, with_weights
     from features.errors import InputError, OptionError
     from features.study.drafting import open_or_draft
@@ -115,7 +119,8 @@ def run(
             f'{file}: names no data for the new study {folder}; give --data, or write data = "DIR" above '
             "its tables."
         )
-    steps = [_in_folder(step, folder) for step in with_weights(made.steps, weights or [])]
+    asked_for = run_file.without(made.steps, without) if without else made.steps
+    steps = [_in_folder(step, folder) for step in with_weights(asked_for, weights or [])]
     for step in steps:
         _params(commands[step.command], step)
     steps = _with_data(
@@ -124,7 +129,10 @@ def run(
     )
     asked: list[Asked] = [(step, _params(commands[step.command], step)) for step in steps]
     opened, _ = open_or_draft(folder, _spec(asked))
-    foreseen = planned.plan(opened, asked, exactly=plan)
+    if plan:
+        show.say("planning; of every network whose time is not known here, a few batches are timed")
+    with show.Progress("planning", "") as shown:
+        foreseen = planned.plan(opened, asked, exactly=plan, shown=shown)
     if plan:
         for line in planned.said(foreseen, folder):
             typer.echo(line)

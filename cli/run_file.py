@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 import shlex
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from features.errors import InputError, nearest
+from features.errors import InputError, OptionError, nearest
 from features.machine.regular_files import read_regular
 
 ORDER = ("extract", "fit", "finetune", "report")
@@ -105,6 +105,49 @@ def read_run_file(file: Path, known: Mapping[str, Sequence[str]]) -> RunFile:
     for second in [step for step in steps if step.command == "report"][1:]:
         raise InputError(f"{second.where}: {_stands_twice('report')}")
     return RunFile(Path(tables.get("study", "study")), tables.get("data"), tuple(steps))
+
+
+def without(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
+    """The steps without these backbones, trained or not; a table or comparison of nothing else goes too.
+
+    Raises:
+        OptionError: No table has one of them, or nothing would be left.
+    """
+    known = {str(name) for step in steps for name in several(step, "backbone")}
+    for name in names:
+        if name not in known:
+            raise OptionError(f"--without {name}: no table has it; {nearest(name, known)}")
+    left: list[Step] = []
+    for step in steps:
+        options = dict(step.options)
+        for key, backbone_of in _NAMES_OF.items():
+            kept = [v for v in several(step, key) if not {*backbone_of(str(v))} & {*names}]
+            if key in options and len(kept) < len(several(step, key)):
+                options[key] = kept
+        if options.get("backbone") != []:
+            few = {k: v for k, v in options.items() if v != []}
+            left.append(replace(step, options=few))
+    if not {step.command for step in left} - {"report"}:
+        raise OptionError(f"--without {' --without '.join(names)}: leaves nothing to do.")
+    return left
+
+
+def several(step: Step, name: str) -> list[Any]:
+    """The values of an option of the step, none where it is not given."""
+    value = step.options.get(name, [])
+    return value if isinstance(value, list) else [value]
+
+
+def _compared(pair: str) -> list[str]:
+    return [result.strip().partition("/")[0].partition("@")[0] for result in pair.split(",")]
+
+
+_NAMES_OF: dict[str, Callable[[str], list[str]]] = {
+    "backbone": lambda name: [name],
+    "weights": lambda value: [value.partition("=")[0]] if "=" in value else [],
+    "compare": _compared,
+}
+"""The backbones that a value of an option is about."""
 
 
 def _steps(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cli import show
+from cli.run_file import several
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -25,14 +26,14 @@ def with_weights(steps: Sequence[Step], given: Sequence[str]) -> list[Step]:
 
     named = dict(value.partition("=")[::2] for value in given if "=" in value)
     everywhere = [value for value in given if "=" not in value]
-    known = {str(name) for step in steps for name in _several(step, "backbone")}
+    known = {str(name) for step in steps for name in several(step, "backbone")}
     for name in named:
         if name not in known:
             raise OptionError(f"--weights {name}=...: no table has it; {nearest(name, known)}")
     made = []
     for step in steps:
         own = step.options.keys() & {"weights", "from-scratch"}
-        names = [str(name) for name in _several(step, "backbone")]
+        names = [str(name) for name in several(step, "backbone")]
         if step.command in ("extract", "finetune") and not own:
             files = {name: named[name] for name in names if name in named}
             few = [f"{n}={f}" if step.command == "extract" else f for n, f in files.items()]
@@ -40,7 +41,7 @@ def with_weights(steps: Sequence[Step], given: Sequence[str]) -> list[Step]:
                 value = new if step.command == "extract" else new[-1]
                 step = replace(step, options={**step.options, "weights": value})
         elif step.command == "report" and "compare" in step.options:
-            pairs = [_drawn(str(pair), named) for pair in _several(step, "compare")]
+            pairs = [_drawn(str(pair), named) for pair in several(step, "compare")]
             step = replace(step, options={**step.options, "compare": pairs})
         made.append(step)
     return made
@@ -110,10 +111,10 @@ def _needed(step: Step) -> dict[str, list[str]]:
     """The backbones of a step that begin with trained weights, each with those that the step names."""
     if step.command not in ("extract", "finetune") or "from-scratch" in step.options:
         return {}
-    given = [str(value) for value in _several(step, "weights")]
+    given = [str(value) for value in several(step, "weights")]
     return {
         name: [v.rpartition("=")[2] for v in given if "=" not in v or v.partition("=")[0] == name]
-        for name in map(str, _several(step, "backbone"))
+        for name in map(str, several(step, "backbone"))
     }
 
 
@@ -154,19 +155,14 @@ def _without(step: Step, lacking: Collection[str]) -> Step | None:
     if step.command == "report":
         pairs = [
             pair
-            for pair in _several(step, "compare")
+            for pair in several(step, "compare")
             if not any(name.split("/")[0].strip() in lacking for name in pair.split(","))
         ]
         options = {name: value for name, value in step.options.items() if name != "compare"}
         return replace(step, options=options | ({"compare": pairs} if pairs else {}))
-    names = [str(name) for name in _several(step, "backbone")]
+    names = [str(name) for name in several(step, "backbone")]
     gone = {n for n, own in _needed(step).items() if n in lacking and own != ["random"]}
     if not gone:
         return step
     left = [name for name in names if name not in gone]
     return replace(step, options={**step.options, "backbone": left}) if left else None
-
-
-def _several(step: Step, name: str) -> list[Any]:
-    value = step.options.get(name, [])
-    return value if isinstance(value, list) else [value]

@@ -16,7 +16,7 @@ from features.study.named_tasks import named_tasks
 from features.study.study import Study, has_study
 from features.weights import here
 from probe.finetuning.commit import results_of
-from probe.finetuning.effort import kind_of, most_work, seconds_per_image
+from probe.finetuning.effort import TrainingKind, kind_of, most_work, seconds_per_image
 from probe.finetuning.first_batch import measure
 from probe.finetuning.job import FineTuneJob, FineTuneRun
 from probe.finetuning.options import FineTuneOptions
@@ -78,6 +78,7 @@ def _foreseen(
     ledger = Ledger(run.study.folder)
     kept = todo = stale = size = 0
     seconds: float | None = 0.0
+    measured: dict[TrainingKind, float | None] = {}  # of an image, which no task changes
     for job in jobs:
         made = results_of(run, job)
         whole = all(ledger.holds(key, under, job.splits.folds) for key, under in made.items())
@@ -90,7 +91,10 @@ def _foreseen(
         size += len(run.views) * sum(of_tasks)
         if seconds is not None:
             work = _work(run, job)
-            rate = seconds_per_image(kind_of(run, job)) or _measured(run, job, work)
+            kind = kind_of(run, job)
+            if kind not in measured:
+                measured[kind] = seconds_per_image(kind) or _measured(run, job, work)
+            rate = measured[kind]
             seconds = None if rate is None else seconds + rate * work
     return ForeseenResults(kept, todo, stale, size, seconds)
 

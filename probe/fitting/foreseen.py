@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 
+from features.arrays import Bools
 from features.data.tasks import Task
 from features.errors import InputError, nearest
 from features.extraction.foreseen import ForeseenFeatures
@@ -97,10 +98,15 @@ def foresee(
             sizes.append(size_of(job, splits, dim))
     else:
         settled = []
+    made: dict[tuple[str, bytes], Splits | None] = {}
     for name in chosen:
         if name in settled:
             continue
-        folded = {task.name: _splits(study, task, coming.get(name), options) for task in tasks}
+        there = _there(study, coming.get(name))
+        for task in tasks:
+            if (task.name, there.tobytes()) not in made:
+                made[task.name, there.tobytes()] = _splits(study, task, there, options)
+        folded = {task.name: made[task.name, there.tobytes()] for task in tasks}
         for key, task in product(keys[name], tasks):
             if options.layers and key.partition(":")[0] not in options.layers:
                 continue
@@ -130,17 +136,20 @@ def _dims(study: Study, coming: Mapping[str, ForeseenFeatures]) -> dict[str, Map
     return dims | {name: features.dims for name, features in coming.items()}
 
 
-def _splits(
-    study: Study, task: Task, features: ForeseenFeatures | None, options: FitOptions
-) -> Splits | None:
-    """About the folds that a task will have: copies and images that do not decode are not known yet.
+def _there(study: Study, features: ForeseenFeatures | None) -> Bools:
+    """About the rows that will have features: images that do not decode are not known yet."""
+    if features is None:
+        return np.ones(len(study), dtype=np.bool_)
+    there = np.zeros(len(study), dtype=np.bool_)
+    there[features.taking_part] = True
+    return there
+
+
+def _splits(study: Study, task: Task, there: Bools, options: FitOptions) -> Splits | None:
+    """About the folds that a task will have, copies not being known yet.
 
     None where they cannot be made, which the fit will say.
     """
-    there = np.ones(len(study), dtype=bool)
-    if features is not None:
-        there[:] = False
-        there[features.taking_part] = True
     try:
         return make_splits(study, task, there, options.folds, options.seed)
     except InputError:

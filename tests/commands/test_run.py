@@ -311,6 +311,35 @@ def test_weights_are_named_on_the_command_line(folder: Path) -> None:
     assert "run.toml has none" in err
 
 
+def test_a_backbone_is_left_out_by_name_wherever_it_stands(folder: Path) -> None:
+    written(
+        'study = "made"\ndata = "sample"\n'
+        '[[extract]]\nbackbone = ["control:pixels", "sample-faces"]\nweights = "sample-faces=random"\n'
+        '[[extract]]\nbackbone = "sample-objects"\n'
+        '[[finetune]]\nbackbone = "sample-faces"\n'
+        '[report]\ncompare = ["sample-faces@random/best/ridge,control:pixels", '
+        '"control:pixels/best/ridge,sample-objects"]\n'
+    )
+    code, out, err = run("run.toml", "--plan", "--limit", "20", "--without", "sample-faces")
+    assert code == 0, err
+    assert err.startswith("planning; ")
+    assert [line for line in out.splitlines() if line.startswith("probe ")] == [
+        "probe extract --study made --backbone control:pixels --limit 20 --data sample",
+        "probe extract --study made --backbone sample-objects --limit 20",
+        "probe report --study made --shortened '--limit 20' --compare "
+        "control:pixels/best/ridge,sample-objects",
+    ]
+    code, _, err = run("run.toml", "--plan", "--without", "sample-face")
+    assert (code, err) == (
+        2, "error: --without sample-face: no table has it; did you mean sample-faces or "
+        "sample-objects?\n",
+    )  # fmt: skip
+    every = ("control:pixels", "sample-faces", "sample-objects")
+    code, _, err = run("run.toml", "--plan", *(w for name in every for w in ("--without", name)))
+    assert code == 2
+    assert "leaves nothing to do" in err
+
+
 @pytest.mark.parametrize(("kind", "code"), [(Terminated, 4), (KeyboardInterrupt, 130)])
 def test_a_signal_ends_the_run_in_its_sentence(
     folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException], code: int

@@ -10,8 +10,10 @@ from features.machine.home import home
 from features.machine.spent import Spent
 from features.study.drafting import open_or_draft
 from probe.finetuning import effort
+from probe.finetuning import foreseen as foreseen_module
 from probe.finetuning.finetune import finetune
 from probe.finetuning.foreseen import foresee
+from probe.finetuning.job import FineTuneJob, FineTuneRun
 from probe.finetuning.options import FineTuneOptions
 from probe.fitting.foreseen import ForeseenResults
 from probe.training.recipes import recipe
@@ -72,3 +74,21 @@ def test_what_was_trained_is_what_the_next_one_is_told_by(
     # At most: each of three folds chooses among four epochs of 16 images, scores 16, and trains on 32.
     most = 3 * (4 * (16 + 16 / 3) + 4 * 32 + 16 / 3)
     assert again == pytest.approx(most * seconds / 1000, rel=1e-3)
+
+
+def test_a_batch_is_timed_once_for_all_tasks_of_a_network(
+    data: str, card: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[str] = []
+
+    def noted(run: FineTuneRun, job: FineTuneJob, images: float) -> float:
+        timed.append(job.tasks[0].name)
+        return 0.5
+
+    monkeypatch.setattr(foreseen_module, "measure", noted)
+    options = {"recipe": QUICK, "views": ("center",), "device": "cpu"}
+    one = foreseen(tmp_path / "study", data, card, tasks=("side",), **options)
+    timed.clear()
+    both = foreseen(tmp_path / "study", data, card, **options)  # every task by itself
+    assert len(timed) == 1
+    assert (both.todo, both.seconds) == (2 * one.todo, pytest.approx(2 * (one.seconds or 0)))
