@@ -8,7 +8,7 @@ from shlex import quote
 
 import numpy as np
 
-from probe.analysis.answer import FLOOR, Answer
+from probe.analysis.answer import FLOOR, Answer, Contrast
 from probe.analysis.curves import TaskCurves
 from probe.analysis.outcomes import CALIBRATION
 from probe.analysis.points import Best
@@ -17,6 +17,7 @@ from probe.analysis.scale import Scale
 from probe.analysis.standings import layers_words
 from probe.analysis.statistics import Interval
 from probe.probes.methods import METHODS
+from probe.reporting.words import sign_of, trend_words
 from probe.results.metrics import CURVES
 from probe.results.rows import BEST
 
@@ -99,7 +100,7 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         )
     else:
         apart = "" if made.gap else ", between two architectures"
-        gain = _gain(made.closest.difference, task.scale) + apart
+        gain = _gain(made.closest.difference, task.scale) + apart + _by_depth(task, made.closest)
         lines.append(("Does the closer domain help?", gain))
     if made.tuning is None:
         tried = "no whole network" if task.tuned else "nothing"
@@ -131,6 +132,23 @@ def facts(task: TaskCurves, made: Answer | None, closest: str | None) -> list[tu
         command = f"probe export {result} --task {quote(task.task)}"
         lines.append(("As one file for new images?", command))
     return lines
+
+
+def _by_depth(task: TaskCurves, closest: Contrast) -> str:
+    """How the gap of a pair changes over depth, where every pooling shows it to; else nothing."""
+    best = max((b for b in task.best if b.backbone == closest.a), key=lambda b: b.worth)
+    gaps = [
+        gap
+        for panel in task.panels
+        for gap in panel.gaps
+        if panel.method == best.method and (gap.near, gap.far) == (closest.a, closest.b)
+    ]
+    if {sign_of(gap.slope) for gap in gaps if len(gap.points) > 1} not in ({1}, {-1}):
+        return ""
+    gap = next(gap for gap in gaps if len(gap.points) > 1)
+    last = gap.points[-1]
+    size, ends = task.scale.size(last.gap), task.scale.ends(last.low, last.high)
+    return f"; {trend_words(gap)}: {size} {ends} at {last.layer}"
 
 
 def _by_method(task: TaskCurves, made: Answer) -> str:

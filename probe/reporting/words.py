@@ -122,9 +122,8 @@ def gap_sentence(method: str, gaps: Mapping[str, Gap], scale: Scale = POINTS) ->
             continue
         trend = gap.slope
         interval = scale.ends(trend.low, trend.high)
-        sign = 0 if trend.low <= 0 <= trend.high else (1 if trend.low > 0 else -1)
-        signs.add(sign)
-        grows = _trend(gap, sign)
+        signs.add(sign_of(trend))
+        grows = trend_words(gap)
         parts.append(
             f"{pooling}{scale.size(first.gap)} at {first.layer}, {scale.signed(last.gap)} at "
             f"{last.layer}, {grows} (slope {scale.signed(trend.value)} {interval})"
@@ -137,8 +136,14 @@ def gap_sentence(method: str, gaps: Mapping[str, Gap], scale: Scale = POINTS) ->
     return f"{method}, {kind}: {'; '.join(parts)}{tail}."
 
 
-def _trend(gap: Gap, sign: int) -> str:
-    """How the size of a gap changes with depth; `sign` is that of its slope, 0 where it is within noise."""
+def sign_of(difference: Interval) -> int:
+    """1 or -1 as a difference is shown to be more or less than nothing, 0 within noise."""
+    return 0 if difference.low <= 0 <= difference.high else 1 if difference.low > 0 else -1
+
+
+def trend_words(gap: Gap) -> str:
+    """How the size of a gap changes with depth."""
+    sign = sign_of(gap.slope)
     if not sign:
         return "no clear trend"
     first, last = gap.points[0].gap, gap.points[-1].gap

@@ -11,7 +11,8 @@ import studies
 
 from features.study.study import Study
 from probe.analysis.answer import Contrast, answer
-from probe.analysis.curves import TaskCurves
+from probe.analysis.curves import Panel, TaskCurves
+from probe.analysis.gaps import Gap, GapPoint
 from probe.analysis.points import Curve, Point
 from probe.analysis.random_draws import merge_draws, network_of
 from probe.analysis.rival_methods import rival_methods
@@ -186,6 +187,40 @@ def test_facts_answer_what_is_asked_next(task: TaskCurves) -> None:
     assert lines["Does the closer domain help?"] == (
         "not known: name the images' domain as closest in study.toml"
     )
+
+
+@pytest.mark.parametrize(
+    ("slopes", "words"),
+    [
+        (((0.2, 0.4), (0.1, 0.3)), "; the gap grows with depth: +14.0 points [+6.0, +22.0] at l2"),
+        (((-0.4, -0.2), (-0.3, -0.1)), "; near falls behind with depth: -10.0 points [-18.0, -2.0] at l2"),
+        (((0.2, 0.4), (-0.1, 0.3)), ""),
+        (((0.2, 0.4), (-0.3, -0.1)), ""),
+    ],
+)  # fmt: skip
+def test_a_closer_domain_that_helps_deeper_is_said_to_where_every_pooling_shows_it(
+    task: TaskCurves, slopes: tuple[tuple[float, float], ...], words: str
+) -> None:
+    made = answer(task, "faces")
+    assert made is not None
+    level = replace(made, closest=Contrast("near", "far", Interval(0.02, -0.03, 0.07, 9)))
+    method = max((b for b in task.best if b.backbone == "near"), key=lambda b: b.worth).method
+    panel = next(p for p in task.panels if p.method == method)
+
+    def over_depth(low: float, high: float) -> Panel:
+        last = 0.14 if low + high > 0 else -0.1
+        points = (
+            GapPoint("l0", 0.2, 0.01, -0.05, 0.07),
+            GapPoint("l2", 1.0, last, last - 0.08, last + 0.08),
+        )
+        gap = Gap(
+            "near", "far", "objects", "faces", points, Interval((low + high) / 2, low, high, 9)
+        )
+        return replace(panel, gaps=(gap,))
+
+    by_hand = replace(task, panels=tuple(over_depth(*ends) for ends in slopes))
+    said = dict(facts(by_hand, level, "faces"))["Does the closer domain help?"]
+    assert said == f"not shown: +2.0 points [-3.0, +7.0]{words}"
 
 
 def test_the_leaders_methods_are_compared_in_words(
