@@ -13,7 +13,7 @@ from torch import Tensor
 NAME = "simulated"
 DEVICES = 2
 counts: Counter[str] = Counter()
-"""`to`, `back`, `back later`: copies; `wait`: how often the processor waited for the device."""
+"""`to`, `to, waited for`, `back`, `back later`: copies; `wait`: how often the processor waited."""
 ticks = itertools.count(1)
 _here = threading.local()
 

@@ -267,6 +267,7 @@ def _sent(source: Tensor, target: Simulated, later: bool) -> Simulated:
     target.raw.copy_(source)
     target.mark[:] = stream, next(ticks)
     if not later:
+        counts["to, waited for"] += bool(source.dim())
         stream.finish()
     else:
         stream.sources.append((source, source.clone()))

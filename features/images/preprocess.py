@@ -15,6 +15,7 @@ from features.cards.card import Input
 from features.errors import InputError
 from features.formats import meanimage
 from features.images.decode import Reading
+from features.machine.device import sent
 from features.machine.regular_files import read_regular
 
 Geometry = tuple[tuple[int, int], int | tuple[int, int], str, bool, Reading]
@@ -80,10 +81,10 @@ def normalise(pixels: Tensor, wanted: Input) -> Tensor:
     x = pixels.permute(0, 2, 3, 1).to(torch.float32, copy=True).reshape(n, height, width * channels)
     if wanted.scale != 255:
         x *= wanted.scale / 255.0
-    mean = mean_of(wanted).to(x.device).permute(0, 2, 3, 1)  # (1, 1 or h, 1 or w, channels)
+    mean = sent(mean_of(wanted), x.device).permute(0, 2, 3, 1)  # (1, 1 or h, 1 or w, channels)
     x -= mean.expand(1, -1, width, channels).reshape(1, -1, width * channels)
     if any(std != 1 for std in wanted.std):
-        x /= torch.tensor(wanted.std, device=x.device).repeat(width)
+        x /= sent(torch.tensor(wanted.std), x.device).repeat(width)
     return x.view(n, height, width, channels).permute(0, 3, 1, 2)
 
 

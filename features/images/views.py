@@ -23,6 +23,7 @@ from features.cards.card import Input
 from features.errors import OptionError, nearest
 from features.formats import meanimage
 from features.images import preprocess
+from features.machine.device import sent
 
 VIEWS = {"center": 1, "flip": 2, "10crop": 10}
 """The number of crops that each view averages."""
@@ -122,5 +123,5 @@ def normalised(pixels: Tensor, places: Ints, canvas: tuple[int, int], wanted: In
     height, width = wanted.size
     cut = [image[:, top : top + height, left : left + width] for top, left in places.tolist()]
     plain = replace(wanted, mean=(0.0,) * wanted.channels, std=(1.0,) * wanted.channels)
-    x = preprocess.normalise(pixels, plain) - torch.stack(cut).to(pixels.device)
-    return x / torch.tensor(wanted.std, device=x.device).view(1, -1, 1, 1)
+    x = preprocess.normalise(pixels, plain) - sent(torch.stack(cut), pixels.device)
+    return x / sent(torch.tensor(wanted.std), x.device).view(1, -1, 1, 1)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from features.errors import InputError, OptionError
 
@@ -140,6 +140,11 @@ def widest(device: torch.device) -> torch.dtype:
 def has_streams(device: torch.device) -> bool:
     """Whether copies and threads can have queues of their own on the device; Apple's were never tried."""
     return device.type not in ("cpu", "mps") and hasattr(torch.get_device_module(device), "Stream")
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """`x` on the device, for which the processor does not wait until what it asked of it before is done."""
+    return x.to(device, non_blocking=has_streams(device))
 
 
 def new_stream(device: torch.device) -> Any:

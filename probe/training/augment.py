@@ -9,6 +9,7 @@ from torch import Tensor
 from features.arrays import Ints
 from features.cards.card import Input
 from features.images.views import centre, normalised
+from features.machine.device import sent
 from probe.training.recipes import Recipe
 
 _GREY = (0.299, 0.587, 0.114)
@@ -37,13 +38,13 @@ def augment(
         image[:, top : top + height, left : left + width]
         for image, (top, left) in zip(pixels, places.tolist(), strict=True)
     ]
-    x = torch.stack(cut).to(device, non_blocking=True)
+    x = sent(torch.stack(cut), device)
     if recipe.colour:
-        x = _recoloured(x, *torch.from_numpy(factors).to(device).view(3, n, 1, 1, 1))
+        x = _recoloured(x, *sent(torch.from_numpy(factors), device).view(3, n, 1, 1, 1))
     x = normalised(x, places, canvas, wanted)
     if mirrored is None:
         return x
-    return torch.where(mirrored.to(device)[:, None, None, None], x.flip(3), x)
+    return torch.where(sent(mirrored, device)[:, None, None, None], x.flip(3), x)
 
 
 def _recoloured(pixels: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
@@ -62,4 +63,4 @@ def _grey(x: Tensor) -> Tensor:
     """The luminance of RGB, `(n, 1, h, w)`; a grey image as it is."""
     if x.shape[1] == 1:
         return x
-    return (x * torch.tensor(_GREY, device=x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (x * sent(torch.tensor(_GREY), x.device).view(1, 3, 1, 1)).sum(1, keepdim=True)

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from features.arrays import Ints
-from features.machine.device import precise, seeded, widest
+from features.machine.device import precise, seeded, sent, widest
 from probe.training.cut import train_mode
 from probe.training.recipes import Recipe, rate_factor
 from probe.training.setup import Diverged, Epoch, TrainingJob, TrainingProgress
@@ -136,10 +136,10 @@ def _one_batch(
     labels, targets = truth
     # Over the whole batch, so that parts of it add up to the same mean.
     denominators = [
-        w[y[y >= 0]].sum().clamp_min(1e-12).to(device)
+        sent(w[y[y >= 0]].sum().clamp_min(1e-12), device)
         for w, y in zip(weights, labels.unbind(1), strict=True)
     ]
-    moved = [w.to(device) for w in weights]
+    moved = [sent(w, device) for w in weights]
     loss = torch.zeros((), device=device)
     right = torch.zeros((), device=device)
     for turn, part in enumerate(_parts(np.arange(len(labels)), job)):
@@ -148,11 +148,14 @@ def _one_batch(
             scores = job.network(x).float()
         part_loss = torch.zeros((), device=device)
         for column, where in enumerate(job.goal.parts()):
-            y = labels[part, column].to(device)
+            here = labels[part, column]
             if targets is not None and job.goal.is_number(column):
-                away = (scores[:, where.start] - targets[part, column].to(device)).abs()
-                part_loss = part_loss + away[y >= 0].sum() / denominators[column]
+                wanted = sent(targets[part, column], device)
+                away = (scores[:, where.start] - wanted).abs()
+                known = sent(torch.nonzero(here >= 0)[:, 0], device)
+                part_loss = part_loss + away[known].sum() / denominators[column]
                 continue
+            y = sent(here, device)
             task_loss = functional.cross_entropy(
                 scores[:, where],
                 y,

@@ -11,6 +11,7 @@ from torch import Tensor
 from features.arrays import Floats, Ints
 from features.cards.card import Input
 from features.images.views import canvas_of, inputs
+from features.machine.device import sent
 from features.study.study import Study
 from probe.training.augment import augment
 from probe.training.image_cache import ImageCache
@@ -51,7 +52,7 @@ class ImageFeed:
     def views(self, rows: Ints, view: str) -> Iterator[Tensor]:
         """The inputs of `rows` under every crop of `view`, one after the other."""
         pixels = (self.canvases if view == "10crop" else self.images)[rows]
-        yield from inputs(pixels.to(self.device), view, self.wanted)
+        yield from inputs(sent(pixels, self.device), view, self.wanted)
 
 
 class KeptFeed:
@@ -65,9 +66,9 @@ class KeptFeed:
 
     def training(self, rows: Ints, rng: np.random.Generator) -> Tensor:
         """The features of `rows`; nothing about them is random."""
-        return torch.from_numpy(self.features[rows]).to(self.device)
+        return sent(torch.from_numpy(self.features[rows]), self.device)
 
     def views(self, rows: Ints, view: str) -> Iterator[Tensor]:
         """The features of `rows`, which are those of the centre."""
         assert view == "center"
-        yield torch.from_numpy(self.features[rows]).to(self.device)
+        yield sent(torch.from_numpy(self.features[rows]), self.device)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import simulated_device
 import torch
 from finetuning.brighthalves import rows_of, write_data
 from safetensors.numpy import load_file
@@ -137,3 +138,24 @@ def test_mixed_precision_is_refused_where_it_is_not_there(
     assert "simulated: no bfloat16; computed in float32" in said
     with pytest.raises(InputError, match="mixed precision is for a GPU"):
         trained(tmp_path / "t", card, "cpu", data=data, precision="amp")
+
+
+@pytest.mark.parametrize("goal", ["side", "years:number"])
+def test_no_batch_waits_for_what_it_sends(
+    tmp_path: Path, card: str, data: str, device: str, goal: str
+) -> None:
+    """Where copies wait, the processor cannot ask ahead: three epochs wait as often as one."""
+    if device != "simulated":
+        pytest.skip("copies are counted on the simulated device")
+    table = Path(data)
+    head, *rows = table.read_text().splitlines()
+    numbers = [f"{row},{place % 3}.5" for place, row in enumerate(rows)]
+    numbers[3] = f"{rows[3]},"  # not known
+    table.write_text("\n".join([f"{head},years", *numbers]) + "\n")
+    waited = []
+    for epochs in (1, 3):
+        simulated_device.counts.clear()
+        short = recipe("modern", epochs=epochs, patience=0, batch_size=8, colour=0.2)
+        trained(tmp_path / str(epochs), card, device, data=data, recipe=short, tasks=[goal])
+        waited.append(simulated_device.counts["to, waited for"])
+    assert waited[0] == waited[1]
