@@ -50,13 +50,13 @@ EXTRACTION = {
     ),
     "the mean stays here": (
         "features.images.preprocess",
-        "mean_of(wanted).to(x.device)",
+        "sent(mean_of(wanted), x.device)",
         "mean_of(wanted)",
         AWAY,
     ),
     "the deviation stays here": (
         "features.images.preprocess",
-        "torch.tensor(wanted.std, device=x.device)",
+        "sent(torch.tensor(wanted.std), x.device)",
         "torch.tensor(wanted.std)",
         AWAY,
     ),
@@ -98,16 +98,16 @@ FIT = {
 """None in the place of words: what the run gives is not as it should be."""
 TRAINING = {
     "images stay here": ("probe.training.augment", ".to(device, non_blocking=True)", "", AWAY),
-    "mirrors stay here": ("probe.training.augment", "mirrored.to(device)", "mirrored", AWAY),
+    "mirrors stay here": ("probe.training.augment", "sent(mirrored, device)", "mirrored", AWAY),
     "labels stay here": (
         "probe.training.epoch",
-        "y = labels[part, column].to(device)",
-        "y = labels[part, column]",
+        "y = sent(here, device)",
+        "y = here",
         AWAY,
     ),
     "weights of classes stay here": (
         "probe.training.epoch",
-        "moved = [w.to(device) for w in weights]",
+        "moved = [sent(w, device) for w in weights]",
         "moved = weights",
         AWAY,
     ),
