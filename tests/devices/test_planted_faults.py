@@ -97,7 +97,12 @@ FIT = {
 }
 """None in the place of words: what the run gives is not as it should be."""
 TRAINING = {
-    "images stay here": ("probe.training.augment", ".to(device, non_blocking=True)", "", AWAY),
+    "images stay here": (
+        "probe.training.augment",
+        "sent(torch.stack(cut), device)",
+        "torch.stack(cut)",
+        AWAY,
+    ),
     "mirrors stay here": ("probe.training.augment", "sent(mirrored, device)", "mirrored", AWAY),
     "labels stay here": (
         "probe.training.epoch",
