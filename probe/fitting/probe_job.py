@@ -27,6 +27,7 @@ from probe.fitting.projection import projected
 from probe.folds.make_splits import make_splits
 from probe.folds.splits import Splits
 from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
+from probe.probes.linear import column_bytes
 from probe.probes.methods import METHODS
 from probe.probes.scorer import Shared
 from probe.probes.settings import ProbeSettings
@@ -80,10 +81,17 @@ class ProbeRun:
             source = Source.of(narrow, self.device)
         else:
             source = self.source(file, job.key)
-        room = self.memory - _needs(_done(file), source.dim)
+        room = self.memory - _needs(_done(file), source.dim) - self._at_work(_done(file), job)
         shared = Shared(room if source.held else self.memory // 2)
         self.now = _Layer(*wanted, source, shared)
         return self.now
+
+    def _at_work(self, n: int, job: ProbeJob) -> int:
+        """About what the solver holds of `n` rows for the task of most classes, on all cores."""
+        classes = max(len(task.classes) for task in [job.task, *self.study.tasks.values()])
+        grids = [self.settings(p).grid for p in self.options.all_probes() if METHODS[p].is_path]
+        points = max((len(grid) for grid in grids), default=0)
+        return cores() * column_bytes(n, max(classes, 1), points)
 
     def source(self, file: FeatureFile, key: str) -> Source:
         """A layer in memory, or in blocks where `memory` does not hold it."""
