@@ -25,6 +25,11 @@ def first_line(error: BaseException, most: int = 160) -> str:
     return lines[0][:most] if lines else type(error).__name__
 
 
+def whole_sentence(error: BaseException) -> str:
+    """What one of the errors above says, whole; of a library's error its first line."""
+    return str(error) if isinstance(error, (InputError, Stopped)) else first_line(error, 400)
+
+
 def in_words(names: Sequence[str]) -> str:
     """`a`, `a and b`, or `a, b and c`."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

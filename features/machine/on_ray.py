@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from features.errors import InputError, OptionError, Stopped, first_line
+from features.errors import InputError, OptionError, Stopped, first_line, whole_sentence
 from features.machine.device import cores
 from features.machine.pieces import Piece
 from features.machine.tally import Node, Tally
@@ -134,7 +134,7 @@ def make_on_ray(
     if lost:
         (host, _), why = failed[lost[0]][-1]
         raise Stopped(
-            f"{pieces[lost[0]].name}: failed {TIMES} times, last on {host} ({why.message}); of "
+            f"{pieces[lost[0]].name}: failed {TIMES} times, last on {host} ({why.message.rstrip('. ')}); of "
             f"{len(left)} pieces of work {len(lost)} failed, the others are kept; run the same command "
             "again."
         )
@@ -228,7 +228,7 @@ def _make(
     try:
         piece = _planned(*shared)[number]
     except Exception as error:  # it was made where the command runs: something is not seen here
-        return node, Failure(first_line(error))
+        return node, Failure(whole_sentence(error))
     try:
         if piece.name != name:
             raise Stopped(f"plans {piece.name} in the place of {name}")
@@ -237,7 +237,7 @@ def _make(
     except InputError as error:
         return node, Failure(str(error), is_final=True)
     except (OSError, Stopped) as error:
-        return node, Failure(first_line(error))
+        return node, Failure(whole_sentence(error))
     return node, None
 
 
