@@ -134,8 +134,8 @@ def make_on_ray(
     if lost:
         (host, _), why = failed[lost[0]][-1]
         raise Stopped(
-            f"{pieces[lost[0]].name}: failed {TIMES} times, last on {host} ({why.message.rstrip('. ')}); of "
-            f"{len(left)} pieces of work {len(lost)} failed, the others are kept; run the same command "
+            f"{pieces[lost[0]].name}: failed {TIMES} times, last on {host} ({why.message.rstrip('. ')}); "
+            f"of {len(left)} pieces of work {len(lost)} failed, the others are kept; run the same command "
             "again."
         )
 
