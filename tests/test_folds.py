@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from probe.folds.make_splits import make_splits
 from probe.folds.splits import Splits, Unfit
 
 Ints = NDArray[np.int64]
+
+MANY = [1_000_000, 0]
+"""Rows from which subjects are dealt out; the same laws hold of them."""
 
 
 def study_of(
@@ -273,8 +277,12 @@ def test_images_of_one_class_are_refused() -> None:
         split(study, readable=np.array([True, False] * 12))
 
 
-def test_a_class_with_fewer_images_than_folds_is_split_in_silence() -> None:
+@pytest.mark.parametrize("many", MANY)
+def test_a_class_with_fewer_images_than_folds_is_split_in_silence(
+    many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A warning of scikit-learn's would reach the user, who is told in our words or not at all."""
+    monkeypatch.setattr(sys.modules["probe.folds.make_splits"], "_MANY", many)
     labels = ["a", "b"] * 20 + ["rare"] * 3
     study = study_of(labels)
     splits = split(study)
@@ -282,9 +290,11 @@ def test_a_class_with_fewer_images_than_folds_is_split_in_silence() -> None:
     assert len(set(splits.fold[-3:])) > 1
 
 
+@pytest.mark.parametrize("many", MANY)
 @pytest.mark.parametrize("folds", [2, 5])
-def test_classes_are_spread_evenly(folds: int) -> None:
-    labels, subjects = people(200, per=3, classes=4)
+def test_classes_are_spread_evenly(folds: int, many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["probe.folds.make_splits"], "_MANY", many)
+    labels, subjects = people(200 if many else 1_000, per=3, classes=4)
     study = study_of(labels, subjects)
     splits = split(study, folds)
     y = study.labels("label")
@@ -295,7 +305,11 @@ def test_classes_are_spread_evenly(folds: int) -> None:
         assert abs(here.sum() / len(y) - 1 / folds) < 0.05
 
 
-def test_a_seed_repeats_and_another_gives_other_folds() -> None:
+@pytest.mark.parametrize("many", MANY)
+def test_a_seed_repeats_and_another_gives_other_folds(
+    many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["probe.folds.make_splits"], "_MANY", many)
     labels, subjects = people(60)
     study = study_of(labels, subjects)
     for folds in (2, 5):

@@ -15,6 +15,8 @@ from probe.folds.given import SPLIT_NAMES, has_split, own_folds
 from probe.folds.kept_together import in_several, kept_together, unlike
 from probe.folds.splits import Splits, Unfit
 
+_MANY = 1_000_000
+"""Rows from which subjects are dealt out; to weigh each against all folds took half a minute."""
 _INNER_PARTS = 3  # of the training rows, where only one other fold is left
 
 
@@ -210,6 +212,8 @@ def _check_subjects(study: Study, task: Task, rows: Ints, folds: int) -> None:
 
 
 def _stratified(subjects: Ints, y: Ints, folds: int, seed: int) -> Ints:
+    if len(y) >= _MANY:
+        return _dealt(subjects, y, folds, seed)
     fold = np.zeros(len(y), dtype=np.int64)
     from sklearn.model_selection import StratifiedGroupKFold  # a second, where folds are given
 
@@ -228,9 +232,21 @@ def _stratified(subjects: Ints, y: Ints, folds: int, seed: int) -> Ints:
 
 def _spread(subjects: Ints, folds: int, seed: int) -> Ints:
     """Subjects dealt out to folds in random order."""
-    names = np.random.default_rng(seed).permutation(np.unique(subjects))
-    fold_of = {int(name): i % folds for i, name in enumerate(names)}
-    return np.array([fold_of[int(s)] for s in subjects], dtype=np.int64)
+    return _dealt(subjects, np.zeros_like(subjects), folds, seed)
+
+
+def _dealt(subjects: Ints, y: Ints, folds: int, seed: int) -> Ints:
+    """Subjects dealt out to folds one by one, by the rarest class that each has, in random order."""
+    _, number = np.unique(subjects, return_inverse=True)
+    _, of_row, images = np.unique(y, return_inverse=True, return_counts=True)
+    rarity = np.empty(len(images), dtype=np.int64)
+    rarity[np.argsort(images, kind="stable")] = np.arange(len(images))  # 0 is the rarest
+    rarest = np.full(number.max() + 1, len(images))
+    np.minimum.at(rarest, number, rarity[of_row])
+    order = np.random.default_rng(seed).permutation(len(rarest))
+    fold = np.empty(len(rarest), dtype=np.int64)
+    fold[order[np.argsort(rarest[order], kind="stable")]] = np.arange(len(rarest)) % folds
+    return fold[number]
 
 
 def _learnable(splits: Splits, task: Task, study: Study) -> Splits:
