@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _LISTED = 5
 _MANY = 30
 """Classes, beyond which the table folds."""
+_YEARS = 10
+"""Classes, beyond which whole numbers are more likely quantities than names."""
 
 app = typer.Typer(cls=Group, no_args_is_help=True, rich_markup_mode=None)
 
@@ -186,17 +189,30 @@ def _tell(checked: Check) -> None:
     _list("classes that training would lack", absent)
     _list("left out", [f"{path}: {why}" for path, why in checked.left_out])
     _list("unreadable", [f"{paths[r]}: {why}" for r, why in checked.copies.unreadable.items()])
-    for sentence in checked.notes:
+    for sentence in (*checked.notes, *_quantities(checked)):
         show.say(f"note: {sentence}")
 
 
+def _quantities(checked: Check) -> Iterator[str]:
+    """A sentence for each task whose many classes are numbers, as years are."""
+    for name in checked.tasks:
+        task = checked.study.tasks[name]
+        if len(task.classes) > _YEARS and all(c.isdecimal() for c in task.classes):
+            asked = quote(f"{name}:number")
+            yield (
+                f"{name}: its {len(task.classes)} classes are numbers; where they are quantities, such as "
+                f"years, `probe fit --task {asked}` predicts them as one number"
+            )
+
+
 def _folded(counts: list[tuple[str, int, list[int]]]) -> list[tuple[str, int, list[int]]]:
-    """The counts of a task's classes, of many only the largest and the smallest ones."""
+    """The counts of a task's classes; of many only the largest and the smallest, of numbers the ends."""
     if len(counts) <= _MANY:
         return counts
-    ordered = sorted(counts, key=lambda count: -count[1])
+    numbers = all(name.isdecimal() for name, *_ in counts)
+    ordered = counts if numbers else sorted(counts, key=lambda count: -count[1])
     between = ordered[_LISTED:-_LISTED]
-    low, high = between[-1][1], between[0][1]
+    low, high = min(n for _, n, _ in between), max(n for _, n, _ in between)
     sizes = str(low) if low == high else f"{low} to {high}"
     more = f"{len(between):,} more classes of {sizes} images each"
     folds = [sum(column) for column in zip(*(folds for *_, folds in between), strict=True)]

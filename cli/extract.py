@@ -212,8 +212,9 @@ def extract(
         with show.Progress(f"extracting draw {draw + 1} of {seeds}", "images") as shown:
             how = replace(wanted, seed=seed + draw, progress=progress_on(shown))
             results += extract_with(study, random, how)
+    told: set[str] = set()
     for result in results:
-        _summary(result)
+        _summary(result, limited=limit is not None, told=told)
     extracted = [result.backbone for result in results[: len(backbone)]]
     for (name, its_name), (sample, folder) in product(
         zip(backbone, extracted, strict=True), samples.items()
@@ -221,7 +222,7 @@ def extract(
         with show.Progress(f"extracting {name} of {sample}", "images") as shown:
             how = replace(wanted, progress=progress_on(shown))
             result = extract_sample(study, sample, folder, (name, chosen[name]), its_name, how)
-        _summary(result)
+        _summary(result, limited=limit is not None, told=told)
         results.append(result)
     if quick:
         show.say("a first look: `probe fit --quick` and `probe report` show what it says")
@@ -282,19 +283,22 @@ def _plan(plan: Plan) -> None:
     )
 
 
-def _summary(result: Extraction) -> None:
-    for note in result.notes:
-        show.say(f"note: {note}")
+def _summary(result: Extraction, *, limited: bool, told: set[str]) -> None:
+    """Say what came of one backbone; what is in `told`, of the backbones before, is not said again."""
+    lines = [f"note: {note}" for note in result.notes]
     for what, files in (("left out", result.left_out), ("unreadable", result.unreadable)):
-        for number, (path, reason) in enumerate(files.items()):
-            if number == _LISTED:
-                show.say(f"{what}: {len(files) - _LISTED} more; `probe status` lists them")
-                break
-            show.say(f"{what}: {path}: {reason}")
+        lines += [f"{what}: {path}: {reason}" for path, reason in list(files.items())[:_LISTED]]
+        if len(files) > _LISTED:
+            lines.append(f"{what}: {len(files) - _LISTED} more; `probe status` lists them")
+    for line in lines:
+        if line not in told:
+            show.say(line)
+    told.update(lines)
     rate = result.computed / max(result.seconds, 1e-9)
     speed = f" at {rate:.{0 if rate >= 10 else 1}f} images/s" if result.computed else ""
     slowest = f" ({result.bottleneck} was busiest)" if result.bottleneck else ""
-    pending = f", {count(result.pending, 'row')} pending" if result.pending else ""
+    why = "left out by --limit" if limited else "pending"
+    pending = f", {count(result.pending, 'row')} {why}" if result.pending else ""
     images, arrays = count(result.computed, "image"), count(len(result.layers), "array")
     if result.taken:
         taken = f"{count(result.taken, 'image')} of shares or tasks collected"

@@ -114,9 +114,7 @@ def _state(features: StoredBackbone) -> str:
     if not features.finished:
         return "unfinished: run `probe extract` again"
     if features.pending:
-        return (
-            "extracted in part: `probe extract` with a larger --limit, or without, takes the rest"
-        )
+        return "finished, of a part (--limit or --quick): `probe extract` without takes the rest"
     return "finished"
 
 

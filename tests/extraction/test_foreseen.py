@@ -12,6 +12,7 @@ from PIL import Image
 from features.extraction.extract import extract
 from features.extraction.foreseen import ForeseenFeatures, foresee
 from features.extraction.options import ExtractOptions
+from features.extraction.summary import Plan
 from features.store.few_rows import bytes_on_disk
 from features.study.drafting import open_or_draft
 
@@ -42,8 +43,11 @@ def foreseen(
 def test_bytes_are_within_one_per_cent(tmp_path: Path, images: Path, limit: int | None) -> None:
     first = foreseen(tmp_path / "study", images, "control:pixels", limit=limit)
     assert (first.kept, first.images) == (0, limit or ROWS)
-    made = extract(tmp_path / "study", "control:pixels", data=str(images), limit=limit)
-    assert first.bytes == pytest.approx(bytes_on_disk(made.file), rel=0.01)
+    said: list[Plan] = []
+    made = extract(
+        tmp_path / "study", "control:pixels", data=str(images), limit=limit, planned=said.append
+    )
+    assert first.bytes == said[0].bytes == pytest.approx(bytes_on_disk(made.file), rel=0.01)
     again = foreseen(tmp_path / "study", images, "control:pixels", limit=limit)
     assert (again.kept, again.images, again.bytes) == (limit or ROWS, 0, 0)
 
