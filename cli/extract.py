@@ -279,7 +279,7 @@ def _plan(plan: Plan) -> None:
     show.say(
         f"{plan.backbone}: {count(plan.rows, 'row')}, {count(len(plan.layers), 'array')} of "
         f"{count(layers, 'layer')}, "
-        f"{decimal(plan.bytes)} into {plan.file}{licence}"
+        f"about {decimal(plan.bytes)} into {plan.file}{licence}"
     )
 
 

@@ -15,6 +15,7 @@ from features.extraction.pipeline import default_batch_size
 from features.images.views import VIEWS
 from features.store.contents import contents_of
 from features.store.featurefile import FeatureFile
+from features.store.paths import every_file
 from features.study.study import Study, open_study
 from probe.analysis.floor import NAMES as FLOORS
 from probe.folds.given import has_split, own_folds
@@ -53,6 +54,16 @@ def file_of(folder: Path) -> tuple[str, list[str]]:
         notes.append(
             f"{lost} results have no protocol or task any more; their options are not told"
         )
+    notes += [
+        f"{path.name.removesuffix('.h5.partial')}: its extraction has not finished, so that is not told"
+        for path in every_file(study.folder)
+        if path.suffix == ".partial"
+    ]
+    unfitted = {*study.backbones()} - {row.backbone for row in every}
+    if unfitted and not rows:
+        notes.append("nothing is fitted yet, so the file only extracts")
+    elif unfitted:
+        notes.append(f"not fitted yet: {', '.join(sorted(unfitted))}")
     tables = [("extract", table) for table in _extracted(study, notes)]
     tables += [("fit", table) for table in _fitted(study, known, under)]
     tables += [("finetune", table) for table in _tuned(study, known, under, notes)]

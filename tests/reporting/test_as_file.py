@@ -24,7 +24,10 @@ def begun(folder: Path) -> Path:
 
 def test_imported_features_are_a_note(tmp_path: Path) -> None:
     text, notes = file_of(begun(tmp_path))
-    assert notes == ["net: imported, which no table of a file does"]
+    assert notes == [
+        "nothing is fitted yet, so the file only extracts",
+        "net: imported, which no table of a file does",
+    ]
     assert "[[extract]]" not in text
 
 
@@ -40,6 +43,18 @@ def test_a_number_that_was_fitted_without_the_classes(tmp_path: Path, lost: bool
     assert table["task"] == (["size:number"] if lost else ["label", "size:number"])
     told = "1 results have no protocol or task any more; their options are not told"
     assert (told in notes) == lost
+
+
+def test_what_is_unfinished_is_a_note(tmp_path: Path) -> None:
+    study = begun(tmp_path)
+    fit(study, tasks=("label",), probes=("ridge",), folds=2, c=(1.0,))
+    import_features(study, tmp_path / "x.npy", name="other", layer="fc")
+    (study / "features" / "third.h5.partial").touch()
+    _, notes = file_of(study)
+    assert notes[:2] == [
+        "third: its extraction has not finished, so that is not told",
+        "not fitted yet: other",
+    ]
 
 
 def test_results_of_a_column_that_is_gone_are_a_note(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from probe.analysis.curves import curves
 from probe.analysis.statistics import accuracy_interval
 from probe.fitting.fit import fit
 from probe.reporting.charts.chart import Chart
-from probe.reporting.page.page import looks
+from probe.reporting.page.page import data_name, looks
 from probe.reporting.report import report
 from probe.results import predictions
 from probe.results import rows as results
@@ -247,3 +247,19 @@ def test_a_network_trained_from_scratch_has_a_colour_of_its_own() -> None:
     assert (
         numbered["net", "faces"][1] == numbered["net", "task"][1] != numbered["other", "faces"][1]
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("utkface:/work/real/utkface?faces=coarse", "utkface"),
+        ("lfw:/data/people", "lfw:people"),
+        ("/home/anna/faces.csv", "faces.csv"),
+        ("hf:org/set", "hf:org/set"),
+        ("sample", "sample"),
+    ],
+)
+def test_the_page_names_the_data_without_the_folders_of_this_machine(
+    source: str, name: str
+) -> None:
+    assert data_name(source) == name

@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import count
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from features.data import options_in
+from features.errors import in_words
 from features.machine.strict_json import to_json
 from probe.reporting.charts.chart import Chart, Plot
 from probe.reporting.charts.legend import CROSS, OUTLINES, PLUS, backbone_sign
@@ -44,7 +47,8 @@ def page(contents: Contents) -> str:
     script = _asset("page.js")
     return _environment().get_template("page.html").render(
         contents=contents,
-        tasks=", ".join(section.task for section in contents.tasks),
+        tasks=in_words([section.task for section in contents.tasks]),
+        images_of=data_name(contents.study.source),
         policy=_policy(script),
         style=_asset("page.css"),
         script=script,
@@ -60,6 +64,16 @@ def page(contents: Contents) -> str:
         used_marks=_used_marks(all_charts),
         data={"charts": [_numbers(chart) for chart in all_charts]},
     )  # fmt: skip
+
+
+def data_name(source: str) -> str:
+    """The name of a study's data without options and the folders they lie in: `utkface`, `faces.csv`."""
+    own, _ = options_in(source)
+    kind, colon, place = own.rpartition(":") if not Path(own).exists() else ("", "", own)
+    if not Path(place).is_absolute():
+        return own
+    name = Path(place).name
+    return f"{kind}{colon}{name}" if kind and kind.lower() != name.lower() else name
 
 
 @cache
