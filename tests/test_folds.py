@@ -6,6 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
 
 from features.data.manifest import Manifest
 from features.data.tasks import Task
@@ -16,6 +17,7 @@ from probe.folds.given import training_of
 from probe.folds.left_out import left_out_sentences
 from probe.folds.make_splits import make_splits
 from probe.folds.splits import Splits, Unfit
+from probe.folds.stratified import QuickStratifiedGroupKFold
 
 Ints = NDArray[np.int64]
 
@@ -418,3 +420,21 @@ def test_a_class_of_the_test_split_alone_takes_no_part() -> None:
     assert np.flatnonzero(trained).tolist() == [0, 1, 2, 3]
     with pytest.raises(Unfit, match="'c' are in the split test, so nothing can be learnt"):
         split(study_of(list("ababccc"), split=["train"] * 4 + ["test"] * 3))
+
+
+@pytest.mark.filterwarnings("ignore:The least populated class")
+@pytest.mark.parametrize("folds", [2, 5, 10])
+@pytest.mark.parametrize("classes", [1, 2, 30])
+def test_quick_folds_are_those_of_scikit_learn_to_the_row(classes: int, folds: int) -> None:
+    rng = np.random.default_rng(classes * folds)
+    for groups in (25, 100):
+        y = np.minimum(rng.geometric(2 / (classes + 1), 100), classes)
+        group = rng.integers(0, groups, 100)
+        made = [
+            [
+                test.tolist()
+                for _, test in kind(folds, shuffle=True, random_state=1).split(y, y, group)
+            ]
+            for kind in (StratifiedGroupKFold, QuickStratifiedGroupKFold)
+        ]
+        assert made[0] == made[1]

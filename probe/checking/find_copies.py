@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import Floats, Ints
+from features.arrays import Doubles, Floats, Ints
 from features.errors import InputError, OptionError
 from features.images.bit_depth import Range
 from features.images.thumbnails import SIDE, thumbnails
-from features.machine.device import threads
 from features.machine.locks import locked
 from features.study import copies
 from features.study.checked_data import note_checked
@@ -25,6 +25,7 @@ from features.study.study import Study, has_study
 from probe.checking.candidates import Cells, in_cells, most_similar
 from probe.checking.check import Check, cautions, check, without_copies
 from probe.checking.likeness import alikeness
+from probe.checking.screening import may_be_alike
 from probe.counts import count
 from probe.folds.given import own_folds
 
@@ -32,13 +33,14 @@ ALIKE = 0.85
 """The likeness at which two images count as one picture. Of versions of an image 99 in 100 lie above
 0.95; the most alike of 188,191 pairs of photographs of people (LFW, aligned) at 0.77."""
 Images = npt.NDArray[np.uint8]
-Turn = Callable[[Images], Images]
+Turn = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 _COARSE = 16
 _NEIGHBOURS = 10
 _SIMILAR = 0.4
 _NEIGHBOURS_TURNED = 3
 _SIMILAR_TURNED = 0.7
 """A turned copy is seldom cropped as well, so that fewer candidates will do: they cost the most here."""
+_BATCH = 4096
 _FLAT = 2.0  # grey levels: an image with less spread shows nothing that could be compared
 
 
@@ -187,19 +189,22 @@ def _any_there(study: Study) -> bool:
 
 def _near(grey: npt.NDArray[np.uint8], places: Ints) -> list[tuple[int, int, float]]:
     """Pairs among the images at `places` that show one picture, with their likeness, the highest first."""
-    places = places[grey[places].std((1, 2)) > _FLAT]
+    places = places[_spread(grey, places) > _FLAT]
     if len(places) < 2:
         return []
-    grey = grey[places]
     likeness: dict[tuple[int, int], float] = {}
-    mean, base = _base(grey)
+    coarse = _coarse(grey, places)
+    small = _small(coarse)
+    mean, base = _base(small)
     for turn in _TURNS:
-        pairs = _candidates(base, mean, turn(grey), turn)
-        second, place = np.unique(pairs[:, 1], return_inverse=True)
-        images = np.concatenate([grey, turn(grey[second])])
-        laid = np.stack([pairs[:, 0], len(grey) + place], axis=1)
-        with threads(1):  # a batch is too small to be shared: to wait for each other takes longer
-            alike = np.maximum(alikeness(images, laid), alikeness(images, laid[:, ::-1]))
+        turned = small if turn is _as_it_is else _small(turn(coarse))
+        pairs = _candidates(base, mean, turned, turn)
+        alike = np.zeros(len(pairs))
+        for kept in _batches(np.flatnonzero(may_be_alike(small, turned, pairs))):
+            alike[kept] = alikeness(*_laid(grey, places[pairs[kept]], turn, 1))
+        for kept in _batches(np.flatnonzero(may_be_alike(turned, small, pairs[:, ::-1]))):
+            found = alikeness(*_laid(grey, places[pairs[kept]], turn, -1))
+            alike[kept] = np.maximum(alike[kept], found)
         for (a, b), value in zip(np.sort(pairs, axis=1).tolist(), alike.tolist(), strict=True):
             if value >= ALIKE:
                 likeness[a, b] = max(value, likeness.get((a, b), 0.0))
@@ -207,27 +212,32 @@ def _near(grey: npt.NDArray[np.uint8], places: Ints) -> list[tuple[int, int, flo
     return [(int(places[a]), int(places[b]), likeness[a, b]) for a, b in ordered]
 
 
-def _base(grey: Images) -> tuple[Floats | float, Floats | Cells]:
-    """The mean of the images when they are small, and what is left of each, of length 1.
+def _laid(grey: Images, pairs: Ints, turn: Turn, order: int) -> tuple[Images, Ints]:
+    """The images of `pairs`, the second of each turned, and their numbers, in reverse if `order` is -1."""
+    images = np.concatenate([grey[pairs[:, 0]], turn(grey[pairs[:, 1]])])
+    return images, np.arange(len(images)).reshape(2, -1).T[:, ::order]
+
+
+def _base(small: Floats) -> tuple[Floats | float, Floats | Cells]:
+    """The mean of the small images, and what is left of each, of length 1.
 
     The mean image is subtracted since aligned faces all look alike; that of a few images is as much
     image as mean.
     """
-    small = _small(grey)
     mean = small.mean(0) if len(small) > _NEIGHBOURS else 0.0
     return mean, in_cells(_unit(small - mean))
 
 
-def _candidates(base: Floats | Cells, mean: Floats | float, turned: Images, turn: Turn) -> Ints:
+def _candidates(base: Floats | Cells, mean: Floats | float, turned: Floats, turn: Turn) -> Ints:
     """Pairs `(m, 2)` of images, the second of which looks like the first once it is turned by `turn`.
 
-    They are compared when they are small. As `turn` is undone by itself or by another of `_TURNS`, either
-    order of a pair will do.
+    They are compared when they are small, `turned` being `(n, 256)`. As `turn` is undone by itself or by
+    another of `_TURNS`, either order of a pair will do.
     """
     as_it_is = turn is _as_it_is
     found = most_similar(
         base,
-        _unit(_small(turned) - mean),
+        _unit(turned - mean),
         _NEIGHBOURS + 1 if as_it_is else _NEIGHBOURS_TURNED,  # itself is among the former
         _SIMILAR if as_it_is else _SIMILAR_TURNED,
     )
@@ -237,11 +247,27 @@ def _candidates(base: Floats | Cells, mean: Floats | float, turned: Images, turn
     return np.unique(pairs, axis=0)
 
 
-def _small(grey: Images) -> Floats:
-    """The images at 16 x 16, `(n, 256)`, each of mean 0 and length 1."""
+def _spread(grey: Images, places: Ints) -> Doubles:
+    """The SD of each image at `places`, `(n,)`."""
+    return np.concatenate([grey[some].std((1, 2)) for some in _batches(places)])
+
+
+def _coarse(grey: Images, places: Ints) -> Floats:
+    """The images at `places` at 16 x 16, `(n, 16, 16)`."""
     step = SIDE // _COARSE
-    x = grey.reshape(len(grey), _COARSE, step, _COARSE, step).mean((2, 4), dtype=np.float32)
-    x = x.reshape(len(grey), -1)
+    shape = (-1, _COARSE, step, _COARSE, step)
+    made = [grey[some].reshape(shape).mean((2, 4), dtype=np.float32) for some in _batches(places)]
+    return np.concatenate(made)
+
+
+def _batches(places: Ints) -> list[Ints]:
+    """The places in parts, so that what is made of them takes little memory."""
+    return np.array_split(places, len(places) // _BATCH + 1)
+
+
+def _small(coarse: Floats) -> Floats:
+    """The images as rows, `(n, 256)`, each of mean 0 and length 1."""
+    x = coarse.reshape(len(coarse), -1)
     return _unit(x - x.mean(1, keepdims=True), 1e-6)
 
 
@@ -249,23 +275,23 @@ def _unit(x: Floats, least: float = 1e-12) -> Floats:
     return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), least))
 
 
-def _as_it_is(images: Images) -> Images:
+def _as_it_is(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return images
 
 
-def _mirrored(images: Images) -> Images:
+def _mirrored(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return images[:, :, ::-1]
 
 
-def _flipped(images: Images) -> Images:
+def _flipped(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return images[:, ::-1]
 
 
-def _upside_down(images: Images) -> Images:
+def _upside_down(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return images[:, ::-1, ::-1]
 
 
-def _quarter(images: Images) -> Images:
+def _quarter(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return images.swapaxes(1, 2)[:, ::-1]
 
 

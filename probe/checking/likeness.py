@@ -9,6 +9,8 @@ person do not share and two versions of one photograph do, whatever their size a
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,8 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from features.arrays import Doubles, Ints
+from features.machine.device import cores, threads
 
-_STAGES = ((16, 1, 0.75), (16, 5, 0.87), (32, 4, 0.9))
+STAGES = ((16, 1, 0.75), (16, 5, 0.87), (32, 4, 0.9))
 """Side, steps, and the correlation below which a pair is given up. Of 1,058 pairs of a photograph and its
 version, cropped by up to a tenth at each side, resized and saved anew, 0.1 % are lost here and after; 2.1 %
 where it is made of 36 to 60 pixels, in other brightness and contrast. Most pairs that show two pictures end
@@ -38,34 +41,32 @@ def alikeness(grey: npt.NDArray[np.uint8], pairs: Ints) -> Doubles:
         pairs: Numbers of two images each, `(m, 2)`; the second may be a part of the first, or the
             first of the second.
     """
-    numbers = torch.from_numpy(np.ascontiguousarray(pairs))
     images = torch.from_numpy(grey)
-    position = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(len(pairs), 1)
-    left = torch.arange(len(pairs))
-    for side, steps, enough in _STAGES:
-        kept = [left[:0]]
-        small = _all_shrunk(images, numbers[left], side)
-        for batch in torch.split(left, _BATCH):
-            a, b = (small[numbers[batch, i]] for i in (0, 1))
-            position[batch] = _align(a, b, position[batch], steps)
-            laid, inside = _laid_over(b, position[batch])
-            kept.append(batch[_correlation(a, laid, inside) >= enough])
-        left = torch.cat(kept)
     likeness = torch.zeros(len(pairs))
-    for batch in torch.split(left, _BATCH):
-        a, b = (images[numbers[batch, i]].float() for i in (0, 1))
-        here = _align(a, b, position[batch], _LAST_STEPS)
-        laid, inside = _laid_over(_band(b), here)
-        likeness[batch] = _correlation(_band(a), laid, inside)
+
+    def some(batch: Tensor) -> None:
+        likeness[batch] = _alikeness(images, torch.from_numpy(pairs[batch.numpy()]))
+
+    with threads(1), ThreadPoolExecutor(cores()) as pool:  # a batch is too small to be shared
+        list(pool.map(some, torch.split(torch.arange(len(pairs)), _BATCH)))
     return likeness.clamp(0, 1).double().numpy()
 
 
-def _all_shrunk(images: Tensor, pairs: Tensor, side: int) -> Tensor:
-    """Every image of `pairs` at `side` pixels, `(n, side, side)`, others 0: each is in many pairs."""
-    small = torch.zeros(len(images), side, side)
-    for some in torch.split(torch.from_numpy(np.unique(pairs.numpy())), _BATCH):
-        small[some] = _shrunk(images[some], side)
-    return small
+def _alikeness(images: Tensor, numbers: Tensor) -> Tensor:
+    """The likeness of a batch of pairs."""
+    position = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(len(numbers), 1)
+    left = torch.arange(len(numbers))
+    for side, steps, enough in STAGES:
+        a, b = (_shrunk(images[numbers[left, i]], side) for i in (0, 1))
+        position[left] = _align(a, b, position[left], steps)
+        laid, inside = _laid_over(b, position[left])
+        left = left[_correlation(a, laid, inside) >= enough]
+    likeness = torch.zeros(len(numbers))
+    a, b = (images[numbers[left, i]].float() for i in (0, 1))
+    here = _align(a, b, position[left], _LAST_STEPS)
+    laid, inside = _laid_over(_band(b), here)
+    likeness[left] = _correlation(_band(a), laid, inside)
+    return likeness
 
 
 def _shrunk(images: Tensor, side: int) -> Tensor:
@@ -74,23 +75,29 @@ def _shrunk(images: Tensor, side: int) -> Tensor:
 
 def _align(a: Tensor, b: Tensor, position: Tensor, steps: int) -> Tensor:
     """Better positions `(m, 4)`: where the pixels of `a` `(m, s, s)` lie in `b`, scales then shifts."""
-    side = a.shape[-1]
-    template = _standard(a, torch.ones_like(a))
+    slopes, inverse = gradients(standard(a, torch.ones_like(a)))
+    for _ in range(steps):
+        laid, inside = _laid_over(b, position)
+        off = (standard(laid, inside) - standard(a, inside)).flatten(1)
+        position = moved(position, (inverse @ (slopes @ off[..., None]))[..., 0])
+    return position
+
+
+def gradients(template: Tensor) -> tuple[Tensor, Tensor]:
+    """How images `(m, s, s)` change with the four numbers, `(m, 4, s * s)`, and its square inverted."""
+    side = template.shape[-1]
     x, y = _axes(side)
     along_x = torch.gradient(template, dim=2)[0] * side / 2
     along_y = torch.gradient(template, dim=1)[0] * side / 2
-    slopes = torch.stack([along_x * x, along_y * y, along_x, along_y], 1).flatten(
-        2
-    )  # (m, 4, s * s)
-    inverse = torch.linalg.inv(slopes @ slopes.mT + _DAMPING * side**2 * torch.eye(4))
-    for _ in range(steps):
-        laid, inside = _laid_over(b, position)
-        off = (_standard(laid, inside) - _standard(a, inside)).flatten(1)
-        step = (inverse @ (slopes @ off[..., None]))[..., 0]
-        scale = position[:, :2] / (1 + step[:, :2])  # the position, after the step undone
-        shift = position[:, 2:] - scale * step[:, 2:]
-        position = torch.cat([scale.clamp(0.7, 1.4), shift.clamp(-0.4, 0.4)], 1)
-    return position
+    slopes = torch.stack([along_x * x, along_y * y, along_x, along_y], 1).flatten(2)
+    return slopes, torch.linalg.inv(slopes @ slopes.mT + _DAMPING * side**2 * torch.eye(4))
+
+
+def moved(position: Tensor, step: Tensor) -> Tensor:
+    """The positions `(m, 4)` after the steps are undone."""
+    scale = position[:, :2] / (1 + step[:, :2])
+    shift = position[:, 2:] - scale * step[:, 2:]
+    return torch.cat([scale.clamp(0.7, 1.4), shift.clamp(-0.4, 0.4)], 1)
 
 
 def _laid_over(b: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
@@ -108,7 +115,7 @@ def _axes(side: int) -> tuple[Tensor, Tensor]:
     return middles.expand(side, side), middles[:, None].expand(side, side)
 
 
-def _standard(image: Tensor, inside: Tensor) -> Tensor:
+def standard(image: Tensor, inside: Tensor) -> Tensor:
     """Mean 0 and SD 1 over the pixels inside, 0 elsewhere."""
     pixels = inside.sum((1, 2), keepdim=True).clamp(min=1)
     centred = (image - (image * inside).sum((1, 2), keepdim=True) / pixels) * inside
@@ -117,7 +124,7 @@ def _standard(image: Tensor, inside: Tensor) -> Tensor:
 
 
 def _correlation(a: Tensor, b: Tensor, inside: Tensor) -> Tensor:
-    product = (_standard(a, inside) * _standard(b, inside)).sum((1, 2))
+    product = (standard(a, inside) * standard(b, inside)).sum((1, 2))
     return product / inside.sum((1, 2)).clamp(min=1)
 
 

@@ -215,9 +215,9 @@ def _stratified(subjects: Ints, y: Ints, folds: int, seed: int) -> Ints:
     if len(y) >= _MANY:
         return _dealt(subjects, y, folds, seed)
     fold = np.zeros(len(y), dtype=np.int64)
-    from sklearn.model_selection import StratifiedGroupKFold  # a second, where folds are given
+    from probe.folds.stratified import QuickStratifiedGroupKFold  # a second, where folds are given
 
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    splitter = QuickStratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of classes with fewer images than folds

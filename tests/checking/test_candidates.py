@@ -88,3 +88,39 @@ def test_cells_hold_every_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(cells.row.tolist()) == list(range(500))
     assert cells.ends[-1] == 500
     np.testing.assert_array_equal(cells.base.numpy(), base[cells.row.numpy()])
+
+
+def test_in_fewer_numbers_the_nearest_are_still_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of 256 numbers, of which eight are searched: what they confuse, all numbers set right."""
+    monkeypatch.setattr(candidates, "_ALL_PAIRS", 0)
+    monkeypatch.setattr(candidates, "_NUMBERS", 8)
+    monkeypatch.setattr(candidates, "_SHORTLISTED", 8)
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(256, 256)) * 0.6 ** np.arange(256)[:, None]
+    base = unit(rng.normal(size=(600, 256)) @ mix)
+    queries = unit(base[:100] + rng.normal(size=(100, 256)) * 0.002)
+    wanted = by_hand(base, queries, 3, 0.5)
+    found = most_similar(in_cells(base), queries, 3, 0.5).tolist()
+    assert len(found) == len(wanted)
+    assert sum(pair in wanted for pair in found) >= 0.98 * len(wanted)
+    assert [[i, i] for i in range(100)] == [found[i] for i in range(0, 300, 3)]
+
+
+def test_of_rows_that_are_all_alike_each_query_takes_a_few(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Frames of a film: what is held while they are searched does not grow with their square."""
+    monkeypatch.setattr(candidates, "_ALL_PAIRS", 0)
+    rng = np.random.default_rng(0)
+    base = unit(1 + 1e-4 * rng.normal(size=(800, 16)))
+    held: list[int] = []
+    best = candidates._best
+
+    def noted(pairs: torch.Tensor, *more: object) -> object:
+        held.append(len(pairs))
+        return best(pairs, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(candidates, "_best", noted)
+    found = most_similar(in_cells(base), base, 3, 0.4)
+    assert np.bincount(found[:, 0]).tolist() == [3] * 800
+    assert max(held) <= 800 * 3 * candidates._PROBED
