@@ -71,11 +71,12 @@ class Comparison:
         else:
             ahead = self.a if gap.value > 0 else self.b
             verdict = f"{ahead} is ahead ({points})"
+        whose = f" of {self.subjects} {self.whose} (effectively {gap.effective:.0f})"
+        same = f"on the same {self.images} images{'' if self.subjects == self.images else whose}"
         return (
             f"{self.task}: {self.a} {scale.value(self.accuracy_a)}, {self.b} "
-            f"{scale.value(self.accuracy_b)}: {verdict}; on the same {self.images} images of "
-            f"{self.subjects} {self.whose} (effectively {gap.effective:.0f}), the first alone is {better} "
-            f"on {self.only_a} and the second alone on {self.only_b}."
+            f"{scale.value(self.accuracy_b)}: {verdict}; {same}, the first alone is "
+            f"{better} on {self.only_a} and the second alone on {self.only_b}."
         )
 
 

@@ -58,9 +58,22 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
         is_floor = second.startswith("control:") or "@random" in second
         who = _plain(second).partition(" of ")[0] if is_floor else "the next"
         return f"{top.backbone} leads on {name}: {score}, {lead} {than} {who}."
+    if len(made.noise) == 1 and _closest_leads(made):
+        level = f"{top.backbone} and {made.noise[0].b} are within noise"
+        return f"The closer domain helps on {name}; among all compared, {level}."
     if len(made.noise) == 1:
         return f"No single winner on {name}: {top.backbone} and {made.noise[0].b} are within noise."
     return f"No single winner on {name}: {len(made.noise) + 1} backbones are within noise."
+
+
+def _closest_leads(made: Answer) -> bool:
+    """Whether the leader, of the closest domain, is shown to be ahead of the one within noise of it.
+
+    That is one planned comparison, whose interval is narrower than that of the leader among all.
+    """
+    planned = made.closest
+    pair = (made.leader.backbone, made.noise[0].b)
+    return planned is not None and (planned.a, planned.b) == pair and planned.difference.low > 0
 
 
 def _guess(task: TaskCurves) -> str:

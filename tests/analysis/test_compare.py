@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,9 @@ def test_a_comparison_is_of_the_stored_scores(study: Study) -> None:
         ((a == 0) & (b == 1)).sum(),
     )
     assert (comparison.images, comparison.subjects) == (120, 30)
+    assert "on the same 120 images of 30 subjects (effectively 30), the first" in str(comparison)
+    alone = replace(comparison, subjects=120, whose="groups of copies")
+    assert "on the same 120 images, the first alone" in str(alone)
     assert "good/fc/ridge is ahead" in str(comparison)
     assert f"{100 * again.value:+.1f} points" in str(comparison)
     (back,) = compare(study.folder, "a/b/best/knn", "good/fc/ridge")

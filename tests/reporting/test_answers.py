@@ -106,7 +106,15 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
     apart = made.behind[0].difference
     noise = replace(made.behind[0], difference=replace(apart, low=-0.01))
     unsure = replace(made, behind=(noise,))
-    assert sentence(task, unsure) == "No single winner on age: near and far are within noise."
+    assert sentence(task, unsure) == (
+        "The closer domain helps on age; among all compared, near and far are within noise."
+    )
+    assert made.closest is not None
+    level = replace(made.closest, difference=Interval(0.02, -0.01, 0.05, 9))
+    for closest in (None, level):
+        assert sentence(task, replace(unsure, closest=closest)) == (
+            "No single winner on age: near and far are within noise."
+        )
     crowd = replace(made, behind=(noise, noise, noise))
     assert sentence(task, crowd) == "No single winner on age: 4 backbones are within noise."
     assert made.pretraining is not None
