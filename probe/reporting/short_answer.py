@@ -67,13 +67,15 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
 
 
 def _closest_leads(made: Answer) -> bool:
-    """Whether the leader, of the closest domain, is shown to be ahead of the one within noise of it.
+    """Whether the leader, of the closest domain, is shown to be ahead of its pair, within noise of it.
 
     That is one planned comparison, whose interval is narrower than that of the leader among all.
     """
     planned = made.closest
+    if planned is None or made.gap is None:  # between two architectures it may not be the domain
+        return False
     pair = (made.leader.backbone, made.noise[0].b)
-    return planned is not None and (planned.a, planned.b) == pair and planned.difference.low > 0
+    return (planned.a, planned.b) == pair and planned.difference.low > 0
 
 
 def _guess(task: TaskCurves) -> str:

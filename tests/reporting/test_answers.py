@@ -111,10 +111,12 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
     )
     assert made.closest is not None
     level = replace(made.closest, difference=Interval(0.02, -0.01, 0.05, 9))
-    for closest in (None, level):
-        assert sentence(task, replace(unsure, closest=closest)) == (
-            "No single winner on age: near and far are within noise."
-        )
+    for other in (
+        replace(unsure, closest=None),
+        replace(unsure, closest=level),
+        replace(unsure, gap=None),
+    ):
+        assert sentence(task, other) == "No single winner on age: near and far are within noise."
     crowd = replace(made, behind=(noise, noise, noise))
     assert sentence(task, crowd) == "No single winner on age: 4 backbones are within noise."
     assert made.pretraining is not None
