@@ -96,7 +96,7 @@ def test_in_fewer_numbers_the_nearest_are_still_found(monkeypatch: pytest.Monkey
     monkeypatch.setattr(candidates, "_NUMBERS", 8)
     monkeypatch.setattr(candidates, "_SHORTLISTED", 8)
     rng = np.random.default_rng(0)
-    mix = rng.normal(size=(256, 256)) * 0.6 ** np.arange(256)[:, None]
+    mix = rng.normal(size=(256, 256)) * 0.8 ** np.arange(256)[:, None]
     base = unit(rng.normal(size=(600, 256)) @ mix)
     queries = unit(base[:100] + rng.normal(size=(100, 256)) * 0.002)
     wanted = by_hand(base, queries, 3, 0.5)
