@@ -26,8 +26,9 @@ BACKBONES = (
     ("sample-faces", "random"),
     ("control:pixels", None),
 )
-LAYERS = ("conv1", "conv3", "fc6", "fc7")
-TUNED, CUTS = "age", ("conv3", "fc6")
+LAYERS = ("conv1", "conv2", "conv5", "pool5", "fc7")
+"""Those that `probe extract --quick` takes: the ends of every stage."""
+TUNED, CUTS = "age", ("pool5",)
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,12 @@ def run(folder: Path, progress: Callable[[int, int, str], None]) -> tuple[Report
 
 
 def _tune(folder: Path, cuts: tuple[str, ...], say: Callable[[str], None]) -> None:
-    """The network of faces tuned as a whole, or from scratch and frozen at two depths: a few epochs."""
-    few = recipe("modern", epochs=3, patience=0, crop=False, mirror=False, colour=0.0)
+    """The network of faces tuned as a whole, or above a frozen part: two epochs, for the time."""
+    few = recipe("modern", epochs=2, patience=0, crop=False, mirror=False, colour=0.0)
     finetune(
         folder,
         BACKBONES[0][0],
         tasks=[TUNED],
-        from_scratch=bool(cuts),
         freeze_through=cuts,
         recipe=few,
         views=["center"],

@@ -16,7 +16,7 @@ def read_sample() -> Manifest:
     """The drawn faces, which are drawn now if they are not in the cache folder yet."""
     from features.sample.dataset import TASKS, write_sample
 
-    folder = home() / "sample-1"
+    folder = home() / "sample-2"
     if not (folder / "sample.csv").is_file():
         make(folder.parent)
         made = tempfile.mkdtemp(dir=folder.parent, prefix=".sample-")

@@ -1,8 +1,8 @@
-"""The sample: 600 drawn faces of 120 subjects, laid out on disk as Adience is.
+"""The sample: 1,200 drawn faces of 720 subjects, laid out on disk as Adience is.
 
-As there, a few users hold much of it: ten of them 28 % of the images. Each user has one age group
-and one coin, and stands wholly in one of five folds of 120 images, 24 users and all age groups.
-Three tasks share the images, and what they should show is known because it was planted.
+As there, a few users hold much of it, ten of them 14 % of the images, and most have one image. Each user
+has one age group and one coin, and stands wholly in one of five folds of 240 images, 144 users and all
+age groups. Three tasks share the images, and what they should show is known because it was planted.
 """
 
 import csv
@@ -38,9 +38,9 @@ STRAY = 0.7
 """In radians; less than pi / 4, so that no label is wrong."""
 
 COINS = ("heads", "tails")
-IMAGES, SUBJECTS, FOLDS = 600, 120, 5
-BUSY, BUSY_IMAGES = 10, 17
-"""The number of subjects with many images, and their images; they are the first subjects."""
+FOLDS = 5
+BUSY_IMAGES = 17
+"""The images of a subject with many."""
 
 QUALITY = 92
 """The quality of the JPEG files."""
@@ -74,6 +74,21 @@ class SampleRow:
     fold: int
 
 
+@dataclass(frozen=True)
+class _Cohort:
+    """Subjects planned together, numbered from `first`; the first `busy` of them have many images."""
+
+    first: int
+    subjects: int
+    images: int
+    busy: int
+
+
+_COHORTS = (_Cohort(0, 120, 600, 10), _Cohort(200, 600, 600, 0))
+"""The second makes intervals narrow, which are of subjects, at one image each. It came later and leaves the
+first as it was; no number is both a subject's and that of a plan, since both seed drawings."""
+
+
 def _path(subject: int, image: int) -> str:
     return f"aligned/user{subject:03}/landmark_aligned_face.{subject}.{image:03}.jpg"
 
@@ -93,6 +108,10 @@ COPY = (_path(0, 0), _path(0, BUSY_IMAGES - 1))
 
 CONFLICT = (_path(1, 0), _path(1, BUSY_IMAGES - 1))
 """The same bytes under two names, with another `light` at the second, which is wrong."""
+
+_AGAIN = tuple(_path(subject, 0) for subject in (232, 276, 316, 378, 396))
+"""Drawn once more, since the first drawing came out so like another subject's that the check of copies
+took it for one: no image of the sample is alike across folds."""
 
 PLANTED = {name: task.planted for name, task in TASKS.items()} | {
     "copy": f"{COPY[1]} is a copy of {COPY[0]}",
@@ -129,11 +148,16 @@ def write_sample(folder: Path, seed: int = 0) -> None:
 
 def plan(seed: int = 0) -> list[SampleRow]:
     """The manifest of the sample: the images of each subject, and their labels."""
-    rng = np.random.default_rng([SAMPLE, seed, SUBJECTS, 0])
+    return [row for cohort in _COHORTS for row in _plan(cohort, seed)]
+
+
+def _plan(cohort: _Cohort, seed: int) -> list[SampleRow]:
+    rng = np.random.default_rng([SAMPLE, seed, cohort.first + cohort.subjects, 0])
     rows: list[SampleRow] = []
-    ages, counts = _age_groups(rng), _image_counts(rng)
+    ages, counts = _age_groups(cohort, rng), _image_counts(cohort, rng)
     coins = _coins(counts, rng)
-    for subject, (age, count, coin) in enumerate(zip(ages, counts, coins, strict=True)):
+    labels = zip(ages, counts, coins, strict=True)
+    for subject, (age, count, coin) in enumerate(labels, cohort.first):
         lights = [str(light) for light in rng.choice(list(LIGHTS), count)]
         if _path(subject, count - 1) == COPY[1]:
             lights[-1] = lights[0]
@@ -157,17 +181,18 @@ def draw_image(row: SampleRow, seed: int = 0) -> Image.Image:
     subject, image = (int(part) for part in row.path.split(".")[1:3])
     person_rng = np.random.default_rng([SAMPLE, seed, subject, 0])
     person = draw_person(person_rng.uniform(*YEARS[row.age]), person_rng)
-    rng = np.random.default_rng([SAMPLE, seed, subject, 1 + image])
+    drawing = 1 + image + (100 if row.path in _AGAIN else 0)
+    rng = np.random.default_rng([SAMPLE, seed, subject, drawing])
     return draw_face(person, LIGHTS[row.light] + rng.uniform(-STRAY, STRAY), rng)
 
 
-def _age_groups(rng: Generator) -> list[str]:
-    """An age group per subject: each three times in each fold, and spread over the busy subjects."""
+def _age_groups(cohort: _Cohort, rng: Generator) -> list[str]:
+    """An age group per subject: each as often in each fold, and spread over the busy subjects."""
     order = [str(age) for age in rng.permutation(list(YEARS))]
-    groups = [""] * SUBJECTS
+    groups = [""] * cohort.subjects
     for fold in range(FOLDS):
-        members = range(fold, SUBJECTS, FOLDS)
-        busy = [order[subject % len(order)] for subject in members if subject < BUSY]
+        members = range(fold, cohort.subjects, FOLDS)
+        busy = [order[subject % len(order)] for subject in members if subject < cohort.busy]
         rest = [*YEARS] * (len(members) // len(YEARS))
         for age in busy:
             rest.remove(age)
@@ -176,12 +201,12 @@ def _age_groups(rng: Generator) -> list[str]:
     return groups
 
 
-def _image_counts(rng: Generator) -> list[int]:
+def _image_counts(cohort: _Cohort, rng: Generator) -> list[int]:
     """Images per subject: `BUSY_IMAGES` for the busy, one to about ten for others; folds agree."""
-    counts = [BUSY_IMAGES] * BUSY + [1] * (SUBJECTS - BUSY)
+    counts = [BUSY_IMAGES] * cohort.busy + [1] * (cohort.subjects - cohort.busy)
     for fold in range(FOLDS):
-        others = [s for s in range(fold, SUBJECTS, FOLDS) if s >= BUSY]
-        left = IMAGES // FOLDS - sum(counts[fold::FOLDS])
+        others = [s for s in range(fold, cohort.subjects, FOLDS) if s >= cohort.busy]
+        left = cohort.images // FOLDS - sum(counts[fold::FOLDS])
         shares = rng.dirichlet(np.full(len(others), 2.0))
         for subject, extra in zip(others, rng.multinomial(left, shares), strict=True):
             counts[subject] += int(extra)
@@ -194,7 +219,7 @@ def _coins(counts: list[int], rng: Generator) -> list[str]:
     The majority rate is then that of chance, in a fold as in all; and since every toss and its
     mirror image are as likely, whatever the other folds and the images teach says nothing.
     """
-    coins = [""] * SUBJECTS
+    coins = [""] * len(counts)
     for fold in range(FOLDS):
         held = np.array(counts[fold::FOLDS])
         heads = rng.integers(2, size=len(held))

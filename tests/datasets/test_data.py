@@ -553,7 +553,7 @@ def test_a_broken_images_csv_is_refused_in_a_sentence(tmp_path: Path) -> None:
 
 def test_the_sample_is_a_manifest_of_two_kinds_of_task() -> None:
     manifest = read_data("sample")
-    assert (len(manifest), manifest.synthetic, manifest.closest) == (600, True, "faces")
+    assert (len(manifest), manifest.synthetic, manifest.closest) == (1200, True, "faces")
     assert manifest.tasks["age"].ordered
     assert not manifest.tasks["coin"].ordered
     assert (manifest.root / manifest.columns["path"][0]).is_file()

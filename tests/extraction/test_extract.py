@@ -716,7 +716,7 @@ def test_the_built_in_sample_is_the_data_where_none_is_given(
     tiny_card: TinyCard, tmp_path: Path
 ) -> None:
     result = run(tmp_path / "study", tiny_card(), limit=10, layers=("fc",), batch_size=32)
-    assert (result.rows, result.computed, result.pending) == (600, 10, 590)
+    assert (result.rows, result.computed, result.pending) == (1200, 10, 1190)
     study = open_study(tmp_path / "study")
     assert (study.synthetic, study.closest, study.source) == (True, "faces", "sample")
     with FeatureFile(result.file) as file:

@@ -16,7 +16,7 @@ def test_stages_alone_averaged_of_all_images_where_they_take_no_time(tmp_path: P
     folder = tmp_path / "study"
     done = extract(folder, "sample-faces", quick=True, limit=30)
     assert done.layers == ["conv1:avg", "conv2:avg", "conv5:avg", "pool5:avg", "fc7"]
-    assert extract(folder, "control:pixels", quick=True).pending == 570  # as the first one
+    assert extract(folder, "control:pixels", quick=True).pending == 1170  # as the first one
 
 
 def test_where_time_is_short_a_part_is_drawn_and_said_and_filled_in_later(
@@ -27,12 +27,12 @@ def test_where_time_is_short_a_part_is_drawn_and_said_and_filled_in_later(
     done = extract(folder, "sample-objects", quick=True, announce=said.append)
     assert done.computed == 400
     assert said[-1].startswith(
-        "a first look: all 600 images would take about 42 s, so 400 are drawn; "
+        "a first look: all 1,200 images would take about 84 s, so 400 are drawn; "
     )
     again = extract(folder, "sample-objects", quick=True, announce=said.append)
     assert again.computed == 0
     assert len(said) == 1
-    assert extract(folder, "sample-objects", layers=["fc7"]).computed == 200
+    assert extract(folder, "sample-objects", layers=["fc7"]).computed == 800
     with open_study(folder).features("sample-objects") as file:
         assert not (file.status == PENDING).any()
 

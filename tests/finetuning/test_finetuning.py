@@ -253,7 +253,7 @@ def test_an_unreadable_image_is_left_out(tmp_path: Path, card: str, data: str) -
 def test_frozen_through_the_last_layer_is_a_probe(tmp_path: Path, task: str) -> None:
     """On the sample: the same features, so the same accuracy as logistic, within its noise.
 
-    Noise is that of the paired difference over 600 images: its standard error from the images on
+    Noise is that of the paired difference over 1,200 images: its standard error from the images on
     which the two disagree.
     """
     extract(tmp_path, "sample-faces", data="sample", layers=["fc6"], device="cpu")

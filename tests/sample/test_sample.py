@@ -16,12 +16,15 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from features.images.thumbnails import thumbnails
 from features.networks.small import small
 from features.sample import dataset, pretrain
 from features.sample.dataset import CONFLICT, COPY, PLANTED, TASKS, SampleRow, plan
 from features.sample.faces import SIZE, Person, draw_face, draw_person
 from features.sample.objects import CLASSES, draw_object
+from probe.checking import find_copies
 
+OF_BEFORE = "6e70d07b108f326aeb79f1c005a4a0f57d5ecc5c20dcabe835ef8b63e5929301"
 PACKAGE = Path(dataset.__file__).parents[1]
 DOMAINS: tuple[pretrain.Domain, ...] = ("faces", "objects")
 
@@ -55,6 +58,20 @@ def test_the_manifest_on_disk_is_the_plan_and_every_image_is_there(sample: Path)
             assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (SIZE, SIZE))
 
 
+def test_studies_of_the_sample_before_it_grew_find_their_images() -> None:
+    """The first 600 rows are those of a sample of 120 subjects, by the digest that it had."""
+    first = repr([astuple(row) for row in plan()[:600]]).encode()
+    assert hashlib.sha256(first).hexdigest() == OF_BEFORE
+    assert not {row.path for row in plan()[:600]} & {*dataset._AGAIN}
+
+
+def test_no_two_subjects_are_drawn_so_alike_that_a_fit_would_be_refused(sample: Path) -> None:
+    rows = plan()
+    seen = thumbnails([sample / row.path for row in rows])
+    alike = find_copies._near(seen.grey, np.arange(len(rows)))
+    assert [(a, b) for a, b, _ in alike if rows[a].fold != rows[b].fold] == []
+
+
 def test_redrawing_gives_the_same_bytes_in_any_order(sample: Path, tmp_path: Path) -> None:
     again = tmp_path / "again.jpg"
     for row in plan()[-2::-83]:
@@ -75,12 +92,12 @@ def test_subjects_and_folds(seed: int) -> None:
     of = defaultdict(list)
     for row in rows:
         of[row.subject].append(row)
-    assert (len(rows), len(of), len({row.path for row in rows})) == (600, 120, 600)
+    assert (len(rows), len(of), len({row.path for row in rows})) == (1200, 720, 1200)
     for images in of.values():
         assert len({(row.fold, row.age, row.coin) for row in images}) == 1
-    assert Counter(row.fold for row in rows) == dict.fromkeys(range(5), 120)
+    assert Counter(row.fold for row in rows) == dict.fromkeys(range(5), 240)
     people = Counter((images[0].fold, images[0].age) for images in of.values())
-    assert people == {(fold, age): 3 for fold in range(5) for age in TASKS["age"].classes}
+    assert people == {(fold, age): 18 for fold in range(5) for age in TASKS["age"].classes}
     held = sorted((len(images) for images in of.values()), reverse=True)
     assert sum(held[:10]) == 170
     assert held[10] < 17
@@ -93,7 +110,7 @@ def test_labels_are_the_tasks_classes_and_the_coin_is_fair_in_every_fold(seed: i
         assert {getattr(row, name) for row in rows} == set(task.classes)
         assert task.chance == 1 / len(task.classes)
     heads = Counter(row.fold for row in rows if row.coin == "heads")
-    assert all(58 <= heads[fold] <= 62 for fold in range(5))
+    assert all(116 <= heads[fold] <= 124 for fold in range(5))
 
 
 def test_the_planted_copies_are_copies_and_the_only_ones(sample: Path) -> None:
@@ -188,7 +205,7 @@ def test_pretraining_never_draws_what_the_sample_draws(monkeypatch: pytest.Monke
                 pretrain.draw_example(domain, label, 0)
 
     ours, theirs = states(draw_sample), states(draw_pretraining)
-    assert len(ours) >= 3 * 120  # a person, what marks it and an image for each subject
+    assert len(ours) >= 3 * 720  # a person, what marks it and an image for each subject
     assert len(theirs) >= 3 * 48 + 48
     assert not ours & theirs
 
