@@ -12,6 +12,8 @@ from probe.probes.spaces import Levels, Space, levels
 
 _FORCING = 0.1
 """The part of a gradient, in the preconditioner's norm, that a Newton step may leave."""
+_REMAINS = 0.1
+"""Of what a step is worth, about what may remain as squared distance: five times `_FORCING` squared, twice."""
 _CONJUGATE_STEPS = 50
 _UNASKED = 8
 """Of how many of these steps an accelerator is waited for in one, to learn which problems go on."""
@@ -38,6 +40,8 @@ class Now:
     """The loss, `(q,)` float64."""
     residual: Tensor
     """Its derivative by the margins, `(q, k, n)`."""
+    left: Tensor
+    """About what the last step left of the squared distance from the optimum, `(q,)` float64."""
 
     def of(self, which: Tensor) -> Now:
         """Some of the problems."""
@@ -62,7 +66,9 @@ class Gradient:
     gap: Tensor
     """At most so far is the objective from its minimum, relative, `(q,)`."""
     off: Tensor
-    """The same relative to the penalty: the square of how far the weights are off, of their length."""
+    """The square of how far the weights are off at most, of their length, `(q,)`."""
+    length: Tensor
+    """The squared length of the weights, `(q,)`."""
     curvature: Tensor
     """C times the mean second derivative of the loss, `(q,)` float64."""
 
@@ -101,11 +107,12 @@ class _Search:
 
 def newton_step(
     space: Space, loss: Loss, now: Now, g: Gradient, penalty: float
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Newton's step by preconditioned conjugate gradients.
 
     Returns:
-        Its coordinates `(q, k, size)`, its bias `(q, k, 1)`, and about what it gains, `(q,)`.
+        Its coordinates `(q, k, size)`, its bias `(q, k, 1)`, about what it gains, `(q,)`, and about what it
+        leaves of the squared distance from the optimum, `(q,)`; infinite where it came to no end.
     """
     space = space.rough
     step, change = torch.zeros_like(g.a), torch.zeros_like(g.b)
@@ -143,7 +150,9 @@ def newton_step(
         s.pb = zb + turn[:, None, None] * s.pb
         if left * 4 <= len(going) * 3:  # taking problems out copies everything
             s = s.of(going)
-    return step, change, worth
+    remains = _REMAINS * worth
+    remains[s.on[going]] = torch.inf
+    return step, change, worth, remains
 
 
 def wide(a: Tensor, like: Tensor) -> Tensor:

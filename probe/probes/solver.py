@@ -129,22 +129,22 @@ def solve(
     first = c
     if make.kinked:
         first = c.minimum(c.min() if start is not None else c.new_tensor(_EASY / space.unit))
-    now = Now(problems, first, c, a, w, b, m, *make.value(m))
+    far = torch.full_like(c, torch.inf)
+    now = Now(problems, first, c, a, w, b, m, *make.value(m), far)
     weights = torch.zeros(total, k, rows.p + 1, dtype=torch.float64, device=device)
     kept = torch.zeros(total, k, space.size + 1, device=device)
     objective = torch.zeros(total, dtype=torch.float64, device=device)
     gap = torch.full((total,), torch.inf, dtype=torch.float64, device=device)
-    iterations = 0
+    iterations, near = 0, max(tol / caution, min(tol, _FINE))
     while True:
         g = _gradient(space, make, now, penalty)
         on_the_way = (g.gap <= _NEAR) & (now.c < now.goal)
         if bool(on_the_way.any()):
             now.c = torch.where(on_the_way, now.goal.minimum(now.c * _NEXT), now.c)
+            now.left = torch.where(on_the_way, torch.inf, now.left)
             g = _gradient(space, make, now, penalty)
         single = space.rows.dtype == torch.float32
-        proven = (g.gap <= tol) & (g.off <= max(tol / caution, min(tol, _FINE))) | (
-            g.gap <= _NOTHING
-        )
+        proven = (g.gap <= tol) & (g.off <= near) | (g.gap <= _NOTHING)
         proven = proven & (now.c >= now.goal)
         coarse = now.c * space.unit > _COARSE
         finished = proven & ~coarse if single else proven
@@ -160,8 +160,9 @@ def solve(
             now, proven, coarse = now.of(left), proven[left], coarse[left]
             g = Gradient(**{name: tensor[left] for name, tensor in vars(g).items()})
             make = loss(now.problems)
-        step, change, worth = newton_step(space, make, now, g, penalty)
-        stalled = worth <= _STALLED * tol / caution * g.objective
+        step, change, worth, remains = newton_step(space, make, now, g, penalty)
+        last = (g.gap <= tol) & (remains <= near * g.length)
+        stalled = (worth <= _STALLED * tol / caution * g.objective) & ~last
         if single and (bool((coarse | proven | stalled).all()) or iterations == _SINGLE_STEPS):
             space, now = space.double(), now.double()
             now.w = space.weights(now.a)
@@ -169,6 +170,7 @@ def solve(
             now.value, now.residual = make.value(now.m)
             continue
         now = _line_search(space, make, now, step, change, penalty)
+        now.left = remains
         iterations += 1
     return Solved(weights.permute(2, 0, 1), kept, objective, gap, iterations)
 
@@ -187,7 +189,8 @@ def _gradient(space: Space, loss: Loss, now: Now, penalty: float) -> Gradient:
     left = summed(by_w * by_w) + (by_b[:, :, 0].square() / of_bias.clamp_min(1e-300)).sum(1)
     curvature = now.c * diagonal.mean((1, 2), dtype=torch.float64)
     gap = left / 2 / objective.clamp_min(1e-300)
-    return Gradient(a, by_b, objective, gap, left / length.clamp_min(1e-300), curvature)
+    off = left.minimum(now.left) / length.clamp_min(1e-300)
+    return Gradient(a, by_b, objective, gap, off, length, curvature)
 
 
 def _line_search(
@@ -217,7 +220,7 @@ def _line_search(
         far = torch.where(good, far, torch.where(inside, newton, middle))
     a, w = now.a + wide(used, step) * step, now.w + wide(used, d) * d
     b = now.b + used[:, None, None] * change
-    return Now(now.problems, now.c, now.goal, a, w, b, m, value, residual)
+    return Now(now.problems, now.c, now.goal, a, w, b, m, value, residual, now.left)
 
 
 def _margins(space: Space, w: Tensor, b: Tensor) -> Tensor:
