@@ -13,7 +13,7 @@ from probe.probes.spaces import Levels, Space, levels
 _FORCING = 0.1
 """The part of a gradient, in the preconditioner's norm, that a Newton step may leave."""
 _REMAINS = 0.1
-"""Of what a step is worth, about what may remain as squared distance: five times `_FORCING` squared, twice."""
+"""Of what a step is worth, what remains as squared distance, at most: 2 `_FORCING`^2, five times over."""
 _CONJUGATE_STEPS = 50
 _UNASKED = 8
 """Of how many of these steps an accelerator is waited for in one, to learn which problems go on."""

@@ -18,7 +18,8 @@ Optimization, algorithm 7.1):
   the proof by which a problem ends. A bias that is penalised is a weight like the others; of one that is
   not, what it may still gain is added as an estimate, to the second order and class by class, which is low
   where a class is rare. What is asked is made fifty times smaller, so that `tol` holds there too, but not
-  where scores only choose C.
+  where scores only choose C. How far the weights are off is known better from what the last step was worth,
+  in which the second derivatives of the loss count: a problem ends by the lesser of both.
 - The squared hinge's second derivative jumps, and from far away Newton's steps would go in circles at a
   large C. It goes there by smaller ones, each begun where the last one ended.
 
