@@ -23,8 +23,8 @@ Optimization, algorithm 7.1):
 - The squared hinge's second derivative jumps, and from far away Newton's steps would go in circles at a
   large C. It goes there by smaller ones, each begun where the last one ended.
 
-Products are float32 and sums float64. At the largest C, and where float32 does not bring the proof, the
-search goes on in float64.
+Products are float32 and sums float64. At the largest C, where scores are not only to choose, and where
+float32 does not bring the proof, the search goes on in float64.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ _MAX_ITER = 300
 _SINGLE_STEPS = 30
 """Newton steps after which a problem goes on in float64."""
 _COARSE = 500.0
-"""C times the mean squared length of a row above which float32 margins are too coarse to end with."""
+"""C times the mean squared length of a row above which float32 margins are too coarse to end with, but
+where scores only choose C."""
 _LINE_STEPS = 12
 _SLOPE = 0.1
 """The part of the slope that may be left at the end of a line search."""
@@ -147,7 +148,7 @@ def solve(
         single = space.rows.dtype == torch.float32
         proven = (g.gap <= tol) & (g.off <= near) | (g.gap <= _NOTHING)
         proven = proven & (now.c >= now.goal)
-        coarse = now.c * space.unit > _COARSE
+        coarse = (now.c * space.unit > _COARSE) & (caution > TO_CHOOSE)
         finished = proven & ~coarse if single else proven
         finished = finished | (iterations >= _MAX_ITER)
         if bool(finished.any()):
