@@ -120,6 +120,9 @@ def run(
             "its tables."
         )
     asked_for = run_file.without(made.steps, without) if without else made.steps
+    extracts = [any(one.command == "extract" for one in some) for some in (made.steps, asked_for)]
+    if extracts == [True, False] and not has_study(folder):
+        raise OptionError(f"--without {' --without '.join(without or [])}: leaves nothing to do.")
     steps = [_in_folder(step, folder) for step in with_weights(asked_for, weights or [])]
     for step in steps:
         _params(commands[step.command], step)

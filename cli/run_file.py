@@ -117,11 +117,12 @@ def without(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
     for name in names:
         if name not in known:
             raise OptionError(f"--without {name}: no table has it; {nearest(name, known)}")
+    gone = {*names, *(_stored(name) for name in names)}
     left: list[Step] = []
     for step in steps:
         options = dict(step.options)
         for key, backbone_of in _NAMES_OF.items():
-            kept = [v for v in several(step, key) if not {*backbone_of(str(v))} & {*names}]
+            kept = [v for v in several(step, key) if not {*backbone_of(str(v))} & gone]
             if key in options and len(kept) < len(several(step, key)):
                 options[key] = kept
         if options.get("backbone") != []:
@@ -136,6 +137,11 @@ def several(step: Step, name: str) -> list[Any]:
     """The values of an option of the step, none where it is not given."""
     value = step.options.get(name, [])
     return value if isinstance(value, list) else [value]
+
+
+def _stored(name: str) -> str:
+    """What features of `torchvision:NAME`, `hf:ORG/NAME` or `./NAME.toml` are called: NAME."""
+    return name.rpartition(":")[2].rpartition("/")[2].removesuffix(".toml")
 
 
 def _compared(pair: str) -> list[str]:

@@ -114,7 +114,9 @@ def _state(features: StoredBackbone) -> str:
     if not features.finished:
         return "unfinished: run `probe extract` again"
     if features.pending:
-        return "finished, of a part (--limit or --quick): `probe extract` without takes the rest"
+        return (
+            "finished, of a part (--limit or --quick): `probe extract` without them takes the rest"
+        )
     return "finished"
 
 

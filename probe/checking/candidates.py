@@ -109,7 +109,10 @@ def _of_all(base: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
 def _of_cells(cells: Cells, queries: Tensor, k: int, least: float) -> Ints:
     """As `most_similar`, of rows in the cells nearest to each query."""
     every = torch.split(torch.arange(len(queries)), _QUERIES)
-    with threads(1), ThreadPoolExecutor(cores()) as pool:  # a cell is too small to be shared
+    with (
+        threads(1),
+        ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):  # a cell is too small to be shared
         found = pool.map(lambda some: _of_some(cells, queries[some], k, least), every)
         pairs = [pair + np.array([_QUERIES * i, 0]) for i, pair in enumerate(found)]
     return np.concatenate(pairs)

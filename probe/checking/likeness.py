@@ -47,7 +47,10 @@ def alikeness(grey: npt.NDArray[np.uint8], pairs: Ints) -> Doubles:
     def some(batch: Tensor) -> None:
         likeness[batch] = _alikeness(images, torch.from_numpy(pairs[batch.numpy()]))
 
-    with threads(1), ThreadPoolExecutor(cores()) as pool:  # a batch is too small to be shared
+    with (
+        threads(1),
+        ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):  # a batch is too small to be shared
         list(pool.map(some, torch.split(torch.arange(len(pairs)), _BATCH)))
     return likeness.clamp(0, 1).double().numpy()
 

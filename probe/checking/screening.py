@@ -38,7 +38,10 @@ def may_be_alike(first: Floats, second: Floats, pairs: Ints) -> Bools:
     def some(here: Ints) -> None:
         able[here] = _may_be(torch.from_numpy(first), torch.from_numpy(second), pairs[here])
 
-    with threads(1), ThreadPoolExecutor(cores()) as pool:  # a batch is too small to be shared
+    with (
+        threads(1),
+        ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+    ):  # a batch is too small to be shared
         list(pool.map(some, _split(order)))
     return able
 

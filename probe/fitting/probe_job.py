@@ -87,11 +87,14 @@ class ProbeRun:
         return self.now
 
     def _at_work(self, n: int, job: ProbeJob) -> int:
-        """About what the solver holds of `n` rows for the task of most classes, on all cores."""
-        classes = max(len(task.classes) for task in [job.task, *self.study.tasks.values()])
+        """About what the solver holds of `n` rows for the fit's task of most classes, on all cores."""
+        names = {name for name, *_ in self.splits}
+        others = [task for name, task in self.study.tasks.items() if name in names]
+        classes = max(len(task.classes) for task in [job.task, *others])
         grids = [self.settings(p).grid for p in self.options.all_probes() if METHODS[p].is_path]
         points = max((len(grid) for grid in grids), default=0)
-        return cores() * column_bytes(n, max(classes, 1), points)
+        at_once = cores() if self.device.type == "cpu" else 1
+        return at_once * column_bytes(n, max(classes, 1), points)
 
     def source(self, file: FeatureFile, key: str) -> Source:
         """A layer in memory, or in blocks where `memory` does not hold it."""

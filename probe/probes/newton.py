@@ -13,7 +13,7 @@ from probe.probes.spaces import Levels, Space, levels
 _FORCING = 0.1
 """The part of a gradient, in the preconditioner's norm, that a Newton step may leave."""
 _REMAINS = 0.1
-"""Of what a step is worth, what remains as squared distance, at most: 2 `_FORCING`^2, five times over."""
+"""Of what a step is worth, about what remains as squared distance: 2 `_FORCING`^2, five times over."""
 _CONJUGATE_STEPS = 50
 _UNASKED = 8
 """Of how many of these steps an accelerator is waited for in one, to learn which problems go on."""
@@ -66,7 +66,7 @@ class Gradient:
     gap: Tensor
     """At most so far is the objective from its minimum, relative, `(q,)`."""
     off: Tensor
-    """The square of how far the weights are off at most, of their length, `(q,)`."""
+    """The square of how far the weights are off, of their length, `(q,)`: at most, or by the last step."""
     length: Tensor
     """The squared length of the weights, `(q,)`."""
     curvature: Tensor
@@ -117,6 +117,7 @@ def newton_step(
     space = space.rough
     step, change = torch.zeros_like(g.a), torch.zeros_like(g.b)
     worth = torch.zeros_like(g.objective)
+    ended = torch.zeros_like(worth, dtype=torch.bool)
     level = levels(space, g.curvature)
     of_bias = (g.curvature * space.rows.n + penalty).clamp_min(1e-300)[:, None, None]
     z, zm = space.solve(-g.a, level)
@@ -141,6 +142,7 @@ def newton_step(
         zb = s.rb / s.of_bias
         rho = summed(s.r * space.image(z, zm)) + summed(s.rb * zb)
         going = (far > 0) & (rho > s.enough)
+        ended[s.on] |= (far > 0) & (rho >= 0) & (rho <= s.enough)
         turn, s.rho = torch.where(going, rho / s.rho, 0), torch.where(going, rho, 0)
         asked = going.device.type == "cpu" or number % _UNASKED == 0
         left = int(going.sum()) if asked else len(going)
@@ -150,8 +152,7 @@ def newton_step(
         s.pb = zb + turn[:, None, None] * s.pb
         if left * 4 <= len(going) * 3:  # taking problems out copies everything
             s = s.of(going)
-    remains = _REMAINS * worth
-    remains[s.on[going]] = torch.inf
+    remains = torch.where(ended & (worth > 0), _REMAINS * worth, torch.inf)
     return step, change, worth, remains
 
 

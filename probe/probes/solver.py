@@ -18,13 +18,13 @@ Optimization, algorithm 7.1):
   the proof by which a problem ends. A bias that is penalised is a weight like the others; of one that is
   not, what it may still gain is added as an estimate, to the second order and class by class, which is low
   where a class is rare. What is asked is made fifty times smaller, so that `tol` holds there too, but not
-  where scores only choose C. How far the weights are off is known better from what the last step was worth,
-  in which the second derivatives of the loss count: a problem ends by the lesser of both.
+  where scores only choose C. There how far the weights are off is taken from what
+  the last step was worth, in which the second derivatives of the loss count, where that is less.
 - The squared hinge's second derivative jumps, and from far away Newton's steps would go in circles at a
   large C. It goes there by smaller ones, each begun where the last one ended.
 
-Products are float32 and sums float64. At the largest C, where scores are not only to choose, and where
-float32 does not bring the proof, the search goes on in float64.
+Products are float32 and sums float64. At the largest C of the squared hinge, and where float32 does not
+bring the proof, the search goes on in float64.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _MAX_ITER = 300
 _SINGLE_STEPS = 30
 """Newton steps after which a problem goes on in float64."""
 _COARSE = 500.0
-"""C times the mean squared length of a row above which float32 margins are too coarse to end with, but
-where scores only choose C."""
+"""C times the mean squared length of a row above which float32 margins are too coarse for the squared hinge
+to end with, but where scores only choose C."""
 _LINE_STEPS = 12
 _SLOPE = 0.1
 """The part of the slope that may be left at the end of a line search."""
@@ -58,7 +58,7 @@ CAUTION = 50.0
 """How much smaller than asked the error is made, and of the penalty alone: then no weight vector is further
 off than the root of `tol` / 50, as a share of its length, and scores hardly know it."""
 TO_CHOOSE = 1.0
-"""The same where scores only choose C: no weight vector is further off than 1 % of its length."""
+"""The same where scores only choose C: weights are off by about 1 % of their length, or less."""
 _FINE = 1e-6
 """So near that float32 can just prove it."""
 _NOTHING = 1e-9
@@ -148,7 +148,7 @@ def solve(
         single = space.rows.dtype == torch.float32
         proven = (g.gap <= tol) & (g.off <= near) | (g.gap <= _NOTHING)
         proven = proven & (now.c >= now.goal)
-        coarse = (now.c * space.unit > _COARSE) & (caution > TO_CHOOSE)
+        coarse = (now.c * space.unit > _COARSE) & (caution > TO_CHOOSE and make.kinked)
         finished = proven & ~coarse if single else proven
         finished = finished | (iterations >= _MAX_ITER)
         if bool(finished.any()):
@@ -163,6 +163,8 @@ def solve(
             g = Gradient(**{name: tensor[left] for name, tensor in vars(g).items()})
             make = loss(now.problems)
         step, change, worth, remains = newton_step(space, make, now, g, penalty)
+        if caution > TO_CHOOSE:  # an estimate is not enough
+            remains = torch.full_like(remains, torch.inf)
         last = (g.gap <= tol) & (remains <= near * g.length)
         stalled = (worth <= _STALLED * tol / caution * g.objective) & ~last
         if single and (bool((coarse | proven | stalled).all()) or iterations == _SINGLE_STEPS):
@@ -170,6 +172,7 @@ def solve(
             now.w = space.weights(now.a)
             now.m = _margins(space, now.w, now.b)
             now.value, now.residual = make.value(now.m)
+            now.left = torch.full_like(now.left, torch.inf)
             continue
         now = _line_search(space, make, now, step, change, penalty)
         now.left = remains

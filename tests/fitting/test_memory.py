@@ -18,7 +18,7 @@ def test_training_sets_are_kept_beside_the_columns_that_are_solved(study: Study)
     for points in (1, 3):
         options = FitOptions(study.folder, c=[10.0**i for i in range(points)])
         run = ProbeRun(study, options, 1 << 30, torch.device("cpu"))
-        job = ProbeJob(study.tasks["other"], "net", "high", "logistic")
+        job = ProbeJob(study.tasks["label"], "net", "high", "logistic")
         with study.features("net") as file:
             kept[points] = run.layer(job, file).shared.limit
     three_classes = column_bytes(90, 3, 3) - column_bytes(90, 3, 1)

@@ -17,7 +17,7 @@ from probe.probes.losses import logistic_loss, softmax_loss, squared_hinge_loss
 from probe.probes.matrix import Held
 from probe.probes.methods import GRID
 from probe.probes.settings import ProbeSettings
-from probe.probes.solver import Solved, solve
+from probe.probes.solver import TO_CHOOSE, Solved, Stop, solve
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -231,6 +231,25 @@ def test_constant_columns_add_nothing_to_a_free_bias(method: str, classes: int, 
         theirs = model.decision_function(more[1])
         mine = ours if classes > 2 else ours[:, 1]
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=0.01 * np.abs(theirs).max())
+
+
+def test_a_search_that_comes_to_no_end_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some problems end in the last of its steps, others never do; none counts as near for that."""
+    x, y = problem(300, 40, 4, seed=2)
+    x = x * np.logspace(-2, 1, 40, dtype=np.float32)
+    space = prepare_as_they_are(x).space
+    cs = torch.tensor(grid_of(x), dtype=torch.float64)
+    sign = torch.from_numpy(np.where(y == 0, 1.0, -1.0).astype(np.float32)).expand(len(cs), -1)
+    exact = solve(space, lambda q: squared_hinge_loss(sign[q]), cs, 1, penalise_bias=True)
+    for steps in (6, 9, 12):
+        monkeypatch.setattr("probe.probes.newton._CONJUGATE_STEPS", steps)
+        made = solve(
+            space, lambda q: squared_hinge_loss(sign[q]), cs, 1, penalise_bias=True,
+            stop=Stop(1e-4, TO_CHOOSE),
+        )  # fmt: skip
+        assert float(made.gap.max()) <= 1e-4
+        above = (made.objective - exact.objective) / exact.objective
+        assert float(above.max()) < 1e-4
 
 
 @pytest.mark.parametrize("dim", [12, 200])
