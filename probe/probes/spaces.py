@@ -32,6 +32,9 @@ _NONE = -1
 _LARGEST = {torch.float32: 3e5, torch.float64: 1e13}
 """Largest s times the trace of X'X at which a factor is safe from rounding."""
 
+_ROUNDING = 1e-6
+"""Of float32 products, relative to their trace, what rounding may be at most; it decides only the speed."""
+
 Solve = Callable[[Tensor], Tensor]
 
 
@@ -258,8 +261,13 @@ def _inverse(products: Tensor, s: float) -> Solve:
     matrix = s * products
     matrix.diagonal().add_(1)
     factor, failed = torch.linalg.cholesky_ex(matrix)
+    if (
+        failed
+    ):  # in float64, where s may make more of the products' own rounding than the penalty is
+        matrix.diagonal().add_(_ROUNDING * float(matrix.diagonal().sum()))
+        factor, failed = torch.linalg.cholesky_ex(matrix)
     if failed:
-        raise RuntimeError("1 + s X'X has no Cholesky factor")  # levels() keeps s from it
+        raise RuntimeError("1 + s X'X has no Cholesky factor")
     # Not the factor: solving with it copies it, each time, and takes five times as long for few columns.
     inverse = torch.cholesky_inverse(factor)
     return lambda a: a @ inverse

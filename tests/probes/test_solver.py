@@ -233,6 +233,20 @@ def test_constant_columns_add_nothing_to_a_free_bias(method: str, classes: int, 
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=0.01 * np.abs(theirs).max())
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_features_that_are_almost_combinations_of_others_end_at_any_c(seed: int) -> None:
+    """Rounding of the products between them may be more than the penalty; it decides only the speed."""
+    drawn = np.random.default_rng(seed)
+    x = drawn.normal(size=(300, 6)) @ drawn.normal(size=(6, 50)) * drawn.lognormal(0, 1.5, 50)
+    x += 0.003 * drawn.normal(size=x.shape)
+    y = np.where(drawn.random(300) < 0.8, 0, drawn.integers(0, 4, 300))
+    x = ((x - x.mean(0)) / x.std(0)).astype(np.float32)
+    space, cs = prepare_as_they_are(x).space, torch.tensor([1e3, 1e5, 1e6], dtype=torch.float64)
+    labels = torch.from_numpy(y)
+    made = solve(space, lambda _: softmax_loss(labels), cs, 4, penalise_bias=False)
+    assert float(made.gap.max()) <= 1e-4
+
+
 def test_a_search_that_comes_to_no_end_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
     """Some problems end in the last of its steps, others never do; none counts as near for that."""
     x, y = problem(300, 40, 4, seed=2)
