@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -136,7 +137,8 @@ def _read(
 
 def options_in(spec: str) -> tuple[str, dict[str, str]]:
     """`spec` without its options, and these by name."""
-    return (spec, {}) if Path(spec).exists() else _options(spec)
+    # Not Path.exists, which raises where a name is too long.
+    return (spec, {}) if os.path.lexists(spec) else _options(spec)
 
 
 def _options(rest: str) -> tuple[str, dict[str, str]]:

@@ -21,6 +21,7 @@ from features.extraction.pipeline import ExtractJob, Pass
 from features.extraction.provenance import check_canvases, check_contract, check_outputs
 from features.store.contents import FileContents
 from features.store.featurefile import PENDING
+from features.store.few_rows import are_few
 from features.store.paths import partial_of
 from features.store.size import bytes_to_be
 
@@ -81,7 +82,14 @@ class Round:
 
     @property
     def bytes(self) -> int:
-        """The bytes that a new partial file takes on the disk; 0 where it is there already."""
+        """The bytes of the features in a new partial file: of all rows, or of few."""
+        n, width = len(self.target.job.study), np.dtype(self.target.job.dtype).itemsize
+        rows = len(self.aim) if are_few(len(self.aim), n) else n
+        return rows * sum(p.dim for p in self.wanted) * width if self.new else 0
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """The same with what the file takes beside them; 0 where it is there already."""
         n, width = len(self.target.job.study), np.dtype(self.target.job.dtype).itemsize
         dims = [p.dim for p in self.wanted]
         return bytes_to_be(n, self.aim, dims, width) if self.new else 0

@@ -189,7 +189,7 @@ def _plan(round_: Round) -> Plan:
         file=round_.target.path,
         rows=len(round_.aim),
         layers=tuple(p.key for p in round_.wanted),
-        bytes=round_.bytes,
+        bytes=round_.bytes_on_disk,
         licence=backbone.architecture.card.licence if backbone.weights else None,
     )
 

@@ -43,9 +43,10 @@ class OpenedStudy(Study):
             InputError: There is no such task, or nothing is fitted for it.
             OptionError: The task has no curve of such a metric.
         """
-        if task not in self.tasks:
-            raise InputError(f"{self.folder}: no task {task}; {nearest(task, self.tasks)}")
-        found = next((each for each in curves(self) if each.task == task), None)
+        now = opened(self.folder)  # a fit since this was opened may have found copies
+        if task not in now.tasks:
+            raise InputError(f"{self.folder}: no task {task}; {nearest(task, now.tasks)}")
+        found = next((each for each in curves(now) if each.task == task), None)
         if found is None or not found.panels:
             raise InputError(
                 f"task {task}: no probe is fitted for it; run `probe fit --task {quote(task)}`."

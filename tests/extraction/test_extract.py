@@ -644,7 +644,7 @@ def test_progress_and_plan(tiny_card: TinyCard, tmp_path: Path) -> None:
     dims = {"pixels": 192, "conv": 256, "act": 256, "pool": 64, "fc": 5}
     dims |= {"pixels:avg": 3, "conv:avg": 4, "act:avg": 4, "pool:avg": 4}
     assert (plan.backbone, plan.rows, set(plan.layers)) == ("tiny", 11, set(dims))
-    assert plan.bytes == 11 * 4 * sum(dims.values())
+    assert plan.bytes == pytest.approx(plan.file.stat().st_size, rel=0.2)  # of so small a file
     assert plan.licence == "free"
     assert len(times) == 1
     assert times[0] > 0

@@ -69,7 +69,7 @@ def page(contents: Contents) -> str:
 def data_name(source: str) -> str:
     """The name of a study's data without options and the folders they lie in: `utkface`, `faces.csv`."""
     own, _ = options_in(source)
-    kind, colon, place = own.rpartition(":") if not Path(own).exists() else ("", "", own)
+    kind, colon, place = ("", "", own) if own.startswith("/") else own.partition(":")
     if not Path(place).is_absolute():
         return own
     name = Path(place).name
