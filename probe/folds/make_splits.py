@@ -232,21 +232,29 @@ def _stratified(subjects: Ints, y: Ints, folds: int, seed: int) -> Ints:
 
 def _spread(subjects: Ints, folds: int, seed: int) -> Ints:
     """Subjects dealt out to folds in random order."""
-    return _dealt(subjects, np.zeros_like(subjects), folds, seed)
+    _, number = np.unique(subjects, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(number.max() + 1)
+    return _one_by_one(order, folds)[number]
 
 
 def _dealt(subjects: Ints, y: Ints, folds: int, seed: int) -> Ints:
-    """Subjects dealt out to folds one by one, by the rarest class that each has, in random order."""
-    _, number = np.unique(subjects, return_inverse=True)
+    """Subjects dealt out one by one, by the rarest class that each has, those of many images first."""
+    _, number, size = np.unique(subjects, return_inverse=True, return_counts=True)
     _, of_row, images = np.unique(y, return_inverse=True, return_counts=True)
     rarity = np.empty(len(images), dtype=np.int64)
     rarity[np.argsort(images, kind="stable")] = np.arange(len(images))  # 0 is the rarest
-    rarest = np.full(number.max() + 1, len(images))
+    rarest = np.full(len(size), len(images))
     np.minimum.at(rarest, number, rarity[of_row])
-    order = np.random.default_rng(seed).permutation(len(rarest))
-    fold = np.empty(len(rarest), dtype=np.int64)
-    fold[order[np.argsort(rarest[order], kind="stable")]] = np.arange(len(rarest)) % folds
-    return fold[number]
+    order = np.random.default_rng(seed).permutation(len(size))
+    order = order[np.lexsort((-size[order], rarest[order]))]
+    return _one_by_one(order, folds)[number]
+
+
+def _one_by_one(order: Ints, folds: int) -> Ints:
+    """The fold of each of the subjects that are dealt out in this order."""
+    fold = np.empty(len(order), dtype=np.int64)
+    fold[order] = np.arange(len(order)) % folds
+    return fold
 
 
 def _learnable(splits: Splits, task: Task, study: Study) -> Splits:

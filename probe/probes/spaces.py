@@ -261,9 +261,7 @@ def _inverse(products: Tensor, s: float) -> Solve:
     matrix = s * products
     matrix.diagonal().add_(1)
     factor, failed = torch.linalg.cholesky_ex(matrix)
-    if (
-        failed
-    ):  # in float64, where s may make more of the products' own rounding than the penalty is
+    if failed:  # in float64 s may make more of the products' rounding than the penalty is
         matrix.diagonal().add_(_ROUNDING * float(matrix.diagonal().sum()))
         factor, failed = torch.linalg.cholesky_ex(matrix)
     if failed:
