@@ -32,6 +32,8 @@ _GREY = "#6B6B6B"
 _SHAPES = "osD^vPX*"
 _CLOSE = 0.02
 """Levels nearer to each other than this are named on their outer sides, else each above itself."""
+_NAME_BELOW = 2.5
+"""Points of accuracy that the name of a level takes below it, at most."""
 
 
 def curve_figure(task: TaskCurves, synthetic: bool, metric: str = "accuracy") -> Figure | None:
@@ -262,6 +264,8 @@ def _level(
 ) -> None:
     """Draw a level and its name; that of the lower of two stands below it, else the upper crosses it."""
     ax.axhline(value, color=_GREY, linewidth=0.8, linestyle=style)
+    if below:
+        ax.axhline(value - _NAME_BELOW, alpha=0)  # unseen: the axis leaves room for the name
     ax.annotate(
         name, (0.01 if side == "left" else 0.99, value), (0, -1.5 if below else 1.5), fontsize=5.5,
         color=_GREY, xycoords=("axes fraction", "data"), textcoords="offset points", ha=side,
