@@ -59,7 +59,7 @@ def sentence(task: TaskCurves, made: Answer | None) -> str:
         who = _plain(second).partition(" of ")[0] if is_floor else "the next"
         return f"{top.backbone} leads on {name}: {score}, {lead} {than} {who}."
     if len(made.noise) == 1 and _closest_leads(made):
-        return f"The closer domain helps on {name}, asked alone; among all backbones none wins."
+        return f"The closer domain helps on {name}, though no backbone stands out among all."
     if len(made.noise) == 1:
         return f"No single winner on {name}: {top.backbone} and {made.noise[0].b} are within noise."
     return f"No single winner on {name}: {len(made.noise) + 1} backbones are within noise."

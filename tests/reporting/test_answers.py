@@ -107,7 +107,7 @@ def test_sentences_of_every_case(task: TaskCurves) -> None:
     noise = replace(made.behind[0], difference=replace(apart, low=-0.01))
     unsure = replace(made, behind=(noise,))
     assert sentence(task, unsure) == (
-        "The closer domain helps on age, asked alone; among all backbones none wins."
+        "The closer domain helps on age, though no backbone stands out among all."
     )
     assert made.closest is not None
     level = replace(made.closest, difference=Interval(0.02, -0.01, 0.05, 9))
