@@ -22,6 +22,7 @@ from features.cards.outputs import LARGER
 from features.cards.published import installed_timm, torchvision_weights
 from features.cards.trace import shapes_at
 from features.errors import InputError, nearest
+from features.machine.device import seeded
 from features.machine.regular_files import read_regular
 
 PLUGINS = "transfer_probe.networks"
@@ -49,8 +50,7 @@ def build(card: Card, *, seed: int = 0, device: str = "cpu", random: bool = Fals
         InputError: The network does not exist or cannot be built.
     """
     make = _builder(card, random=random or device == "meta")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed, torch.device("cpu")):
         try:
             with torch.device(device):
                 model = make()
