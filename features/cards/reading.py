@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from functools import cache
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,14 @@ OUTPUTS = ("map", "map channels last", "tokens", "vector")
 
 def shipped() -> dict[str, Card]:
     """The cards of the package by name, in alphabetical order."""
+    return {card.name: card for card in _of_the_package()}
+
+
+@cache
+def _of_the_package() -> list[Card]:
+    """Read once in a process: a command asks for them several times."""
     cards = [read_file(path) for path in sorted(CARDS.glob("*.toml"))]
-    return {card.name: card for card in sorted(cards, key=lambda c: c.name)}
+    return sorted(cards, key=lambda card: card.name)
 
 
 def find(name: str) -> Card:
