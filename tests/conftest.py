@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,8 +9,11 @@ import forkserver
 import pytest
 import torch
 import toys
+from filelock import FileLock
 
 from features.extraction import pipeline
+from features.sample import dataset
+from probe.reporting.charts import figure_frame
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -24,6 +28,26 @@ def _home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         torch.set_num_threads(1)  # no waiting for a busy core
         yield
         torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The sample is drawn once for all processes of the run, which copy it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    write = dataset.write_sample
+
+    def copied(to: Path) -> None:
+        with FileLock(folder / "drawn.lock"):
+            if not (folder / "drawn" / "sample.csv").exists():
+                write(folder / "drawn")
+        shutil.copytree(folder / "drawn", to, dirs_exist_ok=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "write_sample", copied)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -48,6 +72,12 @@ def tiny_card(tmp_path: Path) -> Callable[..., Path]:
         return toys.write_card(tmp_path / "cards", *changes, seed=seed)
 
     return write
+
+
+@pytest.fixture
+def svg_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn as SVG and not twice more: for tests of what a report says."""
+    monkeypatch.setattr(figure_frame, "_METADATA", {"svg": figure_frame._METADATA["svg"]})
 
 
 @pytest.fixture
