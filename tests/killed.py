@@ -1,6 +1,6 @@
 """Run an extraction again and again, each time killed (SIGKILL) at another moment.
 
-`python killed.py CARD MANIFEST FOLDER KEPT` makes FOLDER/SCENARIO/whole without interruption, and
+`python killed.py CARD MANIFEST FOLDER KEPT EVERY` makes FOLDER/SCENARIO/whole without interruption, and
 FOLDER/SCENARIO/N killed at some moment N and then run again; it prints scenario, N and what happened then,
 line by line.
 """
@@ -88,7 +88,7 @@ def fork(task: Callable[[], None]) -> int:
     return child
 
 
-def main(card: str, manifest: str, folder: Path, scenario: str, kept: int) -> None:
+def main(card: str, manifest: str, folder: Path, scenario: str, kept: int, every: int) -> None:
     """Run the scenario whole, then killed at every moment chosen.
 
     Args:
@@ -98,6 +98,7 @@ def main(card: str, manifest: str, folder: Path, scenario: str, kept: int) -> No
         scenario: One of SCENARIOS.
         kept: How many moments besides those at which a file changes its name; a third of as many kills come
             from outside, after a while.
+        every: Only every such moment at which a file is replaced or unlinked, of each scenario others.
     """
     before, armed = steps(card, manifest, scenario)
     folder.mkdir()
@@ -129,6 +130,13 @@ def main(card: str, manifest: str, folder: Path, scenario: str, kept: int) -> No
     step = len(seen) // kept
     often = ("__setitem__", "pwrite", "fsync", "posix_fallocate")
     moments = [n for n, name in enumerate(seen) if name.split()[1] not in often or n % step == 1]
+    number = SCENARIOS.index(scenario)
+    thinned = ("replace", "unlink")
+    moments = [
+        n
+        for i, n in enumerate(moments)
+        if seen[n].split()[1] not in thinned or (i - number) % every == 0
+    ]
     for moment in moments:
         study = folder / str(moment)
         begin(study)
@@ -156,4 +164,4 @@ if __name__ == "__main__":
     load(sys.argv[1])  # imports what the children need, once
     Image.init()
     for name in SCENARIOS:
-        main(sys.argv[1], sys.argv[2], Path(sys.argv[3]) / name, name, int(sys.argv[4]))
+        main(sys.argv[1], sys.argv[2], Path(sys.argv[3]) / name, name, *map(int, sys.argv[4:]))

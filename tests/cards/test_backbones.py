@@ -10,6 +10,7 @@ from torchvision.models import get_model
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from features.backbone import Backbone, describe, load
+from features.cards.architecture import Architecture
 from features.cards.card import Card
 from features.cards.network import build
 from features.cards.published import with_licence
@@ -260,11 +261,6 @@ def test_groups_ceil_pooling_and_a_relu_used_twice_in_place(odd: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "weight_layers"),
     [
-        ("alexnet", 8),
-        ("vgg16", 16),
-        ("vggface", 16),
-        ("gilnet", 6),
-        ("squeezenet1_1", 18),
         ("torchvision:resnet18", 18),
         ("torchvision:resnet50", 50),
         ("torchvision:densenet121", 121),
@@ -275,19 +271,43 @@ def test_groups_ceil_pooling_and_a_relu_used_twice_in_place(odd: Path) -> None:
         ("torchvision:mobilenet_v3_small", 1 + 2 + 10 * 3 + 1 + 2),
     ],
 )
-def test_depth_counts_the_weight_layers_of_the_papers(name: str, weight_layers: int) -> None:
-    architecture = describe(name)
+def test_depth_counts_the_weight_layers_of_the_papers(
+    tmp_path: Path, name: str, weight_layers: int
+) -> None:
+    """At a quarter of the size, on which the number of layers does not hang."""
+    architecture = describe(str(small(tmp_path, name)))
+    check_depth(architecture, weight_layers)
+
+
+def small(folder: Path, network: str) -> Path:
+    """A card of a published network that takes images of 64 x 64."""
+    card = folder / "small.toml"
+    card.write_text(
+        f'name = "small"\ndomain = "objects"\nnetwork = "{network}"\n[input]\nsize = [64, 64]\n'
+    )
+    return card
+
+
+def check_depth(architecture: Architecture, weight_layers: int) -> None:
     assert architecture.traced.weight_layers == weight_layers
     assert architecture.layers[-1].depth == 1
     assert all(0 <= layer.depth <= 1 for layer in architecture.layers)
 
 
+@pytest.mark.parametrize(
+    ("name", "weight_layers"),
+    [("alexnet", 8), ("vgg16", 16), ("vggface", 16), ("gilnet", 6), ("squeezenet1_1", 18)],
+)
+def test_depth_counts_the_weight_layers_of_a_cards_network(name: str, weight_layers: int) -> None:
+    check_depth(describe(name), weight_layers)
+
+
 @pytest.mark.parametrize(("name", "weight_layers"), [("seresnet18", 18), ("seresnet50", 50)])
 def test_squeeze_excite_before_the_last_layer_does_not_deepen(
-    name: str, weight_layers: int
+    tmp_path: Path, name: str, weight_layers: int
 ) -> None:
     pytest.importorskip("timm")
-    architecture = describe(f"timm:{name}")
+    architecture = describe(str(small(tmp_path, f"timm:{name}")))
     assert architecture.traced.weight_layers == weight_layers
     assert max(layer.depth for layer in architecture.layers) == 1
 

@@ -128,15 +128,15 @@ def test_batches_and_workers_do_not_move_rows(
     assert len(check_rows(result.file, card, 23)) == 20
 
 
-@pytest.mark.parametrize("kept", [3, pytest.param(9, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kept", "every"), [(3, 3), pytest.param(9, 1, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_it_finishes_to_the_same_bits(
-    tiny_card: TinyCard, tmp_path: Path, kept: int
+    tiny_card: TinyCard, tmp_path: Path, kept: int, every: int
 ) -> None:
     card, bad, twice = tiny_card(), (5, 11), {20: 3, 21: 11, 22: 2}
     manifest = write_images(tmp_path / "images", 23, bad, twice)
     folder = tmp_path / "studies"
     folder.mkdir()
-    command = [sys.executable, TESTS / "killed.py", card, manifest, folder, kept]
+    command = [sys.executable, TESTS / "killed.py", card, manifest, folder, kept, every]
     environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
     ran = subprocess.run(
         [*map(str, command)], env=environment, capture_output=True, text=True, check=False

@@ -259,7 +259,7 @@ def test_frozen_through_the_last_layer_is_a_probe(tmp_path: Path, task: str) -> 
     extract(tmp_path, "sample-faces", data="sample", layers=["fc6"], device="cpu")
     fit(tmp_path, probes=["logistic"], tasks=[task])
     plain = recipe(
-        "modern", epochs=25, patience=5, crop=False, mirror=False, colour=0.0, smoothing=0.0
+        "modern", epochs=12, patience=4, crop=False, mirror=False, colour=0.0, smoothing=0.0
     )
     finetune(
         tmp_path, "sample-faces", tasks=[task], freeze_through=["fc6"], recipe=plain,

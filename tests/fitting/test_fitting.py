@@ -292,10 +292,11 @@ def test_a_layer_of_one_backbone_alone_may_be_asked_for(study: Study) -> None:
 
 
 def test_probes_and_tasks_that_share_a_layer_get_what_they_get_alone(study: Study) -> None:
-    together = run(study, probes=("ridge", "svm", "logistic")).rows
+    c = [0.01, 0.1, 1.0]
+    together = run(study, probes=("ridge", "svm", "logistic"), c=c).rows
     for alone in ("svm", "logistic"):
         for task in ("label", "other"):
-            run(study, probes=(alone,), tasks=(task,), redo=True)
+            run(study, probes=(alone,), tasks=(task,), c=c, redo=True)
     kept = {row.key: row for row in results.read(study.folder / "results.csv")}
     for row in probed(together):
         assert kept[row.key].accuracy == pytest.approx(row.accuracy, abs=1e-6)
@@ -305,9 +306,10 @@ def test_probes_and_tasks_that_share_a_layer_get_what_they_get_alone(study: Stud
 def test_a_layer_too_large_to_share_is_fitted_alike(
     study: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(study, probes=("ridge", "logistic")).rows
+    options: dict[str, Any] = {"probes": ("ridge", "logistic"), "c": [0.01, 0.1, 1.0]}
+    first = run(study, **options).rows
     monkeypatch.setattr(Shared, "room", lambda _: 0)
-    assert run(study, probes=("ridge", "logistic"), redo=True).rows == first
+    assert run(study, **options, redo=True).rows == first
 
 
 def test_what_did_not_converge_is_noted(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,11 +333,10 @@ def test_a_layer_larger_than_memory_is_read_in_blocks_and_fitted_alike(
     studies.add(study, "net", {"fc": studies.signal(y, dim, 0.3)}, refused=[4])
     probes = ("ridge", "svm", "logistic", "knn")
     told: list[str] = []
-    whole = run(study, probes=probes, scale=scale, announce=told.append).rows
+    options: dict[str, Any] = {"probes": probes, "scale": scale, "folds": 3, "c": [0.01, 0.1, 1.0]}
+    whole = run(study, **options, announce=told.append).rows
     assert not any("in blocks" in line for line in told)
-    blocks = run(
-        study, probes=probes, scale=scale, memory=memory, redo=True, announce=told.append
-    ).rows
+    blocks = run(study, **options, memory=memory, redo=True, announce=told.append).rows
     (line,) = {line for line in told if "in blocks" in line}
     assert line.startswith("net/fc: ")
     assert line.endswith("MB even so")

@@ -159,7 +159,7 @@ def margins(method: str, c: float, x: Floats, y: Ints, train: object, test: obje
     for label in y.T:
         known = np.asarray(train) & (label >= 0)
         model = (
-            LogisticRegression(C=c, tol=1e-10, max_iter=10_000)
+            LogisticRegression(C=c, tol=1e-7, solver="newton-cholesky")
             if method == "logistic"
             else LinearSVC(C=c, dual=False, tol=1e-10, max_iter=100_000)
         )
