@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import runpy
 import signal
 import sys
 import tempfile
@@ -77,6 +78,13 @@ def _in(environment: Mapping[str, str], target: Callable[..., Any], args: tuple[
 class Probe:
     """The program `probe` in a process of its own, the leader of a session."""
 
+    longest = 100.0
+    """Seconds that `end` waits."""
+
+    @staticmethod
+    def _begin(words: list[str], folder: str, here: str, terminal: str | None) -> None:
+        _probe(words, folder, here, terminal)
+
     def __init__(self, words: Iterable[object], folder: Path, terminal: str | None = None) -> None:
         """Start it; its outputs go into files in `folder`, and are read by `end`.
 
@@ -87,7 +95,7 @@ class Probe:
         """
         self._folder = Path(tempfile.mkdtemp(dir=folder))
         work = (list(map(str, words)), str(self._folder), str(Path.cwd()), terminal)
-        self._process = Forked().Process(_probe, work)
+        self._process = Forked().Process(self._begin, work)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid
@@ -110,7 +118,7 @@ class Probe:
 
     def end(self) -> tuple[int, str, str]:
         """The exit code, stdout and stderr, once the process has ended."""
-        self._process.join(100)
+        self._process.join(self.longest)
         if self.poll() is None:
             self.kill()
         code = self.poll()
@@ -119,9 +127,28 @@ class Probe:
         return code, out.read_text(), errors.read_text() if errors.exists() else ""
 
 
+class Script(Probe):
+    """A file of Python, the first of `words`, with those that follow, in such a process."""
+
+    longest = 3600.0
+
+    @staticmethod
+    def _begin(words: list[str], folder: str, here: str, terminal: str | None) -> None:
+        _enter(words, folder, here, terminal)
+        Path(folder, "begun").touch()
+        runpy.run_path(words[0], run_name="__main__")
+
+
 def _probe(words: list[str], folder: str, here: str, terminal: str | None) -> None:
     from cli.start import main
 
+    _enter(["probe", *words], folder, here, terminal)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    Path(folder, "begun").touch()
+    main()
+
+
+def _enter(words: list[str], folder: str, here: str, terminal: str | None) -> None:
     os.setsid()
     os.chdir(here)
     new = os.O_WRONLY | os.O_CREAT
@@ -129,7 +156,4 @@ def _probe(words: list[str], folder: str, here: str, terminal: str | None) -> No
     for number, (place, mode) in enumerate(zip(places, (os.O_RDWR, new, new), strict=True)):
         os.dup2(os.open(place, mode), number)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
-    sys.argv = ["probe", *words]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    Path(folder, "begun").touch()
-    main()
+    sys.argv = words

@@ -1,9 +1,6 @@
 import hashlib
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from forkserver import Script
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -136,14 +134,11 @@ def test_killed_at_any_moment_it_finishes_to_the_same_bits(
     manifest = write_images(tmp_path / "images", 23, bad, twice)
     folder = tmp_path / "studies"
     folder.mkdir()
-    command = [sys.executable, TESTS / "killed.py", card, manifest, folder, kept, every]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
-    ran = subprocess.run(
-        [*map(str, command)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stderr
+    words = (TESTS / "killed.py", card, manifest, folder, kept, every)
+    code, told, errors = Script(words, tmp_path).end()
+    assert code == 0, errors
     moments: dict[str, list[list[str]]] = {}
-    for line in ran.stdout.splitlines():
+    for line in told.splitlines():
         scenario, *moment = line.split()
         moments.setdefault(scenario, []).append(moment)
     assert list(moments) == ["first", "layers", "limit", "views"]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import h5py
 import pytest
-from forkserver import Probe
+from forkserver import Probe, Script
 from toys import write_card, write_images
 from typer.testing import CliRunner
 
@@ -27,17 +27,13 @@ ENVIRONMENT = {
 }
 
 
-def test_killed_at_random_moments_no_row_is_lost_or_computed_twice_but_a_few() -> None:
-    words = ["--kills", "4", "--images", "120"]
-    ran = subprocess.run(
-        [sys.executable, TESTS / "sigkill.py", *words],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "4 of them the same to the byte" in ran.stdout
+def test_killed_at_random_moments_no_row_is_lost_or_computed_twice_but_a_few(
+    tmp_path: Path,
+) -> None:
+    words = (TESTS / "sigkill.py", "--kills", "4", "--images", "120")
+    code, told, errors = Script(words, tmp_path).end()
+    assert code == 0, told + errors
+    assert "4 of them the same to the byte" in told
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pickle
 import re
 import struct
 import subprocess
-import sys
 import types
 import warnings
 import zipfile
@@ -21,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forkserver import Script
 from torch import Tensor, nn
 
 from features.errors import InputError
@@ -120,7 +120,9 @@ def test_tensors_are_read_whatever_stands_beside_them(kind: str, tmp_path: Path)
     assert rest == ({"loss"} if kind == "numbers and paths" else set())
 
 
-def test_reading_imports_nothing_and_runs_nothing(tmp_path: Path) -> None:
+def test_reading_imports_nothing_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In a process that has the file alone, where importing the class would leave a mark."""
     (tmp_path / "made.py").write_text(
         "from pathlib import Path\nfrom torch import nn\n"
@@ -128,23 +130,21 @@ def test_reading_imports_nothing_and_runs_nothing(tmp_path: Path) -> None:
         "class Net(nn.Linear):\n"
         "    def __setstate__(self, state): Path(__file__).with_name('run').touch()\n"
     )
-    make = "import torch, made; torch.save(made.Net(2, 2), 'net.pth')"
-    subprocess.run([sys.executable, "-c", make], cwd=tmp_path, check=True)
-    (tmp_path / "imported").unlink()
-    use = (
-        "import sys; from pathlib import Path; from features.formats.recognise import read; "
-        "print(sorted(read(Path('net.pth')).tensors), 'made' in sys.modules)"
+    monkeypatch.chdir(tmp_path)
+    Path("make.py").write_text(
+        "import sys; sys.path.append('.')\nimport torch, made; torch.save(made.Net(2, 2), 'net.pth')\n"
     )
-    path = os.pathsep.join([str(Path(__file__).parents[2]), "."])
-    done = subprocess.run(
-        [sys.executable, "-c", use],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
+    code, _, errors = Script(["make.py"], tmp_path).end()
+    assert code == 0, errors
+    Path("imported").unlink()
+    Path("use.py").write_text(
+        "import sys; sys.path.append('.')\n"
+        "from pathlib import Path; from features.formats.recognise import read\n"
+        "print(sorted(read(Path('net.pth')).tensors), 'made' in sys.modules)\n"
     )
-    assert done.stdout.strip() == "['bias', 'weight'] False"
+    code, told, errors = Script(["use.py"], tmp_path).end()
+    assert code == 0, errors
+    assert told.strip() == "['bias', 'weight'] False"
     assert not (tmp_path / "imported").exists()
     assert not (tmp_path / "run").exists()
 

@@ -199,7 +199,7 @@ def test_killed_at_any_operation_the_next_run_makes_the_same_study(
 def test_a_fault_of_the_disk_in_some_commands(tmp_path: Path, shim: Path) -> None:
     """A sample of the two above."""
     sample = ("fit --redo", "remove", "extract --update", "weights add", "export")
-    for one in tried(tmp_path, shim, sample, [errno.EDQUOT, "kill"], 3):
+    for one in tried(tmp_path, shim, sample, [errno.EDQUOT, "kill"], 2):
         if one["fault"] == "kill":
             assert one["code"] == -9, one
             check_again(one)

@@ -23,6 +23,8 @@ from features.extraction.provenance import seen_in_training
 from features.formats.blobs import Blobs
 from features.weights.assign import assign
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 TinyCard = Callable[..., Path]
 
 

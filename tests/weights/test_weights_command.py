@@ -6,10 +6,7 @@ import hashlib
 import http.server
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
@@ -20,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from forkserver import Script
 from published import WRITERS, bgr, by_module, caffe, keras, simplenn, weights, write_card
 from safetensors.torch import load_file, save, save_file
 from toys import write_images
@@ -560,14 +558,10 @@ add.add(target_of(sys.argv[1]), Path(sys.argv[2]))
 def test_killed_at_any_step_leaves_nothing_half(moment: str, tmp_path: Path, home: Path) -> None:
     tar_of(tmp_path / "given", {"net": save(weights())})
     card = write_card(tmp_path)
-    code = "import sys; sys.path.insert(0, sys.argv.pop(1))\n" + KILLED
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-c", code, root, str(card), str(tmp_path / "given"), moment],
-        env={**os.environ, "PROBE_HOME": str(home), "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 9
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    code, _, errors = Script([script, card, tmp_path / "given", moment], tmp_path).end()
+    assert code == 9, errors
     assert kept() == []
     assert not here(find(str(card)))
     add(target_of(str(card)), tmp_path / "given")
