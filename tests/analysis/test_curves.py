@@ -14,6 +14,8 @@ from probe.fitting.fit import fit
 from probe.reporting.report import report
 from probe.results.rows import BEST
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 def test_curves_are_accuracies_over_depth_with_intervals_over_subjects(tmp_path: Path) -> None:
     study = studies.pair(tmp_path / "study")

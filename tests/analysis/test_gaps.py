@@ -22,6 +22,8 @@ from probe.analysis.statistics import band, mean_interval
 from probe.fitting.fit import fit
 from probe.reporting.report import report
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 def test_two_unrelated_backbones_have_no_gap(tmp_path: Path) -> None:
     study = studies.pair(tmp_path / "study", pair="another")

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from cli.app import app
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 PEOPLE, EACH, DIM = 60, 4, 8
 
 

@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 from cli.app import app
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 AFTERNOON: tuple[tuple[str, int, str], ...] = (
     # What is typed, the exit code, and what is said.
     ("data check --data faces.csv", 0, "48 rows"),

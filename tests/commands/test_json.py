@@ -18,6 +18,8 @@ from cli.show import put_json
 from features.machine.strict_json import to_json
 from probe.analysis.statistics import Interval
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 def strictly(text: str) -> Any:
     """`text` read by a parser that knows no NaN."""

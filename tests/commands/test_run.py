@@ -19,6 +19,8 @@ from cli.run_file import ORDER, read_run_file
 from features.errors import InputError
 from features.machine.home import home
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 KNOWN = dict.fromkeys(ORDER, ("backbone", "layer", "seed", "probe", "from-scratch", "weights"))
 FILE = """study = "made"
 data = "sample"

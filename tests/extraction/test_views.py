@@ -30,6 +30,8 @@ from probe.reporting.tables.variations import views_table
 from probe.results import predictions
 from probe.results import rows as results
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 LAYERS = ("pixels", "conv", "act", "pool", "fc")
 ROOM = ("size = [8, 8]", "size = [8, 8]\nresize = [12, 10]\nmean = [90.0, 100.0, 110.0]")
 

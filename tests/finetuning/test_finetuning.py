@@ -22,6 +22,8 @@ from probe.reporting.report import report
 from probe.results import predictions
 from probe.training.recipes import recipe
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 def test_rows_predictions_and_history(tmp_path: Path, card: str, data: str) -> None:
     study = tmp_path / "study"

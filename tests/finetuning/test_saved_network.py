@@ -24,6 +24,8 @@ from probe.scoring.cka import alignment, linear_gram, u_centred
 from probe.training.head import Head, Network
 from probe.training.recipes import recipe
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 def test_a_trained_network_is_a_backbone_of_its_own(tmp_path: Path, card: str, data: str) -> None:
     """Its features come from the trained layers, and its scores are those stored."""

@@ -18,6 +18,8 @@ from probe.reporting.tables.variations import few_shot_table
 from probe.results import predictions
 from probe.results.rows import BEST
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:

@@ -34,6 +34,8 @@ from probe.results import rows as results
 from probe.results.label_metrics import LabelledImages
 from probe.scoring.rank import rank
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 NAMES = ("smiling", "hat", "glasses", "beard", "bald", "scarf")
 """The last but one is rare, and the last is not known of every image."""
 

@@ -21,6 +21,8 @@ from probe.reporting.report import report
 from probe.reporting.tables.variations import repeats_table
 from probe.results import predictions
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:

@@ -28,6 +28,8 @@ from probe.reporting.report import report
 from probe.reporting.short_answer import facts, sentence
 from probe.reporting.tables.best import best_table
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 @pytest.fixture(scope="module")
 def task(study: Study) -> TaskCurves:

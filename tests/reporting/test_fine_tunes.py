@@ -17,6 +17,8 @@ from probe.reporting.words import findings, headline
 from probe.results import rows as results
 from probe.results.rows import Row
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 # github.com/yosinski/convnet_transfer: final test accuracies in its training logs, by the layer through
 # which a network was copied. Random halves of ImageNet (means of 4 and 8 runs of BnB and AnB), and man-made
 # against natural classes in both directions; the base is training from scratch.

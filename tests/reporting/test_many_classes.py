@@ -22,6 +22,8 @@ from probe.reporting.tables.failures import confusion_matrices, hardest_classes
 from probe.results import predictions, rows
 from probe.results.scores import in_top
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 CLASSES = 102
 
 

@@ -18,6 +18,8 @@ from probe.reporting.report import report
 from probe.reporting.words import findings
 from probe.results import rows as results
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 def test_one_backbone_one_layer_one_fold(tmp_path: Path) -> None:
     y = np.arange(60) % 2

@@ -20,6 +20,8 @@ from probe.reporting.tables.reference import METRICS, REFERENCES, reference
 from probe.results import rows as results
 from probe.results.rows import BEST
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 FILE = """
 note = "Of other images."
 [measures]

@@ -17,6 +17,8 @@ from probe.fitting.fit import fit
 from probe.results import rows as results
 from probe.results.csv_records import columns
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 Edit = Callable[[list[list[str]]], object]
 NEEDED = (
     "backbone", "domain", "layer", "method", "task", "fold", "accuracy", "balanced_accuracy",

@@ -35,6 +35,8 @@ from probe.results.protocol import mark
 from probe.scoring import score_files
 from probe.training.recipes import DEFAULT, recipe
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 KEPT = Path(__file__).parent.parent / "kept"
 SAID = json.loads((KEPT / "study.json").read_text())
 

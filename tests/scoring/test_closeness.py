@@ -23,6 +23,8 @@ from probe.scoring import closeness as measured
 from probe.scoring.closeness import Closeness, closeness, correlate, correlations, sentences
 from probe.scoring.distances import common_space, frechet, proxy_a
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 def cloud(n: int, d: int, seed: int, shift: float = 0.0, wide: float = 1.0) -> Doubles:
     return wide * np.random.default_rng(seed).standard_normal((n, d)) + shift

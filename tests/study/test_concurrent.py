@@ -28,6 +28,8 @@ from probe.results import rows as results
 from probe.results.ledger import open_ledger, remove
 from probe.results.one_state import of_one_state
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 
 def begun(folder: Path) -> Path:
     study = studies.begin(folder, {"label": [i % 2 for i in range(40)], "size": range(40)})

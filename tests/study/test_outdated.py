@@ -27,6 +27,8 @@ from probe.reporting.words import findings
 from probe.results import rows as results
 from probe.results.ledger import remove
 
+pytestmark = pytest.mark.usefixtures("svg_alone")
+
 Y = np.arange(80) % 2
 PAIR = ("net/fc/ridge", "net/best/ridge")
 
