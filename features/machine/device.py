@@ -4,6 +4,7 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -220,6 +221,21 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def thread_per_core() -> Iterator[ThreadPoolExecutor]:
+    """Threads, one for each core, for blocks of work too small to be shared: PyTorch computes each on one.
+
+    What is computed so does not depend on the number of cores. After an error no further block is begun.
+    """
+    single = torch.set_num_threads
+    with threads(1):
+        pool = ThreadPoolExecutor(cores(), initializer=single, initargs=(1,))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 # glibc's mallopt: names and defaults.

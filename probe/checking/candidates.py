@@ -9,8 +9,7 @@ neighbouring ones. The work grows as the images' number to the power of 1.5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from features.arrays import Floats, Ints
-from features.machine.device import cores, threads
+from features.arrays import Bools, Floats, Ints
+from features.machine.device import thread_per_core, threads
 from probe.probes.knn import neighbours
 
 _ALL_PAIRS = 20_000
@@ -39,7 +38,7 @@ _FIRST = 4
 """Cells in which a bound is looked for that spares the sorting in the others."""
 _ROUNDING = 1e-5
 _QUERIES = 8192
-_BLOCK = 4096
+_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,14 @@ def in_cells(base: Floats) -> Floats | Cells:
     """Rows of length 1, `(n, dim)`, sorted into cells; as they are where they are few."""
     if len(base) <= _ALL_PAIRS:
         return base
-    rows = torch.from_numpy(base)
-    axes = torch.linalg.eigh(rows.T @ rows)[1][:, -_NUMBERS:]
-    short = F.normalize(rows @ axes)
+    with threads(1):
+        return _sorted(torch.from_numpy(base))
+
+
+def _sorted(rows: Tensor) -> Cells:
+    squares = sum(_of_blocks(lambda some: some.T @ some, rows))
+    axes = torch.linalg.eigh(squares)[1][:, -_NUMBERS:]
+    short = torch.cat(_of_blocks(lambda some: F.normalize(some @ axes), rows))
     draw = torch.Generator().manual_seed(0)
     order = torch.randperm(len(rows), generator=draw)
     count = min(4 * int(len(rows) ** 0.5), len(rows))
@@ -109,10 +113,7 @@ def _of_all(base: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
 def _of_cells(cells: Cells, queries: Tensor, k: int, least: float) -> Ints:
     """As `most_similar`, of rows in the cells nearest to each query."""
     every = torch.split(torch.arange(len(queries)), _QUERIES)
-    with (
-        threads(1),
-        ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):  # a cell is too small to be shared
+    with thread_per_core() as pool:
         found = pool.map(lambda some: _of_some(cells, queries[some], k, least), every)
         pairs = [pair + np.array([_QUERIES * i, 0]) for i, pair in enumerate(found)]
     return np.concatenate(pairs)
@@ -120,10 +121,9 @@ def _of_cells(cells: Cells, queries: Tensor, k: int, least: float) -> Ints:
 
 def _of_some(cells: Cells, queries: Tensor, k: int, least: float) -> Ints:
     short = F.normalize(queries @ cells.axes)
-    probed = min(_PROBED, len(cells.centres))
-    near = torch.cat([_near_cells(some, cells, probed) for some in torch.split(short, _BLOCK)])
+    near, first = _near_cells(short, cells)
     wanted = k if len(cells.axes) == cells.axes.shape[1] else _SHORTLISTED * k
-    enough = _bound(cells, short, near[:, :_FIRST], wanted, least - _LOST)
+    enough = _bound(cells, short, first, wanted, least - _LOST)
     query, place, alike = [], [], []
     for start, end, who in _asked(cells, near):
         each = short.index_select(0, who) @ cells.short[start:end].T
@@ -139,11 +139,18 @@ def _of_some(cells: Cells, queries: Tensor, k: int, least: float) -> Ints:
     return torch.stack([pairs[:, 0], cells.row[pairs[:, 1]]], 1).numpy()
 
 
-def _near_cells(short: Tensor, cells: Cells, count: int) -> Tensor:
-    """The cells nearest to each query, `(q, count)`; those without rows come last."""
-    alike = short @ cells.centres.T
-    alike[:, torch.tensor([0, *cells.ends]).diff() == 0] = -2
-    return alike.topk(count)[1]
+def _near_cells(short: Tensor, cells: Cells) -> tuple[Bools, Bools]:
+    """Whether each cell is among the nearest to a query, `(q, cells)`, and among the first of those."""
+    near, first = [], []
+    filled = torch.tensor([0, *cells.ends]).diff() > 0
+    most = min(_PROBED, int(filled.sum()))
+    for some in torch.split(short, _BLOCK):
+        alike = (some @ cells.centres.T).masked_fill_(~filled, -2).numpy()
+        highest = np.partition(alike, -most, axis=1)[:, -most:]
+        near.append(alike >= highest[:, :1])
+        few = min(_FIRST, most)
+        first.append(alike >= np.partition(highest, -few, axis=1)[:, -few:][:, :1])
+    return np.concatenate(near), np.concatenate(first)
 
 
 def _cosines(cells: Cells, queries: Tensor, pairs: Tensor) -> Tensor:
@@ -153,43 +160,56 @@ def _cosines(cells: Cells, queries: Tensor, pairs: Tensor) -> Tensor:
 
 def _above(alike: Tensor, least: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Where a row of `alike` is above its `least`; where many are, at the `k` highest of each row alone."""
-    above = alike > least[:, None]
-    if alike.shape[1] > k and int(above.sum()) > k * len(alike):
-        above &= torch.zeros_like(above).scatter_(1, alike.topk(k)[1], True)
-    here, column = torch.nonzero(above, as_tuple=True)
-    return here, column
+    above = (alike > least[:, None]).numpy()
+    place = np.flatnonzero(above)
+    if alike.shape[1] > k and len(place) > k * len(alike):
+        highest = np.argpartition(alike.numpy(), -k, axis=1)[:, -k:]
+        among = np.zeros_like(above)
+        np.put_along_axis(among, highest, True, axis=1)
+        place = np.flatnonzero(above & among)
+    here, column = np.divmod(place, alike.shape[1])
+    return torch.from_numpy(here), torch.from_numpy(column)
 
 
-def _asked(cells: Cells, near: Tensor) -> Iterator[tuple[int, int, Tensor]]:
+def _asked(cells: Cells, near: Bools) -> Iterator[tuple[int, int, Tensor]]:
     """Where each cell begins and ends, in parts where it is large, and the queries `(m,)` near to it."""
-    asked, order = near.ravel().sort(stable=True)
-    sizes = torch.bincount(asked, minlength=len(cells.ends)).tolist()
-    of_cell = torch.split(order // near.shape[1], sizes)
+    cell, query = np.divmod(np.flatnonzero(near.T), len(near))
+    sizes = np.bincount(cell, minlength=len(cells.ends)).tolist()
+    of_cell = torch.split(torch.from_numpy(query), sizes)
     for first, end, who in zip([0, *cells.ends], cells.ends, of_cell, strict=False):
         for start in range(first, end if len(who) else first, _MOST):
             yield start, min(start + _MOST, end), who
 
 
-def _bound(cells: Cells, short: Tensor, near: Tensor, k: int, least: float) -> Tensor:
+def _bound(cells: Cells, short: Tensor, near: Bools, k: int, least: float) -> Tensor:
     """A similarity `(q,)` that `k` rows of the nearest cells exceed; not below `least`."""
-    best = torch.full((len(short), near.shape[1], k), least)
-    slot = torch.zeros(len(short), dtype=torch.int64)
+    best = np.full((len(short), _FIRST, k), least, dtype=np.float32)
+    slot = np.zeros(len(short), dtype=np.int64)
     for start, end, who in _asked(cells, near):
-        alike = (short.index_select(0, who) @ cells.short[start:end].T).topk(min(k, end - start))[0]
-        best[who, slot[who] % near.shape[1], : alike.shape[1]] = alike
+        alike = (short.index_select(0, who) @ cells.short[start:end].T).numpy()
+        most = min(k, end - start)
+        best[who, slot[who] % _FIRST, :most] = np.partition(alike, -most, axis=1)[:, -most:]
         slot[who] += 1
-    return best.flatten(1).topk(k)[0][:, -1] - _ROUNDING
+    return torch.from_numpy(
+        np.partition(best.reshape(len(best), -1), -k, axis=1)[:, -k] - _ROUNDING
+    )
 
 
 def _best(pairs: Tensor, similarity: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The `k` most similar pairs of each query, by query, and their similarities."""
-    order = np.lexsort((-similarity.numpy(), pairs[:, 0].numpy()))
+    order = torch.from_numpy(np.argsort(4.0 * pairs[:, 0].numpy() - similarity.numpy()))
     pairs, similarity = pairs[order], similarity[order]
-    query = pairs[:, 0].contiguous()
-    rank = torch.arange(len(query)) - torch.searchsorted(query, query)
+    count = torch.bincount(pairs[:, 0])
+    rank = torch.arange(len(pairs)) - (count.cumsum(0) - count)[pairs[:, 0]]
     return pairs[rank < k], similarity[rank < k]
 
 
 def _nearest(rows: Tensor, centres: Tensor) -> Tensor:
     """The number of the centre nearest to each row, `(n,)`."""
-    return torch.cat([(some @ centres.T).argmax(1) for some in torch.split(rows, _BLOCK)])
+    return torch.cat(_of_blocks(lambda some: (some @ centres.T).argmax(1), rows))
+
+
+def _of_blocks(work: Callable[[Tensor], Tensor], rows: Tensor) -> list[Tensor]:
+    """What is made of the rows, in blocks, so that it does not depend on the number of threads."""
+    with thread_per_core() as pool:
+        return list(pool.map(work, torch.split(rows, _BLOCK)))

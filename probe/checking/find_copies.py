@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from features.arrays import Doubles, Floats, Ints
+from features.arrays import Doubles, Floats, Images, Ints
 from features.errors import InputError, OptionError
 from features.images.bit_depth import Range
 from features.images.thumbnails import SIDE, thumbnails
@@ -25,14 +26,13 @@ from features.study.study import Study, has_study
 from probe.checking.candidates import Cells, in_cells, most_similar
 from probe.checking.check import Check, cautions, check, without_copies
 from probe.checking.likeness import alikeness
-from probe.checking.screening import may_be_alike
+from probe.checking.screening import may_be_alike, may_be_alike_closer
 from probe.counts import count
 from probe.folds.given import own_folds
 
 ALIKE = 0.85
 """The likeness at which two images count as one picture. Of versions of an image 99 in 100 lie above
 0.95; the most alike of 188,191 pairs of photographs of people (LFW, aligned) at 0.77."""
-Images = npt.NDArray[np.uint8]
 Turn = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 _COARSE = 16
 _NEIGHBOURS = 10
@@ -200,11 +200,14 @@ def _near(grey: npt.NDArray[np.uint8], places: Ints) -> list[tuple[int, int, flo
         turned = small if turn is _as_it_is else _small(turn(coarse))
         pairs = _candidates(base, mean, turned, turn)
         alike = np.zeros(len(pairs))
-        for kept in _batches(np.flatnonzero(may_be_alike(small, turned, pairs))):
-            alike[kept] = alikeness(*_laid(grey, places[pairs[kept]], turn, 1))
-        for kept in _batches(np.flatnonzero(may_be_alike(turned, small, pairs[:, ::-1]))):
-            found = alikeness(*_laid(grey, places[pairs[kept]], turn, -1))
-            alike[kept] = np.maximum(alike[kept], found)
+        laid = partial(_laid, grey, places[pairs], turn)
+        for order in (1, -1):
+            first, second = (small, turned) if order == 1 else (turned, small)
+            kept = np.flatnonzero(may_be_alike(first, second, pairs[:, ::order]))
+            seen = [may_be_alike_closer(*laid(some, order)) for some in _batches(kept)]
+            for some in _batches(kept[np.concatenate(seen)]):
+                found = alikeness(*laid(some, order))
+                alike[some] = np.maximum(alike[some], found)
         for (a, b), value in zip(np.sort(pairs, axis=1).tolist(), alike.tolist(), strict=True):
             if value >= ALIKE:
                 likeness[a, b] = max(value, likeness.get((a, b), 0.0))
@@ -212,8 +215,9 @@ def _near(grey: npt.NDArray[np.uint8], places: Ints) -> list[tuple[int, int, flo
     return [(int(places[a]), int(places[b]), likeness[a, b]) for a, b in ordered]
 
 
-def _laid(grey: Images, pairs: Ints, turn: Turn, order: int) -> tuple[Images, Ints]:
-    """The images of `pairs`, the second of each turned, and their numbers, in reverse if `order` is -1."""
+def _laid(grey: Images, pairs: Ints, turn: Turn, some: Ints, order: int) -> tuple[Images, Ints]:
+    """The images of some of `pairs`, the second turned, and their numbers, in reverse if `order` is -1."""
+    pairs = pairs[some]
     images = np.concatenate([grey[pairs[:, 0]], turn(grey[pairs[:, 1]])])
     return images, np.arange(len(images)).reshape(2, -1).T[:, ::order]
 

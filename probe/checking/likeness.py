@@ -9,8 +9,6 @@ person do not share and two versions of one photograph do, whatever their size a
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from features.arrays import Doubles, Ints
-from features.machine.device import cores, threads
+from features.machine.device import thread_per_core
 
 STAGES = ((16, 1, 0.75), (16, 5, 0.87), (32, 4, 0.9))
 """Side, steps, and the correlation below which a pair is given up. Of 1,058 pairs of a photograph and its
@@ -27,7 +25,7 @@ where it is made of 36 to 60 pixels, in other brightness and contrast. Most pair
 at the first step."""
 _LAST_STEPS = 4
 _BAND = (1.0, 3.0)  # SDs, in pixels of 64, between which detail counts
-_BATCH = 512
+_BATCH = 128
 _DAMPING = 1e-3
 
 
@@ -47,10 +45,7 @@ def alikeness(grey: npt.NDArray[np.uint8], pairs: Ints) -> Doubles:
     def some(batch: Tensor) -> None:
         likeness[batch] = _alikeness(images, torch.from_numpy(pairs[batch.numpy()]))
 
-    with (
-        threads(1),
-        ThreadPoolExecutor(cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
-    ):  # a batch is too small to be shared
+    with thread_per_core() as pool:
         list(pool.map(some, torch.split(torch.arange(len(pairs)), _BATCH)))
     return likeness.clamp(0, 1).double().numpy()
 
@@ -60,7 +55,7 @@ def _alikeness(images: Tensor, numbers: Tensor) -> Tensor:
     position = torch.tensor([1.0, 1.0, 0.0, 0.0]).repeat(len(numbers), 1)
     left = torch.arange(len(numbers))
     for side, steps, enough in STAGES:
-        a, b = (_shrunk(images[numbers[left, i]], side) for i in (0, 1))
+        a, b = (shrunk(images[numbers[left, i]], side) for i in (0, 1))
         position[left] = _align(a, b, position[left], steps)
         laid, inside = _laid_over(b, position[left])
         left = left[_correlation(a, laid, inside) >= enough]
@@ -72,7 +67,8 @@ def _alikeness(images: Tensor, numbers: Tensor) -> Tensor:
     return likeness
 
 
-def _shrunk(images: Tensor, side: int) -> Tensor:
+def shrunk(images: Tensor, side: int) -> Tensor:
+    """The images `(m, 64, 64)` at fewer pixels a side, in float32."""
     return F.avg_pool2d(images[:, None].float(), images.shape[-1] // side)[:, 0]
 
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from probe.checking import candidates, find_copies
+from features.machine import device
+from probe.checking import candidates, find_copies, screening
 from probe.checking.candidates import in_cells, most_similar
 
 
@@ -124,3 +125,20 @@ def test_of_rows_that_are_all_alike_each_query_takes_a_few(
     found = most_similar(in_cells(base), base, 3, 0.4)
     assert np.bincount(found[:, 0]).tolist() == [3] * 800
     assert max(held) <= 800 * 3 * candidates._PROBED
+
+
+def test_the_number_of_cores_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs and likenesses to the bit, of more images than a block holds."""
+    monkeypatch.setattr(candidates, "_ALL_PAIRS", 0)
+    monkeypatch.setattr(candidates, "_QUERIES", 500)
+    monkeypatch.setattr(screening, "_PAIRS", 1000)
+    grey = drawn(1500, 8)
+    noise = np.random.default_rng(9).normal(0, 3, (300, 64, 64))
+    both = np.concatenate([grey, np.clip(grey[:300] + noise, 0, 255).astype(np.uint8)])
+    found = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(device, "cores", lambda cores=cores: cores)
+        with device.threads(cores):
+            found.append(find_copies._near(both, np.arange(len(both))))
+    assert len(found[0]) >= 300
+    assert found[0] == found[1] == found[2]

@@ -8,8 +8,8 @@ from test_candidates import drawn
 
 from probe.checking import screening
 from probe.checking.find_copies import ALIKE, _coarse, _small
-from probe.checking.likeness import _laid_over, alikeness
-from probe.checking.screening import may_be_alike
+from probe.checking.likeness import _laid_over, alikeness, standard
+from probe.checking.screening import may_be_alike, may_be_alike_closer
 
 
 def cropped(grey: np.ndarray, seed: int) -> np.ndarray:
@@ -40,15 +40,35 @@ def test_all_that_is_found_in_full_is_let_through_and_little_else(order: int) ->
     assert let_through[200:].mean() < 0.2
 
 
-def test_an_image_is_laid_over_as_in_the_full_comparison() -> None:
+def test_images_are_laid_over_each_other_as_in_the_full_comparison() -> None:
     rng = np.random.default_rng(0)
-    images = torch.from_numpy(rng.normal(size=(50, 16, 16)).astype(np.float32))
+    template, other = torch.from_numpy(rng.normal(size=(2, 50, 16, 16)).astype(np.float32))
     numbers = np.column_stack([rng.uniform(0.7, 1.4, (50, 2)), rng.uniform(-0.4, 0.4, (50, 2))])
     position = torch.from_numpy(numbers.astype(np.float32))
-    laid, inside = screening._laid_over(images, position)
-    wanted, within = _laid_over(images, position)
-    torch.testing.assert_close(laid, wanted, atol=1e-4, rtol=1e-4)
-    assert torch.equal(inside, within)
+    seen = screening._seen(screening._Pairs(template, torch.empty(50, 0), other), position)
+    laid, inside = _laid_over(other, position)
+    torch.testing.assert_close(seen.laid, standard(laid, inside), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(seen.template, standard(template, inside), atol=1e-4, rtol=1e-4)
+    assert torch.equal(seen.pixels, inside.sum((1, 2)))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_closer_look_lets_through_what_is_found_and_fewer_others(order: int) -> None:
+    """The others are made alike at 16 pixels, which is as far as the first look goes."""
+    grey = drawn(200, 5)
+    rng = np.random.default_rng(6)
+    coarse = rng.normal(0, 30, (200, 32, 32)).repeat(2, 1).repeat(2, 2)
+    coarse -= coarse.reshape(200, 16, 4, 16, 4).mean((2, 4)).repeat(4, 1).repeat(4, 2)
+    alike_when_small = np.clip(grey + coarse, 0, 255).astype(np.uint8)
+    images = np.concatenate([grey, cropped(grey, 7), alike_when_small])
+    pairs = np.arange(600).reshape(3, 200)[[[0, 0], [1, 2]]].reshape(2, 400).T[:, ::order]
+    alike = alikeness(images, pairs) >= ALIKE
+    first_look = may_be_alike(small(images), small(images), pairs)
+    closer_look = may_be_alike_closer(images, pairs)
+    assert alike[:200].sum() > 190
+    assert not (alike & ~closer_look).any()
+    assert first_look[200:].mean() > 0.9
+    assert closer_look[200:].mean() < 0.1
 
 
 def test_a_pair_has_its_answer_wherever_it_stands() -> None:
