@@ -16,6 +16,7 @@ from features.arrays import Doubles, Floats, Images, Ints
 from features.errors import InputError, OptionError
 from features.images.bit_depth import Range
 from features.images.thumbnails import SIDE, thumbnails
+from features.machine.device import thread_per_core
 from features.machine.locks import locked
 from features.study import copies
 from features.study.checked_data import note_checked
@@ -229,7 +230,7 @@ def _base(small: Floats) -> tuple[Floats | float, Floats | Cells]:
     image as mean.
     """
     mean = small.mean(0) if len(small) > _NEIGHBOURS else 0.0
-    return mean, in_cells(_unit(small - mean))
+    return mean, in_cells(_in_blocks(lambda some: _unit(some - mean), small))
 
 
 def _candidates(base: Floats | Cells, mean: Floats | float, turned: Floats, turn: Turn) -> Ints:
@@ -241,7 +242,7 @@ def _candidates(base: Floats | Cells, mean: Floats | float, turned: Floats, turn
     as_it_is = turn is _as_it_is
     found = most_similar(
         base,
-        _unit(turned - mean),
+        _in_blocks(lambda some: _unit(some - mean), turned),
         _NEIGHBOURS + 1 if as_it_is else _NEIGHBOURS_TURNED,  # itself is among the former
         _SIMILAR if as_it_is else _SIMILAR_TURNED,
     )
@@ -253,26 +254,35 @@ def _candidates(base: Floats | Cells, mean: Floats | float, turned: Floats, turn
 
 def _spread(grey: Images, places: Ints) -> Doubles:
     """The SD of each image at `places`, `(n,)`."""
-    return np.concatenate([grey[some].std((1, 2)) for some in _batches(places)])
+    return _in_blocks(lambda some: grey[some].std((1, 2)), places)
 
 
 def _coarse(grey: Images, places: Ints) -> Floats:
     """The images at `places` at 16 x 16, `(n, 16, 16)`."""
     step = SIDE // _COARSE
     shape = (-1, _COARSE, step, _COARSE, step)
-    made = [grey[some].reshape(shape).mean((2, 4), dtype=np.float32) for some in _batches(places)]
-    return np.concatenate(made)
+    return _in_blocks(lambda some: grey[some].reshape(shape).mean((2, 4), dtype=np.float32), places)
 
 
-def _batches(places: Ints) -> list[Ints]:
-    """The places in parts, so that what is made of them takes little memory."""
-    return np.array_split(places, len(places) // _BATCH + 1)
+def _batches(rows: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """The rows in parts, so that what is made of them takes little memory."""
+    return np.array_split(rows, len(rows) // _BATCH + 1)
 
 
 def _small(coarse: Floats) -> Floats:
     """The images as rows, `(n, 256)`, each of mean 0 and length 1."""
-    x = coarse.reshape(len(coarse), -1)
-    return _unit(x - x.mean(1, keepdims=True), 1e-6)
+
+    def of_some(some: Floats) -> Floats:
+        x = some.reshape(len(some), -1)
+        return _unit(x - x.mean(1, keepdims=True), 1e-6)
+
+    return _in_blocks(of_some, coarse)
+
+
+def _in_blocks(work: Callable[[Any], npt.NDArray[Any]], rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """What `work` makes of the rows, in blocks on all cores."""
+    with thread_per_core() as pool:
+        return np.concatenate(list(pool.map(work, _batches(rows))))
 
 
 def _unit(x: Floats, least: float = 1e-12) -> Floats:
