@@ -134,7 +134,7 @@ def test_fewer_subjects_than_folds(images: Path) -> None:
 
 
 def test_unknown_layer_has_near_matches(folder: Path) -> None:
-    result = run("extract", "--backbone", "vggface", "--layer", "fc66", "--weights", "random")
+    result = run("extract", "--backbone", "gilnet", "--layer", "fc66", "--weights", "random")
     refused(result, "fc66", "fc6")
     assert not Path("study").exists()
 

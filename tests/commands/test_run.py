@@ -261,10 +261,10 @@ def test_every_file_that_ships_is_valid(folder: Path, file: Path) -> None:
 
 def test_the_file_of_a_study_makes_it_again(folder: Path) -> None:
     for words in (
-        "extract --study typed --data sample --limit 60 --backbone sample-faces --layer conv3 --layer fc6 "
+        "extract --study typed --data sample --limit 40 --backbone sample-faces --layer conv3 --layer fc6 "
         "--pool avg --batch-size 4",
-        "extract --study typed --limit 60 --backbone sample-faces --weights random --seed 1 --layer fc6",
-        "extract --study typed --limit 60 --backbone control:pixels",
+        "extract --study typed --limit 40 --backbone sample-faces --weights random --seed 1 --layer fc6",
+        "extract --study typed --limit 40 --backbone control:pixels",
         "fit --study typed --task age --probe knn --probe ridge --seed 2 --shots 2 --draws 2",
         "fit --study typed --task light --probe logistic --backbone sample-faces --C 0.1,1 --scale l2",
         "finetune --study typed --backbone sample-faces --task age --epochs 1 --patience 0 "

@@ -63,8 +63,8 @@ def test_the_c_chosen_is_that_of_logistic_regression_cv() -> None:
     folds = list(StratifiedGroupKFold(5).split(x, y, people))
     grid = [0.001, 0.01, 0.1, 1.0, 10.0]
     theirs = LogisticRegressionCV(
-        Cs=grid, cv=folds, scoring="neg_log_loss", max_iter=2000, use_legacy_attributes=False,
-        l1_ratios=(0,), tol=1e-8,
+        Cs=grid, cv=folds, scoring="neg_log_loss", solver="newton-cholesky", use_legacy_attributes=False,
+        l1_ratios=(0,), tol=1e-7,
     ).fit(x, y)  # fmt: skip
     ours = LogisticProbeCV(Cs=grid, scale="none", tol=1e-7).fit(x, y, groups=people)
     assert pytest.approx(theirs.C_) == ours.C_

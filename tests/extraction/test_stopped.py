@@ -38,13 +38,13 @@ def test_killed_at_random_moments_no_row_is_lost_or_computed_twice_but_a_few(
 
 @pytest.fixture
 def slow_card(tmp_path: Path) -> Path:
-    """The toy network, a tenth of a second per batch."""
+    """The toy network, a quarter of a second per batch."""
     card = write_card(tmp_path / "cards")
     network = card.with_name("tiny.py")
     network.write_text(
         network.read_text().replace("pixels=nn.Identity()", "pixels=Slow()")
         + "\nimport time\n\n\nclass Slow(nn.Module):\n    def forward(self, x):\n"
-        "        time.sleep(0.5 * (x.device.type == 'cpu'))\n        return x.clone()\n"
+        "        time.sleep(0.25 * (x.device.type == 'cpu'))\n        return x.clone()\n"
     )
     return card
 
@@ -141,7 +141,7 @@ def test_stopped_in_a_sentence_and_taken_up_again(
     kept = done(file)
     assert kept >= 2 * len(stops)
     slow_card.with_name("tiny.py").write_text(
-        slow_card.with_name("tiny.py").read_text().replace("0.5 *", "0 *")
+        slow_card.with_name("tiny.py").read_text().replace("0.25 *", "0 *")
     )
     result = extract(tmp_path / "study", str(slow_card), batch_size=1, device="cpu", lanes=2)
     whole = extract(tmp_path / "w", str(slow_card), data=str(manifest), batch_size=1, device="cpu")
