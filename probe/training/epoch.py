@@ -6,9 +6,9 @@ The seed, the epoch and the batch decide everything random in it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -57,31 +57,36 @@ def one_epoch(
     train_mode(job.network.body, job.prefix)
     job.network.top.train()
     todo = batches(rows, job.recipe, job.seed, epoch)
-    inputs = _inputs(job, todo, epoch)
     loss_sum = torch.zeros((), dtype=widest(device), device=device)
     right = torch.zeros((), dtype=widest(device), device=device)
     trained = labelled = unseen = 0
     classed = [column for column in range(len(job.goal.sizes)) if not job.goal.is_number(column)]
-    for number, batch in enumerate(todo):
-        _set_rates(optimiser, job, epoch + number / len(todo))
-        optimiser.zero_grad(set_to_none=True)
-        labels = torch.from_numpy(job.goal.labels[batch])
-        targets = None if job.goal.numbers is None else torch.from_numpy(job.goal.targets(batch))
-        loss, hits = _one_batch(job, scaler, (labels, targets), weights, inputs, (epoch, number))
-        scaler.step(optimiser)
-        scaler.update()
-        loss_sum += loss * len(batch)
-        right += hits
-        labelled += int((labels[:, classed] >= 0).sum())
-        trained, unseen = trained + len(batch), unseen + len(batch)
-        # Reading the loss waits for the GPU, so it is read only now and then.
-        if device.type == "cpu" or number % _ASK == _ASK - 1 or number == len(todo) - 1:
-            mean = float(loss_sum) / trained
-            if not np.isfinite(mean):
-                _diverged(job, epoch, number, checkpoint)
-            accuracy = float(right) / labelled if labelled else float("nan")
-            watch(TrainingProgress(unseen, epoch, job.epochs, mean, accuracy))
-            unseen = 0
+    # Closed here: later it would be the garbage collector's, which may run in the very thread it waits for.
+    with closing(_inputs(job, todo, epoch)) as inputs:
+        for number, batch in enumerate(todo):
+            _set_rates(optimiser, job, epoch + number / len(todo))
+            optimiser.zero_grad(set_to_none=True)
+            labels = torch.from_numpy(job.goal.labels[batch])
+            targets = (
+                None if job.goal.numbers is None else torch.from_numpy(job.goal.targets(batch))
+            )
+            loss, hits = _one_batch(
+                job, scaler, (labels, targets), weights, inputs, (epoch, number)
+            )
+            scaler.step(optimiser)
+            scaler.update()
+            loss_sum += loss * len(batch)
+            right += hits
+            labelled += int((labels[:, classed] >= 0).sum())
+            trained, unseen = trained + len(batch), unseen + len(batch)
+            # Reading the loss waits for the GPU, so it is read only now and then.
+            if device.type == "cpu" or number % _ASK == _ASK - 1 or number == len(todo) - 1:
+                mean = float(loss_sum) / trained
+                if not np.isfinite(mean):
+                    _diverged(job, epoch, number, checkpoint)
+                accuracy = float(right) / labelled if labelled else float("nan")
+                watch(TrainingProgress(unseen, epoch, job.epochs, mean, accuracy))
+                unseen = 0
     accuracy = float(right) / labelled if labelled else float("nan")
     return Epoch(epoch, float(loss_sum) / len(rows), accuracy)
 
@@ -92,7 +97,7 @@ def _parts(batch: Ints, job: TrainingJob) -> list[Ints]:
     return [cut for cut in cuts if len(cut)]
 
 
-def _inputs(job: TrainingJob, todo: Sequence[Ints], epoch: int) -> Iterator[Tensor]:
+def _inputs(job: TrainingJob, todo: Sequence[Ints], epoch: int) -> Generator[Tensor, None, None]:
     """The inputs of every part of every batch, prepared a little ahead where that pays."""
     parts = [
         (batch[part], (job.seed, epoch, number, turn))

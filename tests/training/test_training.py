@@ -1,4 +1,5 @@
 import copy
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -157,6 +158,21 @@ def test_outside_randomness_is_left_alone() -> None:
     before = torch.random.get_rng_state()
     train(made, ROWS, until=1)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_training_that_was_stopped_leaves_no_thread_behind() -> None:
+    """Nor does it where its error is kept, and with it all that was under way."""
+    made = job()
+    made.feed.ahead = True  # type: ignore[misc]
+
+    def stop(_: TrainingProgress) -> None:
+        raise Killed
+
+    before = set(threading.enumerate())
+    with pytest.raises(Killed) as kept:
+        train(made, ROWS, watch=stop)
+    assert kept.tb is not None
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_damaged_checkpoint_is_said(tmp_path: Path) -> None:
