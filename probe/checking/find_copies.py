@@ -42,6 +42,7 @@ _NEIGHBOURS_TURNED = 3
 _SIMILAR_TURNED = 0.7
 """A turned copy is seldom cropped as well, so that fewer candidates will do: they cost the most here."""
 _BATCH = 4096
+_BLOCK = 512
 _FLAT = 2.0  # grey levels: an image with less spread shows nothing that could be compared
 
 
@@ -282,7 +283,7 @@ def _small(coarse: Floats) -> Floats:
 def _in_blocks(work: Callable[[Any], npt.NDArray[Any]], rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """What `work` makes of the rows, in blocks on all cores."""
     with thread_per_core() as pool:
-        return np.concatenate(list(pool.map(work, _batches(rows))))
+        return np.concatenate(list(pool.map(work, np.array_split(rows, len(rows) // _BLOCK + 1))))
 
 
 def _unit(x: Floats, least: float = 1e-12) -> Floats:
