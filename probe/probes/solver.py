@@ -29,14 +29,15 @@ bring the proof, the search goes on in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from probe.probes.losses import Loss, summed
-from probe.probes.newton import Gradient, Now, newton_step, wide
+from probe.probes.columns import Columns, Losses
+from probe.probes.losses import Loss
+from probe.probes.newton import Gradient, Now, newton_step
 from probe.probes.spaces import Space
 
 _MAX_ITER = 300
@@ -77,9 +78,30 @@ class Stop:
     """And that relative to the penalty alone at most `tol` divided by this."""
 
 
+_STOP = Stop()
+
+
+@dataclass(frozen=True)
+class Problems:
+    """Problems of one kind on a training set."""
+
+    loss: Callable[[Tensor], Loss]
+    """From the numbers of the problems still running, `(q,)`, to their loss."""
+    c: Tensor
+    """C of every problem, `(q,)` float64."""
+    k: int
+    """Columns of weights per problem: K for softmax, else 1."""
+    penalise_bias: bool
+    """Whether the bias counts in the penalty."""
+    start: Tensor | None = None
+    """`Solved.start` of a search at smaller C, `(q, k, size + 1)`; zeros by default."""
+    stop: Stop = field(default=_STOP)
+    """When a problem is done."""
+
+
 @dataclass(frozen=True)
 class Solved:
-    """The optimum of every problem."""
+    """The optimum of every problem of one kind."""
 
     weights: Tensor
     """`(p + 1, q, k)` float64; the last row is the bias."""
@@ -93,9 +115,6 @@ class Solved:
     """Newton steps of the problem that took most."""
 
 
-_STOP = Stop()
-
-
 def solve(
     space: Space,
     loss: Callable[[Tensor], Loss],
@@ -106,128 +125,190 @@ def solve(
     start: Tensor | None = None,
     stop: Stop = _STOP,
 ) -> Solved:
-    """Minimise every problem of a grid on one training set.
+    """Minimise every problem of a grid on one training set: `solve_together` of one kind."""
+    return solve_together(space, [Problems(loss, c, k, penalise_bias, start, stop)])[0]
+
+
+def solve_together(space: Space, kinds: Sequence[Problems]) -> list[Solved]:
+    """Minimise problems of several kinds on one training set side by side.
 
     Args:
         space: The training rows, `(n, p)`, and the coordinates of weights on them.
-        loss: From the numbers of the problems still running, `(q,)`, to their loss.
-        c: C of every problem, `(q,)` float64.
-        k: Columns of weights per problem: K for softmax, else 1.
-        penalise_bias: Whether the bias counts in the penalty.
-        start: `Solved.start` of a search at smaller C; zeros by default.
-        stop: When a problem is done.
+        kinds: The problems.
     """
-    rows, penalty, tol, caution = space.rows, float(penalise_bias), stop.tol, stop.caution
-    device, total = rows.device, len(c)
-    c = c.to(device)
-    a = torch.zeros(total, k, space.size + 1, device=device)
-    if start is not None:
-        a = start.to(device, torch.float32)
-    b, a = a[:, :, -1:].double(), a[:, :, :-1].contiguous()
-    w = space.weights(a)
-    m = _margins(space, w, b)
-    problems = torch.arange(total, device=device)
-    make = loss(problems)
-    first = c
-    if make.kinked:
-        first = c.minimum(c.min() if start is not None else c.new_tensor(_EASY / space.unit))
-    far = torch.full_like(c, torch.inf)
-    now = Now(problems, first, c, a, w, b, m, *make.value(m), far)
-    weights = torch.zeros(total, k, rows.p + 1, dtype=torch.float64, device=device)
-    kept = torch.zeros(total, k, space.size + 1, device=device)
+    rows, device = space.rows, space.rows.device
+    columns = Columns.of_kinds([len(kind.c) for kind in kinds], [kind.k for kind in kinds], device)
+    firsts = [sum(columns.counts[:i]) for i in range(len(kinds))]
+    now, losses = _begun(space, kinds, columns, firsts)
+
+    def of_problems(what: Callable[[Problems], float]) -> Tensor:
+        of_kind = torch.tensor([what(kind) for kind in kinds], dtype=torch.float64)
+        return of_kind.repeat_interleave(torch.tensor(columns.counts)).to(device)
+
+    tol, caution = (
+        of_problems(lambda kind: kind.stop.tol),
+        of_problems(lambda kind: kind.stop.caution),
+    )
+    near = (tol / caution).maximum(tol.clamp_max(_FINE))
+    only_choose = caution <= TO_CHOOSE
+    kinked = of_problems(lambda kind: kind.loss(torch.arange(1, device=device)).kinked) > 0
+    fine_end = kinked & ~only_choose
+    total, wide = len(tol), len(now.places)
+    weights = torch.zeros(wide, rows.p + 1, dtype=torch.float64, device=device)
+    kept = torch.zeros(wide, space.size + 1, device=device)
     objective = torch.zeros(total, dtype=torch.float64, device=device)
     gap = torch.full((total,), torch.inf, dtype=torch.float64, device=device)
-    iterations, near = 0, max(tol / caution, min(tol, _FINE))
+    steps = torch.zeros(total, dtype=torch.int64, device=device)
+    iterations = 0
     while True:
-        g = _gradient(space, make, now, penalty)
+        g = _gradient(space, losses, now)
         on_the_way = (g.gap <= _NEAR) & (now.c < now.goal)
         if bool(on_the_way.any()):
             now.c = torch.where(on_the_way, now.goal.minimum(now.c * _NEXT), now.c)
             now.left = torch.where(on_the_way, torch.inf, now.left)
-            g = _gradient(space, make, now, penalty)
+            g = _gradient(space, losses, now)
         single = space.rows.dtype == torch.float32
-        proven = (g.gap <= tol) & (g.off <= near) | (g.gap <= _NOTHING)
+        here = now.problems
+        proven = (g.gap <= tol[here]) & (g.off <= near[here]) | (g.gap <= _NOTHING)
         proven = proven & (now.c >= now.goal)
-        coarse = (now.c * space.unit > _COARSE) & (caution > TO_CHOOSE and make.kinked)
+        coarse = (now.c * space.unit > _COARSE) & fine_end[here]
         finished = proven & ~coarse if single else proven
         finished = finished | (iterations >= _MAX_ITER)
         if bool(finished.any()):
-            done, of_done = now.of(finished), now.problems[finished]
-            weights[of_done] = torch.cat([done.w.double(), done.b], 2)
-            kept[of_done] = torch.cat([done.a, done.b.to(done.a.dtype)], 2).to(kept.dtype)
-            objective[of_done], gap[of_done] = g.objective[finished], g.gap[finished]
+            _, mine = losses.columns.kept(finished)
+            done = now.of(finished, mine)
+            weights[done.places] = torch.cat([done.w.double(), done.b], 1)
+            kept[done.places] = torch.cat([done.a, done.b.to(done.a.dtype)], 1).to(kept.dtype)
+            objective[done.problems], gap[done.problems] = g.objective[finished], g.gap[finished]
+            steps[done.problems] = iterations
             left = ~finished
             if not bool(left.any()):
                 break
-            now, proven, coarse = now.of(left), proven[left], coarse[left]
-            g = Gradient(**{name: tensor[left] for name, tensor in vars(g).items()})
-            make = loss(now.problems)
-        step, change, worth, remains = newton_step(space, make, now, g, penalty)
-        if caution > TO_CHOOSE:  # an estimate is not enough
-            remains = torch.full_like(remains, torch.inf)
-        last = (g.gap <= tol) & (remains <= near * g.length)
-        stalled = (worth <= _STALLED * tol / caution * g.objective) & ~last
+            some, mine = losses.columns.kept(left)
+            now, g, proven, coarse = (
+                now.of(left, mine),
+                g.of(left, mine),
+                proven[left],
+                coarse[left],
+            )
+            losses = _losses(kinds, some, firsts, now.problems)
+            here = now.problems
+        step, change, worth, remains = newton_step(space, losses, now, g)
+        remains = torch.where(only_choose[here], remains, torch.inf)  # an estimate is not enough
+        last = (g.gap <= tol[here]) & (remains <= near[here] * g.length)
+        stalled = (worth <= _STALLED * (tol / caution)[here] * g.objective) & ~last
         if single and (bool((coarse | proven | stalled).all()) or iterations == _SINGLE_STEPS):
             space, now = space.double(), now.double()
             now.w = space.weights(now.a)
             now.m = _margins(space, now.w, now.b)
-            now.value, now.residual = make.value(now.m)
+            now.value, now.residual = losses.value(now.m)
             now.left = torch.full_like(now.left, torch.inf)
             continue
-        now = _line_search(space, make, now, step, change, penalty)
+        now = _line_search(space, losses, now, step, change)
         now.left = remains
         iterations += 1
-    return Solved(weights.permute(2, 0, 1), kept, objective, gap, iterations)
+    made = zip(kinds, columns.by_kind(weights), columns.by_kind(kept), firsts, strict=True)
+    return [
+        Solved(
+            of_weights.permute(2, 0, 1),
+            of_kept,
+            objective[first : first + len(kind.c)],
+            gap[first : first + len(kind.c)],
+            int(steps[first : first + len(kind.c)].max()),
+        )
+        for kind, (_, of_weights), (_, of_kept), first in made
+    ]
 
 
-def _gradient(space: Space, loss: Loss, now: Now, penalty: float) -> Gradient:
-    pull = wide(now.c, now.residual) * now.residual
+def _begun(
+    space: Space, kinds: Sequence[Problems], columns: Columns, firsts: Sequence[int]
+) -> tuple[Now, Losses]:
+    """Where every problem begins, and its loss."""
+    device = space.rows.device
+    begin, first_c, penalty = [], [], []
+    for kind in kinds:
+        c = kind.c.to(device)
+        a = torch.zeros(len(c), kind.k, space.size + 1, device=device)
+        if kind.start is not None:
+            a = kind.start.to(device, torch.float32).expand_as(a)
+        begin.append(a.reshape(-1, space.size + 1))
+        penalty.append(torch.full((len(begin[-1]), 1), float(kind.penalise_bias), device=device))
+        if kind.loss(torch.arange(1, device=device)).kinked:
+            easy = c.min() if kind.start is not None else c.new_tensor(_EASY / space.unit)
+            first_c.append(c.minimum(easy))
+        else:
+            first_c.append(c)
+    both = torch.cat(begin)
+    b, a = both[:, -1:].double(), both[:, :-1].contiguous()
+    w = space.weights(a)
+    m = _margins(space, w, b)
+    problems = torch.arange(sum(columns.counts), device=device)
+    losses = _losses(kinds, columns, firsts, problems)
+    goal = torch.cat([kind.c.to(device) for kind in kinds])
+    far = torch.full_like(goal, torch.inf)
+    places, free = torch.arange(len(a), device=device), torch.cat(penalty).double()
+    now = Now(
+        problems, places, torch.cat(first_c), goal, free, a, w, b, m, *losses.value(m), far
+    )  # fmt: skip
+    return now, losses
+
+
+def _losses(
+    kinds: Sequence[Problems], columns: Columns, firsts: Sequence[int], problems: Tensor
+) -> Losses:
+    """The losses of the problems that still run."""
+    parts = zip(kinds, torch.split(problems, list(columns.counts)), firsts, strict=True)
+    return Losses(columns, tuple(kind.loss(part - first) for kind, part, first in parts))
+
+
+def _gradient(space: Space, losses: Losses, now: Now) -> Gradient:
+    columns = losses.columns
+    pull = columns.wide(now.c, now.residual) * now.residual
+    by_b = pull.sum(1, keepdim=True, dtype=torch.float64) + now.penalty * now.b
     a = space.coordinates(pull) + now.a
     by_w = space.weights(a)
-    by_b = pull.sum(2, keepdim=True, dtype=torch.float64) + penalty * now.b
-    diagonal = loss.diagonal(now.residual)
-    of_bias = torch.ones_like(by_b[:, :, 0])
-    if not penalty:
-        of_bias = now.c[:, None] * diagonal.sum(2, dtype=torch.float64)
-    length = summed(now.w * now.w) + penalty * summed(now.b * now.b)
+    diagonal = losses.diagonal(now.residual).sum(1, keepdim=True, dtype=torch.float64)
+    of_bias = columns.wide(now.c, diagonal) * diagonal
+    of_bias = torch.where(now.penalty > 0, 1.0, of_bias).clamp_min(1e-300)
+    length = columns.summed(now.w * now.w) + columns.summed(now.penalty * now.b * now.b)
     objective = now.c * now.value + length / 2
-    left = summed(by_w * by_w) + (by_b[:, :, 0].square() / of_bias.clamp_min(1e-300)).sum(1)
-    curvature = now.c * diagonal.mean((1, 2), dtype=torch.float64)
+    left = columns.summed(by_w * by_w) + columns.summed(by_b.square() / of_bias)
+    curvature = now.c * columns.summed(diagonal) / (columns.width * space.rows.n)
     gap = left / 2 / objective.clamp_min(1e-300)
     off = left.minimum(now.left) / length.clamp_min(1e-300)
     return Gradient(a, by_b, objective, gap, off, length, curvature)
 
 
-def _line_search(
-    space: Space, loss: Loss, now: Now, step: Tensor, change: Tensor, penalty: float
-) -> Now:
+def _line_search(space: Space, losses: Losses, now: Now, step: Tensor, change: Tensor) -> Now:
     """The problems moved along their steps to where the slope is near zero: safeguarded Newton from 1."""
+    columns = losses.columns
     d = space.weights(step)
     dm = _margins(space, d, change)
-    wd = summed(now.w * d) + penalty * summed(now.b * change)
-    dd = summed(d * d) + penalty * summed(change * change)
-    slope = now.c * summed(now.residual * dm) + wd
+    wd = columns.summed(now.w * d) + columns.summed(now.penalty * now.b * change)
+    dd = columns.summed(d * d) + columns.summed(now.penalty * change * change)
+    slope = now.c * columns.summed(now.residual * dm) + wd
     far = used = torch.ones_like(slope)
     low, high = torch.zeros_like(far), torch.full_like(far, torch.inf)
     for _ in range(_LINE_STEPS):
         used = far
-        m = now.m + wide(far, dm) * dm
-        value, residual = loss.value(m)
-        here = now.c * summed(residual * dm) + wd + far * dd
+        m = now.m + columns.wide(far, dm) * dm
+        value, residual = losses.value(m)
+        here = now.c * columns.summed(residual * dm) + wd + far * dd
         good = here.abs() <= _SLOPE * slope.abs()
         if bool(good.all()):
             break
-        curved = now.c * summed(loss.bent(residual, dm) * dm) + dd
+        curved = now.c * columns.summed(losses.bent(residual, dm) * dm) + dd
         newton = far - here / curved.clamp_min(1e-300)
         low, high = torch.where(here < 0, far, low), torch.where(here > 0, far, high)
         inside = (newton > low) & (newton < high) & (newton < 10 * far)
         middle = torch.where(high.isinf(), 4 * far, (low + high) / 2)
         far = torch.where(good, far, torch.where(inside, newton, middle))
-    a, w = now.a + wide(used, step) * step, now.w + wide(used, d) * d
-    b = now.b + used[:, None, None] * change
-    return Now(now.problems, now.c, now.goal, a, w, b, m, value, residual, now.left)
+    a, w = now.a + columns.wide(used, step) * step, now.w + columns.wide(used, d) * d
+    b = now.b + columns.wide(used, change) * change
+    return Now(
+        now.problems, now.places, now.c, now.goal, now.penalty, a, w, b, m, value, residual, now.left
+    )  # fmt: skip
 
 
 def _margins(space: Space, w: Tensor, b: Tensor) -> Tensor:
-    made = space.rows.times(w.reshape(-1, w.shape[2]).T).T.reshape(*w.shape[:2], -1)
-    return made.contiguous().add_(b.to(made.dtype))
+    return space.rows.times(w.T).T.contiguous().add_(b.to(w.dtype))

@@ -40,34 +40,30 @@ Solve = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Levels:
-    """The curvature s of every problem, rounded to a power of `_BASE` over the unit."""
+    """The curvature s of every column, rounded to a power of `_BASE` over the unit."""
 
-    of_problem: Tensor
-    """The power, `(q,)` integers; at the lowest the weights themselves stand for the inverse times them."""
+    of_column: Tensor
+    """The power, `(columns,)`; at the lowest the weights themselves stand for the inverse times them."""
     s: Tensor
-    """`(q,)` float64."""
+    """`(columns,)` float64."""
     groups: tuple[tuple[int, Tensor], ...]
-    """Every power that a problem has, and the numbers of those problems."""
+    """Every power that a column has, and the numbers of those columns."""
 
     def of(self, which: Tensor) -> Levels:
-        """Those of some of the problems, a mask `(q,)`."""
-        return _grouped(self.of_problem[which], self.s[which])
+        """Those of some of the columns, a mask."""
+        return _grouped(self.of_column[which], self.s[which])
 
 
-def _grouped(of_problem: Tensor, s: Tensor) -> Levels:
-    here = of_problem.tolist()
-    numbers = sorted(set(here))
-    places = ([q for q, number in enumerate(here) if number == one] for one in numbers)
-    device = of_problem.device
-    return Levels(
-        of_problem,
-        s,
-        tuple((n, torch.tensor(p, device=device)) for n, p in zip(numbers, places, strict=True)),
-    )
+def _grouped(of_column: Tensor, s: Tensor) -> Levels:
+    numbers = sorted(set(of_column.tolist()))
+    if len(numbers) == 1:
+        return Levels(of_column, s, ((numbers[0], torch.arange(len(s), device=s.device)),))
+    groups = tuple((n, torch.nonzero(of_column == n)[:, 0]) for n in numbers)
+    return Levels(of_column, s, groups)
 
 
 class Space(Protocol):
-    """Coordinates of weights on one training set; those of columns are `(q, k, size)`."""
+    """Coordinates of weights on one training set; those of columns are `(columns, size)`."""
 
     @property
     def rows(self) -> Rows:
@@ -82,13 +78,13 @@ class Space(Protocol):
         """Mean squared length of the rows; 1 where they are all zero."""
 
     def coordinates(self, r: Tensor) -> Tensor:
-        """Those of the weights X'r, from `(q, k, n)`."""
+        """Those of the weights X'r, from `(columns, n)`."""
 
     def weights(self, a: Tensor) -> Tensor:
-        """The weights of coordinates, `(q, k, p)`."""
+        """The weights of coordinates, `(columns, p)`."""
 
     def solve(self, r: Tensor, level: Levels) -> tuple[Tensor, Tensor]:
-        """(1 + s X'X)^-1 times weights, s being that of every problem's level, and its margins."""
+        """(1 + s X'X)^-1 times weights, s being that of every column's level, and its margins."""
 
     def image(self, a: Tensor, margins: Tensor) -> Tensor:
         """What the inner product of other weights with these is taken with, coordinate by coordinate."""
@@ -193,11 +189,10 @@ class RowSpace:
     def solve(self, r: Tensor, level: Levels) -> tuple[Tensor, Tensor]:
         """As `Space.solve`."""
         z = self.coordinates(_by_level(self, lambda: self.products, r, level))
-        margins = (r - z) / level.s.to(r.dtype)[:, None, None]
+        margins = (r - z) / level.s.to(r.dtype)[:, None]
         number, none = level.groups[0]
         if number == _NONE:
-            some = z[none]
-            margins[none] = (some.reshape(-1, self.size) @ self.products).reshape(some.shape)
+            margins[none] = z[none] @ self.products
         return z, margins
 
     def image(self, a: Tensor, margins: Tensor) -> Tensor:
@@ -216,11 +211,11 @@ class RowSpace:
 
 
 def levels(space: Space, curvature: Tensor) -> Levels:
-    """The level of every problem: the power of `_BASE` nearest to its s times the unit.
+    """The level of every column: the power of `_BASE` nearest to its s times the unit.
 
     Args:
         space: The training rows.
-        curvature: C times the mean second derivative of the loss, `(q,)` float64.
+        curvature: C times the mean second derivative of its problem's loss, `(columns,)` float64.
     """
     most = _highest(space.rows.n, space.rows.dtype)
     exact = (curvature * space.unit).clamp_min(1e-30).log() / log(_BASE)
@@ -240,19 +235,16 @@ def _highest(n: int, dtype: torch.dtype) -> int:
 def _by_level(
     space: FeatureSpace | RowSpace, products: Callable[[], Tensor], r: Tensor, level: Levels
 ) -> Tensor:
-    """(1 + s products)^-1 r of every problem, `(q, k, size)`."""
+    """(1 + s products)^-1 r of every column, `(columns, size)`."""
     for number, _ in level.groups:
         if number != _NONE and number not in space.inverses:
             space.inverses[number] = _inverse(products(), _BASE**number / space.unit)
     if len(level.groups) == 1 and level.groups[0][0] != _NONE:
-        number, _ = level.groups[0]
-        return space.inverses[number](r.reshape(-1, space.size)).reshape(r.shape)
+        return space.inverses[level.groups[0][0]](r)
     out = r.clone()
     for number, here in level.groups:
-        if number == _NONE:
-            continue
-        some = r[here].reshape(-1, space.size)
-        out[here] = space.inverses[number](some).reshape(len(here), -1, space.size)
+        if number != _NONE:
+            out[here] = space.inverses[number](r[here])
     return out
 
 
@@ -272,6 +264,5 @@ def _inverse(products: Tensor, s: float) -> Solve:
 
 
 def _columns(product: Solve, a: Tensor) -> Tensor:
-    """`product`, of a matrix with one column for each of `(q, k)`, as `(q, k, ...)`."""
-    made = product(a.reshape(-1, a.shape[2]).T).T
-    return made.contiguous().reshape(*a.shape[:2], -1)
+    """`product`, of a matrix with a column for each row of `a`, as rows again."""
+    return product(a.T).T.contiguous()

@@ -45,22 +45,22 @@ def test_a_space_inverts_the_penalised_problem(n: int, dim: int, kind: type) -> 
     assert isinstance(space, kind)
     curvature = torch.tensor([1e-5, 1.0, 700.0], dtype=torch.float64) / space.unit
     level = levels(space, curvature)
-    assert level.of_problem.tolist() == [-1, 0, 2]
-    r = torch.from_numpy(drawn(3 * 2, n, seed=1)).reshape(3, 2, n)
+    assert level.of_column.tolist() == [-1, 0, 2]
+    r = torch.from_numpy(drawn(3, n, seed=1))
     z, margins = space.solve(space.coordinates(r), level)
     made = space.weights(z).double()
     assert isinstance(space.rows, Held)
     rows = space.rows.x.double()
-    for q, number in enumerate(level.of_problem.tolist()):
+    for q, number in enumerate(level.of_column.tolist()):
         s = 0.0 if number == -1 else 10.0 ** (1.5 * number) / space.unit
         exact = torch.linalg.solve(
             torch.eye(rows.shape[1], dtype=torch.float64) + s * rows.T @ rows,
-            rows.T @ r[q].double().T,
+            rows.T @ r[q].double(),
         )
-        torch.testing.assert_close(made[q].T, exact, rtol=0, atol=2e-4 * float(exact.abs().max()))
+        torch.testing.assert_close(made[q], exact, rtol=0, atol=2e-4 * float(exact.abs().max()))
         wanted = rows @ exact
         torch.testing.assert_close(
-            margins[q].double().T, wanted, rtol=0, atol=2e-4 * float(wanted.abs().max())
+            margins[q].double(), wanted, rtol=0, atol=2e-4 * float(wanted.abs().max())
         )
 
 
@@ -87,10 +87,10 @@ def test_rows_that_come_twice_add_no_coordinate_that_grows() -> None:
     space = space_of(x)
     assert isinstance(space, RowSpace)
     assert space.nothing.shape == (33, 3)
-    r = torch.from_numpy(drawn(4, 33, seed=1))[:, None]
+    r = torch.from_numpy(drawn(4, 33, seed=1))
     level = levels(space, torch.full((4,), 1 / space.unit, dtype=torch.float64))
     z, _ = space.solve(space.coordinates(r), level)
-    assert float((z[:, 0] @ space.nothing).abs().max()) < 1e-5
+    assert float((z @ space.nothing).abs().max()) < 1e-5
     assert float((space.nothing.T @ space.rows.x).abs().max()) < 1e-4
 
 
