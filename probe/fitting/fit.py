@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -31,8 +32,8 @@ from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.parts import FitPart, check_places, discard, part_of, read_part, write_part
 from probe.fitting.plan import FitPlan, prepare
-from probe.fitting.probe_job import ProbeRun, features_of, fit_one
-from probe.folds.splits import Splits
+from probe.fitting.probe_job import Asked, ProbeRun, features_of, fit_together
+from probe.probes.methods import METHODS
 from probe.probes.settings import ProbeSettings
 from probe.results import predictions
 from probe.results.ledger import Ledger, open_ledger
@@ -41,6 +42,8 @@ from probe.results.protocol import mark, protocol
 from probe.results.rows import BEST, Row
 
 _COMMIT_SECONDS = 20.0
+_AT_ONCE = 2e10
+"""The work (`FitSize.work`) of jobs that are fitted side by side: some twenty seconds."""
 
 
 @dataclass
@@ -114,10 +117,12 @@ def _fit_share(plan: FitPlan, share: Share, done: Fitted) -> None:
     """Fit the layers of a share; nothing is locked, and each result goes into a file of its own."""
     run, ledger = plan.run, Ledger(plan.run.study.folder)
     mine = [job for jobs in share.taken(list(_by_layer(plan).values())) for job in jobs]
-    for number, job in enumerate(mine):
-        run.options.progress(number, len(mine), job)
-        fitted = _fit_apart(run, ledger, job)
-        done.fitted, done.kept = done.fitted + fitted, done.kept + (not fitted)
+    number = 0
+    for group in _side_by_side(run, mine):
+        run.options.progress(number, len(mine), group[0])
+        number += len(group)
+        fitted = _fit_apart(run, ledger, group)
+        done.fitted, done.kept = done.fitted + fitted, done.kept + len(group) - fitted
     run.options.progress(len(mine), len(mine), None)
 
 
@@ -130,8 +135,8 @@ def fit_pieces(options: FitOptions) -> list[Piece]:
         return all(not _part_to_make(plan.run, ledger, job) for job in jobs)
 
     def make(jobs: Sequence[ProbeJob]) -> None:
-        for job in jobs:
-            _fit_apart(plan.run, ledger, job)
+        for group in _side_by_side(plan.run, jobs):
+            _fit_apart(plan.run, ledger, group)
 
     return [
         Piece(f"the probes on {backbone}/{key}", partial(is_made, jobs), partial(make, jobs))
@@ -151,44 +156,47 @@ def _part_to_make(run: ProbeRun, ledger: Ledger, job: ProbeJob) -> Path | None:
     with run.study.features(job.backbone) as file:
         asked = _asked(run, job, file)
     part = part_of(run.study.folder, job.stored, asked.protocol, asked.features)
-    there = ledger.holds(job.stored, asked.protocol, asked.splits.folds, asked.features)
-    return None if there or part.is_file() else part
+    return None if _is_there(ledger, asked) or part.is_file() else part
 
 
-def _fit_apart(run: ProbeRun, ledger: Ledger, job: ProbeJob) -> bool:
-    """Fit a job into a file of its own; whether that was to be done."""
-    part = _part_to_make(run, ledger, job)
-    if part is None:
-        return False
-    with run.study.features(job.backbone) as file:
-        write_part(part, _made(run, job, file, _asked(run, job, file)))
-    return True
+def _is_there(ledger: Ledger, asked: Asked) -> bool:
+    folds = asked.splits.folds
+    return ledger.holds(asked.job.stored, asked.protocol, folds, asked.features)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What decides the result of a job."""
+def _fit_apart(run: ProbeRun, ledger: Ledger, group: Sequence[ProbeJob]) -> int:
+    """Fit jobs into files of their own; how many were to be done.
 
-    splits: Splits
-    settings: ProbeSettings
-    protocol: str
-    features: str
+    Of a group of which a kill left some those are made again, and kept as they are.
+    """
+    with run.study.features(group[0].backbone) as file:
+        asked = [_asked(run, job, file) for job in group]
+        todo = [each for each in asked if not _is_there(ledger, each)]
+        folder = run.study.folder
+        paths = [part_of(folder, a.job.stored, a.protocol, a.features) for a in todo]
+        missing = [not path.is_file() for path in paths]
+        if any(missing):
+            for part, path, is_missing in zip(_made(run, todo, file), paths, missing, strict=True):
+                if is_missing:
+                    write_part(path, part)
+    return sum(missing)
 
 
-def _asked(run: ProbeRun, job: ProbeJob, file: FeatureFile) -> _Asked:
+def _asked(run: ProbeRun, job: ProbeJob, file: FeatureFile) -> Asked:
     splits = run.splits_of(job.task, file, job.repeat)
     settings = run.settings(job.method)
     under = protocol(run.study, job.task, splits, settings, run.options.seed)
-    return _Asked(splits, settings, under, features_of(job, file, splits))
+    return Asked(job, splits, settings, under, features_of(job, file, splits))
 
 
-def _made(run: ProbeRun, job: ProbeJob, file: FeatureFile, asked: _Asked) -> FitPart:
-    marked = mark(asked.protocol)
-    rows, outcome = fit_one(run, job, file, asked.splits, asked.settings, marked)
-    prediction = Prediction(
-        outcome.scores, asked.splits.fold, asked.protocol, asked.features, outcome.inner
-    )
-    return FitPart(prediction, rows, _notes(job, outcome))
+def _made(run: ProbeRun, asked: Sequence[Asked], file: FeatureFile) -> list[FitPart]:
+    parts = []
+    for each, (rows, outcome) in zip(asked, fit_together(run, asked, file), strict=True):
+        prediction = Prediction(
+            outcome.scores, each.splits.fold, each.protocol, each.features, outcome.inner
+        )
+        parts.append(FitPart(prediction, rows, _notes(each.job, outcome)))
+    return parts
 
 
 def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
@@ -201,30 +209,43 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
     chosen_from: dict[predictions.Key, tuple[ProbeJob, str]] = {}
     spent: dict[FitSize, list[Spent]] = {}
     there: set[Path] = set()
+    number = 0
     try:
-        for number, job in enumerate(jobs):
-            progress(number, len(jobs), job)
-            with run.study.features(job.backbone) as file:
-                asked = _asked(run, job, file)
-                under = asked.protocol
-                chosen_from[best_of[job.stored]] = (job, under)
-                is_there = ledger.holds(job.stored, under, asked.splits.folds, asked.features)
-                of_share = part_of(run.study.folder, job.stored, under, asked.features)
-                if is_there and not run.options.redo:
-                    ledger.claim(job.stored, under)
-                    there.add(of_share)
-                    done.kept += 1
-                    continue
-                part = None if run.options.redo else read_part(of_share)
-                if part is None:
+        for group in _side_by_side(run, jobs):
+            progress(number, len(jobs), group[0])
+            number += len(group)
+            with run.study.features(group[0].backbone) as file:
+                todo: list[tuple[Asked, Path]] = []
+                for job in group:
+                    asked = _asked(run, job, file)
+                    under = asked.protocol
+                    chosen_from[best_of[job.stored]] = (job, under)
+                    of_share = part_of(run.study.folder, job.stored, under, asked.features)
+                    is_there = ledger.holds(job.stored, under, asked.splits.folds, asked.features)
+                    if is_there and not run.options.redo:
+                        ledger.claim(job.stored, under)
+                        there.add(of_share)
+                        done.kept += 1
+                    else:
+                        todo.append((asked, of_share))
+                parts = [None if run.options.redo else read_part(path) for _, path in todo]
+                if not all(parts):
                     watch = Stopwatch()
-                    part = _made(run, job, file, asked)
-                    size = size_of(job, asked.splits, file.about(job.key)["dim"])
-                    spent.setdefault(size, []).append(watch.spent())
-            ledger.put(job.stored, part.prediction, part.rows)
-            there.add(of_share)
-            done.fitted += 1
-            done.notes += part.notes
+                    made = _made(run, [asked for asked, _ in todo], file)
+                    took = watch.spent()
+                    parts = [old or new for old, new in zip(parts, made, strict=True)]
+                    sizes = [
+                        size_of(a.job, a.splits, file.about(a.job.key)["dim"]) for a, _ in todo
+                    ]
+                    for size in sizes:
+                        share = size.work / sum(each.work for each in sizes)
+                        spent.setdefault(size, []).append(took.times(share))
+            for (asked, of_share), part in zip(todo, parts, strict=True):
+                assert part is not None
+                ledger.put(asked.job.stored, part.prediction, part.rows)
+                there.add(of_share)
+                done.fitted += 1
+                done.notes += part.notes
             ledger.commit(after=_COMMIT_SECONDS)
         progress(len(jobs), len(jobs), None)
     finally:
@@ -245,6 +266,41 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
         ledger.put(floor.stored(task), *_floor(run, task))
     ledger.commit()
     done.rows = ledger.rows
+
+
+def _side_by_side(run: ProbeRun, jobs: Sequence[ProbeJob]) -> Iterator[list[ProbeJob]]:
+    """The jobs, those on one layer that share training sets together, as far as that takes seconds.
+
+    Which are together hangs on what is asked for and not on what is there: rounding differs with it.
+    """
+
+    def layer(job: ProbeJob) -> tuple[object, ...]:
+        return job.backbone, job.key, job.project, job.view, job.repeat
+
+    def joins(job: ProbeJob) -> bool:
+        is_searched = METHODS[job.method].joins and run.options.solver == "grid"
+        return is_searched and job.draw is None and not job.task.is_number
+
+    for _, same in groupby(jobs, key=layer):
+        of_layer = list(same)
+        group: list[ProbeJob] = []
+        total = 0.0
+        for job in filter(joins, of_layer):
+            work = _work(run, job)
+            if group and total + work > _AT_ONCE:
+                yield group
+                group, total = [], 0.0
+            group.append(job)
+            total += work
+        if group:
+            yield group
+        yield from ([job] for job in of_layer if not joins(job))
+
+
+def _work(run: ProbeRun, job: ProbeJob) -> float:
+    with run.study.features(job.backbone) as file:
+        splits = run.splits_of(job.task, file, job.repeat)
+        return size_of(job, splits, file.about(job.key)["dim"]).work
 
 
 def _floor(run: ProbeRun, task: Task) -> tuple[Prediction, list[Row]]:

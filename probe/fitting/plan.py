@@ -24,7 +24,7 @@ from probe.fitting.probe_job import ProbeRun, memory_bytes
 from probe.folds.given import has_split, own_folds
 from probe.folds.left_out import left_out_sentences
 from probe.folds.splits import Unfit
-from probe.probes.linear import column_bytes
+from probe.probes.grid_fit import column_bytes
 from probe.probes.methods import FOR_LABELS, FOR_NUMBERS, METHODS
 
 _MANY = 100

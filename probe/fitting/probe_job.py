@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from features.machine.device import cores
 from features.store.featurefile import DONE, FeatureFile, at_view
 from features.study.study import Study
 from probe.counts import count
-from probe.fitting.crossval import Outcome, cross_validate
+from probe.fitting.crossval import Outcome, Search, search, together
 from probe.fitting.crossval_numbers import cross_validate_numbers
 from probe.fitting.few_shot import Draw, few_shot
 from probe.fitting.job import ProbeJob
@@ -26,12 +27,13 @@ from probe.fitting.options import FitOptions
 from probe.fitting.projection import projected
 from probe.folds.make_splits import make_splits
 from probe.folds.splits import Splits
+from probe.probes.grid_fit import column_bytes
 from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
-from probe.probes.linear import column_bytes
 from probe.probes.methods import METHODS
 from probe.probes.scorer import Shared
 from probe.probes.settings import ProbeSettings
 from probe.results.metrics import kind_of, measure_task
+from probe.results.protocol import mark
 from probe.results.rows import Row
 
 
@@ -163,26 +165,50 @@ def features_of(job: ProbeJob, file: FeatureFile, splits: Splits) -> str:
     return " ".join(file.digest(key, used) for key in keys)
 
 
-def fit_one(
-    run: ProbeRun,
-    job: ProbeJob,
-    file: FeatureFile,
-    splits: Splits,
-    settings: ProbeSettings,
-    under: str,
-) -> tuple[list[Row], Outcome]:
-    """The rows of results.csv of a job, one per fold, and the scores behind them.
+@dataclass(frozen=True)
+class Asked:
+    """A job, and what decides its result."""
+
+    job: ProbeJob
+    splits: Splits
+    settings: ProbeSettings
+    protocol: str
+    features: str
+
+
+def fit_together(
+    run: ProbeRun, asked: Sequence[Asked], file: FeatureFile
+) -> list[tuple[list[Row], Outcome]]:
+    """The rows of results.csv of jobs on one layer, one per fold, and the scores behind them.
 
     Raises:
-        InputError: Features that it reads are NaN or infinite.
+        InputError: Features that they read are NaN or infinite.
     """
-    layer = run.layer(job, file)
-    used = np.flatnonzero(splits.part >= 0)
-    other = None if job.view == "center" else run.source(file, at_view(job.key, job.view))
-    _check_finite(run, file, job.key, layer.source, used)
-    if other is not None:
-        _check_finite(run, file, at_view(job.key, job.view), other, used)
-    outcome = _cross_validated(run, job, layer, splits, settings, other)
+    layer = run.layer(asked[0].job, file)
+    outcomes: dict[int, Outcome] = {}
+    searches: dict[int, Search] = {}
+    for number, each in enumerate(asked):
+        job, used = each.job, np.flatnonzero(each.splits.part >= 0)
+        other = None if job.view == "center" else run.source(file, at_view(job.key, job.view))
+        _check_finite(run, file, job.key, layer.source, used)
+        if other is not None:
+            _check_finite(run, file, at_view(job.key, job.view), other, used)
+        made = _cross_validated(run, each, layer, other)
+        if isinstance(made, Outcome):
+            outcomes[number] = made
+        else:
+            searches[number] = made
+    outcomes |= zip(searches, together(list(searches.values())), strict=True)
+    return [_rows(run, each, file, layer, outcomes[number]) for number, each in enumerate(asked)]
+
+
+def _rows(
+    run: ProbeRun, asked: Asked, file: FeatureFile, layer: _Layer, outcome: Outcome
+) -> tuple[list[Row], Outcome]:
+    """The rows of a job, one per fold, and its scores: of labels without those of too few images."""
+    job, splits, settings = asked.job, asked.splits, asked.settings
+    if job.task.has_labels:
+        outcome.scores[:, list(splits.too_small)] = np.nan
     about = file.about(job.key)
     rows = []
     for fold in outcome.folds:
@@ -216,36 +242,35 @@ def fit_one(
                 project=job.project,
                 converged=int(fold.converged),
                 error=fold.error,
-                protocol=under,
+                protocol=mark(asked.protocol),
             )
         )
     return rows, outcome
 
 
 def _cross_validated(
-    run: ProbeRun,
-    job: ProbeJob,
-    layer: _Layer,
-    splits: Splits,
-    settings: ProbeSettings,
-    other: Source | None,
-) -> Outcome:
-    """The scores of a job; `other` are the features of the view that the test images are seen under."""
-    study, task = run.study, job.task
+    run: ProbeRun, asked: Asked, layer: _Layer, other: Source | None
+) -> Outcome | Search:
+    """The scores of a job, or the search for them, which others may join.
+
+    Args:
+        run: What all jobs share.
+        asked: The job.
+        layer: Its layer.
+        other: The features of the view that the test images are seen under.
+    """
+    study, task, job = run.study, asked.job.task, asked.job
+    source, splits, settings = layer.source, asked.splits, asked.settings
     if task.is_number:
-        numbers = study.numbers(task.name)
-        return cross_validate_numbers(layer.source, numbers, splits, settings, other)
+        return cross_validate_numbers(source, study.numbers(task.name), splits, settings, other)
     if task.has_labels:
         y = study.targets(task.name)
-        labels = y.shape[1]
-        made = cross_validate(layer.source, y, labels, splits, settings, layer.shared, other)
-        made.scores[:, list(splits.too_small)] = np.nan
-        return made
+        return search(source, y, y.shape[1], splits, settings, layer.shared, other)
     y, classes = study.labels(task.name), len(task.classes)
     if job.draw is None:
-        return cross_validate(layer.source, y, classes, splits, settings, layer.shared, other)
+        return search(source, y, classes, splits, settings, layer.shared, other)
     draw = Draw(job.shots, job.draw, run.options.seed, job.fraction)
-    return few_shot(layer.source, y, study.subjects, classes, splits, settings, draw)
+    return few_shot(source, y, study.subjects, classes, splits, settings, draw)
 
 
 def _measured(run: ProbeRun, job: ProbeJob, scores: Floats, tested: Ints) -> dict[str, Any]:

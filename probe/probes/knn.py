@@ -21,8 +21,8 @@ import torch
 
 from features.arrays import Ints
 from probe.folds.splits import Splits
+from probe.probes.grid_fit import Scored
 from probe.probes.layer import Source
-from probe.probes.linear import Scored
 from probe.probes.scorer import HeldOut, Left, Request, Scorer
 from probe.probes.settings import ProbeSettings
 

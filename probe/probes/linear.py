@@ -13,8 +13,8 @@ RidgeClassifier, with their meaning of C. `--solver grid` is this project's own 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,37 +23,19 @@ import torch
 from torch import Tensor
 
 from features.arrays import Ints
+from probe.probes.grid_fit import GridFit, Scored, apart, by_point, coupled, scored, searched
 from probe.probes.layer import Prepared
-from probe.probes.losses import Loss, logistic_loss, softmax_loss, squared_hinge_loss
+from probe.probes.losses import logistic_loss, softmax_loss, squared_hinge_loss
 from probe.probes.matrix import Held, Rows
-from probe.probes.settings import TOL, ProbeSettings
-from probe.probes.solver import CAUTION, Stop, solve
+from probe.probes.settings import ProbeSettings
+from probe.probes.solver import CAUTION, Solved, Stop
 
 MAX_ITER = 2_000
 ALPHAS_AT_ONCE = 1_024
 """Up to so many features ridge takes one eigendecomposition for all alphas."""
-_MARGIN_BYTES = 128 << 20
-"""What the margins of the values of C that are solved side by side may take."""
-_COPIES = 18
-"""How many arrays as large as the margins are held at once: measured."""
 _REFINED = 5
 _LEFT = 1e-8
 """Residual of the normal equations, relative, at which a solution is refined no further."""
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Class scores of held-out rows at one point of the grid."""
-
-    scores: npt.NDArray[np.float32]
-    """`(rows, K)`; the largest is the prediction."""
-    value: float
-    """The C, alpha or k itself."""
-    converged: bool = True
-    error: float | None = None
-    """The relative error of the objective, at most; None where it is solved directly."""
-    start: Tensor | None = field(default=None, repr=False, compare=False)
-    """What the solver may start from at a weaker penalty."""
 
 
 def fit_linear(
@@ -80,30 +62,57 @@ def fit_linear(
         The scores of the other rows at every point, in the order of `points`. A class that `y` lacks
         has score minus infinity.
     """
+    made = linear_fit(settings, prepared, y, classes, points, start, caution)
+    return made if isinstance(made, list) else searched(prepared, [made])[0]
+
+
+def linear_fit(
+    settings: ProbeSettings,
+    prepared: Prepared,
+    y: Ints,
+    classes: int,
+    points: Sequence[int],
+    start: Scored | None,
+    caution: float,
+) -> list[Scored] | GridFit:
+    """As `fit_linear`, but what the grid solver is needed for is only told, so that others may join it."""
     method = settings.method
     cs = values_of_c(settings, prepared, points)
     seen, codes = np.unique(y, return_inverse=True)
+
+    def of_all(made: list[Scored]) -> list[Scored]:
+        scores = np.full((len(made), prepared.other.n, classes), -np.inf, dtype=np.float32)
+        for here, point in zip(scores, made, strict=True):
+            here[:, seen] = point.scores
+        return [replace(point, scores=here) for here, point in zip(scores, made, strict=True)]
+
     if len(seen) == 1:  # nothing to separate: always that class
-        scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
-        scores[:, seen] = 0
-        return [Scored(scores, 1 / c if method == "ridge" else c) for c in cs]
+        nothing = np.zeros((prepared.other.n, 1), dtype=np.float32)
+        return of_all([Scored(nothing, 1 / c if method == "ridge" else c) for c in cs])
     if settings.solver == "sklearn":
-        made = _with_sklearn(method, prepared, codes, cs)
+        return of_all(_with_sklearn(method, prepared, codes, cs))
+    device, k = prepared.train.device, 1 if len(seen) == 2 else len(seen)
+    labels = torch.from_numpy(codes).to(device)
+    signs = 2 * torch.nn.functional.one_hot(labels, len(seen)).to(torch.float32) - 1  # (n, K)
+    if method == "ridge":
+        weights = _ridge(prepared, signs[:, -k:], 1 / torch.tensor(cs, dtype=torch.float64))
+        weights = torch.cat([-weights, weights], 2) if k == 1 else weights
+        return of_all(scored(prepared.other, weights, [1 / c for c in cs]))
+    stop, begin = Stop(settings.tol, caution), None if start is None else start.start
+    if method == "svm":
+        columns = signs.T[-k:]
+        problems = apart(lambda q: squared_hinge_loss(columns[q % k]), k, True, stop)
     else:
-        begin, stop = None if start is None else start.start, Stop(settings.tol, caution)
-        some = len(cs) if method == "ridge" else at_once(prepared.train.n, len(seen))
-        made = []
-        for first in range(0, len(cs), some):
-            here = cs[first : first + some]
-            made += _with_grid(method, prepared, codes, len(seen), here, stop, begin)
-            begin = made[-1].start
-    results = []
-    for c, of_seen in zip(cs, made, strict=True):
-        scores = np.full((prepared.other.n, classes), -np.inf, dtype=np.float32)
-        scores[:, seen] = of_seen.scores
-        value = 1 / c if method == "ridge" else c
-        results.append(replace(of_seen, scores=scores, value=value))
-    return results
+        problems = coupled(logistic_loss(signs[:, 1]) if k == 1 else softmax_loss(labels), k, stop)
+
+    def of_solved(solved: Solved, cs: list[float]) -> list[Scored]:
+        weights, gap, starts = by_point(solved, len(cs))
+        if k == 1:
+            one = weights / 2 if method == "logistic" else weights
+            weights = torch.cat([-one, one], 2)
+        return of_all(scored(prepared.other, weights, cs, gap, stop.tol, starts))
+
+    return GridFit(cs, k, problems, of_solved, begin)
 
 
 def values_of_c(settings: ProbeSettings, prepared: Prepared, points: Sequence[int]) -> list[float]:
@@ -112,118 +121,7 @@ def values_of_c(settings: ProbeSettings, prepared: Prepared, points: Sequence[in
     return [settings.grid[point] / (unit or 1.0) for point in points]
 
 
-def at_once(n: int, classes: int) -> int:
-    """How many values of C are solved side by side on `n` rows, as memory allows; at least one."""
-    return max(1, _MARGIN_BYTES // (4 * n * classes))
-
-
-def column_bytes(n: int, classes: int, points: int) -> int:
-    """About what the solver holds besides the rows, for so many rows, classes and values of C."""
-    return _COPIES * 4 * n * classes * min(points, at_once(n, classes))
-
-
-def _with_grid(
-    method: str,
-    prepared: Prepared,
-    y: Ints,
-    classes: int,
-    cs: list[float],
-    stop: Stop,
-    start: Tensor | None,
-) -> list[Scored]:
-    """Scores of the other rows for every C, one column per class."""
-    rows, device = prepared.train, prepared.train.device
-    c = torch.tensor(cs, dtype=torch.float64)
-    labels = torch.from_numpy(y).to(device)
-    signs = 2 * torch.nn.functional.one_hot(labels, classes).to(torch.float32) - 1  # (n, K)
-    if method == "ridge":
-        weights = _ridge(rows, prepared.gram, signs[:, -1:] if classes == 2 else signs, 1 / c)
-        weights = torch.cat([-weights, weights], 2) if classes == 2 else weights
-        return scored(prepared.other, weights)
-
-    if method == "svm":  # problem q is class q % K at C number q // K; two classes are one problem
-        columns = signs.T[-1:] if classes == 2 else signs.T
-        k = len(columns)
-        weights, gap, starts = solved_apart(
-            prepared,
-            lambda q: squared_hinge_loss(columns[q % k]),
-            (c, k, True, stop),
-            start,
-        )
-        both = torch.cat([-weights, weights], 2) if classes == 2 else weights
-        return scored(prepared.other, both, gap, stop.tol, starts)
-    one, first, k = logistic_loss(signs[:, 1]), softmax_loss(labels), 1 if classes == 2 else classes
-    made = solve(
-        prepared.space,
-        lambda _: one if classes == 2 else first,
-        c,
-        k,
-        penalise_bias=False,
-        start=None if start is None else start.expand(len(c), -1, -1),
-        stop=stop,
-    )
-    half = made.weights / 2
-    weights = torch.cat([-half, half], 2) if classes == 2 else made.weights
-    return scored(prepared.other, weights, made.gap, stop.tol, made.start[:, None])
-
-
-def solved_apart(
-    prepared: Prepared,
-    loss: Callable[[Tensor], Loss],
-    problems: tuple[Tensor, int, bool, Stop],
-    start: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Several columns that share the rows and nothing else, each solved at every C, all side by side.
-
-    Args:
-        prepared: The training rows.
-        loss: From the numbers of problems to their loss: problem q is column q % k at C number q // k.
-        problems: The values of C, k, whether the bias is penalised, and when they are done.
-        start: What the columns may start from, as the last of what this returns has it at one C.
-
-    Returns:
-        Weights `(p + 1, points, k)`, the largest error of a column at every C, and for every C what another
-        search may start from.
-    """
-    c, k, penalise_bias, stop = problems
-    made = solve(
-        prepared.space,
-        loss,
-        c.repeat_interleave(k),
-        1,
-        penalise_bias=penalise_bias,
-        start=None if start is None else start.repeat(len(c), 1, 1),
-        stop=stop,
-    )
-    gap = made.gap.reshape(-1, k).amax(1)
-    return made.weights.reshape(-1, len(c), k), gap, made.start.reshape(len(c), k, 1, -1)
-
-
-def scored(
-    other: Rows,
-    weights: Tensor,
-    gap: Tensor | None = None,
-    tol: float = TOL,
-    starts: Tensor | None = None,
-) -> list[Scored]:
-    """Scores by weights `(p + 1, points, K)`; `starts` is what the solver goes on from at each point."""
-    points, k = weights.shape[1:]
-    flat = weights.reshape(len(weights), -1).to(other.dtype)
-    margins = (other.times(flat[:-1]) + flat[-1]).reshape(-1, points, k).float().cpu().numpy()
-    errors = [None] * points if gap is None else gap.tolist()
-    return [
-        Scored(
-            margins[:, i],
-            0.0,
-            error is None or error <= tol,
-            error,
-            None if starts is None else starts[i],
-        )
-        for i, error in enumerate(errors)
-    ]
-
-
-def _ridge(rows: Rows, gram: Tensor, signs: Tensor, alphas: Tensor) -> Tensor:
+def _ridge(prepared: Prepared, signs: Tensor, alphas: Tensor) -> Tensor:
     """The normal equations (G + alpha) w = X't; rows are centred, so the bias is the mean of t.
 
     For narrow features one eigendecomposition G = V S V' serves every alpha. For wide ones it costs
@@ -233,7 +131,7 @@ def _ridge(rows: Rows, gram: Tensor, signs: Tensor, alphas: Tensor) -> Tensor:
         Weights `(p + 1, alphas, K)` float64.
     """
     mean = signs.mean(0, dtype=torch.float64)
-    target = rows.back(signs - mean.float()).double()  # (p, K)
+    gram, target = prepared.gram, prepared.train.back(signs - mean.float()).double()  # (p, K)
     square = gram[:-1, :-1]
     if len(square) <= ALPHAS_AT_ONCE:
         values, turn = torch.linalg.eigh(square.double())
@@ -271,7 +169,8 @@ def _with_sklearn(method: str, prepared: Prepared, y: Ints, cs: list[float]) -> 
         if margins.ndim == 1:  # two classes: one margin, for the second
             half = margins / 2 if method == "logistic" else margins
             margins = np.stack([-half, half], axis=1)
-        results.append(Scored(margins.astype(np.float32), 0.0, converged))
+        value = 1 / c if method == "ridge" else c
+        results.append(Scored(margins.astype(np.float32), value, converged))
     return results
 
 

@@ -13,25 +13,18 @@ where a label is not known a row costs nothing. All are scaled by all training r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from features.arrays import Ints
+from probe.probes.grid_fit import GridFit, Scored, apart, by_point, scored, searched
 from probe.probes.layer import Prepared
-from probe.probes.linear import (
-    MAX_ITER,
-    Scored,
-    as_array,
-    at_once,
-    scored,
-    sklearn_model,
-    solved_apart,
-    values_of_c,
-)
+from probe.probes.linear import MAX_ITER, as_array, sklearn_model, values_of_c
 from probe.probes.losses import logistic_loss, squared_hinge_loss
 from probe.probes.settings import ProbeSettings
-from probe.probes.solver import CAUTION, Stop
+from probe.probes.solver import CAUTION, Solved, Stop
 
 _SURE = 34.5
 """The margin of a label that a training set has in all of its images, or in none: -log of 1e-15."""
@@ -58,60 +51,57 @@ def fit_labels(
     Returns:
         The margins of the other rows at every point, `(rows, labels)`, above 0 where a label is predicted.
     """
-    cs = values_of_c(settings, prepared, points)
-    told = np.flatnonzero((y == 1).any(0) & (y == 0).any(0))
-    always = np.where((y == 1).any(0), _SURE, -_SURE)
-    begin, stop = None if start is None else start.start, Stop(settings.tol, caution)
-    made: list[Scored] = []
-    if not len(told):
-        empty = np.zeros((prepared.other.n, 0), dtype=np.float32)
-        made = [Scored(empty, c) for c in cs]
-    elif settings.solver == "sklearn":
-        made = [_with_sklearn(settings.method, prepared, y[:, told], c) for c in cs]
-    else:
-        some = at_once(prepared.train.n, len(told))
-        for first in range(0, len(cs), some):
-            here = cs[first : first + some]
-            made += _with_grid(settings.method, prepared, y[:, told], here, stop, begin)
-            begin = made[-1].start
-    results = []
-    for c, of_told in zip(cs, made, strict=True):
-        scores = np.tile(always.astype(np.float32), (prepared.other.n, 1))
-        scores[:, told] = of_told.scores
-        results.append(Scored(scores, c, of_told.converged, of_told.error, of_told.start))
-    return results
+    made = labels_fit(settings, prepared, y, points, start, caution)
+    return made if isinstance(made, list) else searched(prepared, [made])[0]
 
 
-def _with_grid(
-    method: str,
+def labels_fit(
+    settings: ProbeSettings,
     prepared: Prepared,
     y: Ints,
-    cs: list[float],
-    stop: Stop,
-    start: torch.Tensor | None,
-) -> list[Scored]:
-    """Margins of the other rows for every C, a column per label."""
-    device, k = prepared.train.device, y.shape[1]
+    points: Sequence[int],
+    start: Scored | None,
+    caution: float,
+) -> list[Scored] | GridFit:
+    """As `fit_labels`, but what the grid solver is needed for is only told, so that others may join it."""
+    cs = values_of_c(settings, prepared, points)
+    told = np.flatnonzero((y == 1).any(0) & (y == 0).any(0))
+    always = np.where((y == 1).any(0), _SURE, -_SURE).astype(np.float32)
+    stop, begin = Stop(settings.tol, caution), None if start is None else start.start
+
+    def of_all(made: list[Scored]) -> list[Scored]:
+        scores = np.tile(always, (len(made), prepared.other.n, 1))
+        for here, point in zip(scores, made, strict=True):
+            here[:, told] = point.scores
+        return [replace(point, scores=here) for here, point in zip(scores, made, strict=True)]
+
+    y = y[:, told]
+    if not len(told):
+        empty = np.zeros((prepared.other.n, 0), dtype=np.float32)
+        return of_all([Scored(empty, c) for c in cs])
+    if settings.solver == "sklearn":
+        return of_all([_with_sklearn(settings.method, prepared, y, c) for c in cs])
+    device, k = prepared.train.device, len(told)
     signs = torch.from_numpy(np.select([y == 1, y == 0], [1, -1], 0).T).to(device, torch.float32)
     known = None if bool((y >= 0).all()) else signs.abs()
-    c = torch.tensor(cs, dtype=torch.float64)
-    if method == "svm":
-        weights, gap, starts = solved_apart(
-            prepared,
+    if settings.method == "svm":
+        problems = apart(
             lambda q: squared_hinge_loss(signs[q % k], None if known is None else known[q % k]),
-            (c, k, True, stop),
-            start,
-        )
+            k, True, stop,
+        )  # fmt: skip
     else:
-        weights, gap, starts = solved_apart(
-            prepared,
+        problems = apart(
             lambda q: logistic_loss(
                 signs[q % k, None], None if known is None else known[q % k, None]
             ),
-            (c, k, False, stop),
-            start,
-        )
-    return scored(prepared.other, weights, gap, stop.tol, starts)
+            k, False, stop,
+        )  # fmt: skip
+
+    def of_solved(solved: Solved, cs: list[float]) -> list[Scored]:
+        weights, gap, starts = by_point(solved, len(cs))
+        return of_all(scored(prepared.other, weights, cs, gap, stop.tol, starts))
+
+    return GridFit(cs, k, problems, of_solved, begin)
 
 
 def _with_sklearn(method: str, prepared: Prepared, y: Ints, c: float) -> Scored:

@@ -59,6 +59,8 @@ class Method:
     is_path: bool = True
     """The grid goes from strong penalties to weak ones: it may end early, where it only overfits, and
     where nothing validates its middle is taken. Otherwise all is tried and the first is taken."""
+    joins: bool = False
+    """It is solved side by side with other probes and tasks on the same training sets."""
     at_once: bool = False
     """Where features are few, all values of the grid come from one factorisation."""
     is_linear: bool = False
@@ -139,6 +141,7 @@ METHODS = {
             grid=GRID,
             selection="log_loss",
             is_linear=True,
+            joins=True,
             default=True,
             labels=True,
         ),
@@ -150,6 +153,7 @@ METHODS = {
             grid=GRID,
             has_hinge=True,
             is_linear=True,
+            joins=True,
             default=True,
             labels=True,
         ),

@@ -6,14 +6,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
 from features.arrays import Ints
 from features.machine.device import cores, threads
+from probe.probes.grid_fit import Scored
 from probe.probes.layer import Prepared, Source
-from probe.probes.linear import Scored
+
+One = TypeVar("One")
+Made = TypeVar("Made")
 
 Left = frozenset[int]
 """The parts that a training set leaves out."""
@@ -45,6 +48,13 @@ Scorer = Callable[[Sequence[Request]], list[list[Scored]]]
 """From training sets to the scores of their held-out rows at every point asked for."""
 
 
+class Asked(NamedTuple):
+    """What a cross-validation waits for."""
+
+    scorer: Scorer
+    requests: Sequence[Request]
+
+
 @dataclass
 class Shared:
     """What probes and tasks on the same layer share: rows of length one, training sets."""
@@ -72,10 +82,8 @@ class Shared:
         }
 
 
-def side_by_side(
-    score: Callable[[Request], list[Scored]], requests: Sequence[Request]
-) -> list[Any]:
-    """`score` on every training set, as many at a time as there are cores.
+def side_by_side(score: Callable[[One], Made], requests: Sequence[One]) -> list[Made]:
+    """`score` of every training set, as many at a time as there are cores.
 
     Each runs on one thread: two threads that share a small product wait for each other at its end,
     and on a busy machine that wait is what takes the time (measured: forty times). Every thread of the pool

@@ -15,12 +15,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import probe.probes.linear
-from probe.fitting import crossval
+from probe.fitting import choosing
 from probe.fitting.crossval import Outcome, cross_validate
 from probe.folds.splits import Splits
 from probe.probes import knn
+from probe.probes.grid_fit import Scored
 from probe.probes.layer import Source
-from probe.probes.linear import Scored
 from probe.probes.methods import GRID, METHODS
 from probe.probes.scorer import Request, Scorer, Shared
 from probe.probes.settings import ProbeSettings
@@ -451,13 +451,13 @@ def test_one_image_far_off_does_not_hold_a_path_on() -> None:
     def at(margin: float, far: float) -> np.ndarray:
         scores = (margin * sign).astype(np.float32)
         scores[0] *= far
-        return crossval._smooth(scores, truth)
+        return choosing._smooth(scores, truth)
 
     rng = np.random.default_rng(0)
     noise = 0.05 * rng.standard_normal(400)
     path = [at(0.5, 1), at(0.8, 1), at(0.6, -300) + noise, at(0.5, -600) + noise]
-    assert crossval._overfits(path)
-    assert not crossval._overfits(path[:2])
+    assert choosing._overfits(path)
+    assert not choosing._overfits(path[:2])
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -9,7 +9,7 @@ from features.study.study import Study
 from probe.fitting.job import ProbeJob
 from probe.fitting.options import FitOptions
 from probe.fitting.probe_job import ProbeRun
-from probe.probes.linear import column_bytes
+from probe.probes.grid_fit import column_bytes
 
 
 def test_training_sets_are_kept_beside_the_columns_that_are_solved(study: Study) -> None:

@@ -12,8 +12,8 @@ from probe.analysis.curves import curves
 from probe.exported.choice import chosen_results
 from probe.fitting.fit import fit
 from probe.folds.splits import Splits
+from probe.probes.grid_fit import Scored
 from probe.probes.layer import Source
-from probe.probes.linear import Scored
 from probe.probes.methods import DEFAULT, GRID, METHODS, Method
 from probe.probes.scorer import HeldOut, Request, Scorer, Shared
 from probe.probes.settings import ProbeSettings

@@ -9,7 +9,8 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import LinearSVC
 from trainingsets import prepare, scaled
 
-from probe.probes.linear import Scored, fit_linear
+from probe.probes.grid_fit import Scored
+from probe.probes.linear import fit_linear
 from probe.probes.scaling import SCALES
 from probe.probes.settings import ProbeSettings
 

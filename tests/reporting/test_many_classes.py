@@ -16,7 +16,7 @@ from cli.app import app
 from features.study.study import Study, open_study
 from probe.analysis.curves import curves
 from probe.fitting.fit import fit
-from probe.probes import linear
+from probe.probes import grid_fit, linear
 from probe.reporting.report import report
 from probe.reporting.tables.failures import confusion_matrices, hardest_classes
 from probe.results import predictions, rows
@@ -131,8 +131,8 @@ def test_the_grid_in_parts_is_the_grid(method: str, monkeypatch: pytest.MonkeyPa
     made = prepare(torch.from_numpy(x[:60]), torch.from_numpy(x[60:]), "standard", True)
     settings = ProbeSettings(method, "standard", (0.01, 0.1, 1.0), True, "grid", 1e-8)
     whole = linear.fit_linear(settings, made, y[:60], 30, range(3))
-    monkeypatch.setattr(linear, "_MARGIN_BYTES", 1)
-    assert linear.at_once(60, 30) == 1
+    monkeypatch.setattr(grid_fit, "_MARGIN_BYTES", 1)
+    assert grid_fit.at_once(60, 30) == 1
     parts = linear.fit_linear(settings, made, y[:60], 30, range(3))
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_allclose(a.scores, b.scores, atol=2e-3)
