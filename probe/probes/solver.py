@@ -225,9 +225,10 @@ def _begun(
 ) -> tuple[Now, Losses]:
     """Where every problem begins, and its loss."""
     device = space.rows.device
-    begin, first_c, penalty = [], [], []
+    begin, first, goal, penalty = [], [], [], []
     for kind in kinds:
         c = kind.c.to(device)
+        goal.append(c)
         a = torch.zeros(len(c), kind.k, space.size + 1, device=device)
         if kind.start is not None:
             a = kind.start.to(device, torch.float32).expand_as(a)
@@ -235,20 +236,19 @@ def _begun(
         penalty.append(torch.full((len(begin[-1]), 1), float(kind.penalise_bias), device=device))
         if kind.loss(torch.arange(1, device=device)).kinked:
             easy = c.min() if kind.start is not None else c.new_tensor(_EASY / space.unit)
-            first_c.append(c.minimum(easy))
+            first.append(c.minimum(easy))
         else:
-            first_c.append(c)
+            first.append(c)
     both = torch.cat(begin)
     b, a = both[:, -1:].double(), both[:, :-1].contiguous()
     w = space.weights(a)
     m = _margins(space, w, b)
     problems = torch.arange(sum(columns.counts), device=device)
     losses = _losses(kinds, columns, firsts, problems)
-    goal = torch.cat([kind.c.to(device) for kind in kinds])
-    far = torch.full_like(goal, torch.inf)
+    far = torch.full_like(torch.cat(goal), torch.inf)
     places, free = torch.arange(len(a), device=device), torch.cat(penalty).double()
     now = Now(
-        problems, places, torch.cat(first_c), goal, free, a, w, b, m, *losses.value(m), far
+        problems, places, torch.cat(first), torch.cat(goal), free, a, w, b, m, *losses.value(m), far
     )  # fmt: skip
     return now, losses
 
