@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from features.arrays import Floats, Ints
 from features.data.tasks import Task
 from features.errors import InputError
 from features.images.views import VIEWS
-from features.machine.device import cores
+from features.machine.device import cores, reusing_memory
 from features.store.featurefile import DONE, FeatureFile, at_view
 from features.study.study import Study
 from probe.counts import count
@@ -27,7 +28,7 @@ from probe.fitting.options import FitOptions
 from probe.fitting.projection import projected
 from probe.folds.make_splits import make_splits
 from probe.folds.splits import Splits
-from probe.probes.grid_fit import column_bytes
+from probe.probes.grid_fit import column_bytes, margin_bytes
 from probe.probes.layer import COLUMNS, ROWS_BYTES, Source, in_blocks
 from probe.probes.methods import METHODS
 from probe.probes.scorer import Shared
@@ -35,6 +36,10 @@ from probe.probes.settings import ProbeSettings
 from probe.results.metrics import kind_of, measure_task
 from probe.results.protocol import mark
 from probe.results.rows import Row
+
+_LARGE = 32 << 20
+"""Bytes of an array from which the system takes it back at once and clears it anew: with 1,000 classes
+that took half of the processor's time."""
 
 
 @dataclass
@@ -198,8 +203,16 @@ def fit_together(
             outcomes[number] = made
         else:
             searches[number] = made
-    outcomes |= zip(searches, together(list(searches.values())), strict=True)
+    largest = max(margin_bytes(*_size(each)) for each in asked)
+    with reusing_memory(largest) if largest > _LARGE else nullcontext():
+        outcomes |= zip(searches, together(list(searches.values())), strict=True)
     return [_rows(run, each, file, layer, outcomes[number]) for number, each in enumerate(asked)]
+
+
+def _size(asked: Asked) -> tuple[int, int, int]:
+    """Rows, columns of weights and points of the grid of a job."""
+    columns = 1 if asked.job.task.is_number else len(asked.job.task.classes)
+    return int((asked.splits.part >= 0).sum()), columns, len(asked.settings.grid)
 
 
 def _rows(

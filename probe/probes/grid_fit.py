@@ -77,9 +77,14 @@ def at_once(n: int, columns: int) -> int:
     return max(1, _MARGIN_BYTES // (4 * n * columns))
 
 
+def margin_bytes(n: int, columns: int, points: int) -> int:
+    """The bytes of an array as large as the margins, for so many rows, columns and values of C."""
+    return 4 * n * columns * min(points, at_once(n, columns))
+
+
 def column_bytes(n: int, columns: int, points: int) -> int:
     """About what the solver holds besides the rows, for so many rows, columns and values of C."""
-    return _COPIES * 4 * n * columns * min(points, at_once(n, columns))
+    return _COPIES * margin_bytes(n, columns, points)
 
 
 def coupled(loss: Loss, k: int, stop: Stop) -> Callable[[list[float], Tensor | None], Problems]:
