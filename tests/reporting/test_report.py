@@ -172,6 +172,7 @@ def test_tables_agree_with_each_other_and_with_the_predictions(tmp_path: Path) -
     rows.pop(2)
     assert rows == [[c.replace("–", "--") for c in row] for row in shown]
     text = (folder / "index.html").read_text()
+    assert "What age and gender inference is not fit for" in text
     for row in shown:
         for cell in row:
             assert f">{cell}</td>" in text
@@ -185,6 +186,7 @@ def test_a_synthetic_study_is_stamped_everywhere(tmp_path: Path) -> None:
         studies.backbone(study_, "near", (0.3, 0.8, 2.0))
         fit(folder, probes=("ridge",))
         for name, content in files_of(report(folder).folder).items():
+            assert b"not fit for" not in content, "no task here reads people"
             if not name.endswith((".png", ".pdf", ".csv")):
                 assert (b"SYNTHETIC" in content) == stamped, name
 

@@ -29,6 +29,9 @@ from probe.reporting.charts.task_charts import TUNING
 from probe.reporting.page.contents import Contents
 from probe.results.metrics import CURVES
 
+_OF_PEOPLE = {"age", "years", "gender", "sex", "race", "ethnicity"}
+"""Tasks beside which the page says what they are not fit for."""
+
 
 def looks(backbones: Sequence[tuple[str, str]]) -> Markers:
     """Colour and shape of every backbone and domain, as the charts number them."""
@@ -48,6 +51,7 @@ def page(contents: Contents) -> str:
     return _environment().get_template("page.html").render(
         contents=contents,
         tasks=in_words([section.task for section in contents.tasks]),
+        reads_people=any(s.task.casefold() in _OF_PEOPLE for s in contents.tasks),
         images_of=data_name(contents.study.source),
         policy=_policy(script),
         style=_asset("page.css"),
