@@ -179,7 +179,11 @@ def test_tables_agree_with_each_other_and_with_the_predictions(tmp_path: Path) -
 
 def test_a_synthetic_study_is_stamped_everywhere(tmp_path: Path) -> None:
     study = studies.labelled(tmp_path / "study")
-    studies.begin(tmp_path / "drawn", {"Gender": study.columns["label"]}, synthetic=True)
+    studies.begin(
+        tmp_path / "drawn",
+        {"label": study.columns["label"], "Gender": study.columns["label"]},
+        synthetic=True,
+    )
     for folder, stamped in ((study.folder, False), (tmp_path / "drawn", True)):
         study_ = open_study(folder)
         studies.backbone(study_, "near", (0.3, 0.8, 2.0))
