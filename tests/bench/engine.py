@@ -3,11 +3,13 @@
     git worktree add /tmp/before COMMIT
     python tests/bench/engine.py --against /tmp/before
     python tests/bench/engine.py --against /tmp/before --study STUDY --layers mobilefacenet/conv2:avg
+    python tests/bench/engine.py --against /tmp/before --study STUDY --layers all --runs 1
 
-For every layer, task and probe: processor and wall seconds of the whole nested grid (13 C, five folds,
-inner folds shared, training sets shared by the tasks and probes of a layer) by both, alternating, the
-medians; in how many folds the chosen C agrees; and how many predictions differ where it does. Layers are
-drawn as in probes.py, or read from a study.
+For every layer: processor and wall seconds of the nested grids of all tasks and probes (13 C, five folds,
+inner folds and training sets shared) by both, alternating, the medians; then for every task and probe in
+how many folds the chosen C agrees, in how many it is more than one step off, what the accuracy gains, and
+how many predictions differ where all folds agree. At the end the same by probe and width. Layers are drawn
+as in probes.py, or read from a study.
 """
 
 from __future__ import annotations
@@ -44,7 +46,13 @@ def arrays(given: argparse.Namespace) -> dict[str, Path]:
     from probe.folds.make_splits import make_splits
 
     study = open_study(given.study)
-    for name in given.layers:
+    layers = given.layers
+    if layers == ["all"]:
+        layers = []
+        for backbone in study.backbones():
+            with study.features(backbone) as file:
+                layers += [f"{backbone}/{key}" for key in file.keys]
+    for name in layers:
         backbone, key = name.split("/", 1)
         with study.features(backbone) as file:
             x, readable = file.read(key), file.status == DONE
@@ -62,7 +70,7 @@ def arrays(given: argparse.Namespace) -> dict[str, Path]:
 
 def one(arguments: list[str]) -> None:
     """Fit every probe on one file with the code that is imported, and write what came of it."""
-    from probe.fitting.crossval import cross_validate
+    from probe.fitting import crossval
     from probe.folds.splits import Splits
     from probe.probes.layer import Source
     from probe.probes.methods import GRID
@@ -70,19 +78,22 @@ def one(arguments: list[str]) -> None:
     from probe.probes.settings import ProbeSettings
 
     held = np.load(arguments[0])
-    source, shared, out = Source.of(held["x"]), Shared(8 << 30), {}
+    source, shared, out, asked = Source.of(held["x"]), Shared(8 << 30), {}, {}
     for task in [key.split(" ", 1)[1] for key in held if key.startswith("y ")]:
         y, splits = held[f"y {task}"], Splits(held[f"part {task}"], held[f"of_part {task}"])
         for method in arguments[2:]:
             settings = ProbeSettings(method, "standard", GRID, True, "grid")
-            wall, processor = time.perf_counter(), time.process_time()
-            outcome = cross_validate(source, y, int(y.max()) + 1, splits, settings, shared)
-            at = f"{task} {method}"
-            out[f"{at} seconds"] = np.array(
-                [time.process_time() - processor, time.perf_counter() - wall]
-            )
-            out[f"{at} told"] = np.nan_to_num(outcome.scores, nan=-np.inf).argmax(1)
-            out[f"{at} c"] = np.array([fold.value for fold in outcome.folds])
+            asked[f"{task} {method}"] = (source, y, int(y.max()) + 1, splits, settings, shared)
+    wall, processor = time.perf_counter(), time.process_time()
+    if hasattr(crossval, "together"):
+        outcomes = crossval.together([crossval.search(*each) for each in asked.values()])
+    else:  # commits before
+        outcomes = [crossval.cross_validate(*each) for each in asked.values()]
+    out["seconds"] = np.array([time.process_time() - processor, time.perf_counter() - wall])
+    for (at, (_, y, *_)), outcome in zip(asked.items(), outcomes, strict=True):
+        told = np.nan_to_num(outcome.scores, nan=-np.inf).argmax(1)
+        out[f"{at} told"], out[f"{at} right"] = told, np.array((told == y).mean())
+        out[f"{at} c"] = np.array([fold.value for fold in outcome.folds])
     np.savez(arguments[1], **out)
 
 
@@ -100,7 +111,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     given = parser.parse_args()
     trees = {"before": given.against.resolve(), "now": HERE.parents[2]}
-    print("layer method | processor s before | now | ratio | wall s before | now | same C | differ")
+    print("layer | processor s before | now | ratio | wall s before | now")
+    by_width: dict[tuple[str, str], list[np.ndarray]] = {}
     for name, file in arrays(given).items():
         made: dict[str, list[dict[str, np.ndarray]]] = {"before": [], "now": []}
         for run in range(given.runs):
@@ -112,29 +124,39 @@ def main() -> None:
                     check=True,
                 )
                 made[tree].append(dict(np.load(out)))
-        kinds = [key.removesuffix(" seconds") for key in made["now"][0] if key.endswith("seconds")]
-        total = {tree: np.zeros(2) for tree in trees}
-        for kind in kinds:
-            spent = {
-                tree: np.median([run[f"{kind} seconds"] for run in runs], axis=0)
-                for tree, runs in made.items()
-            }
-            total = {tree: total[tree] + spent[tree] for tree in trees}
-            before, now = made["before"][0], made["now"][0]
-            same = np.isclose(before[f"{kind} c"], now[f"{kind} c"], rtol=1e-2)
+        spent = {
+            tree: np.median([run["seconds"] for run in runs], 0) for tree, runs in made.items()
+        }
+        (first, first_wall), (second, second_wall) = spent["before"], spent["now"]
+        ratio = first / second
+        walls = f"{first_wall:.1f} | {second_wall:.1f}"
+        print(f"{name} | {first:.1f} | {second:.1f} | {ratio:.1f} | {walls}", flush=True)
+        before, now = made["before"][0], made["now"][0]
+        width = np.load(file)["x"].shape[1]
+        for kind in [key.removesuffix(" c") for key in now if key.endswith(" c")]:
+            off = (
+                np.abs(np.log10(now[f"{kind} c"] / before[f"{kind} c"])) / 0.5
+            )  # steps of the grid
             differ = int((before[f"{kind} told"] != now[f"{kind} told"]).sum())
-            print(
-                _line(f"{name} {kind}", spent),
-                f"{int(same.sum())} of {len(same)} | {differ}",
-                flush=True,
+            gain = 100 * float(now[f"{kind} right"] - before[f"{kind} right"])
+            same = bool((off < 0.1).all())
+            found = np.array(
+                [(off < 0.1).sum(), len(off), (off > 1.1).sum(), gain, same, differ * same]
             )
-        print(_line(f"{name} all", total), flush=True)
+            of = "to 128" if width <= 128 else "129 to 1,000" if width <= 1_000 else "beyond"
+            by_width.setdefault((kind.split(" ")[1], of), []).append(found)
+            print(f"    {kind}: {_agreement([found])}", flush=True)
+    for (method, of), each in sorted(by_width.items()):
+        print(f"{method}, features {of}, {len(each)} fits: {_agreement(each)}")
 
 
-def _line(name: str, spent: dict[str, np.ndarray]) -> str:
-    (first, first_wall), (second, second_wall) = spent["before"], spent["now"]
-    ratio = first / second
-    return f"{name} | {first:.1f} | {second:.1f} | {ratio:.1f} | {first_wall:.1f} | {second_wall:.1f} |"
+def _agreement(found: list[np.ndarray]) -> str:
+    same, folds, far, gain, alike, differ = np.array(found)[:, :6].T
+    return (
+        f"same C in {same.sum():.0f} of {folds.sum():.0f} folds, {far.sum():.0f} more than a step off; "
+        f"accuracy {gain.mean():+.3f} points; in the {alike.sum():.0f} alike in all folds at most "
+        f"{differ.max():.0f} predictions differ"
+    )
 
 
 if __name__ == "__main__":
