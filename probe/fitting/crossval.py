@@ -89,16 +89,19 @@ def cross_validate(
 
 
 def together(searches: Sequence[Search]) -> list[Outcome]:
-    """What comes of several cross-validations on one layer, which take each step at the same time.
+    """What comes of several cross-validations on one layer.
 
-    What they ask of the same training sets then is solved side by side.
+    What they ask of the same training sets is solved side by side. Where training sets of one kind alone
+    are kept, others would push them out: so those of a kind are done with before the next.
     """
     outcomes: dict[int, Outcome] = {}
     asking = {number: next(each) for number, each in enumerate(searches)}
+    last: Scorer | None = None
     while asking:
-        told = _answers(asking)
-        asking = {}
-        for number, scored in told.items():
+        numbers = _next(asking, last)
+        last = asking[numbers[0]].scorer
+        told = _answers([asking.pop(number) for number in numbers])
+        for number, scored in zip(numbers, told, strict=True):
             try:
                 asking[number] = searches[number].send(scored)
             except StopIteration as end:
@@ -106,21 +109,26 @@ def together(searches: Sequence[Search]) -> list[Outcome]:
     return [outcomes[number] for number in range(len(searches))]
 
 
-def _answers(asking: Mapping[int, Asked]) -> dict[int, list[list[Scored]]]:
-    told: dict[int, list[list[Scored]]] = {}
-    linear: list[tuple[list[int], list[tuple[LinearScorer, Sequence[Request]]]]] = []
-    for number, (scorer, requests) in asking.items():
+def _next(asking: Mapping[int, Asked], last: Scorer | None) -> list[int]:
+    """The searches to answer: on training sets of the last kind, else such as choose, else the first."""
+
+    def joining(scorer: Scorer | None) -> list[int]:
         if not isinstance(scorer, LinearScorer):
-            told[number] = scorer(requests)
-            continue
-        joined = next((group for group in linear if scorer.joins(group[1][0][0])), None)
-        if joined is None:
-            linear.append(joined := ([], []))
-        joined[0].append(number)
-        joined[1].append((scorer, requests))
-    for numbers, asked in linear:
-        told |= zip(numbers, score_together(asked), strict=True)
-    return told
+            return []
+        return sorted(number for number, asked in asking.items() if scorer.joins(asked.scorer))
+
+    if same := joining(last):
+        return same
+    choose = [n for n, (_, requests) in asking.items() if all(r.to_choose for r in requests)]
+    first = min(choose or asking)
+    return joining(asking[first].scorer) or [first]
+
+
+def _answers(asking: Sequence[Asked]) -> list[list[list[Scored]]]:
+    linear = [(s, requests) for s, requests in asking if isinstance(s, LinearScorer)]
+    if linear:
+        return score_together(linear)
+    return [scorer(requests) for scorer, requests in asking]
 
 
 def search(
