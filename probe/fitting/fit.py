@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -281,8 +280,10 @@ def _side_by_side(run: ProbeRun, jobs: Sequence[ProbeJob]) -> Iterator[list[Prob
         is_searched = METHODS[job.method].joins and run.options.solver == "grid"
         return is_searched and job.draw is None and not job.task.is_number
 
-    for _, same in groupby(jobs, key=layer):
-        of_layer = list(same)
+    layers: dict[tuple[object, ...], list[ProbeJob]] = {}  # repeats and views stand in turn
+    for job in jobs:
+        layers.setdefault(layer(job), []).append(job)
+    for of_layer in layers.values():
         group: list[ProbeJob] = []
         total = 0.0
         for job in filter(joins, of_layer):

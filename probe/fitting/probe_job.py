@@ -184,7 +184,7 @@ class Asked:
 def fit_together(
     run: ProbeRun, asked: Sequence[Asked], file: FeatureFile
 ) -> list[tuple[list[Row], Outcome]]:
-    """The rows of results.csv of jobs on one layer, one per fold, and the scores behind them.
+    """The rows of results.csv of jobs on one layer and view, one per fold, and the scores behind them.
 
     Raises:
         InputError: Features that they read are NaN or infinite.
@@ -192,9 +192,10 @@ def fit_together(
     layer = run.layer(asked[0].job, file)
     outcomes: dict[int, Outcome] = {}
     searches: dict[int, Search] = {}
+    first = asked[0].job
+    other = None if first.view == "center" else run.source(file, at_view(first.key, first.view))
     for number, each in enumerate(asked):
         job, used = each.job, np.flatnonzero(each.splits.part >= 0)
-        other = None if job.view == "center" else run.source(file, at_view(job.key, job.view))
         _check_finite(run, file, job.key, layer.source, used)
         if other is not None:
             _check_finite(run, file, at_view(job.key, job.view), other, used)
