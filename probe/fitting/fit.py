@@ -270,7 +270,8 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
 def _side_by_side(run: ProbeRun, jobs: Sequence[ProbeJob]) -> Iterator[list[ProbeJob]]:
     """The jobs, those on one layer that share training sets together, as far as that takes seconds.
 
-    Which are together hangs on what is asked for and not on what is there: rounding differs with it.
+    Which are together hangs on what is asked for; those that are there already are left out then, with
+    which the last digits of the others may differ.
     """
 
     def layer(job: ProbeJob) -> tuple[object, ...]:
