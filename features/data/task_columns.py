@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from shlex import quote
 
 import numpy as np
 
@@ -138,7 +139,7 @@ def _of_several(task: Task) -> str | None:
         return None
     return (
         f"task {task.name}: {together!r} looks like several labels of one image, and every combination is "
-        f"a class of its own here; `--task {task.name}:labels` takes each label for itself."
+        f"a class of its own here; `--task {quote(task.name + ':labels')}` takes each label for itself."
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from shlex import quote
 
 import numpy as np
 
@@ -151,7 +152,7 @@ def _check_across(study: Study, rows: Ints, fold: Ints, what: str) -> None:
         raise InputError(
             f"{study.folder / 'images.csv'}: {len(across)} images have copies in another {what} (first: "
             f"{study.paths[rows[first]]} and {study.paths[rows[second]]}); `probe data check "
-            "--drop-duplicates` leaves the copies out."
+            f"--study {quote(str(study.folder))} --drop-duplicates` leaves the copies out."
         )
 
 
