@@ -228,6 +228,8 @@ def thread_per_core() -> Iterator[ThreadPoolExecutor]:
     """Threads, one for each core, for blocks of work too small to be shared: PyTorch computes each on one.
 
     What is computed so does not depend on the number of cores. After an error no further block is begun.
+    Every thread is told so itself: MKL takes all cores in one that was not, until an operation of PyTorch's
+    own comes along, so that the rounding of a product hung on which thread came to it first.
     """
     single = torch.set_num_threads
     with threads(1):

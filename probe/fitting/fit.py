@@ -220,8 +220,7 @@ def _fit_jobs(plan: FitPlan, ledger: Ledger, done: Fitted) -> None:
                     under = asked.protocol
                     chosen_from[best_of[job.stored]] = (job, under)
                     of_share = part_of(run.study.folder, job.stored, under, asked.features)
-                    is_there = ledger.holds(job.stored, under, asked.splits.folds, asked.features)
-                    if is_there and not run.options.redo:
+                    if _is_there(ledger, asked) and not run.options.redo:
                         ledger.claim(job.stored, under)
                         there.add(of_share)
                         done.kept += 1

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-import torch
-
 from features.arrays import Ints
-from features.machine.device import cores, threads
+from features.machine.device import thread_per_core
 from probe.probes.grid_fit import Scored
 from probe.probes.layer import Prepared, Source
 
@@ -86,17 +83,10 @@ def side_by_side(score: Callable[[One], Made], requests: Sequence[One]) -> list[
     """`score` of every training set, as many at a time as there are cores.
 
     Each runs on one thread: two threads that share a small product wait for each other at its end,
-    and on a busy machine that wait is what takes the time (measured: forty times). Every thread of the pool
-    is told so itself: MKL takes all cores in one that was not, until an operation of PyTorch's own comes
-    along, so that the rounding of a product hung on which thread came to it first.
+    and on a busy machine that wait is what takes the time (measured: forty times).
     """
-    if not requests:
-        return []
     with (
-        threads(1),
         warnings.catch_warnings(action="ignore"),  # scikit-learn's; `converged` says it
-        ThreadPoolExecutor(
-            min(cores(), len(requests)), initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool,
+        thread_per_core() as pool,
     ):
         return list(pool.map(score, requests))
